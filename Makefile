@@ -1,0 +1,63 @@
+# Everything a fresh machine needs is Python 3.11+, make and a package index.
+#   make benchmark   set up, then the main job on generated phantom datasets
+#   make test        set up, then lint, types and tests
+SHELL := /bin/bash
+PYTHON ?= python3
+CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/fewshot-bus
+
+# The dependencies live in one environment per content of pyproject.toml, outside the checkout, so that a second
+# clone installs nothing. The checkout's own .venv is thin: it sees that environment and holds the project, editable.
+KEY := $(shell $(PYTHON) -c "import hashlib, sys; print(hashlib.sha256(open('pyproject.toml', 'rb').read() + sys.version.encode()).hexdigest()[:16])")
+DEPENDENCIES := $(CACHE)/environment-$(KEY)
+RUN := .venv/bin/python
+
+.PHONY: setup benchmark test lint types tests test-slow speed format clean
+setup: .venv/$(KEY)
+
+benchmark: setup
+	.venv/bin/fewshot benchmark configs/benchmark/phantom.yaml
+
+test: lint types tests
+
+lint: setup
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+
+types: setup
+	$(RUN) -m mypy
+
+tests: setup
+	OMP_NUM_THREADS=1 $(RUN) -m pytest -q
+
+test-slow: setup
+	OMP_NUM_THREADS=1 $(RUN) -m pytest -q -m slow
+
+speed: setup
+	$(RUN) -m tests.benchmarks
+
+format: setup
+	$(RUN) -m ruff check --fix .
+	$(RUN) -m ruff format .
+
+clean:
+	rm -rf .venv build *.egg-info
+
+.venv/$(KEY): $(DEPENDENCIES)/complete
+	rm -rf .venv
+	$(PYTHON) -m venv --without-pip .venv
+	$(DEPENDENCIES)/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))" \
+		> $$($(RUN) -c "import sysconfig; print(sysconfig.get_path('purelib'))")/dependencies.pth
+	$(DEPENDENCIES)/bin/python -m pip --python $(RUN) install --quiet --no-deps --no-build-isolation --editable .
+	touch $@
+
+$(DEPENDENCIES)/complete:
+	@$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'Python 3.11 or newer is needed: make PYTHON=python3.11')"
+	rm -rf $(DEPENDENCIES)
+	$(PYTHON) -m venv $(DEPENDENCIES)
+	$(DEPENDENCIES)/bin/python -c "import tomllib; p = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
+		print('\n'.join(sum(p['optional-dependencies'].values(), p['dependencies'])))" > $(DEPENDENCIES)/requirements.txt
+	$(DEPENDENCIES)/bin/python -m pip install --quiet --progress-bar off -r $(DEPENDENCIES)/requirements.txt
+	$(DEPENDENCIES)/bin/python -m pip install --quiet --progress-bar off --no-deps \
+		--config-settings=--build-option=build_ext "learn2learn==0.2.0" \
+		|| echo "learn2learn was not built (is there a C compiler?): everything but the maml methods works"
+	touch $@

@@ -1,0 +1,89 @@
+"""A record: the paths and facts of one image. Never its pixels."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from hashlib import sha256
+from pathlib import Path
+from typing import Literal, get_args
+
+from episodes.errors import DatasetError
+
+Label = Literal["normal", "benign", "malignant", "unknown"]
+MaskFormat = Literal["binary", "colour"]
+
+LABELS: tuple[Label, ...] = get_args(Label)
+
+# The values of a label map, one per label.
+LABEL_VALUES: Mapping[Label, int] = {"normal": 0, "benign": 1, "malignant": 2, "unknown": 3}
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One image of a dataset and what is known about it.
+
+    Attributes:
+        dataset: the name under which the dataset was read, such as `busi`.
+        image: path of the image file.
+        masks: paths of its mask files; the lesion is their union. Empty where the dataset gives none (a normal).
+        label: what the dataset says of the whole image.
+        patient: all images of a patient share it; unique within the dataset. Where a dataset has no patient ids,
+            the image's own name.
+        split: the dataset's official split or fold, if it has one.
+        mask_format: `binary` masks take their class from `label`; `colour` masks say it per pixel, green benign and
+            red malignant.
+        spacing: millimetres per pixel of the original image (row, column), where the dataset states it.
+        extra: further facts as the dataset spells them, such as `{"Doppler": "Yes"}`.
+
+    >>> record = Record("busi", Path("benign/benign (1).png"), (), "benign", patient="benign (1)")
+    >>> record.id
+    'busi/benign (1)'
+    >>> record.has_lesion
+    True
+    """
+
+    dataset: str
+    image: Path
+    masks: tuple[Path, ...]
+    label: Label
+    patient: str
+    split: str | None = None
+    mask_format: MaskFormat = "binary"
+    spacing: tuple[float, float] | None = None
+    extra: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def id(self) -> str:
+        """The record's name everywhere: dataset and image stem."""
+        return f"{self.dataset}/{self.image.stem}"
+
+    @property
+    def patient_id(self) -> str:
+        """The patient's name across datasets."""
+        return f"{self.dataset}/{self.patient}"
+
+    @property
+    def has_lesion(self) -> bool:
+        """Whether the dataset says that the image shows a lesion."""
+        return self.label != "normal"
+
+
+def require_unique_ids(records: Iterable[Record]) -> None:
+    """Raise a `DatasetError` that names the first two files that would share an id."""
+    seen: dict[str, Path] = {}
+    for record in records:
+        if record.id in seen:
+            raise DatasetError(
+                f"{record.image}: the name {record.id!r} is already that of {seen[record.id]}; rename one of them"
+            )
+        seen[record.id] = record.image
+
+
+def records_hash(records: Iterable[Record]) -> str:
+    """Hash what tasks depend on (ids, labels, patients), whatever the order or the folder the files lie in.
+
+    >>> a, b = (Record("d", Path(f"{name}.png"), (), "benign", name) for name in "ab")
+    >>> records_hash([a, b]) == records_hash([b, a]) != records_hash([a])
+    True
+    """
+    lines = sorted(f"{record.id}\t{record.label}\t{record.patient_id}" for record in records)
+    return sha256("\n".join(lines).encode()).hexdigest()[:16]
