@@ -1,0 +1,195 @@
+"""Phantoms on disk, in the layouts of the real datasets with their quirks, so that the real readers can be tested."""
+
+import csv
+import json
+import shutil
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from tempfile import mkdtemp
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from episodes.errors import DatasetError
+from episodes.phantoms.population import Phantom, PhantomSpec, generate
+from episodes.records import LABEL_VALUES
+
+VERSION = 1  # of the generator: raised whenever the same specification gives other pixels
+DESCRIPTION = "phantom.json"
+
+_COLOURS = {LABEL_VALUES["benign"]: (0, 255, 0), LABEL_VALUES["malignant"]: (255, 0, 0)}
+
+
+def write_folder(phantoms: Iterable[Phantom], root: Path, spec: PhantomSpec | None = None) -> None:
+    """Write `images/NAME.png`, `masks/NAME.png` (0 and 255) and `metadata.csv`.
+
+    Args:
+        phantoms: what to write.
+        root: an empty or new folder.
+        spec: what they were generated from; if given, `phantom.json` says so, and it is written last: where it is,
+            the dataset is complete.
+    """
+    rows = []
+    for phantom in phantoms:
+        _save(Image.fromarray(phantom.image), root / "images" / f"{phantom.name}.png")
+        _save(_binary(phantom.label_map > 0), root / "masks" / f"{phantom.name}.png")
+        rows.append((phantom.name, phantom.label, phantom.patient, f"{phantom.spacing[0]:.6g}"))
+    _save_table(root / "metadata.csv", ("image", "label", "patient", "spacing_mm"), rows)
+    if spec is not None:
+        (root / DESCRIPTION).write_text(_describe(spec), encoding="utf-8")
+
+
+def prepare_phantoms(spec: PhantomSpec, parent: Path) -> Path:
+    """Generate a dataset unless it is there already.
+
+    It is written to a temporary folder that is renamed when complete, so several processes may prepare it at once.
+
+    Args:
+        spec: what to generate.
+        parent: the folder in which the dataset's own folder lies.
+
+    Returns:
+        The dataset's folder, named after the specification and the generator's version.
+
+    Raises:
+        DatasetError: if a folder of that name is there but holds something else.
+    """
+    root = parent / f"{spec.scanner}-{spec.n_images}-{spec.seed}-{spec.size}-v{VERSION}"
+    if _is_complete(root, spec):
+        return root
+    parent.mkdir(parents=True, exist_ok=True)
+    partial = Path(mkdtemp(prefix=f".{root.name}-", dir=parent))
+    try:
+        write_folder(generate(spec), partial, spec)
+        partial.chmod(0o755)  # mkdtemp's folder is its owner's alone
+        partial.rename(root)
+    except OSError:
+        if not _is_complete(root, spec):  # no other process was faster: a real failure
+            raise
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return root
+
+
+def _is_complete(root: Path, spec: PhantomSpec) -> bool:
+    if not root.exists():
+        return False
+    description = root / DESCRIPTION
+    if not description.is_file() or description.read_text(encoding="utf-8") != _describe(spec):
+        raise DatasetError(
+            f"{root}: not the complete phantom dataset of that name; delete the folder and try again"
+        )
+    return True
+
+
+def _describe(spec: PhantomSpec) -> str:
+    return json.dumps({**asdict(spec), "version": VERSION}, indent=2) + "\n"
+
+
+def write_busi(phantoms: Iterable[Phantom], root: Path) -> None:
+    """Write `benign/benign (1).png`, `benign/benign (1)_mask.png`, ... as BUSI does, patients forgotten.
+
+    Images are RGB. Masks have mode 1, those of normals are RGB and black. Every fourth lesion is split into two masks,
+    and of those every second second mask is RGBA.
+    """
+    counts: Counter[str] = Counter()
+    for phantom in phantoms:
+        counts[phantom.label] += 1
+        number = counts[phantom.label]
+        stem = root / phantom.label / f"{phantom.label} ({number})"
+        _save(Image.fromarray(phantom.image).convert("RGB"), stem.with_name(f"{stem.name}.png"))
+        if phantom.label == "normal":
+            _save(Image.new("RGB", phantom.image.shape[::-1]), stem.with_name(f"{stem.name}_mask.png"))
+            continue
+        parts = [phantom.label_map > 0] if number % 4 else _halves(phantom.label_map > 0)
+        for part, suffix in zip(parts, ("", "_1"), strict=False):
+            mode = "RGBA" if suffix and not number % 8 else "1"
+            _save(_binary(part).convert(mode), stem.with_name(f"{stem.name}_mask{suffix}.png"))
+
+
+def write_bus_uclm(phantoms: Iterable[Phantom], root: Path) -> None:
+    """Write `images/AAAA_000.png`, `masks/AAAA_000.png` and `INFO.csv` as BUS-UCLM does.
+
+    Masks are RGB: green benign, red malignant. The table has semicolons, a byte-order mark and one stray `Y`. Every
+    fourth patient's images are RGBA and smaller than their masks.
+    """
+    codes: dict[str, str] = {}
+    counts: Counter[str] = Counter()
+    rows = []
+    for phantom in phantoms:
+        code = codes.setdefault(phantom.patient, _letters(len(codes)))
+        name = f"{code}_{counts[code]:03d}.png"
+        counts[code] += 1
+        image = Image.fromarray(phantom.image).convert("RGB")
+        if list(codes).index(phantom.patient) % 4 == 3:
+            image = image.convert("RGBA").resize((image.width * 3 // 4, image.height * 4 // 5))
+        _save(image, root / "images" / name)
+        _save(Image.fromarray(_coloured(phantom.label_map)), root / "masks" / name)
+        doppler = "Y" if len(rows) == 1 else "No"
+        rows.append((name, f"{image.width}x{image.height}", phantom.label.capitalize(), doppler, "No", "No"))
+    header = ("Image", "Resolution", "Label", "Doppler", "Marks", "Combined")
+    _save_table(root / "INFO.csv", header, rows, delimiter=";", encoding="utf-8-sig")
+
+
+def write_udiat(phantoms: Iterable[Phantom], root: Path, by_class: bool = False) -> None:
+    """Write the lesions among the phantoms as UDIAT's Dataset B does; it has no normals, so these are left out.
+
+    Args:
+        phantoms: what to write.
+        root: an empty or new folder.
+        by_class: the second layout, `Benign/`, `Malignant/`, `all_masks/`, `Malignant_mask/`, instead of `original/`,
+            `GT/` and the lists of cases, `benign.txt` and `malignant.txt`.
+    """
+    lesions = [phantom for phantom in phantoms if phantom.label != "normal"]
+    for number, phantom in enumerate(lesions, start=1):
+        name = f"{number:06d}.png"
+        image, mask = Image.fromarray(phantom.image), _binary(phantom.label_map > 0)
+        _save(image, root / (phantom.label.capitalize() if by_class else "original") / name)
+        _save(mask, root / ("all_masks" if by_class else "GT") / name)
+        if by_class and phantom.label == "malignant":
+            _save(mask, root / "Malignant_mask" / name)
+    if not by_class:
+        for label in ("benign", "malignant"):
+            cases = [f"{n:06d}\n" for n, phantom in enumerate(lesions, start=1) if phantom.label == label]
+            (root / f"{label}.txt").write_text("".join(cases), encoding="utf-8")
+
+
+def _save(image: Image.Image, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image.save(path, compress_level=1)  # speckle hardly compresses: higher levels only take time
+
+
+def _save_table(
+    path: Path,
+    header: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    delimiter: str = ",",
+    encoding: str = "utf-8",
+) -> None:
+    with path.open("w", newline="", encoding=encoding) as file:
+        csv.writer(file, delimiter=delimiter, lineterminator="\n").writerows((header, *rows))
+
+
+def _binary(mask: NDArray[np.bool_]) -> Image.Image:
+    return Image.fromarray(mask.astype(np.uint8) * np.uint8(255))
+
+
+def _coloured(label_map: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    palette = np.zeros((256, 3), dtype=np.uint8)
+    for value, colour in _COLOURS.items():
+        palette[value] = colour
+    return palette[label_map]
+
+
+def _halves(mask: NDArray[np.bool_]) -> list[NDArray[np.bool_]]:
+    middle = int(np.median(np.nonzero(mask)[1]))
+    left = np.arange(mask.shape[1]) < middle
+    return [mask & left, mask & ~left]
+
+
+def _letters(number: int) -> str:
+    """Four letters for a patient: AAAA, AAAB, ..."""
+    return "".join(chr(ord("A") + number // 26**place % 26) for place in (3, 2, 1, 0))
