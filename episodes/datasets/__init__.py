@@ -1,0 +1,81 @@
+"""Dataset readers: a root folder goes in, a list of records comes out. One file per dataset.
+
+A reader is one function. To read a dataset of your own layout, write such a function in a file of yours and
+name it `module:function` wherever a dataset's name is asked for.
+"""
+
+import importlib
+from collections.abc import Callable, Mapping
+from difflib import get_close_matches
+from pathlib import Path
+
+from episodes.errors import DatasetError
+from episodes.records import Record, require_unique_ids
+
+Reader = Callable[[Path], list[Record]]
+
+# Imported only when asked for: a reader may need an optional library.
+READERS: Mapping[str, str] = {
+    "busi": "episodes.datasets.busi:read",
+    "bus_uclm": "episodes.datasets.bus_uclm:read",
+    "bus_bra": "episodes.datasets.bus_bra:read",
+    "udiat": "episodes.datasets.udiat:read",
+    "breast_usg": "episodes.datasets.breast_usg:read",
+    "folder": "episodes.datasets.folder:read",
+    "phantom": "episodes.datasets.phantom:read",
+}
+
+
+def find_reader(name: str) -> Reader:
+    """Import the reader that is registered under a name, or that lies at `module:function`.
+
+    Args:
+        name: a key of `READERS`, or `module:function` of an importable module.
+
+    Raises:
+        DatasetError: if there is no such reader; the message names the nearest valid names.
+
+    >>> find_reader("busi").__module__
+    'episodes.datasets.busi'
+    """
+    target = READERS.get(name, name)
+    module_name, colon, attribute = target.partition(":")
+    if not (colon and module_name and attribute):
+        nearest = get_close_matches(name, READERS, n=2, cutoff=0.5)
+        meant = f"did you mean {' or '.join(nearest)}?" if nearest else f"choose from {', '.join(READERS)}"
+        raise DatasetError(
+            f"there is no dataset reader {name!r}: {meant} (your own is named module:function)"
+        )
+    try:
+        reader = getattr(importlib.import_module(module_name), attribute)
+    except ImportError as error:
+        raise DatasetError(f"the dataset reader {name!r} cannot be imported: {error}") from error
+    except AttributeError as error:
+        raise DatasetError(f"the module {module_name!r} has no function {attribute!r}") from error
+    if not callable(reader):
+        raise DatasetError(f"the dataset reader {name!r} is not a function but a {type(reader).__name__}")
+    return reader  # type: ignore[no-any-return]
+
+
+def read_dataset(name: str, root: Path) -> list[Record]:
+    """Read a dataset's records.
+
+    Args:
+        name: a registered reader or `module:function`, see `find_reader`.
+        root: the folder that holds the dataset in its native layout.
+
+    Returns:
+        At least one record, sorted by id; the ids are unique.
+
+    Raises:
+        DatasetError: if the folder is not there or not what the reader expects.
+    """
+    reader = find_reader(name)
+    if not root.is_dir():
+        what = "is a file, not a folder" if root.exists() else "does not exist"
+        raise DatasetError(f"{root} {what}: give the folder that holds the dataset {name}")
+    records = sorted(reader(root), key=lambda record: record.id)
+    if not records:
+        raise DatasetError(f"{root}: the reader {name} found no image there")
+    require_unique_ids(records)
+    return records

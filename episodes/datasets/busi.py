@@ -1,0 +1,56 @@
+"""BUSI, Breast Ultrasound Images (Al-Dhabyani et al. 2020, doi 10.1016/j.dib.2019.104863)."""
+
+import re
+from pathlib import Path
+
+from episodes.datasets.layout import find_folders, image_files, leave_out
+from episodes.errors import DatasetError
+from episodes.records import Label, Record
+
+PUBLISHED = {"benign": 437, "malignant": 210, "normal": 133}
+
+_CLASSES: tuple[Label, ...] = ("benign", "malignant", "normal")
+_MASK = re.compile(r"(?P<stem>.+?)_mask(_\d+)?")
+
+
+def read(root: Path) -> list[Record]:
+    """Read the folders `benign/`, `malignant/` and `normal/`.
+
+    They hold images `benign (1).png` and masks `benign (1)_mask.png`, `benign (1)_mask_1.png`, ...: the
+    lesion is the union of an image's masks. The dataset has no patient ids: each image is a patient of its
+    own until near-duplicates are grouped (`episodes.curation.group_patients`).
+
+    Raises:
+        DatasetError: if a class folder, or the mask of a lesion image, is missing.
+    """
+    folders = find_folders(root, *_CLASSES)
+    return [
+        record
+        for folder, label in zip(folders, _CLASSES, strict=True)
+        for record in _read_class(folder, label)
+    ]
+
+
+def _read_class(folder: Path, label: Label) -> list[Record]:
+    images: list[Path] = []
+    masks: dict[str, list[Path]] = {}
+    for file in image_files(folder):
+        mask = _MASK.fullmatch(file.stem)
+        if mask:
+            masks.setdefault(mask["stem"], []).append(file)
+        elif re.fullmatch(rf"{label} \(\d+\)", file.stem):
+            images.append(file)
+        else:
+            leave_out(file, f"neither an image '{label} (N)' nor a mask '{label} (N)_mask'")
+    for stem in sorted(masks.keys() - {image.stem for image in images}):
+        for file in masks[stem]:
+            leave_out(file, f"a mask without its image {stem}.png")
+    return [_record(image, label, tuple(masks.get(image.stem, ()))) for image in images]
+
+
+def _record(image: Path, label: Label, masks: tuple[Path, ...]) -> Record:
+    if not masks and label != "normal":
+        raise DatasetError(
+            f"{image}: its mask {image.stem}_mask.png is missing; restore the mask or remove the image"
+        )
+    return Record("busi", image, masks, label, patient=image.stem)

@@ -1,0 +1,90 @@
+"""What every reader does with folders and file names: find them, list images, and say what is left out."""
+
+import logging
+from collections.abc import Collection, Iterable, Mapping
+from pathlib import Path
+
+from episodes.errors import DatasetError
+
+IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"})
+
+log = logging.getLogger("episodes.datasets")
+
+
+def leave_out(file: Path, reason: str) -> None:
+    """Tell the user that a reader leaves out a file, and why."""
+    log.warning("%s: left out: %s", file, reason)
+
+
+def find_folders(root: Path, *names: str) -> list[Path]:
+    """Find the sub-folders that make up a layout; upper and lower case are the same.
+
+    Args:
+        root: the dataset's folder.
+        names: names of the sub-folders, in the order in which they are returned.
+
+    Raises:
+        DatasetError: if one is not there; the message says so where they lie one level above or below.
+    """
+    found = sub_folders(root)
+    missing = [name for name in names if name.lower() not in found]
+    if not missing:
+        return [found[name.lower()] for name in names]
+    expected = ", ".join(f"{name}/" for name in names)
+    message = f"{root}: there is no folder {missing[0]}/ (expected {expected})"
+    wanted = {name.lower() for name in names}
+    for other in (*found.values(), root.resolve().parent):
+        if wanted <= sub_folders(other).keys():
+            raise DatasetError(f"{message}; {other} holds them: give that folder")
+    raise DatasetError(f"{message}; give the folder that holds them")
+
+
+def sub_folders(folder: Path) -> dict[str, Path]:
+    """Key the folders inside a folder by their name in lower case."""
+    return {path.name.lower(): path for path in sorted(folder.iterdir()) if path.is_dir()}
+
+
+def image_files(folder: Path) -> list[Path]:
+    """List the image files of a folder, sorted by name.
+
+    Hidden ones are left out: archives made on a Mac carry a `._a.png` beside each `a.png`.
+    """
+    files = sorted(p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
+    for file in files:
+        if file.name.startswith("."):
+            leave_out(file, "a hidden file")
+    return [file for file in files if not file.name.startswith(".")]
+
+
+def by_stem(files: Iterable[Path]) -> dict[str, Path]:
+    """Key files by their stem.
+
+    Raises:
+        DatasetError: if two files differ in their suffix alone.
+    """
+    stems: dict[str, Path] = {}
+    for file in files:
+        if file.stem in stems:
+            other = stems[file.stem].name
+            raise DatasetError(f"{file}: {other} differs in the suffix alone; remove one of the two")
+        stems[file.stem] = file
+    return stems
+
+
+def find_mask(masks: Mapping[str, Path], stem: str, image: Path) -> Path:
+    """Look up the mask of an image by the mask's stem.
+
+    Raises:
+        DatasetError: if there is none.
+    """
+    if stem not in masks:
+        raise DatasetError(
+            f"{image}: its mask {stem}{image.suffix} is missing; restore the mask or remove the image"
+        )
+    return masks[stem]
+
+
+def leave_out_unused_masks(masks: Mapping[str, Path], used: Collection[str]) -> None:
+    """List the masks, keyed by stem, that belong to no image."""
+    for stem in sorted(masks.keys() - set(used)):
+        leave_out(masks[stem], "a mask without its image")

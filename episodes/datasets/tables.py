@@ -1,0 +1,134 @@
+"""Tables that come with datasets, CSV or Excel, as rows of text; and the labels and images that they name."""
+
+import csv
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from pathlib import Path
+
+from episodes.datasets.layout import log
+from episodes.errors import DatasetError
+from episodes.records import LABELS, Label
+
+Row = Mapping[str, str]
+
+
+def read_table(path: Path, required: Sequence[str] = ()) -> list[Row]:
+    """Read a table whose first row names the columns.
+
+    Args:
+        path: an `.xlsx`, of which the first sheet is read; anything else is CSV separated by commas,
+            semicolons or tabs, in UTF-8 with or without a byte-order mark.
+        required: columns that have to be there.
+
+    Returns:
+        One mapping of column to stripped text per row; empty rows are dropped.
+
+    Raises:
+        DatasetError: if the file is missing or damaged, a required column is missing, or a row has more or
+            fewer values than there are columns.
+    """
+    if not path.is_file():
+        raise DatasetError(f"{path} is missing; restore it from the original dataset")
+    lines = read_excel(path) if path.suffix.lower() == ".xlsx" else read_csv(path)
+    numbered = [(number, line) for number, line in enumerate(lines, start=1) if any(line)]
+    if not numbered:
+        raise DatasetError(f"{path} is empty; restore it from the original dataset")
+    (_, header), *body = numbered
+    for column in required:
+        if column not in header:
+            raise DatasetError(f"{path}: the column {column!r} is missing; found {', '.join(header)}")
+    for number, line in body:
+        if len(line) != len(header):
+            raise DatasetError(f"{path}, row {number}: {len(line)} values for {len(header)} columns")
+    return [dict(zip(header, line, strict=True)) for _, line in body]
+
+
+def read_csv(path: Path) -> list[list[str]]:
+    """Read a CSV file to stripped text, whatever it is separated by.
+
+    Raises:
+        DatasetError: if it is not UTF-8.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DatasetError(f"{path} is not UTF-8 text; save it as CSV in UTF-8") from error
+    header = text.partition("\n")[0]
+    delimiter = max(",;\t", key=header.count)
+    return [[value.strip() for value in line] for line in csv.reader(text.splitlines(), delimiter=delimiter)]
+
+
+def read_excel(path: Path) -> list[list[str]]:
+    """Read the first sheet of an Excel file to stripped text, as wide as its first row.
+
+    Raises:
+        DatasetError: if openpyxl is not installed, or the file is damaged.
+    """
+    try:
+        from openpyxl import load_workbook
+    except ImportError as error:
+        raise DatasetError(f"{path}: Excel tables need openpyxl; run `pip install openpyxl`") from error
+    try:
+        workbook = load_workbook(path, read_only=True, data_only=True)
+        rows = workbook.worksheets[0].iter_rows(values_only=True)
+        lines = [["" if value is None else str(value).strip() for value in row] for row in rows]
+        workbook.close()
+    except Exception as error:  # whatever its zip and XML readers raise on a damaged file
+        raise DatasetError(
+            f"{path} cannot be read as an Excel table ({error}); restore the original"
+        ) from error
+    width = max((i for line in lines[:1] for i, value in enumerate(line, start=1) if value), default=0)
+    return [line[:width] for line in lines]
+
+
+def key_rows(rows: Iterable[Row], column: str, path: Path) -> dict[str, Row]:
+    """Key rows by one column of the table at `path`.
+
+    Raises:
+        DatasetError: if a key comes twice.
+    """
+    keyed: dict[str, Row] = {}
+    for row in rows:
+        if row[column] in keyed:
+            raise DatasetError(f"{path}: {column} {row[column]!r} comes twice; remove one of the rows")
+        keyed[row[column]] = row
+    return keyed
+
+
+def find_row(rows: Mapping[str, Row], image: Path, path: Path) -> Row:
+    """Look up the row of an image, by its stem, in the table at `path`.
+
+    Raises:
+        DatasetError: if there is none.
+    """
+    if image.stem not in rows:
+        raise DatasetError(f"{image}: {path} has no row for it; add the row or remove the image")
+    return rows[image.stem]
+
+
+def report_rows_without_image(rows: Mapping[str, Row], images: Collection[str], path: Path) -> None:
+    """Tell the user of rows, keyed by stem, that name no image: a partial copy is read, but not silently."""
+    absent = sorted(rows.keys() - set(images))
+    if absent:
+        log.warning(
+            "%s: left out: %d of %d rows name no image (first: %s)", path, len(absent), len(rows), absent[0]
+        )
+
+
+def parse_label(text: str, where: str, allowed: Sequence[Label] = LABELS) -> Label:
+    """Read a label as a table spells it.
+
+    Args:
+        text: such as `Benign`.
+        where: the file and the row, for the message.
+        allowed: the labels that the dataset knows.
+
+    Raises:
+        DatasetError: if it is none of those.
+
+    >>> parse_label(" Benign", "INFO.csv, ALWI_000.png")
+    'benign'
+    """
+    for label in allowed:
+        if text.strip().lower() == label:
+            return label
+    raise DatasetError(f"{where}: the label {text!r} is unknown; write one of {', '.join(allowed)}")
