@@ -220,7 +220,7 @@ def test_the_seed_alone_decides() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(("draw_spread", "n_draws"), [(0.0, 1), (0.02, 5), (0.05, 5)])
 def test_a_95_percent_interval_holds_the_truth_about_so_often(draw_spread: float, n_draws: int) -> None:
-    """Patients, draws and single scores vary about a true mean of 0; as in BUS-UCLM, 38 patients of 7 images."""
+    """Patients, draws and single scores vary about a true mean of 0; 38 patients of 7 images each."""
     rng = np.random.default_rng(0)
     owners = np.repeat(np.arange(38), 7)
     hits, repetitions = 0, 300
