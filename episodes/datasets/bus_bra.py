@@ -22,7 +22,7 @@ def read(root: Path) -> list[Record]:
     Raises:
         DatasetError: if a folder, the table, a mask, or an image's row is missing, or a label is unknown.
     """
-    image_folder, mask_folder = find_folders(root, "Images", "Masks")
+    image_folder, mask_folder = find_folders(root, ("Images", "Masks"))
     table = root / "bus_data.csv"
     rows = key_rows(read_table(table, ("ID", "Case", "Pathology", *_FACTS)), "ID", table)
     five_folds, ten_folds = (_read_folds(root / f"{count}-fold-cv.csv") for count in (5, 10))

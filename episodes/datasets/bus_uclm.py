@@ -11,7 +11,14 @@ from episodes.datasets.layout import (
     leave_out,
     leave_out_unused_masks,
 )
-from episodes.datasets.tables import find_row, key_rows, parse_label, read_table, report_rows_without_image
+from episodes.datasets.tables import (
+    find_row,
+    image_stem,
+    key_rows,
+    parse_label,
+    read_table,
+    report_rows_without_image,
+)
 from episodes.records import Label, Record
 
 PUBLISHED = {"benign": 174, "malignant": 90, "normal": 419, "patients": 38}
@@ -30,10 +37,10 @@ def read(root: Path) -> list[Record]:
     Raises:
         DatasetError: if a folder, the table, a mask, or an image's row is missing, or a label is unknown.
     """
-    image_folder, mask_folder = find_folders(root, "images", "masks")
+    image_folder, mask_folder = find_folders(root, ("images", "masks"))
     table = root / "INFO.csv"
     named = key_rows(read_table(table, ("Image", "Label", *_FLAGS)), "Image", table)
-    rows = {Path(name).stem: row for name, row in named.items()}
+    rows = {image_stem(name): row for name, row in named.items()}
     images = by_stem(_without_copies(image_folder))
     masks = by_stem(_without_copies(mask_folder))
     leave_out_unused_masks(masks, images)

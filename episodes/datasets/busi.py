@@ -23,7 +23,7 @@ def read(root: Path) -> list[Record]:
     Raises:
         DatasetError: if a class folder, or the mask of a lesion image, is missing.
     """
-    folders = find_folders(root, *_CLASSES)
+    folders = find_folders(root, _CLASSES)
     return [
         record
         for folder, label in zip(folders, _CLASSES, strict=True)

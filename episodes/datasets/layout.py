@@ -1,7 +1,7 @@
 """What every reader does with folders and file names: find them, list images, and say what is left out."""
 
 import logging
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from episodes.errors import DatasetError
@@ -16,25 +16,27 @@ def leave_out(file: Path, reason: str) -> None:
     log.warning("%s: left out: %s", file, reason)
 
 
-def find_folders(root: Path, *names: str) -> list[Path]:
+def find_folders(root: Path, *layouts: Sequence[str]) -> list[Path]:
     """Find the sub-folders that make up a layout; upper and lower case are the same.
 
     Args:
         root: the dataset's folder.
-        names: names of the sub-folders, in the order in which they are returned.
+        layouts: the names of the sub-folders of each layout in circulation.
+
+    Returns:
+        The folders of the first layout that is complete, in the order of its names.
 
     Raises:
-        DatasetError: if one is not there; the message says so where they lie one level above or below.
+        DatasetError: if none is; the message says so where one lies a level above or below.
     """
     found = sub_folders(root)
-    missing = [name for name in names if name.lower() not in found]
-    if not missing:
-        return [found[name.lower()] for name in names]
-    expected = ", ".join(f"{name}/" for name in names)
-    message = f"{root}: there is no folder {missing[0]}/ (expected {expected})"
-    wanted = {name.lower() for name in names}
+    for names in layouts:
+        if all(name.lower() in found for name in names):
+            return [found[name.lower()] for name in names]
+    expected = " or ".join(", ".join(f"{name}/" for name in names) for names in layouts)
+    message = f"{root} lacks the folders {expected}"
     for other in (*found.values(), root.resolve().parent):
-        if wanted <= sub_folders(other).keys():
+        if any({name.lower() for name in names} <= sub_folders(other).keys() for names in layouts):
             raise DatasetError(f"{message}; {other} holds them: give that folder")
     raise DatasetError(f"{message}; give the folder that holds them")
 

@@ -2,9 +2,10 @@
 
 import csv
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from pathlib import Path
+from io import StringIO
+from pathlib import Path, PurePosixPath
 
-from episodes.datasets.layout import log
+from episodes.datasets.layout import IMAGE_SUFFIXES, log
 from episodes.errors import DatasetError
 from episodes.records import LABELS, Label
 
@@ -28,10 +29,14 @@ def read_table(path: Path, required: Sequence[str] = ()) -> list[Row]:
     """
     if not path.is_file():
         raise DatasetError(f"{path} is missing; restore it from the original dataset")
-    lines = read_excel(path) if path.suffix.lower() == ".xlsx" else read_csv(path)
+    is_excel = path.suffix.lower() == ".xlsx"
+    lines = read_excel(path) if is_excel else read_csv(path)
     numbered = [(number, line) for number, line in enumerate(lines, start=1) if any(line)]
     if not numbered:
         raise DatasetError(f"{path} is empty; restore it from the original dataset")
+    if is_excel:  # a sheet is as wide as its widest row, formatted but empty cells included
+        width = sum(1 for value in numbered[0][1] if value)
+        numbered = [(number, line[:width]) for number, line in numbered]
     (_, header), *body = numbered
     for column in required:
         if column not in header:
@@ -46,19 +51,20 @@ def read_csv(path: Path) -> list[list[str]]:
     """Read a CSV file to stripped text, whatever it is separated by.
 
     Raises:
-        DatasetError: if it is not UTF-8.
+        DatasetError: if it is not UTF-8, or no CSV.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise DatasetError(f"{path} is not UTF-8 text; save it as CSV in UTF-8") from error
-    header = text.partition("\n")[0]
-    delimiter = max(",;\t", key=header.count)
-    return [[value.strip() for value in line] for line in csv.reader(text.splitlines(), delimiter=delimiter)]
+        header = text.partition("\n")[0]
+        delimiter = max(",;\t", key=header.count)
+        lines = list(csv.reader(StringIO(text, newline=""), delimiter=delimiter))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DatasetError(f"{path} is no readable table ({error}); save it as CSV in UTF-8") from error
+    return [[value.strip() for value in line] for line in lines]
 
 
 def read_excel(path: Path) -> list[list[str]]:
-    """Read the first sheet of an Excel file to stripped text, as wide as its first row.
+    """Read the first sheet of an Excel file to stripped text; whole numbers have no decimal point.
 
     Raises:
         DatasetError: if openpyxl is not installed, or the file is damaged.
@@ -66,18 +72,22 @@ def read_excel(path: Path) -> list[list[str]]:
     try:
         from openpyxl import load_workbook
     except ImportError as error:
-        raise DatasetError(f"{path}: Excel tables need openpyxl; run `pip install openpyxl`") from error
+        raise DatasetError(
+            f"{path}: Excel tables need openpyxl: run `pip install openpyxl`, or save the table as .csv"
+        ) from error
     try:
         workbook = load_workbook(path, read_only=True, data_only=True)
-        rows = workbook.worksheets[0].iter_rows(values_only=True)
-        lines = [["" if value is None else str(value).strip() for value in row] for row in rows]
+        rows = list(workbook.worksheets[0].iter_rows(values_only=True))
         workbook.close()
     except Exception as error:  # whatever its zip and XML readers raise on a damaged file
-        raise DatasetError(
-            f"{path} cannot be read as an Excel table ({error}); restore the original"
-        ) from error
-    width = max((i for line in lines[:1] for i, value in enumerate(line, start=1) if value), default=0)
-    return [line[:width] for line in lines]
+        raise DatasetError(f"{path} is no readable Excel table ({error}); restore the original") from error
+    return [[_cell_text(value) for value in row] for row in rows]
+
+
+def _cell_text(value: object) -> str:
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return "" if value is None else str(value).strip()
 
 
 def key_rows(rows: Iterable[Row], column: str, path: Path) -> dict[str, Row]:
@@ -92,6 +102,16 @@ def key_rows(rows: Iterable[Row], column: str, path: Path) -> dict[str, Row]:
             raise DatasetError(f"{path}: {column} {row[column]!r} comes twice; remove one of the rows")
         keyed[row[column]] = row
     return keyed
+
+
+def image_stem(name: str) -> str:
+    """Take the stem of an image that a table names with or without its folder and suffix.
+
+    >>> image_stem("images/scan.01.PNG"), image_stem("scan.01")
+    ('scan.01', 'scan.01')
+    """
+    path = PurePosixPath(name.replace("\\", "/"))
+    return path.stem if path.suffix.lower() in IMAGE_SUFFIXES else path.name
 
 
 def find_row(rows: Mapping[str, Row], image: Path, path: Path) -> Row:

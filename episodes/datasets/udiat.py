@@ -1,0 +1,110 @@
+"""UDIAT, Dataset B (Yap et al. 2018, doi 10.1109/JBHI.2017.2731873), in both layouts that circulate."""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from episodes.datasets.layout import (
+    by_stem,
+    find_folders,
+    find_mask,
+    image_files,
+    leave_out,
+    leave_out_unused_masks,
+    sub_folders,
+)
+from episodes.datasets.tables import image_stem, read_excel
+from episodes.errors import DatasetError
+from episodes.records import Label, Record
+
+PUBLISHED = {"benign": 110, "malignant": 53}
+
+_CLASSES: tuple[Label, ...] = ("benign", "malignant")
+
+
+def read(root: Path) -> list[Record]:
+    """Read `original/`, `GT/` and a list of the cases; or `Benign/`, `Malignant/` and `all_masks/`.
+
+    The list is every `.xlsx`, `.csv` or `.txt` beside the folders whose lines name a case and its class, as
+    `DatasetB.xlsx` does, or whose own name says the class of all its cases, as `benign.txt`. Cases are
+    numbers: `1`, `000001` and `000001.png` are the same. In the second layout masks that `all_masks/` lacks
+    are taken from `Malignant_mask/`. The dataset has no patient ids: each image is a patient.
+
+    Raises:
+        DatasetError: if a folder, the list, or a mask is missing, or the lists leave a case out or disagree.
+    """
+    folders = find_folders(root, ("original", "GT"), ("Benign", "Malignant", "all_masks"))
+    if len(folders) == 2:
+        return _read_listed(root, *folders)
+    return _read_by_class(root, *folders)
+
+
+def _read_listed(root: Path, image_folder: Path, mask_folder: Path) -> list[Record]:
+    images = by_stem(image_files(image_folder))
+    masks = by_stem(image_files(mask_folder))
+    leave_out_unused_masks(masks, images)
+    labels = _read_lists(root, images)
+    unlisted = sorted(images.keys() - labels.keys())
+    if unlisted:
+        raise DatasetError(
+            f"{images[unlisted[0]]}: no list of cases in {root} names it ({len(unlisted)} such); restore "
+            "DatasetB.xlsx, or write benign.txt and malignant.txt with a case per line"
+        )
+    return [_record(image, masks, labels[stem]) for stem, image in images.items()]
+
+
+def _read_by_class(root: Path, benign: Path, malignant: Path, all_masks: Path) -> list[Record]:
+    folders = zip((benign, malignant), _CLASSES, strict=True)
+    images = [(image, label) for folder, label in folders for image in image_files(folder)]
+    stems = {image.stem for image, _ in images}
+    masks = by_stem(image_files(all_masks))
+    leave_out_unused_masks(masks, stems)
+    further = sub_folders(root).get("malignant_mask")
+    if further:
+        further_masks = by_stem(image_files(further))
+        leave_out_unused_masks(further_masks, stems)
+        if masks.keys() & further_masks.keys():
+            leave_out(further, f"the masks that are in {all_masks.name}/ as well")
+        masks = further_masks | masks
+    return [_record(image, masks, label) for image, label in images]
+
+
+def _record(image: Path, masks: Mapping[str, Path], label: Label) -> Record:
+    return Record("udiat", image, (find_mask(masks, image.stem, image),), label, patient=image.stem)
+
+
+def _read_lists(root: Path, images: Mapping[str, Path]) -> dict[str, Label]:
+    """Read the label of each image from whatever lists lie beside the folders, keyed by stem."""
+    stems = {_case(stem): stem for stem in images}
+    labels: dict[str, Label] = {}
+    for path in sorted(root.iterdir()):
+        if path.suffix.lower() not in (".xlsx", ".csv", ".txt") or path.name.startswith((".", "~$")):
+            continue
+        named = [label for label in _CLASSES if label in path.stem.lower()]
+        for cells in _read_lines(path):
+            cases = [stems[_case(cell)] for cell in cells if _case(cell) in stems]
+            said = [label for label in _CLASSES for cell in cells if cell.lower() == label] or named
+            if not cases or len(said) != 1:
+                continue
+            if labels.setdefault(cases[0], said[0]) != said[0]:
+                raise DatasetError(
+                    f"{path}: case {cases[0]} is listed as benign and as malignant; mend the list"
+                )
+    return labels
+
+
+def _read_lines(path: Path) -> list[list[str]]:
+    if path.suffix.lower() == ".xlsx":
+        return read_excel(path)
+    text = path.read_text(encoding="utf-8-sig", errors="replace")
+    return [[cell for cell in re.split(r"[\s,;]+", line) if cell] for line in text.splitlines()]
+
+
+def _case(name: str) -> str:
+    """Spell a case in one way.
+
+    >>> _case("000012.png"), _case("12"), _case("012")
+    ('12', '12', '12')
+    """
+    stem = image_stem(name)
+    return str(int(stem)) if stem.isdecimal() else stem
