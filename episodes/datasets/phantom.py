@@ -23,7 +23,8 @@ def read(root: Path) -> list[Record]:
         scanner = json.loads(description.read_text(encoding="utf-8"))["scanner"]
     except FileNotFoundError as error:
         raise DatasetError(
-            f"{description} is missing: {root} is no complete phantom dataset; generate it again, or read it as 'folder'"
+            f"{description} is missing, so this is no complete phantom dataset: generate it again, "
+            "or read it as 'folder'"
         ) from error
     except (ValueError, KeyError, TypeError) as error:
         raise DatasetError(

@@ -4,8 +4,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from episodes.phantoms.imaging import Tissue
-from episodes.phantoms.textures import FloatArray, Grid, curve, field, ramp, sheared, sheets
+from episodes.phantoms.textures import FloatArray, Grid, curve, field, ramp, ridge, sheared, sheets
+from episodes.phantoms.tissue import Tissue
+
+RIB_SPACING = 30.0  # mm
+RIB_HALF_WIDTH = 8.0  # mm
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +25,7 @@ class Breast:
         fattiness: share of the gland that fat has replaced, 0 to 1.
         fibrosis: strength of the gland's texture, dB.
         ligaments: distance between Cooper's ligaments, mm.
-        rib: lateral position of the nearest rib, mm from the middle.
+        rib: lateral position of a rib, mm from the middle; none where the probe lies between the ribs.
     """
 
     skin: float
@@ -34,80 +37,82 @@ class Breast:
     fattiness: float
     fibrosis: float
     ligaments: float
-    rib: float
+    rib: float | None
 
 
 def draw_breast(rng: np.random.Generator, depth: float) -> Breast:
-    """Draw a patient; the operator has set the image's depth (mm) to suit her, so the layers scale with it."""
+    """Draw a patient.
+
+    Args:
+        rng: its random numbers.
+        depth: of the image, mm. The operator set it to suit the patient, so the layers scale with it.
+    """
     return Breast(
         skin=rng.uniform(1.0, 1.8),
-        fat=depth * rng.uniform(0.13, 0.32),
-        fascia=depth * rng.uniform(0.62, 0.85),
+        fat=depth * rng.uniform(0.12, 0.32),
+        fascia=depth * rng.uniform(0.6, 0.8),
         muscle=rng.uniform(6, 10),
         fat_level=rng.uniform(-15, -9),
         muscle_level=rng.uniform(-13, -8),
-        fattiness=rng.uniform(0.05, 0.45),
-        fibrosis=rng.uniform(2.0, 4.0),
+        fattiness=rng.uniform(0.05, 0.5),
+        fibrosis=rng.uniform(2.5, 5.0),
         ligaments=rng.uniform(7, 13),
-        rib=rng.uniform(-14, 14),
+        rib=rng.uniform(-RIB_SPACING / 2, RIB_SPACING / 2) if rng.random() < 0.4 else None,
     )
 
 
 def build(breast: Breast, grid: Grid, rng: np.random.Generator) -> Tissue:
-    """Fill the image with layers.
+    """Fill a section with the layers of a breast.
 
     Args:
         breast: what the patient's images share.
-        grid: the image.
+        grid: the section's pixels.
         rng: draws what differs from section to section: boundaries and textures.
 
     Returns:
         The tissue without any inclusion.
     """
-    waves = curve(rng, grid.x, 18, 0.8)
-    phase = (
-        np.pi * grid.x / np.float32(breast.ligaments)
-        + np.float32(rng.uniform(0, np.pi))
-        + curve(rng, grid.x, 14, 0.5)
-    )
-    lobes = np.abs(np.sin(phase))  # fat lobules bulge down between the ligaments that hold them
-    fat_end = breast.fat + waves + 2.2 * (lobes - np.float32(0.6)) + curve(rng, grid.x, 4, 0.25)
-    fat_end = np.maximum(fat_end, np.float32(breast.skin + 1))
-    fascia = breast.fascia + curve(rng, grid.x, 40, 1.2) + grid.x * np.float32(rng.normal(0, 0.06))
-    tissue = _fat(breast, grid, rng)
-    _ligaments(tissue, breast, grid, fat_end, rng)
-    _gland(tissue, breast, grid, fat_end, fascia, rng)
-    _muscle(tissue, breast, grid, fascia, rng)
-    _ribs(tissue, breast, grid, fascia)
-    _skin(tissue, breast, grid, rng)
-    _contact(tissue, grid, rng)
+    fat_end = _fat_end(breast, grid, rng)
+    fascia = breast.fascia + curve(rng, grid.x, 60, 0.6) + grid.x * rng.normal(0, 0.05)
+    tissue = Tissue.homogeneous(grid.size, breast.fat_level, attenuation=0.5)
+    _add_septa(tissue, grid, rng)
+    _add_ligaments(tissue, breast, grid, fat_end, rng)
+    _add_gland(tissue, breast, grid, fat_end, fascia, rng)
+    _add_muscle(tissue, breast, grid, fascia, rng)
+    if breast.rib is not None:
+        _add_ribs(tissue, grid, fascia + breast.muscle, breast.rib)
+    _add_skin(tissue, breast, grid, rng)
+    _loosen_contact(tissue, grid, rng)
     return tissue
 
 
-def _fat(breast: Breast, grid: Grid, rng: np.random.Generator) -> Tissue:
+def _fat_end(breast: Breast, grid: Grid, rng: np.random.Generator) -> FloatArray:
+    """Depth at which fat ends, (1, W): its lobules bulge down between the ligaments that hold them."""
+    phase = np.pi / breast.ligaments * grid.x + rng.uniform(0, np.pi) + curve(rng, grid.x, 14, 0.5)
+    bulge = 2.2 * (np.abs(np.sin(phase)) - 0.6)
+    depth = breast.fat + bulge + curve(rng, grid.x, 18, 0.8) + curve(rng, grid.x, 5, 0.2)
+    return np.maximum(depth, breast.skin + 1)
+
+
+def _add_septa(tissue: Tissue, grid: Grid, rng: np.random.Generator) -> None:
     texture = field(rng, grid, 0.7, 1.2)
-    septa = sheets(field(rng, grid, 1.6, 4.0), grid, thickness=0.12, step=4.0, power=3)
-    return Tissue(
-        level=np.float32(breast.fat_level) + texture,
-        specular=septa * np.abs(texture) * np.float32(0.9),
-        attenuation=np.full((grid.size, grid.size), 0.5, dtype=np.float32),
-    )
+    septa = sheets(field(rng, grid, 1.4, 4.0), grid, thickness=0.1, step=2.5, power=3)
+    tissue.level[...] += texture
+    tissue.specular[...] += 0.9 * septa * np.abs(texture)
 
 
-def _ligaments(
+def _add_ligaments(
     tissue: Tissue, breast: Breast, grid: Grid, fat_end: FloatArray, rng: np.random.Generator
 ) -> None:
-    """Cooper's ligaments: echogenic bands from the gland's peaks to the skin, each with a faint shadow."""
-    lean = curve(rng, grid.z, 9, 1.0) + (grid.z - np.float32(breast.fat)) * np.float32(rng.normal(0, 0.5))
-    spread = np.float32(breast.ligaments)
-    at = grid.x + lean
-    offset = at - spread * np.round(at / spread) + curve(rng, at, 8, 0.5)
-    band = np.exp(-((offset / np.float32(0.3)) ** 2)) * ramp(fat_end - grid.z, 0.5)
-    tissue.level += band * np.float32(7)
-    tissue.attenuation += band * np.float32(0.4)
+    """Cooper's ligaments: echogenic bands that lean from the gland to the skin, each with a faint shadow."""
+    at = grid.x + curve(rng, grid.z, 9, 1.0) + (grid.z - breast.fat) * rng.normal(0, 0.5)
+    apart = at - breast.ligaments * np.round(at / breast.ligaments) + curve(rng, at, 8, 0.5)
+    band = ridge(apart, 0.3) * ramp(fat_end - grid.z, 0.5)
+    tissue.level[...] += 7 * band
+    tissue.attenuation[...] += 0.4 * band
 
 
-def _gland(
+def _add_gland(
     tissue: Tissue,
     breast: Breast,
     grid: Grid,
@@ -115,78 +120,60 @@ def _gland(
     fascia: FloatArray,
     rng: np.random.Generator,
 ) -> None:
-    streaks = sheared(field(rng, grid, 0.35, 2.2), fat_end * np.float32(0.7), grid)
-    patches = field(rng, grid, 1.6, 3.2)
-    # Fat that has replaced gland: the highest values of a field, and a layer in front of the muscle.
-    threshold = np.float32(1.9 - 2.2 * breast.fattiness)
-    fatty = np.maximum(
-        ramp(patches - threshold, 0.3),
-        ramp(grid.z - fascia + np.float32(2.0 + 0.4 * breast.muscle * breast.fattiness), 0.8),
-    )
-    level = np.float32(breast.fibrosis) * (streaks * np.float32(0.8) - patches * np.float32(0.5))
-    level += fatty * (np.float32(breast.fat_level) - level)
-    inside = ramp(grid.z - fat_end, 0.4)
-    fibres = sheets(streaks, grid, thickness=0.1, step=2.5, power=4) * np.maximum(
-        patches + np.float32(0.3), 0
-    )
-    rim = np.exp(-(((grid.z - fat_end) / np.float32(0.25)) ** 2))
-    tissue.level += inside * (level - tissue.level)
-    tissue.specular *= 1 - inside
-    tissue.specular += inside * (1 - fatty) * fibres * np.float32(1.6) + rim * np.maximum(
-        streaks, 0
-    ) * np.float32(1.5)
-    tissue.attenuation += inside * (np.float32(0.75) - np.float32(0.2) * fatty - tissue.attenuation)
-
-
-def _muscle(tissue: Tissue, breast: Breast, grid: Grid, fascia: FloatArray, rng: np.random.Generator) -> None:
-    """Dark bundles of fibres between bright, nearly level sheets; a bright fascia in front and behind."""
-    bundles = sheared(field(rng, grid, 0.45, 7.0), fascia, grid)
+    """Echogenic fibres that follow the layers, fat between them and in front of the muscle."""
+    layering = 0.5 * fat_end + 0.5 * fascia
+    fine = sheared(field(rng, grid, 0.3, 1.8), layering, grid)
+    coarse = sheared(field(rng, grid, 0.9, 4.5), layering, grid)
+    patches = field(rng, grid, 1.8, 3.5)
     below = grid.z - fascia
-    inside = ramp(below, 0.4)
-    fibres = sheets(bundles, grid, thickness=0.14, step=1.6, power=6)
-    front = np.exp(-((below / np.float32(0.25)) ** 2))
-    back = np.exp(-(((below - np.float32(breast.muscle)) / np.float32(0.35)) ** 2))
-    tissue.level += inside * (np.float32(breast.muscle_level) + np.float32(2.0) * bundles - tissue.level)
-    behind = ramp(below - np.float32(breast.muscle), 1.0)
-    tissue.level -= behind * np.float32(6)
-    tissue.specular *= 1 - inside
-    tissue.specular += (
-        inside * (1 - behind) * fibres * np.float32(1.1) * np.maximum(bundles + np.float32(1.2), 0)
+    fatty = np.maximum(
+        ramp(patches + 0.3 * coarse - (1.9 - 2.2 * breast.fattiness), 0.35),
+        ramp(below + 1.5 + 5 * breast.fattiness, 0.8),
     )
-    tissue.specular += front * np.float32(2.0) + back * np.float32(1.6)
-    tissue.attenuation += inside * (np.float32(0.85) - tissue.attenuation)
+    fibrous = breast.fibrosis * (0.6 * fine + 0.8 * coarse) - 1.5 * patches - 2
+    inside = ramp(grid.z - fat_end, 0.4)
+    fibres = sheets(coarse, grid, thickness=0.09, step=1.1, power=4) * np.maximum(fine + 0.5, 0)
+    tissue.fill(inside, fibrous + fatty * (breast.fat_level - fibrous), 0.75 - 0.2 * fatty)
+    tissue.specular[...] += inside * (1 - 0.7 * fatty) * 1.2 * fibres
+    tissue.specular[...] += 1.2 * ridge(grid.z - fat_end, 0.2) * np.maximum(fine + 0.3, 0)
 
 
-def _ribs(tissue: Tissue, breast: Breast, grid: Grid, fascia: FloatArray) -> None:
-    """Ribs behind the muscle, 24 mm apart: a bright arc and nothing but shadow below."""
-    across = grid.x - np.float32(breast.rib)
-    across = across - np.float32(24) * np.round(across / np.float32(24))
-    arc = fascia + np.float32(breast.muscle) - 3 * np.sqrt(np.maximum(1 - (across / np.float32(6)) ** 2, 0))
-    below = grid.z - arc
-    bone = np.where(np.abs(across) < 6, ramp(below, 0.4), np.float32(0))
-    surface = np.where(np.abs(across) < 6, np.exp(-((below / np.float32(0.35)) ** 2)), np.float32(0))
-    tissue.specular += surface * np.float32(5) * (1 - (across / np.float32(7)) ** 2)
-    tissue.attenuation += bone * np.float32(6)
+def _add_muscle(
+    tissue: Tissue, breast: Breast, grid: Grid, fascia: FloatArray, rng: np.random.Generator
+) -> None:
+    """Dark bundles between bright, nearly level sheets; fascia in front, a dark chest wall behind."""
+    bundles = sheared(field(rng, grid, 0.4, 6.0), fascia, grid)
+    broken = np.maximum(field(rng, grid, 0.8, 3.0) + 0.6, 0)
+    below = grid.z - fascia
+    behind = ramp(below - breast.muscle, 2.0)
+    tissue.fill(ramp(below, 0.4), breast.muscle_level + 1.5 * bundles - 7 * behind, 0.85)
+    fibres = ramp(below, 0.4) * sheets(bundles, grid, thickness=0.09, step=1.5, power=6)
+    tissue.specular[...] += broken * (0.9 * (1 - behind) * fibres + 1.3 * ridge(below, 0.2))
 
 
-def _skin(tissue: Tissue, breast: Breast, grid: Grid, rng: np.random.Generator) -> None:
-    depth = np.float32(breast.skin) + curve(rng, grid.x, 25, 0.1)
-    inside = ramp(depth - grid.z, 0.2)
-    tissue.level += inside * (np.float32(1) - tissue.level)
-    tissue.specular *= 1 - inside
-    for at, strength in (
-        (np.float32(0.25), 4.0),
-        (depth, 2.0),
-        (depth * np.float32(2), 0.25),
-    ):  # the last: reverberation
-        tissue.specular += np.exp(-(((grid.z - at) / np.float32(0.12)) ** 2)) * np.float32(strength)
+def _add_ribs(tissue: Tissue, grid: Grid, depth: FloatArray, middle: float) -> None:
+    """Ribs behind the muscle: a bright arc, and nothing but shadow below; the pleura between them."""
+    across = grid.x - middle
+    across = (across - RIB_SPACING * np.round(across / RIB_SPACING)) / RIB_HALF_WIDTH
+    bone = np.abs(across) < 1
+    below = grid.z - depth - 1 + 3 * np.sqrt(np.maximum(1 - across**2, 0))
+    surface = np.where(bone, 2.5 * (1 - across**2), 0.6) * ridge(below - np.where(bone, 0, 3), 0.3)
+    tissue.specular[...] += surface
+    tissue.attenuation[...] += np.where(bone, 5 * ramp(below, 0.4), 0)
 
 
-def _contact(tissue: Tissue, grid: Grid, rng: np.random.Generator) -> None:
-    """Loss in the first millimetres: uneven coupling everywhere, and sometimes a probe that lifts off at one side."""
-    loss = np.maximum(curve(rng, grid.x, 5, 1.0), 0) * np.float32(0.8)
+def _add_skin(tissue: Tissue, breast: Breast, grid: Grid, rng: np.random.Generator) -> None:
+    """An echogenic layer between two bright lines, and the faint reverberation of the deeper one."""
+    depth = breast.skin + curve(rng, grid.x, 25, 0.1)
+    tissue.fill(ramp(depth - grid.z, 0.2), 0.0, 0.5)
+    for at, strength in ((0.25, 3.0), (depth, 1.5), (2 * depth, 0.2)):
+        tissue.specular[...] += strength * ridge(grid.z - at, 0.12)
+
+
+def _loosen_contact(tissue: Tissue, grid: Grid, rng: np.random.Generator) -> None:
+    """Coupling that is uneven everywhere, and sometimes a probe that lifts off at one side."""
+    loss = 0.8 * np.maximum(curve(rng, grid.x, 5, 1.0), 0)
     if rng.random() < 0.3:
-        side = rng.choice((-1, 1))
-        edge = np.float32(grid.size * grid.spacing / 2 * rng.uniform(0.75, 1.0))
-        loss = loss + np.float32(rng.uniform(2, 8)) * ramp(side * grid.x - edge, 4.0)
-    tissue.attenuation += loss * np.exp(-(((grid.z - 2) / np.float32(1)) ** 2))
+        side, edge = float(rng.choice((-1, 1))), grid.size * grid.spacing * rng.uniform(0.36, 0.5)
+        loss = loss + rng.uniform(1, 4) * ramp(side * grid.x - edge, 6.0)
+    tissue.attenuation[...] += loss * ridge(grid.z - 2, 1.0)

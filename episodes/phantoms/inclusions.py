@@ -7,10 +7,11 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from episodes.phantoms import outlines
-from episodes.phantoms.imaging import Tissue
-from episodes.phantoms.textures import FloatArray, Grid, ramp
+from episodes.phantoms.textures import FloatArray, Grid, ramp, ridge
+from episodes.phantoms.tissue import Tissue
 
 REACH = 5.0  # mm around an inclusion within which it changes the tissue
+CALCIFICATION = 0.12  # mm, radius
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,12 +20,13 @@ class Inclusion:
 
     Attributes:
         outline: radius in mm at each of `outlines.ANGLES`.
-        x: lateral position of its centre, mm from the middle.
-        z: depth of its centre, mm.
         level: backscatter, dB relative to glandular tissue.
         heterogeneity: standard deviation of the level within, dB.
-        attenuation: one way, dB / cm / MHz. Below its surroundings it brightens what lies behind, above it shadows.
+        attenuation: one way, dB / cm / MHz. Below its surroundings it brightens what lies behind, above it
+            shadows.
         margin: width of the transition to the surroundings, mm.
+        x: lateral position of its centre, mm from the middle.
+        z: depth of its centre, mm.
         capsule: amplitude of the mirror-like echo where the margin faces the probe.
         halo: rise of the level around the margin, dB.
         streaks: strength of the lines that radiate from the margin, dB.
@@ -33,12 +35,12 @@ class Inclusion:
     """
 
     outline: FloatArray
-    x: float
-    z: float
     level: float
     heterogeneity: float
     attenuation: float
     margin: float
+    x: float = 0.0
+    z: float = 0.0
     capsule: float = 0.0
     halo: float = 0.0
     streaks: float = 0.0
@@ -47,21 +49,31 @@ class Inclusion:
 
     @property
     def half_width(self) -> float:
-        """Its extent to either side, mm."""
+        """Half its extent from left to right, mm."""
         return float(np.ptp(self.outline * np.cos(outlines.ANGLES))) / 2
 
     @property
     def half_height(self) -> float:
-        """Its extent up and down, mm."""
+        """Half its extent from top to bottom, mm."""
         return float(np.ptp(self.outline * np.sin(outlines.ANGLES))) / 2
+
+
+@dataclass(frozen=True, slots=True)
+class _Frame:
+    """Where the pixels of a window lie as seen from an inclusion: each (h, w), or broadcast to it; in mm."""
+
+    right: FloatArray
+    down: FloatArray
+    outside: FloatArray  # along the radius, beyond the outline; negative within
+    angle: NDArray[np.int64]  # index into outlines.ANGLES
 
 
 def insert(tissue: Tissue, grid: Grid, inclusion: Inclusion, rng: np.random.Generator) -> NDArray[np.bool_]:
     """Put an inclusion into the tissue, in place.
 
     Args:
-        tissue: maps that change around the inclusion.
-        grid: their grid.
+        tissue: changed around the inclusion.
+        grid: the section's pixels.
         inclusion: what to insert.
         rng: draws its texture.
 
@@ -70,73 +82,69 @@ def insert(tissue: Tissue, grid: Grid, inclusion: Inclusion, rng: np.random.Gene
     """
     mask = np.zeros((grid.size, grid.size), dtype=np.bool_)
     window = _window(inclusion, grid)
-    right = grid.x[:, window[1]] - np.float32(inclusion.x)
-    down = grid.z[window[0]] - np.float32(inclusion.z)
-    if not right.size or not down.size:
-        return mask
-    turn = np.arctan2(down, right) * np.float32(len(outlines.ANGLES) / (2 * np.pi))
-    angle = (turn.astype(np.int64) + len(outlines.ANGLES) // 2) % len(outlines.ANGLES)
-    outside = np.hypot(down, right) - inclusion.outline[angle]
-    mask[window] = outside < 0
-    _surround(tissue, window, inclusion, outside, angle, rng)
-    _fill(tissue, window, inclusion, outside, grid, rng)
-    _edges(tissue, window, inclusion, outside, down, right)
+    if mask[window].size:
+        frame = _frame(inclusion, grid, window)
+        part = tissue.within(window)
+        mask[window] = frame.outside < 0
+        _disturb(part, inclusion, frame, rng)
+        _fill(part, inclusion, frame, grid, rng)
+        part.specular[...] += _capsule(inclusion, frame)
+        part.attenuation[...] += _edge_shadow(inclusion, frame)
     return mask
 
 
 def _window(inclusion: Inclusion, grid: Grid) -> tuple[slice, slice]:
     reach = float(inclusion.outline.max()) + REACH
-    middle = grid.size * grid.spacing / 2
 
     def around(centre: float) -> slice:
-        first, last = (int(np.clip((centre + r) / grid.spacing, 0, grid.size)) for r in (-reach, reach))
-        return slice(first, last)
+        first, last = (round((centre + r) / grid.spacing) for r in (-reach, reach))
+        return slice(max(first, 0), max(last, 0))
 
-    return around(inclusion.z), around(inclusion.x + middle)
+    return around(inclusion.z), around(inclusion.x + grid.size * grid.spacing / 2)
 
 
-def _surround(
-    tissue: Tissue, window: tuple[slice, slice], inclusion: Inclusion, outside: FloatArray,
-    angle: NDArray[np.int64], rng: np.random.Generator,
-) -> None:  # fmt: skip
-    """An echogenic halo, and streaks that pull the tissue around towards the inclusion (architectural distortion)."""
+def _frame(inclusion: Inclusion, grid: Grid, window: tuple[slice, slice]) -> _Frame:
+    right, down = grid.x[:, window[1]] - inclusion.x, grid.z[window[0]] - inclusion.z
+    count = len(outlines.ANGLES)
+    angle = ((np.arctan2(down, right) / (2 * np.pi) + 0.5) * count).astype(np.int64) % count
+    return _Frame(right, down, np.hypot(down, right) - inclusion.outline[angle], angle)
+
+
+def _disturb(tissue: Tissue, inclusion: Inclusion, frame: _Frame, rng: np.random.Generator) -> None:
+    """An uneven echogenic halo, and rays that pull the surroundings towards the lesion."""
     if not inclusion.halo and not inclusion.streaks:
         return
-    uneven = outlines.lobulation(rng, 0.5, 2, 7)
+    uneven = np.maximum(1 + outlines.lobulation(rng, 0.5, 2, 7), 0)
     rays = outlines.lobulation(rng, 1.0, 18, 60)
-    fall = np.exp(-np.maximum(outside, 0) / np.float32(1.2))
-    change = np.float32(inclusion.halo) * np.maximum(1 + uneven, 0)[angle] * fall
-    change += np.float32(inclusion.streaks) * rays[angle] * np.sqrt(fall)
-    tissue.level[window] += change * ramp(np.float32(REACH - 1) - outside, 2.0)
+    fall = np.exp(-np.maximum(frame.outside, 0) / 1.5)
+    change = inclusion.halo * uneven[frame.angle] * fall + inclusion.streaks * rays[frame.angle] * np.sqrt(
+        fall
+    )
+    tissue.level[...] += change * ramp(REACH - 1 - frame.outside, 2.0)
 
 
-def _fill(
-    tissue: Tissue, window: tuple[slice, slice], inclusion: Inclusion, outside: FloatArray, grid: Grid,
-    rng: np.random.Generator,
-) -> None:  # fmt: skip
-    inside = ramp(-outside, inclusion.margin)
-    texture = rng.standard_normal(outside.shape, dtype=np.float32)
+def _fill(tissue: Tissue, inclusion: Inclusion, frame: _Frame, grid: Grid, rng: np.random.Generator) -> None:
+    texture = rng.standard_normal(frame.outside.shape, dtype=np.float32)
     texture = ndimage.gaussian_filter(texture, (0.5 / grid.spacing, 0.8 / grid.spacing), truncate=2.5)
-    texture *= np.float32(inclusion.heterogeneity / max(float(texture.std()), 1e-9))
-    tissue.level[window] += inside * (inclusion.level + texture - tissue.level[window])
-    tissue.attenuation[window] += inside * (inclusion.attenuation - tissue.attenuation[window])
-    tissue.specular[window] *= 1 - inside
-    rows, columns = np.nonzero(outside < -inclusion.margin)
-    for chosen in rng.integers(0, max(len(rows), 1), inclusion.calcifications) if len(rows) else ():
-        tissue.specular[window][rows[chosen], columns[chosen]] += np.float32(rng.uniform(4, 10))
+    texture *= inclusion.heterogeneity / max(float(texture.std()), 1e-9)
+    tissue.fill(ramp(-frame.outside, inclusion.margin), inclusion.level + texture, inclusion.attenuation)
+    for _ in range(inclusion.calcifications):
+        place = int(rng.integers(len(outlines.ANGLES)))
+        radius = inclusion.outline[place] * 0.8 * rng.random() ** 0.5
+        right = frame.right - radius * np.cos(outlines.ANGLES[place])
+        down = frame.down - radius * np.sin(outlines.ANGLES[place])
+        tissue.specular[...] += rng.uniform(1, 4) * ridge(np.hypot(down, right), CALCIFICATION)
 
 
-def _edges(
-    tissue: Tissue, window: tuple[slice, slice], inclusion: Inclusion, outside: FloatArray, down: FloatArray,
-    right: FloatArray,
-) -> None:  # fmt: skip
-    if inclusion.capsule:
-        radius = np.hypot(down, right) + np.float32(1e-3)
-        facing = (np.abs(down) / radius) ** 3
-        tissue.specular[window] += (
-            np.float32(inclusion.capsule) * facing * np.exp(-((outside / np.float32(0.2)) ** 2))
-        )
-    if inclusion.edge_shadow:
-        beside = np.exp(-(((np.abs(right) - np.float32(inclusion.half_width)) / np.float32(0.5)) ** 2))
-        level = np.exp(-((down / np.float32(0.35 * inclusion.half_height)) ** 2))
-        tissue.attenuation[window] += np.float32(inclusion.edge_shadow) * beside * level
+def _capsule(inclusion: Inclusion, frame: _Frame) -> FloatArray | float:
+    if not inclusion.capsule:
+        return 0.0
+    facing = np.abs(frame.down) / (np.hypot(frame.down, frame.right) + 1e-3)
+    return inclusion.capsule * facing**3 * ridge(frame.outside, 0.2)
+
+
+def _edge_shadow(inclusion: Inclusion, frame: _Frame) -> FloatArray | float:
+    if not inclusion.edge_shadow:
+        return 0.0
+    beside = ridge(np.abs(frame.right) - inclusion.half_width, 0.5)
+    return inclusion.edge_shadow * beside * ridge(frame.down, 0.35 * inclusion.half_height)

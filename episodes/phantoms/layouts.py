@@ -1,4 +1,4 @@
-"""Phantoms on disk, in the layouts of the real datasets with their quirks, so that the real readers can be tested."""
+"""Phantoms on disk, in the layouts of the real datasets with their quirks, to test the real readers on."""
 
 import csv
 import json
@@ -29,8 +29,8 @@ def write_folder(phantoms: Iterable[Phantom], root: Path, spec: PhantomSpec | No
     Args:
         phantoms: what to write.
         root: an empty or new folder.
-        spec: what they were generated from; if given, `phantom.json` says so, and it is written last: where it is,
-            the dataset is complete.
+        spec: what they were generated from; if given, `phantom.json` says so. It is written last: where it
+            is, the dataset is complete.
     """
     rows = []
     for phantom in phantoms:
@@ -45,7 +45,7 @@ def write_folder(phantoms: Iterable[Phantom], root: Path, spec: PhantomSpec | No
 def prepare_phantoms(spec: PhantomSpec, parent: Path) -> Path:
     """Generate a dataset unless it is there already.
 
-    It is written to a temporary folder that is renamed when complete, so several processes may prepare it at once.
+    It is written to a temporary folder that is renamed when complete: several processes may do so at once.
 
     Args:
         spec: what to generate.
@@ -92,8 +92,8 @@ def _describe(spec: PhantomSpec) -> str:
 def write_busi(phantoms: Iterable[Phantom], root: Path) -> None:
     """Write `benign/benign (1).png`, `benign/benign (1)_mask.png`, ... as BUSI does, patients forgotten.
 
-    Images are RGB. Masks have mode 1, those of normals are RGB and black. Every fourth lesion is split into two masks,
-    and of those every second second mask is RGBA.
+    Images are RGB. Masks have mode 1, those of normals are RGB and black. Every fourth lesion of a class has
+    two masks, and every eighth has its second one in RGBA.
     """
     counts: Counter[str] = Counter()
     for phantom in phantoms:
@@ -113,12 +113,12 @@ def write_busi(phantoms: Iterable[Phantom], root: Path) -> None:
 def write_bus_uclm(phantoms: Iterable[Phantom], root: Path) -> None:
     """Write `images/AAAA_000.png`, `masks/AAAA_000.png` and `INFO.csv` as BUS-UCLM does.
 
-    Masks are RGB: green benign, red malignant. The table has semicolons, a byte-order mark and one stray `Y`. Every
-    fourth patient's images are RGBA and smaller than their masks.
+    Masks are RGB: green benign, red malignant. The table has semicolons, a byte-order mark and one stray `Y`.
+    Every fourth patient's images are RGBA and smaller than their masks.
     """
     codes: dict[str, str] = {}
     counts: Counter[str] = Counter()
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for phantom in phantoms:
         code = codes.setdefault(phantom.patient, _letters(len(codes)))
         name = f"{code}_{counts[code]:03d}.png"
@@ -135,13 +135,13 @@ def write_bus_uclm(phantoms: Iterable[Phantom], root: Path) -> None:
 
 
 def write_udiat(phantoms: Iterable[Phantom], root: Path, by_class: bool = False) -> None:
-    """Write the lesions among the phantoms as UDIAT's Dataset B does; it has no normals, so these are left out.
+    """Write the lesions among the phantoms as UDIAT's Dataset B does; it has no normals.
 
     Args:
         phantoms: what to write.
         root: an empty or new folder.
-        by_class: the second layout, `Benign/`, `Malignant/`, `all_masks/`, `Malignant_mask/`, instead of `original/`,
-            `GT/` and the lists of cases, `benign.txt` and `malignant.txt`.
+        by_class: the second layout, `Benign/`, `Malignant/`, `all_masks/`, `Malignant_mask/`, instead of
+            `original/`, `GT/` and the lists of cases, `benign.txt` and `malignant.txt`.
     """
     lesions = [phantom for phantom in phantoms if phantom.label != "normal"]
     for number, phantom in enumerate(lesions, start=1):

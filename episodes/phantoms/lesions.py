@@ -1,4 +1,4 @@
-"""Lesions as radiology describes them (ACR BI-RADS Atlas, 5th ed., Ultrasound), and what is mistaken for them."""
+"""Lesions as radiology describes them (ACR BI-RADS Atlas, 5th ed.), and what is mistaken for them."""
 
 from dataclasses import replace
 
@@ -22,34 +22,31 @@ def draw_lesion(rng: np.random.Generator, malignant: bool, breast: Breast, depth
         A lesion of 3 to 25 % of the image (one in ten: 1 to 3 %).
     """
     low, high = (0.01, 0.03) if rng.random() < 0.1 else (0.03, 0.16 if malignant else 0.25)
-    share = low * (high / low) ** rng.random()
-    radius = depth * np.sqrt(share / np.pi)
-    lesion = (_malignant if malignant else _benign)(rng, breast, np.float32(radius))
+    radius = depth * (rng.uniform(low**0.5, high**0.5) / np.pi**0.5)
+    lesion = (_malignant if malignant else _benign)(rng, breast, radius)
     highest = breast.skin + 1 + lesion.half_height
     lowest = max(highest, min(breast.fascia, 0.75 * depth) - 0.7 * lesion.half_height)
     sideways = max(depth / 2 - 1.05 * lesion.half_width, 0)
     return replace(lesion, x=rng.uniform(-sideways, sideways), z=rng.uniform(highest, lowest))
 
 
-def _benign(rng: np.random.Generator, breast: Breast, radius: np.float32) -> Inclusion:
+def _benign(rng: np.random.Generator, breast: Breast, radius: float) -> Inclusion:
     """Oval, circumscribed, parallel to the skin, homogeneous; one in six is a cyst."""
     outline = outlines.ellipse(aspect=rng.uniform(1.25, 2.1), tilt=rng.normal(0, 0.12))
     outline = outline * (1 + outlines.lobulation(rng, rng.uniform(0.01, 0.06), 2, 4))
     cyst = rng.random() < 1 / 6
     return Inclusion(
         outline=outlines.normalised(outline) * radius,
-        x=0,
-        z=0,
         level=-34 if cyst else breast.fat_level + rng.uniform(-9, 0.5),
         heterogeneity=rng.uniform(0.3, 1.2),
         attenuation=0.1 if cyst else rng.uniform(0.15, 0.4),
         margin=0.3,
         capsule=rng.uniform(0.6, 2.0),
-        edge_shadow=rng.uniform(1.0, 4.0),
+        edge_shadow=rng.uniform(0.5, 2.5),
     )
 
 
-def _malignant(rng: np.random.Generator, breast: Breast, radius: np.float32) -> Inclusion:
+def _malignant(rng: np.random.Generator, breast: Breast, radius: float) -> Inclusion:
     """Irregular, not parallel, with an angular, microlobulated or spiculated indistinct margin and a halo."""
     outline = outlines.ellipse(aspect=rng.uniform(0.55, 0.95), tilt=rng.normal(0, 0.2))
     outline = outline * (1 + outlines.lobulation(rng, rng.uniform(0.03, 0.1), 3, 9))
@@ -62,21 +59,19 @@ def _malignant(rng: np.random.Generator, breast: Breast, radius: np.float32) -> 
         outline = outline * (1 + outlines.lobulation(rng, rng.uniform(0.05, 0.1), 8, 18))
     return Inclusion(
         outline=outlines.normalised(np.maximum(outline, 0.3)) * radius,
-        x=0,
-        z=0,
-        level=breast.fat_level + rng.uniform(-12, -2),
+        level=breast.fat_level + rng.uniform(-9, 1),
         heterogeneity=rng.uniform(2.0, 4.5),
-        attenuation=rng.uniform(1.1, 1.8),
+        attenuation=rng.uniform(1.0, 1.6),
         margin=rng.uniform(0.4, 1.2),
         halo=rng.uniform(1.0, 5.0),
         streaks=rng.uniform(1.0, 4.0),
-        calcifications=int(rng.integers(0, 9)),
+        calcifications=int(rng.integers(2, 9)) if rng.random() < 1 / 3 else 0,
     )
 
 
 def draw_distractors(rng: np.random.Generator, count: int, breast: Breast, depth: float) -> list[Inclusion]:
     """Draw fat lobules within the gland, and ducts: dark, often oval, and no lesions."""
-    return [(_duct if rng.random() < 0.3 else _fat_lobule)(rng, breast, depth) for _ in range(count)]
+    return [(_duct if rng.random() < 0.15 else _fat_lobule)(rng, breast, depth) for _ in range(count)]
 
 
 def _fat_lobule(rng: np.random.Generator, breast: Breast, depth: float) -> Inclusion:
@@ -84,7 +79,7 @@ def _fat_lobule(rng: np.random.Generator, breast: Breast, depth: float) -> Inclu
     outline = outlines.ellipse(aspect=rng.uniform(1.4, 2.8), tilt=rng.normal(0, 0.2))
     outline = outlines.normalised(outline * (1 + outlines.lobulation(rng, 0.06, 2, 5)))
     return Inclusion(
-        outline=outline * np.float32(depth * np.sqrt(rng.uniform(0.008, 0.05) / np.pi)),
+        outline=outline * (depth * (rng.uniform(0.008, 0.05) / np.pi) ** 0.5),
         x=rng.uniform(-depth / 2, depth / 2),
         z=rng.uniform(breast.fat, breast.fascia),
         level=breast.fat_level + rng.normal(0, 1),
@@ -96,12 +91,12 @@ def _fat_lobule(rng: np.random.Generator, breast: Breast, depth: float) -> Inclu
 
 
 def _duct(rng: np.random.Generator, breast: Breast, depth: float) -> Inclusion:
-    outline = outlines.ellipse(aspect=rng.uniform(5, 9), tilt=rng.normal(0, 0.3))
+    outline = outlines.ellipse(aspect=rng.uniform(4, 7), tilt=rng.normal(0, 0.25))
     return Inclusion(
-        outline=outline * np.float32(rng.uniform(1.2, 2.2)),
+        outline=outline * rng.uniform(1.0, 1.8),
         x=rng.uniform(-depth / 2, depth / 2),
         z=rng.uniform(breast.fat + 1, breast.fascia - 2),
-        level=-24,
+        level=-19,
         heterogeneity=0.5,
         attenuation=0.5,
         margin=0.4,
@@ -111,9 +106,7 @@ def _duct(rng: np.random.Generator, breast: Breast, depth: float) -> Inclusion:
 
 def another_view(lesion: Inclusion, rng: np.random.Generator, depth: float) -> Inclusion:
     """The same lesion in another section: moved, scaled, its outline and level a little different."""
-    outline = (
-        lesion.outline * np.float32(rng.uniform(0.85, 1.08)) * (1 + outlines.lobulation(rng, 0.03, 2, 6))
-    )
+    outline = lesion.outline * rng.uniform(0.85, 1.08) * (1 + outlines.lobulation(rng, 0.03, 2, 6))
     sideways = max(depth / 2 - lesion.half_width, 0)
     return replace(
         lesion,

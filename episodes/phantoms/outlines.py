@@ -27,7 +27,7 @@ def normalised(radius: FloatArray) -> FloatArray:
 
 
 def lobulation(rng: np.random.Generator, strength: float, lowest: int, highest: int) -> FloatArray:
-    """Waves around the outline, `lowest` to `highest` per turn, the faster ones weaker; mean 0, deviation `strength`."""
+    """Waves, `lowest` to `highest` per turn, faster ones weaker; mean 0, standard deviation `strength`."""
     orders = np.arange(lowest, highest + 1)
     weights = rng.standard_normal(len(orders)) / np.sqrt(orders)
     waves = np.cos(orders[:, None] * ANGLES + rng.uniform(0, 2 * np.pi, (len(orders), 1)))
@@ -36,7 +36,7 @@ def lobulation(rng: np.random.Generator, strength: float, lowest: int, highest: 
 
 
 def corners(rng: np.random.Generator, count: int, strength: float) -> FloatArray:
-    """An angular margin: straight runs between `count` corners of random radius; mean 0, deviation `strength`."""
+    """Straight runs between `count` corners of random radius; mean 0, standard deviation `strength`."""
     at = np.sort(rng.uniform(-np.pi, np.pi, count))
     values = np.interp(ANGLES, at, rng.standard_normal(count), period=2 * np.pi)
     values -= values.mean()
@@ -44,7 +44,7 @@ def corners(rng: np.random.Generator, count: int, strength: float) -> FloatArray
 
 
 def spicules(rng: np.random.Generator, count: int, length: float) -> FloatArray:
-    """Spikes of random place, width and length (up to `length` of the radius) that grow out of the margin."""
+    """Spikes of random place, width and length (up to `length` of the radius) that grow outwards."""
     at, width = rng.uniform(-np.pi, np.pi, (count, 1)), rng.uniform(0.05, 0.14, (count, 1))
     apart = np.abs((ANGLES - at + np.pi) % (2 * np.pi) - np.pi)
     heights = rng.uniform(0.3, 1.0, (count, 1)) * length

@@ -79,7 +79,8 @@ def patient_of(index: int) -> int:
 def label_of(patient: int) -> Label:
     """Label of a patient: 45 % benign, 30 % malignant, 25 % normal.
 
-    Multiples of the golden ratio spread evenly over [0, 1), so any five patients in a row have all three labels.
+    Multiples of the golden ratio spread evenly over [0, 1): the first four patients, and any five in a row,
+    have all three labels.
 
     >>> [label_of(p) for p in range(5)]
     ['benign', 'malignant', 'benign', 'normal', 'malignant']
@@ -91,9 +92,10 @@ def label_of(patient: int) -> Label:
 def generate(spec: PhantomSpec) -> Iterator[Phantom]:
     """Generate the dataset one image at a time.
 
-    >>> phantoms = list(generate(PhantomSpec("linear", n_images=3, size=64)))
-    >>> [(p.name, p.patient, p.label) for p in phantoms]
-    [('linear_0000', 'p0000', 'benign'), ('linear_0001', 'p0000', 'benign'), ('linear_0002', 'p0000', 'benign')]
+    >>> for phantom in generate(PhantomSpec("linear", n_images=2, size=64)):
+    ...     phantom.name, phantom.patient, phantom.label, phantom.image.shape
+    ('linear_0000', 'p0000', 'benign', (64, 64))
+    ('linear_0001', 'p0000', 'benign', (64, 64))
     """
     return (phantom(spec, index) for index in range(spec.n_images))
 

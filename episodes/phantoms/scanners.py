@@ -15,17 +15,17 @@ class Scanner:
     Attributes:
         frequency: centre frequency of the pulse, MHz.
         depth: depth, and width, that the image shows, mm.
-        cycles: length of the pulse in periods; half of it is the axial resolution (a pulse travels there and back).
+        cycles: length of the pulse in periods; half of it is the axial resolution.
         f_number: focal depth over aperture; times the wavelength it is the lateral resolution at the focus.
         focus: depth of the transmit focus as a share of `depth`.
         looks: independent speckle patterns averaged by spatial compounding; 1 means none.
         noise: electronic noise before time-gain compensation, dB below the echo of glandular tissue.
-        compensation: share of the attenuation that time-gain compensation undoes; below 1 the image darkens downwards.
+        compensation: share of the expected attenuation that time-gain compensation undoes.
         gain: brightness of glandular tissue, dB below white.
         dynamic_range: dB from black to white.
         gamma: exponent of the grey map after log compression; above 1 it darkens the mid-greys.
-        smoothing: standard deviation of the speckle-reduction filter, mm.
-        sharpening: weight of edge enhancement after smoothing, 0 for none.
+        smoothing: standard deviation of the speckle-reduction filter, mm; 0 for none.
+        sharpening: weight of edge enhancement after smoothing; 0 for none.
     """
 
     frequency: float
@@ -48,23 +48,56 @@ class Scanner:
         return SPEED_OF_SOUND / self.frequency
 
 
-SCANNERS: Mapping[str, Scanner] = {
-    # A general breast probe on a cart: sharp, contrasty, moderate depth.
-    "linear": Scanner(
-        frequency=9.0, depth=40.0, cycles=3.5, f_number=3.2, focus=0.45, looks=1, noise=62.0, compensation=0.94,
-        gain=16.0, dynamic_range=58.0, gamma=1.0, smoothing=0.06, sharpening=0.0,
-    ),
-    # A high-frequency probe with spatial compounding: shallow, fine, smooth, soft contrast.
-    "highfreq": Scanner(
-        frequency=14.0, depth=28.0, cycles=3.5, f_number=3.4, focus=0.4, looks=3, noise=66.0, compensation=0.97,
-        gain=24.0, dynamic_range=72.0, gamma=1.15, smoothing=0.07, sharpening=0.0,
-    ),
-    # A battery-driven probe: coarse speckle, deep, noisy, few greys, edges enhanced.
-    "portable": Scanner(
-        frequency=5.5, depth=52.0, cycles=3.0, f_number=3.6, focus=0.6, looks=1, noise=44.0, compensation=0.88,
-        gain=9.0, dynamic_range=44.0, gamma=0.85, smoothing=0.0, sharpening=0.5,
-    ),
-}  # fmt: skip
+# A general breast probe on a cart: one look, contrasty, of moderate depth.
+_LINEAR = Scanner(
+    frequency=9.0,
+    depth=40.0,
+    cycles=3.5,
+    f_number=3.2,
+    focus=0.45,
+    looks=1,
+    noise=62.0,
+    compensation=0.78,
+    gain=20.0,
+    dynamic_range=58.0,
+    gamma=1.2,
+    smoothing=0.08,
+    sharpening=0.0,
+)
+# A high-frequency probe with spatial compounding: shallow, fine, smooth and dark.
+_HIGHFREQ = Scanner(
+    frequency=14.0,
+    depth=28.0,
+    cycles=3.5,
+    f_number=3.4,
+    focus=0.4,
+    looks=3,
+    noise=66.0,
+    compensation=0.91,
+    gain=24.0,
+    dynamic_range=64.0,
+    gamma=1.6,
+    smoothing=0.07,
+    sharpening=0.0,
+)
+# A battery-driven probe: coarse speckle, deep, noisy, few greys, edges enhanced.
+_PORTABLE = Scanner(
+    frequency=5.5,
+    depth=52.0,
+    cycles=3.0,
+    f_number=3.6,
+    focus=0.6,
+    looks=1,
+    noise=42.0,
+    compensation=0.65,
+    gain=14.0,
+    dynamic_range=42.0,
+    gamma=1.0,
+    smoothing=0.0,
+    sharpening=0.4,
+)
+
+SCANNERS: Mapping[str, Scanner] = {"linear": _LINEAR, "highfreq": _HIGHFREQ, "portable": _PORTABLE}
 
 
 def scanner_named(name: str) -> Scanner:

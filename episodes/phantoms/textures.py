@@ -1,16 +1,16 @@
 """Random curves, fields and sheets: what tissue is made of, on a grid in millimetres."""
 
 from dataclasses import dataclass
-from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import fft
 
-FloatArray = NDArray[np.float32]
+FloatArray = NDArray[np.floating[Any]]  # float32 in fact: numpy keeps it when Python numbers join in
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Grid:
     """Pixel centres of a square image: x runs to the right from the middle, z downwards from the skin.
 
@@ -22,15 +22,15 @@ class Grid:
     size: int
     spacing: float
 
-    @cached_property
+    @property
     def z(self) -> FloatArray:
         """Depths in mm, (H, 1)."""
-        return ((np.arange(self.size, dtype=np.float32) + 0.5) * np.float32(self.spacing))[:, None]
+        return ((np.arange(self.size, dtype=np.float32) + 0.5) * self.spacing)[:, None]
 
-    @cached_property
+    @property
     def x(self) -> FloatArray:
         """Lateral positions in mm, (1, W)."""
-        return self.z.T - np.float32(self.size * self.spacing / 2)
+        return self.z.T - self.size * self.spacing / 2
 
 
 def curve(rng: np.random.Generator, at: FloatArray, wavelength: float, amplitude: float) -> FloatArray:
@@ -45,14 +45,12 @@ def curve(rng: np.random.Generator, at: FloatArray, wavelength: float, amplitude
     Returns:
         The curve at these positions, same shape.
     """
-    frequency = rng.uniform(0.4, 1.6, 5) * (2 * np.pi / wavelength)
-    phase = rng.uniform(0, 2 * np.pi, 5)
-    weight = amplitude * np.sqrt(2 / 5)
-    waves = (
-        np.sin(f * at + p)
-        for f, p in zip(frequency.astype(np.float32), phase.astype(np.float32), strict=True)
-    )
-    return np.asarray(sum(waves) * np.float32(weight), dtype=np.float32)
+    total: FloatArray = np.zeros_like(at)
+    for _ in range(5):
+        frequency, phase = 2 * np.pi / wavelength * rng.uniform(0.4, 1.6), rng.uniform(0, 2 * np.pi)
+        total += np.sin(frequency * at + phase)
+    total *= amplitude * 0.4**0.5
+    return total
 
 
 def field(rng: np.random.Generator, grid: Grid, axial: float, lateral: float) -> FloatArray:
@@ -67,16 +65,16 @@ def field(rng: np.random.Generator, grid: Grid, axial: float, lateral: float) ->
     Returns:
         The field, (H, W).
     """
-    n = grid.size
-    spectrum = fft.rfft2(rng.standard_normal((n, n), dtype=np.float32))
-    spectrum *= lowpass(fft.fftfreq(n, grid.spacing), axial)[:, None]
-    spectrum *= lowpass(fft.rfftfreq(n, grid.spacing), lateral)
-    values: FloatArray = fft.irfft2(spectrum, s=(n, n), overwrite_x=True)
-    return values * np.float32(1 / max(float(values.std()), 1e-12))
+    shape = (grid.size, grid.size)
+    spectrum = fft.rfft2(rng.standard_normal(shape, dtype=np.float32), overwrite_x=True)
+    spectrum *= lowpass(fft.fftfreq(grid.size, grid.spacing), axial)[:, None]
+    spectrum *= lowpass(fft.rfftfreq(grid.size, grid.spacing), lateral)
+    values: FloatArray = fft.irfft2(spectrum, s=shape, overwrite_x=True)
+    return values / max(float(values.std()), 1e-12)
 
 
 def lowpass(frequency: NDArray[np.float64], sigma: float) -> FloatArray:
-    """The spectrum of a Gaussian with standard deviation `sigma` (mm) at these frequencies (cycles per mm)."""
+    """The spectrum of a Gaussian of standard deviation `sigma` (mm) at these frequencies (cycles per mm)."""
     return np.exp(-2 * (np.pi * sigma * frequency) ** 2).astype(np.float32)
 
 
@@ -95,12 +93,20 @@ def sheets(values: FloatArray, grid: Grid, thickness: float, step: float, power:
     Returns:
         Reflectivity in [0, 1], (H, W).
     """
-    down, right = np.gradient(values, np.float32(grid.spacing))
-    steepness = np.sqrt(down * down + right * right) + np.float32(1e-6)
-    off_level = values - step * np.round(values / np.float32(step))
-    distance = off_level / (steepness * np.float32(thickness))
+    down, right = np.gradient(values, grid.spacing)
+    steepness = np.sqrt(down * down + right * right) + 1e-6
+    off_level = values - step * np.round(values / step)
     cosine = np.abs(down) / steepness
-    return np.asarray(np.exp(-distance * distance) * cosine**power, dtype=np.float32)
+    return ridge(off_level / steepness, thickness) * np.asarray(cosine**power, dtype=np.float32)
+
+
+def ridge(distance: FloatArray, width: float) -> FloatArray:
+    """1 at distance 0, falling as a Gaussian to 1 / e at `width`.
+
+    >>> ridge(np.array([0.0, 0.5], dtype=np.float32), width=0.5).round(3).tolist()
+    [1.0, 0.368000...]
+    """
+    return np.asarray(np.exp(-((distance / width) ** 2)), dtype=np.float32)
 
 
 def ramp(distance: FloatArray, width: float) -> FloatArray:
@@ -109,10 +115,10 @@ def ramp(distance: FloatArray, width: float) -> FloatArray:
     >>> ramp(np.array([-2.0, 0.0, 0.25, 3.0], dtype=np.float32), width=1.0).tolist()
     [0.0, 0.5, 0.75, 1.0]
     """
-    return np.clip(distance / np.float32(width) + np.float32(0.5), 0, 1)
+    return np.clip(distance / width + 0.5, 0, 1)
 
 
 def sheared(values: FloatArray, shift: FloatArray, grid: Grid) -> FloatArray:
     """Move each column down by `shift` mm, (1, W), so that a texture follows a curved layer; wraps around."""
     rows = np.arange(grid.size)[:, None] - np.round(shift / grid.spacing).astype(np.int64)
-    return np.take_along_axis(values, rows % grid.size, axis=0)
+    return values[rows % grid.size, np.arange(grid.size)]
