@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from episodes.errors import SamplingError
 from episodes.records import Record, require_unique_ids
@@ -27,6 +27,10 @@ class EpisodeSpec:
     classes: tuple[Class, ...]
     support: tuple[tuple[str, ...], ...]
     query: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if len(self.support) != len(self.classes):
+            raise ValueError(f"{len(self.support)} support sets for {len(self.classes)} classes")
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,11 +106,18 @@ class EpisodeSampler:
         self.pairing = pairing
         pools = _pools_by_dataset(records)
         left_out: list[str] = []
-        self._tasks = tuple(self._tasks_of(ways, pools, left_out) for ways in self.classes)
+        tasks = []
+        for ways in self.classes:
+            found, short = _tasks(ways, pools, n_shot, n_query, pairing)
+            if not found:
+                raise SamplingError(_impossible(ways, pairing, sorted(pools), short))
+            tasks.append(found)
+            left_out.extend(short)
+        self._tasks = tuple(tasks)
         self.left_out = tuple(left_out)
 
     @property
-    def parameters(self) -> dict[str, object]:
+    def parameters(self) -> dict[str, Any]:
         """What distinguishes this sampler from others over the same records, as JSON values."""
         return {
             "n_shot": self.n_shot,
@@ -137,31 +148,6 @@ class EpisodeSampler:
         """Episodes start to stop - 1."""
         return (self[index] for index in range(start, stop))
 
-    def _tasks_of(
-        self, ways: tuple[Class, ...], pools: Mapping[str, Mapping[Class, _Pool]], left_out: list[str]
-    ) -> tuple[_Task, ...]:
-        """One class tuple's tasks: one per dataset (or ordered pair of datasets) with enough patients."""
-        n_query = -(-self.n_query // len(ways))
-        short: list[str] = []
-
-        def able(**needs: int) -> list[str]:
-            shortages = {dataset: _shortages(dataset, pools[dataset], ways, needs) for dataset in pools}
-            short.extend(line for lines in shortages.values() for line in lines)
-            return [dataset for dataset, lines in shortages.items() if not lines]
-
-        if self.pairing == "within":
-            pairs = [(dataset, dataset) for dataset in able(support=self.n_shot, query=n_query)]
-        else:
-            givers, askers = able(support=self.n_shot), able(query=n_query)
-            pairs = [(giver, asker) for giver in givers for asker in askers if giver != asker]
-        if not pairs:
-            raise SamplingError(_impossible(ways, self.pairing, sorted(pools), short))
-        left_out.extend(short)
-        return tuple(
-            _Task(ways, tuple(pools[giver][way] for way in ways), tuple(pools[asker][way] for way in ways))
-            for giver, asker in pairs
-        )
-
 
 def _draw(pool: _Pool, stream: Stream, taken: set[str]) -> str:
     """One image of a patient not yet taken; construction made sure that one is left."""
@@ -191,25 +177,53 @@ def _pools_by_dataset(records: Sequence[Record]) -> dict[str, dict[Class, _Pool]
     }
 
 
+def _tasks(
+    ways: tuple[Class, ...],
+    pools: Mapping[str, Mapping[Class, _Pool]],
+    n_shot: int,
+    n_query: int,
+    pairing: Pairing,
+) -> tuple[tuple[_Task, ...], list[str]]:
+    """One class tuple's tasks, and a line for each way of a dataset that has too few patients."""
+    queries = -(-n_query // len(ways))  # the most that one way gets
+    if pairing == "within":
+        needs = {"support": n_shot, "query": queries}
+        shortages = {dataset: _shortages(dataset, pools[dataset], ways, needs) for dataset in pools}
+        pairs = [(dataset, dataset) for dataset, lines in shortages.items() if not lines]
+        short = [line for lines in shortages.values() for line in lines]
+    else:
+        giving = {
+            dataset: _shortages(dataset, pools[dataset], ways, {"support": n_shot}) for dataset in pools
+        }
+        asking = {dataset: _shortages(dataset, pools[dataset], ways, {"query": queries}) for dataset in pools}
+        pairs = [(a, b) for a in pools for b in pools if a != b and not giving[a] and not asking[b]]
+        short = [line for dataset in pools for line in giving[dataset] + asking[dataset]]
+    tasks = tuple(
+        _Task(ways, tuple(pools[giver][way] for way in ways), tuple(pools[asker][way] for way in ways))
+        for giver, asker in pairs
+    )
+    return tasks, short
+
+
 def _shortages(
     dataset: str, pools: Mapping[Class, _Pool], ways: tuple[Class, ...], needs: Mapping[str, int]
 ) -> list[str]:
     """A line for each way that could run out of patients.
 
-    A patient with images of two classes may be taken by the other way, so such patients count only once.
+    A patient with images of both classes may be taken by the other way, so the way needs one more for each.
     """
     lines = []
     for way in ways:
         names = pools[way].names()
-        others = set().union(*(pools[other].names() for other in ways if other != way))
+        others = {name for other in ways if other != way for name in pools[other].names()}
         parts = dict(needs)
         if shared := min(len(names & others), sum(needs.values()) * (len(ways) - 1)):
             parts["shared with the other class"] = shared
-        if len(names) < sum(parts.values()):
-            reasons = " + ".join(f"{count} {purpose}" for purpose, count in parts.items())
-            lines.append(
-                f"{dataset}, class {way}: {len(names)} patients, {sum(parts.values())} needed ({reasons})"
-            )
+        count, needed = len(names), sum(parts.values())
+        if count < needed:
+            reasons = " + ".join(f"{part} {purpose}" for purpose, part in parts.items())
+            plural = "patient" if count == 1 else "patients"
+            lines.append(f"{dataset}, class {way}: {count} {plural}, {needed} needed ({reasons})")
     return lines
 
 
