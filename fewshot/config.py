@@ -1,0 +1,265 @@
+"""Configuration: YAML to validated, frozen objects. An unknown key is an error that names the nearest valid one."""
+
+import difflib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar, get_args
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from episodes.errors import UserError
+
+
+class ConfigError(UserError):
+    """A configuration is wrong; the message names the file, the key and what was expected."""
+
+
+class Strict(BaseModel):
+    """Base of all configurations: frozen, and without unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+
+Count = Annotated[int, Field(ge=1)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+ -]*$")]
+
+
+class PhantomConfig(Strict):
+    """A phantom dataset that is generated where it is needed."""
+
+    scanner: str
+    n_images: Count = 100
+    seed: int = Field(0, ge=0)
+    size: int = Field(256, ge=64)
+
+
+class DatasetConfig(Strict):
+    """Where a dataset lies and how it is read: `root` with a reader, or a `phantom` to generate."""
+
+    reader: str = "phantom"
+    root: Path | None = None
+    phantom: PhantomConfig | None = None
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> "DatasetConfig":
+        if (self.root is None) == (self.phantom is None):
+            raise ValueError("give either `root`, the folder to read, or `phantom`, what to generate")
+        return self
+
+
+class EncoderConfig(Strict):
+    """The timm network under every model."""
+
+    name: str = "resnet18"
+    weights: str = "none"
+    freeze_norm: bool = False
+
+    @model_validator(mode="after")
+    def _norm_to_keep(self) -> "EncoderConfig":
+        if self.freeze_norm and self.weights == "none":
+            raise ValueError("freeze_norm: random weights have no batch-norm statistics worth keeping; set it to false")
+        return self
+
+
+class ModelConfig(Strict):
+    """A network and which encoder levels it reads; `options` are its constructor's further arguments."""
+
+    network: str = "panet"
+    levels: tuple[int, ...] = (3,)
+    output_stride: Literal[8, 16, 32] = 32
+    options: dict[str, Any] = {}
+
+
+class EpisodesConfig(Strict):
+    """The training episodes of a few-shot model."""
+
+    n_shot: Count = 1
+    n_query: Count = 1
+    classes: tuple[tuple[Literal["lesion", "benign", "malignant"], ...], ...] = (("lesion",),)
+    pairing: Literal["within", "across"] = "within"
+
+
+class TrainingConfig(Strict):
+    """How a model is trained. A step takes `batch_size` episodes or images."""
+
+    steps: Count
+    batch_size: Count = 4
+    learning_rate: float = Field(1e-3, gt=0)
+    weight_decay: float = Field(1e-4, ge=0)
+    warmup_steps: int = Field(20, ge=0)
+    augmentation: Literal["none", "light", "strong"] = "light"
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    workers: int = Field(0, ge=0)
+    save_every: Count = 200
+    episodes: EpisodesConfig = EpisodesConfig()
+
+
+class DataConfig(Strict):
+    """What every command that reads images needs."""
+
+    data_root: Path = Path()
+    datasets: dict[Name, DatasetConfig]
+    image_size: int = Field(256, ge=32)
+    cache: Path | None = None
+
+    def root(self, name: str) -> Path | None:
+        """The folder of a dataset; a relative one lies in `data_root`."""
+        root = self.datasets[name].root
+        return None if root is None else self.data_root / root
+
+
+class TrainConfig(DataConfig):
+    """`fewshot train`: one model on the source datasets."""
+
+    name: Name
+    sources: tuple[str, ...] = Field(min_length=1)
+    seed: int = Field(0, ge=0)
+    device: str = "auto"
+    runs: Path = Path("runs")
+    encoder: EncoderConfig = EncoderConfig()
+    model: ModelConfig = ModelConfig()
+    train: TrainingConfig
+
+    @model_validator(mode="after")
+    def _known_names(self) -> "TrainConfig":
+        _require_known("sources", self.sources, self.datasets)
+        return self
+
+
+class BenchmarkModel(ModelConfig):
+    """A model of a benchmark: trained there, read from a checkpoint, or left as its encoder's weights are."""
+
+    train: TrainingConfig | None = None
+    checkpoint: Path | None = None
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> "BenchmarkModel":
+        if self.train is not None and self.checkpoint is not None:
+            raise ValueError("give `train` or `checkpoint`, not both")
+        return self
+
+    def network_only(self) -> ModelConfig:
+        """The network's part alone."""
+        return ModelConfig(**{key: getattr(self, key) for key in ModelConfig.model_fields})
+
+
+class MethodConfig(Strict):
+    """A row of the table: a way of using a model on a support set; `options` are its further arguments."""
+
+    method: str
+    model: str | None = None
+    options: dict[str, Any] = {}
+
+
+class BenchmarkConfig(DataConfig):
+    """`fewshot benchmark`: every method on every target, by the support-draws protocol."""
+
+    name: Name
+    sources: tuple[str, ...] = Field(min_length=1)
+    targets: tuple[str, ...] = Field(min_length=1)
+    shots: tuple[Count, ...] = (1, 5)
+    draws: Count = 5
+    draw_depth: Count = 10
+    seed: int = Field(0, ge=0)
+    training_seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field((0,), min_length=1)
+    device: str = "auto"
+    runs: Path = Path("runs")
+    encoder: EncoderConfig = EncoderConfig()
+    models: dict[Name, BenchmarkModel] = {}
+    methods: dict[Name, MethodConfig] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _known_names(self) -> "BenchmarkConfig":
+        _require_known("sources", self.sources, self.datasets)
+        _require_known("targets", self.targets, self.datasets)
+        both = set(self.sources) & set(self.targets)
+        if both:
+            raise ValueError(f"{', '.join(sorted(both))}: a target must not be a source; hold it out of training")
+        named = [method.model for method in self.methods.values() if method.model is not None]
+        _require_known("methods: model", named, self.models)
+        if max(self.shots) > self.draw_depth:
+            raise ValueError(f"shots: {max(self.shots)} is more than draw_depth, {self.draw_depth}")
+        return self
+
+
+def _require_known(key: str, names: Sequence[str], known: Mapping[str, object]) -> None:
+    for name in names:
+        if name not in known:
+            raise ValueError(f"{key}: {name!r} is not among {', '.join(known) or 'none'}")
+
+
+AnyConfig = TypeVar("AnyConfig", bound=BaseModel)
+
+
+def load_config(path: Path, kind: type[AnyConfig], overrides: Sequence[str] = ()) -> AnyConfig:
+    """Read a YAML file, apply `key.sub=value` overrides and validate the whole.
+
+    Raises:
+        ConfigError: for an unreadable file, or with one line per wrong key.
+    """
+    try:
+        tree = yaml.safe_load(path.read_text())
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror}); give the path of a YAML file") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(tree, dict):
+        raise ConfigError(f"{path}: expected keys and values at the top level, found {type(tree).__name__}")
+    for override in overrides:
+        _apply_override(tree, override)
+    return parse_config(tree, kind, str(path))
+
+
+def parse_config(tree: Mapping[str, Any], kind: type[AnyConfig], origin: str) -> AnyConfig:
+    """Validate a configuration that is already parsed; `origin` names it in errors."""
+    try:
+        return kind.model_validate(tree)
+    except ValidationError as error:
+        lines = [f"{origin}: {_explain(kind, problem)}" for problem in error.errors()]
+        raise ConfigError("\n".join(lines)) from error
+
+
+def _apply_override(tree: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals or not key:
+        raise ConfigError(f"{override!r}: expected key=value, such as train.steps=100")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{override!r}: the value is not YAML") from error
+    *parents, last = key.split(".")
+    for parent in parents:
+        child = tree.setdefault(parent, {})
+        if not isinstance(child, dict):
+            raise ConfigError(f"{override!r}: {parent} is a value, it has no keys below it")
+        tree = child
+    tree[last] = value
+
+
+def _explain(kind: type[BaseModel], problem: Any) -> str:
+    location = [str(part) for part in problem["loc"]]
+    key = ".".join(location)
+    if problem["type"] != "extra_forbidden":
+        message = problem["msg"].removeprefix("Value error, ")
+        return f"{key}: {message}" if key else message
+    valid = _valid_keys(kind, location[:-1])
+    nearest = difflib.get_close_matches(location[-1], valid, n=1)
+    hint = f"did you mean {nearest[0]!r}?" if nearest else f"valid keys: {', '.join(valid)}"
+    return f"{key}: unknown key; {hint}"
+
+
+def _valid_keys(kind: type[BaseModel], location: Sequence[str]) -> list[str]:
+    """The keys that the model at a location has; names within a mapping are passed over."""
+    for part in location:
+        if part in kind.model_fields:
+            found = _model_within(kind.model_fields[part].annotation)
+            if found is not None:
+                kind = found
+    return list(kind.model_fields)
+
+
+def _model_within(annotation: Any) -> type[BaseModel] | None:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((found for part in get_args(annotation) if (found := _model_within(part))), None)

@@ -1,0 +1,121 @@
+"""Evaluate one method on one target: features once, then any number of support sets."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from episodes.episode import Support, image_tensor, load_support
+from episodes.metrics import Scores, score
+from episodes.store import Collection, Store
+from fewshot.features import Features
+from fewshot.methods import EncodingMethod, Method
+
+
+class EncodedTarget:
+    """A target's images, and their features for the network that was last asked for.
+
+    Args:
+        store: the target.
+        device: where to compute.
+        batch_size: images at once.
+    """
+
+    def __init__(self, store: Store, device: torch.device, batch_size: int = 16) -> None:
+        self.store = store
+        self.collection = Collection([store])
+        self.device = device
+        self.batch_size = batch_size
+        self.rows = {record.id: row for row, record in enumerate(store.records)}
+        self._features: tuple[str, Features] | None = None
+
+    def images(self, rows: Sequence[int]) -> Tensor:
+        """Images (n, 3, H, W) in [0, 1], on the device."""
+        return image_tensor(self.store.images[list(rows)]).to(self.device)
+
+    def features(self, method: EncodingMethod, network: str, progress: Any = None) -> Features:
+        """Features of all the target's images, row by row as in the store.
+
+        They are kept for as long as the same network is asked for.
+        """
+        if self._features is None or self._features[0] != network:
+            self._features = None  # frees the memory before the next network's features fill it
+            self._features = (network, self._encode(method, progress))
+        return self._features[1]
+
+    def _encode(self, method: EncodingMethod, progress: Any) -> Features:
+        count = len(self.rows)
+        maps: Tensor | None = None
+        size = (0, 0)
+        for rows in batched(range(count), self.batch_size):
+            part = method.encode(self.images(rows))
+            if maps is None:
+                maps = part.maps.new_empty((count, *part.maps.shape[1:]))
+            maps[rows[0] : rows[-1] + 1] = part.maps
+            size = part.size
+            if progress is not None:
+                progress(rows[-1] + 1, count)
+        assert maps is not None  # noqa: S101 - a store has at least one record
+        return Features(maps, size)
+
+
+def evaluate(
+    method: Method,
+    target: EncodedTarget,
+    support: Sequence[str],
+    queries: Sequence[str],
+    *,
+    features_of: str | None = None,
+) -> list[Scores]:
+    """Adapt a method to a support set once and score its masks of all queries.
+
+    Args:
+        method: what to evaluate.
+        target: holds the records' pixels.
+        support: ids of the support records, one way of lesions; empty for a method that uses none.
+        queries: ids of the records to segment.
+        features_of: names the method's network, so that methods share its features of the whole target; None
+            computes what this call needs and keeps nothing.
+
+    Returns:
+        The scores, in the order of the queries.
+    """
+    rows = [target.rows[record_id] for record_id in queries]
+    support_set = load_support(target.collection, [support]).to(target.device) if support else None
+    features = None
+    with torch.inference_mode():
+        if features_of is not None and isinstance(method, EncodingMethod):
+            features = target.features(method, features_of)
+        adapted = _adapt(method, target, support, support_set, features)
+        scores = []
+        for batch in batched(rows, target.batch_size):
+            inputs: Tensor | Features = (
+                target.images(batch) if features is None else Features(features.maps[batch], features.size)
+            )
+            predicted = method.segment(inputs, adapted).argmax(1).cpu().numpy() > 0  # type: ignore[arg-type]
+            truths = target.store.label_maps[batch] > 0
+            scores += [score(mask, truth) for mask, truth in zip(predicted, truths, strict=True)]
+    return scores
+
+
+def _adapt(
+    method: Method,
+    target: EncodedTarget,
+    support: Sequence[str],
+    support_set: Support | None,
+    features: Features | None,
+) -> Any:
+    if features is None or support_set is None or not isinstance(method, EncodingMethod):
+        return method.adapt(support_set)
+    rows = [target.rows[record_id] for record_id in support]
+    return method.adapt(support_set, Features(features.maps[rows].unsqueeze(0), features.size))
+
+
+def batched(items: Sequence[int], size: int) -> Iterator[list[int]]:
+    """Consecutive pieces of at most `size` items.
+
+    >>> list(batched(range(5), 2))
+    [[0, 1], [2, 3], [4]]
+    """
+    return (list(items[start : start + size]) for start in range(0, len(items), size))

@@ -1,0 +1,128 @@
+"""The contract that everything benchmarked honours, few-shot or supervised, and the methods by name."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, cast, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+
+from episodes.episode import Support
+from episodes.records import Record
+from episodes.store import Collection
+from fewshot.config import ConfigError, MethodConfig
+from fewshot.features import Features
+from fewshot.networks import checked_options, find_attribute
+
+
+class Method(Protocol):
+    """A way of segmenting images, given a few annotated ones.
+
+    `adapt` returns what it learned from the support set; nothing is stored on the method, so one method serves many
+    support sets in any order.
+
+    Attributes:
+        uses_support: False for a method whose masks do not depend on the support set; it is called without one.
+    """
+
+    uses_support: bool
+
+    def adapt(self, support: Support | None) -> Any:
+        """What the method takes from a support set."""
+
+    def segment(self, images: Tensor, adapted: Any) -> Tensor:
+        """Logits (n, 1 + n_way, H, W) of images (n, 3, H, W) in [0, 1]; index 0 is background."""
+
+
+@runtime_checkable
+class EncodingMethod(Protocol):
+    """A method with an encoder: its features do not depend on the support set, so they are computed once.
+
+    Its `adapt` and `segment` give the same from features as from the images they were encoded from.
+    """
+
+    def encode(self, images: Tensor) -> Features:
+        """Features of images (..., 3, H, W)."""
+
+    def adapt(self, support: Support | None, features: Features | None = None) -> Any:
+        """As `Method.adapt`; `features` are the support images', (n_way, n_shot, ...)."""
+
+    def segment(self, images: Tensor | Features, adapted: Any) -> Tensor:
+        """As `Method.segment`, or from the images' features."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """What a method may know of the source datasets.
+
+    Attributes:
+        collection: the source datasets' pixels.
+        records: those that may be used.
+    """
+
+    collection: Collection
+    records: Sequence[Record]
+
+    def lesions(self) -> list[Record]:
+        """The records with a lesion drawn in, by id."""
+        with_lesion = [r for r in self.records if r.has_lesion and self.collection.label_map(r.id).any()]
+        return sorted(with_lesion, key=lambda record: record.id)
+
+
+@dataclass(frozen=True, slots=True)
+class Ingredients:
+    """What methods are made of.
+
+    Attributes:
+        network: the trained (or untrained) network, in evaluation mode, on its device; None for methods without.
+        sources: the source datasets.
+        device: where to compute.
+        seed: of whatever the method draws at random.
+    """
+
+    network: nn.Module | None
+    sources: Sources
+    device: torch.device
+    seed: int = 0
+
+    def require_network(self, kind: type[nn.Module] | Any) -> Any:
+        """The network, which must be of a kind (or have what a protocol asks for).
+
+        Raises:
+            ConfigError: says what is there instead.
+        """
+        if not isinstance(self.network, kind):
+            found = "no model" if self.network is None else type(self.network).__name__
+            raise ConfigError(f"the method needs a model of kind {kind.__name__}, and was given {found}; set `model`")
+        return self.network
+
+
+# A user's own method is named "module:attribute"; these are ours. Each is a callable
+# `(ingredients, **options) -> Method`.
+METHODS = {
+    "empty": "fewshot.floors:Empty",
+    "centre-ellipse": "fewshot.floors:CentreEllipse",
+    "prototypes": "fewshot.prototypical:SupportPrototypes",
+    "source-prototypes": "fewshot.prototypical:SourcePrototypes",
+    "zero-shot": "fewshot.supervised:ZeroShot",
+    "fine-tuned": "fewshot.supervised:FineTuned",
+}
+
+
+def build_method(config: MethodConfig, ingredients: Ingredients) -> Method:
+    """The method that a row of the benchmark names.
+
+    Raises:
+        ConfigError: for an unknown method, options that it does not take, or a model that it cannot use.
+    """
+    kind = find_method(config.method)
+    options = checked_options(kind, config.options, f"{config.method} options", skip=1)
+    return kind(ingredients, **options)
+
+
+def find_method(name: str) -> type[Method]:
+    """The class that a registered name or `module:attribute` stands for; its `uses_support` is known unbuilt."""
+    kind = find_attribute(name, METHODS, "method")
+    if not hasattr(kind, "uses_support"):
+        raise ConfigError(f"method {name!r}: has no attribute uses_support; see fewshot.methods.Method")
+    return cast(type[Method], kind)

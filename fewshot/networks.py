@@ -1,0 +1,88 @@
+"""Networks by name: from a configuration to a module, with its constructor's arguments checked."""
+
+import difflib
+import inspect
+from collections.abc import Callable
+from importlib import import_module
+from typing import Any, get_type_hints
+
+from pydantic import ConfigDict, create_model
+from torch import nn
+
+from baselines.encoders import Encoder
+from fewshot.config import ConfigError, EncoderConfig, ModelConfig, parse_config
+
+# A user's own network is named "module:attribute"; these are ours. Each takes an encoder first and has a
+# `loss(**batch)` and a `trains_on`, "episodes" or "images".
+NETWORKS = {"panet": "fewshot.panet:PANet", "unet": "baselines.unet:UNet"}
+
+
+def build_network(encoder: EncoderConfig, model: ModelConfig, *, weights: str | None = None) -> nn.Module:
+    """The network that a configuration describes.
+
+    Args:
+        encoder: the timm network under it.
+        model: which network, on which of the encoder's levels.
+        weights: in place of the encoder's own, such as `none` where a checkpoint fills them next.
+
+    Raises:
+        ConfigError: for an unknown network, or options that its constructor does not take.
+        EncoderError: if the encoder or its weights do not fit.
+    """
+    kind = find_attribute(model.network, NETWORKS, "network")
+    options = checked_options(kind, model.options, f"{model.network} options", skip=1)
+    pyramid = Encoder(
+        encoder.name,
+        weights=encoder.weights if weights is None else weights,
+        levels=model.levels,
+        output_stride=model.output_stride,
+        freeze_norm=encoder.freeze_norm,
+    )
+    try:
+        network: nn.Module = kind(pyramid, **options)
+    except ValueError as error:
+        raise ConfigError(f"{model.network} options: {error}") from error
+    return network
+
+
+def find_attribute(name: str, registry: dict[str, str], what: str) -> Callable[..., Any]:
+    """What a registered name or `module:attribute` stands for.
+
+    Raises:
+        ConfigError: names the nearest registered name, or says why the import failed.
+    """
+    target = registry.get(name, name)
+    module, colon, attribute = target.partition(":")
+    if not colon:
+        nearest = difflib.get_close_matches(name, registry, n=1)
+        hint = f"did you mean {nearest[0]!r}?" if nearest else f"there are {', '.join(registry)}"
+        raise ConfigError(f"{what} {name!r} is unknown; {hint} Your own is named module:attribute")
+    try:
+        found: Callable[..., Any] = getattr(import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(f"{what} {name!r}: {error}") from error
+    return found
+
+
+def checked_options(kind: Callable[..., Any], options: dict[str, Any], origin: str, skip: int) -> dict[str, Any]:
+    """The options, converted to what a callable's annotations ask for.
+
+    Args:
+        kind: the callable; its parameters after the first `skip` are its options.
+        options: as a user wrote them.
+        origin: names them in errors.
+        skip: how many leading parameters are not options.
+
+    Raises:
+        ConfigError: for an unknown option or one of the wrong type.
+    """
+    target = kind.__init__ if inspect.isclass(kind) else kind  # type: ignore[misc]
+    hints = get_type_hints(target)
+    parameters = list(inspect.signature(kind).parameters.values())[skip:]
+    fields: dict[str, Any] = {
+        p.name: (hints.get(p.name, Any), ... if p.default is inspect.Parameter.empty else p.default)
+        for p in parameters
+    }
+    schema = create_model(f"{origin} schema", __config__=ConfigDict(extra="forbid", frozen=True), **fields)
+    parsed = parse_config(options, schema, origin)
+    return {name: getattr(parsed, name) for name in fields}

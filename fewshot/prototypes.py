@@ -1,0 +1,100 @@
+"""Prototypes and cosine matching as pure functions (PANet, Wang et al., ICCV 2019)."""
+
+from functools import lru_cache
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+# Cosine similarity divides by the vectors' lengths; shorter ones count as this long.
+EPSILON = 1e-8
+
+
+def masked_average_pooling(features: Tensor, masks: Tensor) -> Tensor:
+    """Average each feature map over the pixels its mask selects (PANet, eq. 1).
+
+    Equal to upsampling the features bilinearly to the mask's size and averaging there, but the mask is pulled back
+    to the feature grid instead: bilinear upsampling is linear, so sum(upsample(F) * M) = sum(F * adjoint(M)), which
+    needs no image-sized feature map and loses no small lesion.
+
+    Args:
+        features: encoder output, (..., channels, h, w).
+        masks: weights in [0, 1], 1 inside the region, (..., H, W) with the same leading axes.
+
+    Returns:
+        One vector per image, (..., channels).
+
+    Raises:
+        ValueError: if the leading axes differ, or a mask is empty: an empty region has no prototype.
+    """
+    if features.shape[:-3] != masks.shape[:-2]:
+        raise ValueError(f"features {tuple(features.shape)} and masks {tuple(masks.shape)} differ in their leading axes")
+    area = masks.sum((-2, -1))
+    if not bool((area > 0).all()):
+        raise ValueError("a mask is empty: an empty region has no prototype")
+    pulled = pull_back(masks, (features.shape[-2], features.shape[-1]))
+    return torch.einsum("...chw,...hw->...c", features, pulled / area[..., None, None])
+
+
+def pull_back(masks: Tensor, grid: tuple[int, int]) -> Tensor:
+    """Apply the adjoint of bilinear upsampling: masks (..., H, W) to weights on the feature grid (..., h, w).
+
+    The weights of a mask sum to its area, since every row of the interpolation sums to 1.
+    """
+    rows = upsampling_matrix(grid[0], masks.shape[-2], masks.device).to(masks.dtype)
+    columns = upsampling_matrix(grid[1], masks.shape[-1], masks.device).to(masks.dtype)
+    return rows.T @ masks @ columns
+
+
+@lru_cache(maxsize=64)
+def upsampling_matrix(source: int, target: int, device: torch.device) -> Tensor:
+    """The matrix (target, source) of one-dimensional bilinear interpolation, as `F.interpolate` does it."""
+    # Not under inference mode: a cached matrix is used in training as well.
+    with torch.inference_mode(False), torch.no_grad():
+        basis = torch.eye(source, dtype=torch.float64).view(1, source, source, 1)
+        matrix = F.interpolate(basis, size=(target, 1), mode="bilinear", align_corners=False)
+        return matrix.view(source, target).T.contiguous().to(device=device, dtype=torch.float32)
+
+
+def cosine_similarity(features: Tensor, prototypes: Tensor) -> Tensor:
+    """Cosine of every feature vector with every prototype.
+
+    Args:
+        features: (..., n, channels, h, w).
+        prototypes: (..., classes, channels), with the same leading axes.
+
+    Returns:
+        (..., n, classes, h, w), in [-1, 1], large when close.
+    """
+    return torch.einsum("...nchw,...kc->...nkhw", _unit(features, -3), _unit(prototypes, -1))
+
+
+def _unit(vectors: Tensor, axis: int) -> Tensor:
+    return vectors / vectors.norm(dim=axis, keepdim=True).clamp_min(EPSILON)
+
+
+def class_prototypes(features: Tensor, masks: Tensor) -> Tensor:
+    """Background and class prototypes of a support set, averaged over shots (PANet, section 3.2).
+
+    A way's background is every pixel outside its mask; the background prototype averages over shots and ways.
+
+    Args:
+        features: (..., n_way, n_shot, channels, h, w).
+        masks: (..., n_way, n_shot, H, W), 1 where the pixel belongs to the way's class.
+
+    Returns:
+        (..., 1 + n_way, channels); index 0 is background.
+
+    Raises:
+        ValueError: if a mask is empty, or covers its whole image.
+    """
+    foreground = masked_average_pooling(features, masks).mean(-2)
+    background = masked_average_pooling(features, 1 - masks).mean((-3, -2))
+    return torch.cat([background.unsqueeze(-2), foreground], dim=-2)
+
+
+def resize_logits(logits: Tensor, size: tuple[int, int]) -> Tensor:
+    """Upsample logits (..., classes, h, w) bilinearly to (..., classes, H, W)."""
+    leading = logits.shape[:-3]
+    resized = F.interpolate(logits.flatten(0, -4), size=size, mode="bilinear", align_corners=False)
+    return resized.unflatten(0, leading)

@@ -1,0 +1,71 @@
+"""PANet as a method: prototypes from the support set, or from the sources without any target image."""
+
+import torch
+from torch import Tensor
+
+from episodes.episode import Support, load_support
+from fewshot.features import Features
+from fewshot.methods import Ingredients
+from fewshot.panet import PANet, Prototypes
+
+
+class SupportPrototypes:
+    """Segment by the prototypes of the support set."""
+
+    uses_support = True
+
+    def __init__(self, ingredients: Ingredients) -> None:
+        self.network: PANet = ingredients.require_network(PANet)
+
+    def encode(self, images: Tensor) -> Features:
+        """Features of images (..., 3, H, W)."""
+        return self.network.encode(images)
+
+    def adapt(self, support: Support | None, features: Features | None = None) -> Prototypes:
+        """The support set's prototypes."""
+        if support is None:
+            raise ValueError("prototypes need a support set")
+        return self.network.adapt(support, features)
+
+    def segment(self, images: Tensor | Features, adapted: Prototypes) -> Tensor:
+        """Logits (n, 1 + n_way, H, W)."""
+        return self.network.segment(images, adapted)
+
+
+class SourcePrototypes:
+    """Segment by prototypes averaged over source images: the same network, and no target image at all.
+
+    The row against which any claim of few-shot learning has to be made.
+
+    Args:
+        ingredients: with a PANet.
+        n_images: of the sources' lesion images, evenly spread over them, to average.
+    """
+
+    uses_support = False
+
+    def __init__(self, ingredients: Ingredients, *, n_images: int = 200) -> None:
+        self.network: PANet = ingredients.require_network(PANet)
+        records = ingredients.sources.lesions()
+        step = max(1, len(records) // n_images)
+        with torch.inference_mode():
+            vectors = [
+                self.network.adapt(
+                    load_support(ingredients.sources.collection, [[record.id]]).to(ingredients.device)
+                ).vectors
+                for record in records[::step][:n_images]
+            ]
+        self.prototypes = Prototypes(torch.stack(vectors).mean(0))
+
+    def encode(self, images: Tensor) -> Features:
+        """Features of images (..., 3, H, W)."""
+        return self.network.encode(images)
+
+    def adapt(self, support: Support | None, features: Features | None = None) -> Prototypes:
+        """The sources' prototypes, whatever the support set."""
+        del support, features
+        return self.prototypes
+
+    def segment(self, images: Tensor | Features, adapted: Prototypes) -> Tensor:
+        """Logits (n, 2, H, W)."""
+        return self.network.segment(images, adapted)

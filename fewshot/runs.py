@@ -1,0 +1,80 @@
+"""A run's folder: the resolved configuration, the environment, and never two runs in one."""
+
+import json
+import platform
+import shutil
+import subprocess
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from episodes.errors import UserError
+from fewshot.config import BenchmarkConfig
+from fewshot.files import write_text
+
+PACKAGES = ("fewshot-bus", "torch", "torchvision", "timm", "numpy", "scipy", "scikit-learn", "albumentations")
+
+# What may differ between two calls of the same run: where things lie and compute, never what is computed.
+PLACES = {"data_root", "cache", "device", "runs"}
+
+
+def open_run(config: BenchmarkConfig, *, overwrite: bool) -> Path:
+    """Make the run's folder, or find the same run there and continue it.
+
+    Raises:
+        UserError: if the folder holds another configuration's run, or files that are no run's.
+    """
+    folder = config.runs / config.name
+    resolved = config.model_dump(mode="json", exclude_unset=False)
+    path = folder / "config.yaml"
+    if folder.is_dir() and any(folder.iterdir()):
+        if not path.is_file():
+            raise UserError(f"{folder}: holds files that are no run's; choose another name or runs folder")
+        differing = _differences(yaml.safe_load(path.read_text()), resolved)
+        if differing and not overwrite:
+            raise UserError(
+                f"{folder}: the run there differs in {', '.join(differing)}; choose another name, or add --overwrite"
+            )
+        if differing:
+            shutil.rmtree(folder)
+    write_text(path, yaml.safe_dump(resolved, sort_keys=False))
+    write_text(folder / "environment.json", json.dumps(environment(), indent=1) + "\n")
+    return folder
+
+
+def environment() -> dict[str, Any]:
+    """Versions, processor and commit: what a result may depend on beside its configuration."""
+    return {
+        "python": platform.python_version(),
+        "platform": f"{platform.system()} {platform.machine()}",
+        "threads": torch.get_num_threads(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "packages": {name: _version(name) for name in PACKAGES},
+        "commit": _commit(),
+    }
+
+
+def _differences(found: Any, expected: dict[str, Any]) -> list[str]:
+    if not isinstance(found, dict):
+        return ["everything"]
+    keys = [key for key in expected if key not in PLACES]
+    return [key for key in keys if found.get(key) != expected[key]]
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _commit() -> str | None:
+    """The commit of the code that runs, where it runs from a checkout."""
+    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()  # noqa: S603
+    except (OSError, subprocess.CalledProcessError):
+        return None
