@@ -1,5 +1,7 @@
 """From image files to grey images and label maps: the one place where files are decoded."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -37,6 +39,16 @@ def read_image(path: Path) -> NDArray[np.uint8]:
     """
     pixels = _read_pixels(path)
     return pixels if pixels.ndim == 2 else np.asarray(Image.fromarray(pixels).convert("L"))
+
+
+def read_size(path: Path) -> tuple[int, int]:
+    """Read (H, W) of an image or mask from the file's header.
+
+    Raises:
+        DatasetError: as `read_image` does.
+    """
+    with _open(path) as image:
+        return image.height, image.width
 
 
 def read_label_map(record: Record, size: tuple[int, int]) -> NDArray[np.uint8]:
@@ -109,10 +121,17 @@ def _resize_nearest(labels: NDArray[np.uint8], size: tuple[int, int]) -> NDArray
 
 def _read_pixels(path: Path) -> NDArray[np.uint8]:
     """Decode a file to grey values (H, W) or colours (H, W, 3); alpha is dropped."""
+    with _open(path) as image:
+        return _drop_alpha(image, path)
+
+
+@contextmanager
+def _open(path: Path) -> Iterator[Image.Image]:
+    """Open an image, and say in one line what is wrong where opening or decoding it fails."""
     try:
         with Image.open(path, formats=_FORMATS) as image:
             _require_one_frame_of_fair_size(image, path)
-            return _drop_alpha(image, path)
+            yield image
     except DatasetError:
         raise
     except FileNotFoundError as error:

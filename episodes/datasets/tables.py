@@ -35,7 +35,7 @@ def read_table(path: Path, required: Sequence[str] = ()) -> list[Row]:
     if not numbered:
         raise DatasetError(f"{path} is empty; restore it from the original dataset")
     if is_excel:  # a sheet is as wide as its widest row, formatted but empty cells included
-        width = sum(1 for value in numbered[0][1] if value)
+        width = max(i for i, value in enumerate(numbered[0][1], start=1) if value)
         numbered = [(number, line[:width]) for number, line in numbered]
     (_, header), *body = numbered
     for column in required:
