@@ -64,12 +64,12 @@ def test_other_processes_agree() -> None:
 
 
 def test_threads_agree() -> None:
-    alone = [augmented("strong", seed) for seed in range(100)]
+    alone = [augmented("strong", seed) for seed in range(300)]
     interval = sys.getswitchinterval()
     try:
         sys.setswitchinterval(1e-5)  # or each finishes its item before the next begins
         with ThreadPoolExecutor(4) as threads:
-            assert list(threads.map(partial(augmented, "strong"), range(100))) == alone
+            assert list(threads.map(partial(augmented, "strong"), range(300))) == alone
     finally:
         sys.setswitchinterval(interval)
 
