@@ -27,7 +27,7 @@ def read(root: Path) -> list[Record]:
             "or read it as 'folder'"
         ) from error
     except (ValueError, KeyError, TypeError) as error:
-        raise DatasetError(
-            f"{description} is damaged: it should name the scanner; generate the dataset again"
-        ) from error
+        raise DatasetError(f"{description} is damaged ({error}); generate the dataset again") from error
+    if not isinstance(scanner, str):
+        raise DatasetError(f"{description} is damaged (scanner {scanner}); generate the dataset again")
     return folder.read(root, dataset=f"phantom-{scanner}")

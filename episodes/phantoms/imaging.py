@@ -15,6 +15,7 @@ from episodes.phantoms.textures import FloatArray, Grid, lowpass
 from episodes.phantoms.tissue import Tissue
 
 ZONES = 4  # depths at which the point-spread function is computed; between them it is blended
+FINEST = 0.7  # pixels, the narrowest point-spread function that does not ring
 FULL_WIDTH = 2.355  # full width at half maximum of a Gaussian, in standard deviations
 TYPICAL_ATTENUATION = 0.65  # dB / cm / MHz, what time-gain compensation expects
 MIRROR = 4.3  # echo of a plane mirror over that of glandular tissue, at a specular amplitude of 1
@@ -91,12 +92,12 @@ def envelope(
         rng: draws the scatterers.
 
     Returns:
-        The envelope, (H, W); its root mean square is `diffuse` where that is constant and nothing mirrors.
+        The envelope, (H, W); its root mean square is about that of `diffuse` where nothing mirrors.
     """
     grid = Grid(len(diffuse), scanner.depth / len(diffuse))
-    # Echoes of a mirror add up in phase, those of scatterers at random: only theirs depend on the pixels.
-    axial, lateral = resolution(scanner, scanner.focus * scanner.depth)
-    mirrors = specular * (MIRROR * grid.spacing / (4 * np.pi * axial * lateral) ** 0.5)
+    # A mirror's echoes add up in phase, those of scatterers at random: they grow with the number of pixels.
+    down, across = _transfer(scanner, scanner.focus * scanner.depth, grid.size, grid.spacing)
+    mirrors = specular * (MIRROR / (down[0] * across[0]))
     power = np.zeros_like(diffuse)
     for _ in range(scanner.looks):
         scatterers = rng.standard_normal((*diffuse.shape, 2), dtype=np.float32).view(np.complex64)[..., 0]
@@ -109,20 +110,25 @@ def envelope(
 def _focused(reflectors: NDArray[np.complex64], scanner: Scanner, grid: Grid) -> NDArray[np.complex64]:
     """Convolve with the point-spread function of each depth zone and blend linearly between the zones."""
     # Room for the widest point-spread function, or what leaves at one side would enter at the other.
-    widest = max(resolution(scanner, 0.0) + resolution(scanner, scanner.depth))
-    n = fft.next_fast_len(grid.size + round(3 * widest / grid.spacing))
-    frequency = fft.fftfreq(n, grid.spacing)
+    widest = max(*resolution(scanner, 0.0), *resolution(scanner, scanner.depth), grid.spacing)
+    n = fft.next_fast_len(grid.size + round(4 * widest / grid.spacing))
     spectrum = fft.fft2(reflectors, s=(n, n))
     echoes = np.zeros_like(reflectors)
     for depth in np.linspace(0, scanner.depth, ZONES).tolist():
-        axial, lateral = resolution(scanner, depth)
-        down, across = lowpass(frequency, axial), lowpass(frequency, lateral)
-        unit_power = n / float(np.sum(down**2) * np.sum(across**2)) ** 0.5
-        weight = np.clip(1 - np.abs(grid.z - depth) * (ZONES - 1) / scanner.depth, 0, 1) * unit_power
+        down, across = _transfer(scanner, depth, n, grid.spacing)
+        weight = np.clip(1 - np.abs(grid.z - depth) * (ZONES - 1) / scanner.depth, 0, 1)
         rows = np.flatnonzero(weight)  # only these are transformed along the second axis
         columns = fft.ifft(spectrum * down[:, None], axis=0, overwrite_x=True)[rows]
         echoes[rows] += weight[rows] * fft.ifft(columns * across, axis=1, overwrite_x=True)[:, : grid.size]
     return echoes
+
+
+def _transfer(scanner: Scanner, depth: float, n: int, spacing: float) -> tuple[FloatArray, FloatArray]:
+    """Axial and lateral spectra, (n,) each, of a point-spread function that keeps white noise's power."""
+    frequency = fft.fftfreq(n, spacing)
+    axial, lateral = (max(sigma, FINEST * spacing) for sigma in resolution(scanner, depth))
+    down, across = lowpass(frequency, axial), lowpass(frequency, lateral)
+    return down / np.sqrt(np.mean(down**2)), across / np.sqrt(np.mean(across**2))
 
 
 def compress(echoes: FloatArray, scanner: Scanner, gain: float) -> NDArray[np.uint8]:

@@ -104,7 +104,7 @@ def ridge(distance: FloatArray, width: float) -> FloatArray:
     """1 at distance 0, falling as a Gaussian to 1 / e at `width`.
 
     >>> ridge(np.array([0.0, 0.5], dtype=np.float32), width=0.5).round(3).tolist()
-    [1.0, 0.368000...]
+    [1.0, 0.36800000071525574]
     """
     return np.asarray(np.exp(-((distance / width) ** 2)), dtype=np.float32)
 
@@ -115,10 +115,12 @@ def ramp(distance: FloatArray, width: float) -> FloatArray:
     >>> ramp(np.array([-2.0, 0.0, 0.25, 3.0], dtype=np.float32), width=1.0).tolist()
     [0.0, 0.5, 0.75, 1.0]
     """
-    return np.clip(distance / width + 0.5, 0, 1)
+    share: FloatArray = np.clip(distance / width + 0.5, 0, 1)
+    return share
 
 
 def sheared(values: FloatArray, shift: FloatArray, grid: Grid) -> FloatArray:
     """Move each column down by `shift` mm, (1, W), so that a texture follows a curved layer; wraps around."""
     rows = np.arange(grid.size)[:, None] - np.round(shift / grid.spacing).astype(np.int64)
-    return values[rows % grid.size, np.arange(grid.size)]
+    moved: FloatArray = values[rows % grid.size, np.arange(grid.size)]
+    return moved

@@ -1,0 +1,182 @@
+"""Phantoms on disk, read back with Pillow alone; the datasets' readers have tests of their own."""
+
+import csv
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from episodes.datasets import phantom as reader
+from episodes.errors import DatasetError
+from episodes.phantoms import (
+    Phantom,
+    PhantomSpec,
+    generate,
+    layouts,
+    prepare_phantoms,
+    write_bus_uclm,
+    write_busi,
+    write_folder,
+    write_udiat,
+)
+
+SPEC = PhantomSpec("highfreq", n_images=36, size=32)
+
+
+@pytest.fixture(scope="module")
+def phantoms() -> list[Phantom]:
+    return list(generate(SPEC))
+
+
+def _read(path: Path, mode: str = "L") -> NDArray[np.uint8]:
+    with Image.open(path) as image:
+        return np.asarray(image.convert(mode))
+
+
+def _mode(path: Path) -> str:
+    with Image.open(path) as image:
+        return image.mode
+
+
+def _rows(path: Path, delimiter: str = ",", encoding: str = "utf-8") -> list[dict[str, str]]:
+    with path.open(newline="", encoding=encoding) as file:
+        return list(csv.DictReader(file, delimiter=delimiter))
+
+
+def test_folder(phantoms: list[Phantom], tmp_path: Path) -> None:
+    write_folder(phantoms, tmp_path)
+    rows = _rows(tmp_path / "metadata.csv")
+    assert [row["image"] for row in rows] == [one.name for one in phantoms]
+    for row, one in zip(rows, phantoms, strict=True):
+        assert (row["label"], row["patient"], float(row["spacing_mm"])) == (one.label, one.patient, 28 / 32)
+        image, mask = tmp_path / "images" / f"{one.name}.png", tmp_path / "masks" / f"{one.name}.png"
+        assert _mode(image) == _mode(mask) == "L"
+        np.testing.assert_array_equal(_read(image), one.image)
+        np.testing.assert_array_equal(_read(mask), 255 * (one.label_map > 0))
+
+
+def test_busi(phantoms: list[Phantom], tmp_path: Path) -> None:
+    write_busi(phantoms, tmp_path)
+    kinds = []
+    for label in ("benign", "malignant", "normal"):
+        chosen = [one for one in phantoms if one.label == label]
+        for number, one in enumerate(chosen, start=1):
+            stem = f"{label} ({number})"
+            assert _mode(tmp_path / label / f"{stem}.png") == "RGB"
+            np.testing.assert_array_equal(_read(tmp_path / label / f"{stem}.png"), one.image)
+            masks = sorted((tmp_path / label).glob(f"{stem}_mask*.png"))
+            kinds.append([_mode(mask) for mask in masks])
+            parts = [_read(mask, "RGB").max(axis=2) > 127 for mask in masks]
+            assert all(part.any() for part in parts) == (label != "normal")
+            np.testing.assert_array_equal(np.logical_or.reduce(parts), one.label_map > 0)
+        assert len(list((tmp_path / label).glob("*[)].png"))) == len(chosen)
+    assert {tuple(kind) for kind in kinds} == {("1",), ("1", "1"), ("1", "RGBA"), ("RGB",)}
+
+
+def test_bus_uclm(phantoms: list[Phantom], tmp_path: Path) -> None:
+    write_bus_uclm(phantoms, tmp_path)
+    assert (tmp_path / "INFO.csv").read_bytes().startswith(b"\xef\xbb\xbfImage;Resolution;Label;Doppler;")
+    rows = _rows(tmp_path / "INFO.csv", ";", "utf-8-sig")
+    assert [row["Doppler"] for row in rows].count("Y") == 1
+    codes = dict.fromkeys(row["Image"].partition("_")[0] for row in rows)
+    assert len(codes) == len({one.patient for one in phantoms})
+    modes = set()
+    for row, one in zip(rows, phantoms, strict=True):
+        assert row["Label"].lower() == one.label
+        image, mask = tmp_path / "images" / row["Image"], _read(tmp_path / "masks" / row["Image"], "RGB")
+        modes.add(_mode(image))
+        height, width = _read(image).shape
+        assert row["Resolution"] == f"{width}x{height}"
+        assert (_mode(image) == "RGBA") == ((height, width) != one.image.shape)
+        np.testing.assert_array_equal(mask[..., 1] == 255, one.label_map == 1)
+        np.testing.assert_array_equal(mask[..., 0] == 255, one.label_map == 2)
+        assert not mask[..., 2].any()
+    assert modes == {"RGB", "RGBA"}
+
+
+@pytest.mark.parametrize("by_class", [False, True])
+def test_udiat(phantoms: list[Phantom], tmp_path: Path, by_class: bool) -> None:
+    write_udiat(phantoms, tmp_path, by_class=by_class)
+    lesions = [one for one in phantoms if one.label != "normal"]
+    folders = {"Benign", "Malignant", "all_masks", "Malignant_mask"} if by_class else {"original", "GT"}
+    assert {path.name for path in tmp_path.iterdir() if path.is_dir()} == folders
+    listed = {}
+    for number, one in enumerate(lesions, start=1):
+        case = f"{number:06d}"
+        listed[case] = one.label
+        image = tmp_path / (one.label.capitalize() if by_class else "original") / f"{case}.png"
+        np.testing.assert_array_equal(_read(image), one.image)
+        mask = tmp_path / ("all_masks" if by_class else "GT") / f"{case}.png"
+        np.testing.assert_array_equal(_read(mask) > 127, one.label_map > 0)
+    if by_class:
+        malignant = {path.stem for path in (tmp_path / "Malignant_mask").iterdir()}
+    else:
+        malignant = set((tmp_path / "malignant.txt").read_text().split())
+        assert set((tmp_path / "benign.txt").read_text().split()) == listed.keys() - malignant
+    assert malignant == {case for case, label in listed.items() if label == "malignant"}
+
+
+def test_prepared_once_and_read_back(phantoms: list[Phantom], tmp_path: Path) -> None:
+    root = prepare_phantoms(SPEC, tmp_path / "new")
+    assert root.name == f"highfreq-36-0-32-v{layouts.VERSION}"
+    assert json.loads((root / "phantom.json").read_text())["seed"] == 0
+    before = (root / "metadata.csv").stat().st_mtime_ns
+    assert prepare_phantoms(SPEC, tmp_path / "new") == root
+    assert (root / "metadata.csv").stat().st_mtime_ns == before
+    assert list(root.parent.iterdir()) == [root]
+    records = sorted(reader.read(root), key=lambda record: record.id)
+    assert [record.id for record in records] == [f"phantom-highfreq/{one.name}" for one in phantoms]
+    for record, one in zip(records, phantoms, strict=True):
+        assert (record.label, record.patient, record.spacing) == (one.label, one.patient, one.spacing)
+        assert record.mask_format == "binary"
+
+
+def test_interrupted_preparation_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(spec: PhantomSpec) -> Iterator[Phantom]:
+        yield next(generate(spec))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(layouts, "generate", broken)
+    with pytest.raises(KeyboardInterrupt):
+        prepare_phantoms(SPEC, tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_faster_process_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def overtaken(spec: PhantomSpec) -> Iterator[Phantom]:
+        monkeypatch.setattr(layouts, "generate", generate)
+        prepare_phantoms(spec, tmp_path)
+        return generate(spec)
+
+    monkeypatch.setattr(layouts, "generate", overtaken)
+    root = prepare_phantoms(SPEC, tmp_path)
+    assert list(tmp_path.iterdir()) == [root]
+
+
+@pytest.mark.parametrize("content", [None, "{}"])
+def test_a_foreign_folder_is_not_used(tmp_path: Path, content: str | None) -> None:
+    root = tmp_path / f"highfreq-36-0-32-v{layouts.VERSION}"
+    root.mkdir()
+    if content is not None:
+        (root / "phantom.json").write_text(content)
+    with pytest.raises(DatasetError, match="delete the folder"):
+        prepare_phantoms(SPEC, tmp_path)
+
+
+def test_reading_a_folder_without_its_description_names_the_fix(
+    phantoms: list[Phantom], tmp_path: Path
+) -> None:
+    write_folder(phantoms, tmp_path)
+    with pytest.raises(DatasetError, match=r"phantom\.json is missing.*generate it again.*'folder'"):
+        reader.read(tmp_path)
+
+
+@pytest.mark.parametrize("content", ["{", "[]", "{}", '{"scanner": 1}', "\xff"])
+def test_a_damaged_description_is_one_readable_line(tmp_path: Path, content: str) -> None:
+    (tmp_path / "phantom.json").write_bytes(content.encode("latin-1"))
+    with pytest.raises(DatasetError, match=r"phantom\.json is damaged"):
+        reader.read(tmp_path)
