@@ -51,7 +51,7 @@ def names(node: ast.AST, package: str) -> list[str]:
         "import_module",
         "__import__",
     ):
-        return [node.args[0].value] if node.args and isinstance(node.args[0], ast.Constant) else []
+        return [str(node.args[0].value)] if node.args and isinstance(node.args[0], ast.Constant) else []
     return []
 
 
