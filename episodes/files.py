@@ -15,7 +15,7 @@ def write_lines(path: Path, lines: Iterable[str], *, overwrite: bool) -> None:
         ManifestError: if the file exists and must not be overwritten, or its folder cannot be written to.
     """
     if path.exists() and not overwrite:
-        raise ManifestError(f"{path}: exists already; choose another name, or say that it may be overwritten")
+        raise ManifestError(f"{path}: exists already; choose another name, or replace it with --overwrite")
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
