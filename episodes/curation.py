@@ -92,9 +92,7 @@ class _Content:
     thumbnail: NDArray[np.uint8] | None = None
 
 
-def check(
-    records: Sequence[Record], root: Path, progress: Callable[[int, int], None] | None = None
-) -> CheckReport:
+def check(records: Sequence[Record], root: Path, progress: Callable[[int, int], None] | None = None) -> CheckReport:
     """Decode every image and mask of a dataset and list what looks wrong.
 
     Args:
@@ -152,15 +150,13 @@ def _inspect(record: Record) -> _Content:
     )
 
 
-def _compare_sizes(
-    size: tuple[int, int], mask_sizes: Mapping[Path, tuple[int, int]]
-) -> Iterator[tuple[Kind, str]]:
+def _compare_sizes(size: tuple[int, int], mask_sizes: Mapping[Path, tuple[int, int]]) -> Iterator[tuple[Kind, str]]:
     for path, mask_size in mask_sizes.items():
         if mask_size != size:
             sizes = [f"{width} x {height}" for height, width in (mask_size, size)]
             yield (
                 "mask of another size",
-                f"{path.name} is {sizes[0]}, the image {sizes[1]}: resized to it (nearest)",
+                f"{path.name} is {sizes[0]}, the image {sizes[1]}: resized to it (nearest), see that it fits",
             )
 
 

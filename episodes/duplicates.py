@@ -47,6 +47,8 @@ def duplicate_groups(images: NDArray[np.uint8], threshold: float = 0.99) -> list
     [[0, 2]]
     """
     count = len(images)
+    if not count:
+        return []
     vectors = np.stack([thumbnail(image) for image in images]).reshape(count, -1).astype(np.float32)
     vectors -= vectors.mean(axis=1, keepdims=True)
     norms = np.linalg.norm(vectors, axis=1, keepdims=True)

@@ -43,9 +43,7 @@ def find_reader(name: str) -> Reader:
     if not (colon and module_name and attribute):
         nearest = get_close_matches(name, READERS, n=2, cutoff=0.5)
         meant = f"did you mean {' or '.join(nearest)}?" if nearest else f"choose from {', '.join(READERS)}"
-        raise DatasetError(
-            f"there is no dataset reader {name!r}: {meant} (your own is named module:function)"
-        )
+        raise DatasetError(f"there is no dataset reader {name!r}: {meant} (your own is named module:function)")
     try:
         reader = getattr(importlib.import_module(module_name), attribute)
     except ImportError as error:
@@ -74,7 +72,10 @@ def read_dataset(name: str, root: Path) -> list[Record]:
     if not root.is_dir():
         what = "is a file, not a folder" if root.exists() else "does not exist"
         raise DatasetError(f"{root} {what}: give the folder that holds the dataset {name}")
-    records = sorted(reader(root), key=lambda record: record.id)
+    try:
+        records = sorted(reader(root), key=lambda record: record.id)
+    except OSError as error:  # names the file
+        raise DatasetError(f"{root} cannot be read: {error}; check that you may read it") from error
     if not records:
         raise DatasetError(f"{root}: the reader {name} found no image there")
     require_unique_ids(records)

@@ -44,9 +44,7 @@ def read(root: Path) -> list[Record]:
         row = find_row(rows, image, table)
         label = parse_label(row["Classification"], f"{table}, {image.name}", _CLASSES)
         if label != "normal" and stem not in masks:
-            raise DatasetError(
-                f"{image}: its mask {stem}_tumor.png is missing; restore the mask or remove the image"
-            )
+            raise DatasetError(f"{image}: its mask {stem}_tumor.png is missing; restore the mask or remove the image")
         extra = {fact: row[fact] for fact in _FACTS if row.get(fact)}
         record = Record("breast_usg", image, tuple(masks.get(stem, ())), label, patient=stem, extra=extra)
         records.append(record)

@@ -24,11 +24,7 @@ def read(root: Path) -> list[Record]:
         DatasetError: if a class folder, or the mask of a lesion image, is missing.
     """
     folders = find_folders(root, _CLASSES)
-    return [
-        record
-        for folder, label in zip(folders, _CLASSES, strict=True)
-        for record in _read_class(folder, label)
-    ]
+    return [record for folder, label in zip(folders, _CLASSES, strict=True) for record in _read_class(folder, label)]
 
 
 def _read_class(folder: Path, label: Label) -> list[Record]:
@@ -50,7 +46,5 @@ def _read_class(folder: Path, label: Label) -> list[Record]:
 
 def _record(image: Path, label: Label, masks: tuple[Path, ...]) -> Record:
     if not masks and label != "normal":
-        raise DatasetError(
-            f"{image}: its mask {image.stem}_mask.png is missing; restore the mask or remove the image"
-        )
+        raise DatasetError(f"{image}: its mask {image.stem}_mask.png is missing; restore the mask or remove the image")
     return Record("busi", image, masks, label, patient=image.stem)

@@ -1,6 +1,7 @@
 """What every reader does with folders and file names: find them, list images, and say what is left out."""
 
 import logging
+import os
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -36,7 +37,8 @@ def find_folders(root: Path, *layouts: Sequence[str]) -> list[Path]:
     expected = " or ".join(", ".join(f"{name}/" for name in names) for names in layouts)
     message = f"{root} lacks the folders {expected}"
     for other in (*found.values(), root.resolve().parent):
-        if any({name.lower() for name in names} <= sub_folders(other).keys() for names in layouts):
+        names_there = sub_folders(other).keys() if os.access(other, os.R_OK) else set()
+        if any(names_there >= {name.lower() for name in names} for names in layouts):
             raise DatasetError(f"{message}; {other} holds them: give that folder")
     raise DatasetError(f"{message}; give the folder that holds them")
 
@@ -80,9 +82,7 @@ def find_mask(masks: Mapping[str, Path], stem: str, image: Path) -> Path:
         DatasetError: if there is none.
     """
     if stem not in masks:
-        raise DatasetError(
-            f"{image}: its mask {stem}{image.suffix} is missing; restore the mask or remove the image"
-        )
+        raise DatasetError(f"{image}: its mask {stem}{image.suffix} is missing; restore the mask or remove the image")
     return masks[stem]
 
 

@@ -129,9 +129,7 @@ def report_rows_without_image(rows: Mapping[str, Row], images: Collection[str], 
     """Tell the user of rows, keyed by stem, that name no image: a partial copy is read, but not silently."""
     absent = sorted(rows.keys() - set(images))
     if absent:
-        log.warning(
-            "%s: left out: %d of %d rows name no image (first: %s)", path, len(absent), len(rows), absent[0]
-        )
+        log.warning("%s: left out: %d of %d rows name no image (first: %s)", path, len(absent), len(rows), absent[0])
 
 
 def parse_label(text: str, where: str, allowed: Sequence[Label] = LABELS) -> Label:

@@ -87,9 +87,7 @@ def _read_lists(root: Path, images: Mapping[str, Path]) -> dict[str, Label]:
             if not cases or len(said) != 1:
                 continue
             if labels.setdefault(cases[0], said[0]) != said[0]:
-                raise DatasetError(
-                    f"{path}: case {cases[0]} is listed as benign and as malignant; mend the list"
-                )
+                raise DatasetError(f"{path}: case {cases[0]} is listed as benign and as malignant; mend the list")
     return labels
 
 
