@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import timm
 import torch
@@ -45,6 +46,9 @@ class Encoder(nn.Module):
         EncoderError: unknown name, a stride or a level the network does not have, or weights that do not fit.
     """
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(
         self,
         name: str = "resnet18",
@@ -55,23 +59,33 @@ class Encoder(nn.Module):
         freeze_norm: bool = False,
     ) -> None:
         super().__init__()
+        # A network whose stride is fixed (DenseNet's is 32) refuses the argument even with its own value.
+        stride: dict[str, Any] = {} if output_stride == 32 else {"output_stride": output_stride}
         try:
-            self.network = timm.create_model(
+            network = timm.create_model(
                 name,
                 pretrained=weights == "imagenet",
                 features_only=True,
                 out_indices=tuple(levels),
-                # A network whose stride is fixed (DenseNet's is 32) refuses the argument even with its own value.
-                **({} if output_stride == 32 else {"output_stride": output_stride}),
+                **stride,
             )
-        except (RuntimeError, TypeError, ValueError, AssertionError, IndexError, NotImplementedError) as error:
+        except (
+            RuntimeError,
+            TypeError,
+            ValueError,
+            AssertionError,
+            IndexError,
+            NotImplementedError,
+        ) as error:
             raise EncoderError(
                 f"encoder {name!r} with levels {tuple(levels)} and output stride {output_stride}: {error}"
             ) from error
         if weights not in {"none", "imagenet"}:
-            load_encoder_weights(self.network, Path(weights))
-        self.channels: tuple[int, ...] = tuple(self.network.feature_info.channels())
-        self.strides: tuple[int, ...] = tuple(self.network.feature_info.reduction())
+            load_encoder_weights(network, Path(weights))
+        self.network = network
+        info: Any = network.feature_info
+        self.channels: tuple[int, ...] = tuple(info.channels())
+        self.strides: tuple[int, ...] = tuple(info.reduction())
         self.freeze_norm = freeze_norm
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(IMAGENET_STD).view(3, 1, 1), persistent=False)

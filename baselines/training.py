@@ -58,9 +58,7 @@ class ImageBatches(Dataset[dict[str, Tensor]]):
         epoch, position = divmod(place, len(self.ids))
         record_id = self.ids[_order(self.seed, epoch, len(self.ids))[position]]
         seed = int(np.random.SeedSequence([self.seed, place]).generate_state(1)[0] >> 1)
-        return self.augmentation(
-            self.collection.image(record_id), self.collection.label_map(record_id), seed=seed
-        )
+        return self.augmentation(self.collection.image(record_id), self.collection.label_map(record_id), seed=seed)
 
 
 @lru_cache(maxsize=4)

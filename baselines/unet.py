@@ -34,8 +34,7 @@ class UNet(nn.Module):
         self.encoder = encoder
         inputs = (encoder.channels[-1], *decoder_channels[:-1])
         self.stages = nn.ModuleList(
-            DoubleConvolution(deep + skip, out)
-            for deep, skip, out in zip(inputs, skips, decoder_channels, strict=True)
+            DoubleConvolution(deep + skip, out) for deep, skip, out in zip(inputs, skips, decoder_channels, strict=True)
         )
         self.head = nn.Conv2d(decoder_channels[-1], 1, kernel_size=1)
 
@@ -47,7 +46,8 @@ class UNet(nn.Module):
             if features.shape[-2:] != skip.shape[-2:]:
                 features = F.interpolate(features, size=skip.shape[-2:], mode="bilinear", align_corners=False)
             features = stage(torch.cat([features, skip], dim=1))
-        logits = F.interpolate(self.head(features), size=images.shape[-2:], mode="bilinear", align_corners=False)
+        logits = self.head(features).float()  # full precision from here, also under mixed precision
+        logits = F.interpolate(logits, size=images.shape[-2:], mode="bilinear", align_corners=False)
         return logits.squeeze(1)
 
     def loss(self, images: Tensor, masks: Tensor) -> dict[str, Tensor]:

@@ -26,9 +26,7 @@ class SupportDraw:
     queries: tuple[str, ...]
 
 
-def support_draws(
-    records: Sequence[Record], *, n_draws: int = 5, depth: int = 10, seed: int = 0
-) -> list[SupportDraw]:
+def support_draws(records: Sequence[Record], *, n_draws: int = 5, depth: int = 10, seed: int = 0) -> list[SupportDraw]:
     """Draw ordered support lists from one dataset, each stratified over benign and malignant.
 
     Patients are drawn uniformly, then one image of each. For every K, the malignant among the first K
@@ -68,9 +66,7 @@ def _draw(records: Sequence[Record], depth: int, seed: int, index: int) -> Suppo
     chosen = [images[patient][stream.below(len(images[patient]))] for patient in sorted(images)]
     malignant = stream.shuffled([record for record in chosen if record.label == "malignant"])
     others = stream.shuffled([record for record in chosen if record.label != "malignant"])
-    support = _interleave(
-        malignant, others, depth, offset=(mix((seed + GOLDEN) & MASK) + index * GOLDEN) & MASK
-    )
+    support = _interleave(malignant, others, depth, offset=(mix((seed + GOLDEN) & MASK) + index * GOLDEN) & MASK)
     patients = {record.patient_id for record in support}
     return SupportDraw(
         index,
@@ -86,9 +82,7 @@ def _interleave(malignant: list[Record], others: list[Record], depth: int, offse
     moves from draw to draw by the golden ratio, the most even of steps, a few draws are already balanced.
     """
     total = len(malignant) + len(others)
-    malignant_up_to = [
-        ((k * len(malignant) << 64) + offset * total) // (total << 64) for k in range(depth + 1)
-    ]
+    malignant_up_to = [((k * len(malignant) << 64) + offset * total) // (total << 64) for k in range(depth + 1)]
     return [
         malignant[before] if after > before else others[k - before]
         for k, (before, after) in enumerate(pairwise(malignant_up_to))
@@ -102,9 +96,7 @@ def _check_request(records: Sequence[Record], n_draws: int, depth: int) -> None:
             raise SamplingError(f"{name} is {value}; it must be at least 1")
     datasets = sorted({record.dataset for record in records})
     if len(datasets) > 1:
-        raise SamplingError(
-            f"support is drawn from one dataset at a time, and these are {', '.join(datasets)}"
-        )
+        raise SamplingError(f"support is drawn from one dataset at a time, and these are {', '.join(datasets)}")
     n_patients = len({record.patient_id for record in records if record.has_lesion})
     if n_patients < depth + 1:
         raise SamplingError(

@@ -104,9 +104,7 @@ def load_episode(
     n_way, n_shot = len(spec.support), len(spec.support[0])
     images = image_tensor(np.stack([image for image, _ in pairs]))
     labels = [label_map for _, label_map in pairs]
-    support_masks = np.stack(
-        [class_mask(labels[i], spec.classes[i // n_shot]) for i in range(n_way * n_shot)]
-    )
+    support_masks = np.stack([class_mask(labels[i], spec.classes[i // n_shot]) for i in range(n_way * n_shot)])
     query_masks = np.stack([_ways(label_map, spec.classes) for label_map in labels[n_way * n_shot :]])
     height, width = images.shape[-2:]
     return Episode(

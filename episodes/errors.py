@@ -2,7 +2,13 @@
 
 
 class UserError(Exception):
-    """Base of every error that the command line prints as one line, without a traceback."""
+    """Base of every error that the command line prints as one line, without a traceback.
+
+    Attributes:
+        status: the command line's exit status: 1 failed, 2 wrong use.
+    """
+
+    status = 1
 
 
 class DatasetError(UserError):

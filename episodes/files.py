@@ -1,11 +1,30 @@
-"""Text files that refer to records: written whole or not at all, and read with the same records only."""
+"""Files written whole or not at all, and text files that are read with the records they refer to only."""
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from episodes.errors import ManifestError
 from episodes.records import Record, records_hash
+
+
+@contextmanager
+def written_whole(path: Path) -> Iterator[Path]:
+    """Give a temporary path beside `path` to write to; it takes the name when the block ends without an error."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        yield partial
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file whole, in place of what was there."""
+    with written_whole(path) as partial:
+        partial.write_text(text, encoding="utf-8", newline="\n")
 
 
 def write_lines(path: Path, lines: Iterable[str], *, overwrite: bool) -> None:
@@ -47,9 +66,7 @@ def read_text(path: Path, kind: str) -> str:
         raise ManifestError(f"{path}: cannot be read as a {kind} ({error})") from error
 
 
-def require_same_records(
-    path: Path, written_for: object, ids: Iterable[str], records: Sequence[Record]
-) -> None:
+def require_same_records(path: Path, written_for: object, ids: Iterable[str], records: Sequence[Record]) -> None:
     """Check that a file belongs to the records at hand.
 
     Args:

@@ -140,9 +140,7 @@ def _header(path: Path, entries: str, line: str) -> Mapping[str, object]:
         header = None
     expected = f"fewshot-{entries}"
     if not isinstance(header, dict) or header.get("format") != expected:
-        raise ManifestError(
-            f'{path}: not a manifest of {entries}: its first line has no "format": "{expected}"'
-        )
+        raise ManifestError(f'{path}: not a manifest of {entries}: its first line has no "format": "{expected}"')
     if header.get("version") != VERSION:
         raise ManifestError(
             f"{path}: its version is {header.get('version')} and this program reads version {VERSION}; "

@@ -28,9 +28,7 @@ class PooledIoU:
     # Intersection and union in pixels, of the background (None) and of each class by its name.
     _pixels: dict[str | None, NDArray[np.int64]] = field(default_factory=dict)
 
-    def add(
-        self, prediction: NDArray[np.integer], truth: NDArray[np.integer], classes: Sequence[str]
-    ) -> None:
+    def add(self, prediction: NDArray[np.integer], truth: NDArray[np.integer], classes: Sequence[str]) -> None:
         """Count one query.
 
         Args:

@@ -134,14 +134,10 @@ class EpisodeSampler:
         tasks = self._tasks[stream.below(len(self._tasks))]
         task = tasks[stream.below(len(tasks))]
         taken: set[str] = set()
-        support = tuple(
-            tuple([_draw(pool, stream, taken) for _ in range(self.n_shot)]) for pool in task.support
-        )
+        support = tuple(tuple([_draw(pool, stream, taken) for _ in range(self.n_shot)]) for pool in task.support)
         n_way = len(task.classes)
         first = stream.below(n_way)
-        query = tuple(
-            [_draw(task.query[(first + turn) % n_way], stream, taken) for turn in range(self.n_query)]
-        )
+        query = tuple([_draw(task.query[(first + turn) % n_way], stream, taken) for turn in range(self.n_query)])
         return EpisodeSpec(index, task.classes, support, query)
 
     def specs(self, start: int, stop: int) -> Iterator[EpisodeSpec]:
@@ -192,9 +188,7 @@ def _tasks(
         pairs = [(dataset, dataset) for dataset, lines in shortages.items() if not lines]
         short = [line for lines in shortages.values() for line in lines]
     else:
-        giving = {
-            dataset: _shortages(dataset, pools[dataset], ways, {"support": n_shot}) for dataset in pools
-        }
+        giving = {dataset: _shortages(dataset, pools[dataset], ways, {"support": n_shot}) for dataset in pools}
         asking = {dataset: _shortages(dataset, pools[dataset], ways, {"query": queries}) for dataset in pools}
         pairs = [(a, b) for a in pools for b in pools if a != b and not giving[a] and not asking[b]]
         short = [line for dataset in pools for line in giving[dataset] + asking[dataset]]

@@ -40,9 +40,7 @@ class Split:
         return [record for record in records if self.parts[record.id] == part]
 
 
-def split_records(
-    records: Sequence[Record], fractions: Mapping[str, float] = FRACTIONS, seed: int = 0
-) -> Split:
+def split_records(records: Sequence[Record], fractions: Mapping[str, float] = FRACTIONS, seed: int = 0) -> Split:
     """Split into parts of about the given fractions of images, of each label of each dataset.
 
     A patient's images stay together. A label is in every part if there are as many patients as parts who have
@@ -115,15 +113,11 @@ def _assign(records: Sequence[Record], fractions: Mapping[str, float], seed: int
                 lacking[part][name] -= count
     for part in fractions:
         if not held[part]:
-            raise SamplingError(
-                f"part {part!r} got no patient: {len(patients)} patients, {len(fractions)} parts"
-            )
+            raise SamplingError(f"part {part!r} got no patient: {len(patients)} patients, {len(fractions)} parts")
     return {record.id: part_of[record.patient_id] for record in records}
 
 
-def _choose(
-    lacking: Mapping[str, Mapping[str, float]], images: Mapping[str, int], stratum: str, stream: Stream
-) -> str:
+def _choose(lacking: Mapping[str, Mapping[str, float]], images: Mapping[str, int], stratum: str, stream: Stream) -> str:
     """Draw a part with odds of what it lacks of a stratum, among those that lack half of each of the images.
 
     Where no part does, the one that lacks most altogether has to take them.

@@ -151,9 +151,7 @@ def resampled_means(
     return means
 
 
-def _bootstrap(
-    values: FloatArray, patients: Sequence[str], n_resamples: int, seed: int
-) -> tuple[float, FloatArray]:
+def _bootstrap(values: FloatArray, patients: Sequence[str], n_resamples: int, seed: int) -> tuple[float, FloatArray]:
     """The estimate, and its value on every resample (none where there is nothing to resample)."""
     values = np.asarray(values, np.float64)
     if values.ndim != 2 or values.shape[1] != len(patients):
@@ -175,9 +173,7 @@ def _bootstrap(
     chunk = max(1, CHUNK // values.shape[1])
     sizes = [min(chunk, n_resamples - start) for start in range(0, n_resamples, chunk)]
     resamples = [
-        resampled_means(
-            values, owners, _counts(of_patients, n_patients, size), _counts(of_draws, n_draws, size)
-        )
+        resampled_means(values, owners, _counts(of_patients, n_patients, size), _counts(of_draws, n_draws, size))
         for size in sizes
     ]
     means = np.concatenate(resamples)

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from episodes.curation import duplicate_groups, group_patients
 from episodes.decoding import read_image, read_label_map
+from episodes.duplicates import duplicate_groups, group_patients, thumbnail
 from episodes.errors import DatasetError
 from episodes.records import Record
 
@@ -117,14 +117,15 @@ def _write_store(
         shape = (len(records), *size)
         images = np.lib.format.open_memmap(partial / "images.npy", mode="w+", dtype=np.uint8, shape=shape)
         labels = np.lib.format.open_memmap(partial / "label_maps.npy", mode="w+", dtype=np.uint8, shape=shape)
-        original_sizes = []
+        original_sizes, thumbnails = [], []
         with ThreadPoolExecutor() as pool:
             for row, decoded in enumerate(pool.map(lambda record: _decode(record, size), records)):
-                images[row], labels[row], original_size = decoded
+                images[row], labels[row], small, original_size = decoded
                 original_sizes.append(original_size)
+                thumbnails.append(small)
                 if progress is not None:
                     progress(row + 1, len(records))
-        grouped = group_patients(records, duplicate_groups(images))
+        grouped = group_patients(records, duplicate_groups(np.stack(thumbnails)))
         images.flush()
         labels.flush()
         rows = [
@@ -140,13 +141,13 @@ def _write_store(
 
 def _decode(
     record: Record, size: tuple[int, int]
-) -> tuple[NDArray[np.uint8], NDArray[np.uint8], tuple[int, int]]:
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.uint8], tuple[int, int]]:
     image = read_image(record.image)
     label_map = read_label_map(record, image.shape)
     height, width = size
-    resized = Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR, reducing_gap=None)
+    resized = Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR)
     nearest = Image.fromarray(label_map).resize((width, height), Image.Resampling.NEAREST)
-    return np.asarray(resized), np.asarray(nearest), (image.shape[0], image.shape[1])
+    return np.asarray(resized), np.asarray(nearest), thumbnail(image), (image.shape[0], image.shape[1])
 
 
 def _source_hash(record: Record) -> str:
@@ -199,9 +200,7 @@ class Collection:
 
     def __init__(self, stores: Iterable[Store]) -> None:
         self.stores = tuple(stores)
-        self._rows = {
-            record.id: (store, row) for store in self.stores for row, record in enumerate(store.records)
-        }
+        self._rows = {record.id: (store, row) for store in self.stores for row, record in enumerate(store.records)}
 
     @property
     def records(self) -> tuple[Record, ...]:
@@ -211,16 +210,17 @@ class Collection:
     def image(self, record_id: str) -> NDArray[np.uint8]:
         """The grey image, (H, W)."""
         store, row = self._find(record_id)
-        return store.images[row]
+        image: NDArray[np.uint8] = store.images[row]
+        return image
 
     def label_map(self, record_id: str) -> NDArray[np.uint8]:
         """The label map, (H, W)."""
         store, row = self._find(record_id)
-        return store.label_maps[row]
+        label_map: NDArray[np.uint8] = store.label_maps[row]
+        return label_map
 
     def _find(self, record_id: str) -> tuple[Store, int]:
         try:
             return self._rows[record_id]
         except KeyError:
             raise DatasetError(f"{record_id}: no such record in these stores; prepare its dataset") from None
-

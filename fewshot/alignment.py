@@ -40,9 +40,7 @@ def alignment_loss(
     )
     logits = temperature * cosine_similarity(support_features, pairs)  # (e, way, shot, 2, h, w)
     logits = resize_logits(logits, (support_masks.shape[-2], support_masks.shape[-1]))
-    per_pixel = F.cross_entropy(
-        logits.flatten(0, 2), support_masks.long().flatten(0, 2), reduction="none"
-    )
+    per_pixel = F.cross_entropy(logits.flatten(0, 2), support_masks.long().flatten(0, 2), reduction="none")
     per_image = per_pixel.mean((-2, -1)).view(n_episodes, n_way, n_shot)
     present = (area[:, 1:] > 0).to(per_image.dtype)  # (e, way)
     return (per_image.mean(-1) * present).mean(), (1 - present).sum()

@@ -11,7 +11,6 @@ from torch import nn
 
 from episodes.draws import SupportDraw, support_draws
 from episodes.manifest import write_draws
-from episodes.store import Collection
 from fewshot.checkpoints import load_network
 from fewshot.config import BenchmarkConfig, TrainConfig
 from fewshot.data import open_collection, open_store
@@ -103,7 +102,7 @@ def _check_models(config: BenchmarkConfig) -> None:
 def _draw(config: BenchmarkConfig, target: EncodedTarget, path: Path) -> list[SupportDraw]:
     records = target.store.records
     draws = support_draws(records, n_draws=config.draws, depth=config.draw_depth, seed=config.seed)
-    write_draws(path, draws, records, overwrite=True, seed=config.seed)
+    write_draws(path, draws, records, overwrite=True, seed=config.seed, depth=config.draw_depth)
     return draws
 
 

@@ -12,9 +12,9 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from episodes.errors import UserError
+from episodes.files import written_whole
 from fewshot import __version__
 from fewshot.config import EncoderConfig, ModelConfig, parse_config
-from fewshot.files import written_whole
 from fewshot.networks import build_network
 
 FORMAT = "fewshot-checkpoint"
@@ -56,7 +56,9 @@ def load_checkpoint(path: Path) -> Checkpoint:
         with safe_open(path, framework="pt") as file:
             header = file.metadata() or {}
             if header.get("format") != FORMAT:
-                raise CheckpointError(f"{path}: not a checkpoint of this toolkit; give a file that `fewshot train` wrote")
+                raise CheckpointError(
+                    f"{path}: not a checkpoint of this toolkit; give a file that `fewshot train` wrote"
+                )
             if int(header["schema"]) > SCHEMA:
                 raise CheckpointError(f"{path}: written by fewshot-bus {header['version']}; update to read it")
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping

@@ -3,8 +3,10 @@
 import json
 import logging
 import sys
+from dataclasses import asdict
+from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -20,83 +22,196 @@ app = typer.Typer(
     add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-data_app = typer.Typer(help="Look at datasets and prepare them.", no_args_is_help=True)
+data_app = typer.Typer(help="Check datasets, prepare them, generate phantoms.", no_args_is_help=True)
 episodes_app = typer.Typer(help="Sample few-shot tasks.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
 app.add_typer(episodes_app, name="episodes")
 
-ConfigPath = Annotated[Path, typer.Argument(help="A YAML file, such as those under configs/.")]
-Overrides = Annotated[list[str] | None, typer.Argument(help="key.sub=value, in place of what the file says.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace another run of the same name.")]
+ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG", help="A YAML file; configs/ has some to copy.")]
+Overrides = Annotated[
+    list[str] | None, typer.Argument(metavar="[KEY.SUB=VALUE]...", help="In place of what the file says.")
+]
+Root = Annotated[Path, typer.Argument(help="The dataset's folder, as distributed.")]
+Dataset = Annotated[str, typer.Option("--dataset", "-d", help="Its reader: a name, or module:function.")]
+
+
+class Layout(StrEnum):
+    """The forms in which phantoms are written."""
+
+    FOLDER = "folder"
+    BUSI = "busi"
+    BUS_UCLM = "bus_uclm"
+    UDIAT = "udiat"
 
 
 def main() -> None:
     """Run the command line: status 0 done, 1 failed, 2 wrong use."""
+    # --debug is good anywhere on the line, before or after the command.
     debug = "--debug" in sys.argv
-    arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
+    sys.path.insert(0, str(Path.cwd()))  # where a user's own module:attribute lies
     try:
-        app(args=arguments)
+        app(args=[argument for argument in sys.argv[1:] if argument != "--debug"])
     except UserError as error:
         if debug:
             raise
-        sys.exit(_say(str(error)))
+        sys.exit(_failed(str(error), error.status))
     except KeyboardInterrupt:
-        sys.exit(_say("interrupted; the same command goes on from here"))
+        sys.exit(_failed("interrupted; the same command goes on from here", 1))
     except Exception as error:
         if debug:
             raise
-        sys.exit(_say(f"{type(error).__name__}: {error}\nThis is a fault of the program; --debug shows where."))
+        sys.exit(_failed(f"{type(error).__name__}: {error} (a fault of the program; --debug shows where)", 1))
 
 
-def _say(message: str) -> int:
+def _failed(message: str, status: int) -> int:
     for line in message.splitlines():
         sys.stderr.write(f"fewshot: {line}\n")
-    return 1
+    return status
 
 
 @app.callback()
-def _every_command(
-    debug: Annotated[bool, typer.Option("--debug", help="Show where an error came from.")] = False,  # noqa: ARG001
+def _options_of_every_command(
+    debug: Annotated[bool, typer.Option("--debug", help="Show where an error came from.")] = False,
 ) -> None:
-    """Options of every command; `--debug` is taken from the command line before it gets here."""
+    del debug  # taken from the line by `main`; it stands here for --help
 
 
-@app.command(epilog="Example: fewshot benchmark configs/benchmark/phantom.yaml draws=3")
-def benchmark(config: ConfigPath, overrides: Overrides = None, overwrite: Overwrite = False) -> None:
-    """Compare methods: train them on the sources, adapt to a few target images, score all the others."""
+@app.command(epilog="Example: fewshot benchmark configs/benchmark/phantom.yaml draws=3 name=quick")
+def benchmark(
+    config: ConfigFile,
+    overrides: Overrides = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace another run of this name.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the table as JSON.")] = False,
+) -> None:
+    """Compare methods: train on the sources, adapt to a few target images, score all the others."""
     from fewshot.benchmark import run_benchmark
     from fewshot.config import BenchmarkConfig, load_config
     from fewshot.results import read_table
-    from fewshot.summary import answer, summarise
-    from fewshot.tables import markdown_table, terminal_table
+    from fewshot.summary import summarise, write_summary
+    from fewshot.tables import print_summary
 
     settings = load_config(config, BenchmarkConfig, overrides or ())
     reporter = _reporter()
     folder = run_benchmark(settings, reporter, overwrite=overwrite)
     table = read_table(folder / "results.parquet")
     rows = summarise(table, settings.targets)
-    ...
+    written = write_summary(folder, table, rows, settings.targets)
+    if as_json:
+        sys.stdout.write((folder / "summary.json").read_text())
+    else:
+        print_summary(table, rows, settings.targets, [folder / "results.parquet", *written])
 
 
 @app.command(epilog="Example: fewshot train configs/train/panet.yaml train.steps=500 seed=1")
-def train(config: ConfigPath, overrides: Overrides = None) -> None:
-    """Train one model on the source datasets, and write a checkpoint."""
+def train(config: ConfigFile, overrides: Overrides = None) -> None:
+    """Train one model on the source datasets and write its checkpoint.
+
+    Several processes train together under torchrun: torchrun --nproc-per-node 4 -m fewshot train CONFIG
+    """
     from fewshot.config import TrainConfig, load_config
     from fewshot.training import train as train_model
 
     settings = load_config(config, TrainConfig, overrides or ())
-    path = train_model(settings, settings.runs / settings.name, _reporter())
-    sys.stdout.write(f"{path}\n")
+    sys.stdout.write(f"{train_model(settings, settings.runs / settings.name, _reporter())}\n")
+
+
+@app.command(epilog="Example: fewshot finetune unet.safetensors my_images/ adapted.safetensors steps=60")
+def finetune(
+    checkpoint: Annotated[Path, typer.Argument(help="What `fewshot train` wrote, of a supervised model.")],
+    support: Annotated[Path, typer.Argument(help="A folder with images/ and masks/ of equal names.")],
+    out: Annotated[Path, typer.Argument(help="The checkpoint to write.")],
+    overrides: Overrides = None,
+) -> None:
+    """Go on training a supervised model on a few annotated images."""
+    from fewshot.finetuning import finetune_checkpoint
+
+    sys.stdout.write(f"{finetune_checkpoint(checkpoint, support, out, overrides or (), _reporter())}\n")
+
+
+@data_app.command(epilog="Example: fewshot data check data/Dataset_BUSI_with_GT --dataset busi")
+def check(
+    root: Root,
+    dataset: Dataset,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+) -> None:
+    """Read every file of a dataset and list what looks wrong."""
+    from episodes.curation import check as check_records
+    from episodes.datasets import read_dataset
+    from fewshot.tables import print_check
+
+    reporter = _reporter()
+    with reporter.step(f"check {dataset}") as progress:
+        report = check_records(read_dataset(dataset, root), root, progress=progress)
+    if as_json:
+        sys.stdout.write(json.dumps(asdict(report), indent=1) + "\n")
+    else:
+        print_check(report)
+
+
+@data_app.command(epilog="Example: fewshot data prepare data/BUS-UCLM --dataset bus_uclm --size 256")
+def prepare(
+    root: Root,
+    dataset: Dataset,
+    size: Annotated[int, typer.Option(min=32, help="Working size: height and width in pixels.")] = 256,
+    cache: Annotated[Path | None, typer.Option(help="Where stores lie; the user's cache if not given.")] = None,
+) -> None:
+    """Decode a dataset once, so that everything after it reads memory-mapped arrays."""
+    from fewshot.config import DataConfig, DatasetConfig
+    from fewshot.data import open_store
+
+    config = DataConfig(datasets={"data": DatasetConfig(reader=dataset, root=root)}, image_size=size, cache=cache)
+    store = open_store(config, "data", _reporter())
+    sys.stdout.write(f"{store.folder}: {len(store.records)} images\n")
+
+
+@data_app.command(epilog="Example: fewshot data generate phantoms/ --scanner linear --images 100")
+def generate(
+    root: Annotated[Path, typer.Argument(help="The folder to write; it must not exist yet.")],
+    scanner: Annotated[str, typer.Option(help="Which of the three machines.")],
+    images: Annotated[int, typer.Option(min=1, help="How many.")] = 100,
+    seed: Annotated[int, typer.Option(min=0, help="Another seed gives other patients.")] = 0,
+    layout: Annotated[Layout, typer.Option(help="In the form of which dataset.")] = Layout.FOLDER,
+) -> None:
+    """Write a phantom dataset: B-mode images made from tissue models, with exact masks."""
+    from episodes import phantoms
+    from fewshot.progress import counted
+
+    if root.exists():
+        raise UserError(f"{root}: exists already; give a folder that does not, so that nothing is overwritten")
+    spec = phantoms.PhantomSpec(scanner, images, seed)
+    writer = getattr(phantoms, f"write_{layout.value}")
+    with _reporter().step(f"generate {images} images") as progress:
+        options = {"spec": spec} if layout is Layout.FOLDER else {}
+        writer(counted(phantoms.generate(spec), images, progress), root, **options)
+    sys.stdout.write(f"{root}\n")
+
+
+@episodes_app.command(epilog="Example: fewshot episodes sample configs/data/episodes.yaml tasks.jsonl --count 1000")
+def sample(
+    config: ConfigFile,
+    out: Annotated[Path, typer.Argument(help="The manifest to write, JSON lines.")],
+    overrides: Overrides = None,
+    count: Annotated[int, typer.Option(min=1, help="How many episodes.")] = 1000,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing manifest.")] = False,
+) -> None:
+    """Sample episodes and write them down, so that others can be measured on the same ones."""
+    from episodes.manifest import write_manifest
+    from fewshot.config import SampleConfig, load_config
+    from fewshot.data import open_collection
+    from fewshot.episodic import episode_sampler
+
+    settings = load_config(config, SampleConfig, overrides or ())
+    collection = open_collection(settings, settings.datasets, _reporter())
+    sampler = episode_sampler(collection, settings.episodes, settings.seed)
+    specs = sampler.specs(0, count)
+    write_manifest(out, specs, collection.records, overwrite=overwrite, **sampler.parameters)
+    sys.stdout.write(f"{out}: {count} episodes\n")
 
 
 def _reporter() -> "Reporter":
-    from fewshot.progress import Reporter
+    """The reporter of this call; from here on the project's own log messages are shown, each once."""
+    from fewshot.progress import Reporter, show_messages
 
     reporter = Reporter()
-    handler: Any = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
-    logging.getLogger().addHandler(handler)
+    show_messages(reporter.console, logging.INFO)
     return reporter
-
-
-_ = json

@@ -2,6 +2,7 @@
 
 import difflib
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
@@ -14,6 +15,8 @@ from episodes.errors import UserError
 class ConfigError(UserError):
     """A configuration is wrong; the message names the file, the key and what was expected."""
 
+    status = 2
+
 
 class Strict(BaseModel):
     """Base of all configurations: frozen, and without unknown keys."""
@@ -22,6 +25,7 @@ class Strict(BaseModel):
 
 
 Count = Annotated[int, Field(ge=1)]
+Whole = Annotated[int, Field(ge=0)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+ -]*$")]
 
 
@@ -30,8 +34,8 @@ class PhantomConfig(Strict):
 
     scanner: str
     n_images: Count = 100
-    seed: int = Field(0, ge=0)
-    size: int = Field(256, ge=64)
+    seed: Whole = 0
+    size: Annotated[int, Field(ge=64)] = 256
 
 
 class DatasetConfig(Strict):
@@ -85,12 +89,12 @@ class TrainingConfig(Strict):
 
     steps: Count
     batch_size: Count = 4
-    learning_rate: float = Field(1e-3, gt=0)
-    weight_decay: float = Field(1e-4, ge=0)
-    warmup_steps: int = Field(20, ge=0)
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-3
+    weight_decay: Annotated[float, Field(ge=0)] = 1e-4
+    warmup_steps: Whole = 20
     augmentation: Literal["none", "light", "strong"] = "light"
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
-    workers: int = Field(0, ge=0)
+    workers: Whole = 0
     save_every: Count = 200
     episodes: EpisodesConfig = EpisodesConfig()
 
@@ -100,7 +104,7 @@ class DataConfig(Strict):
 
     data_root: Path = Path()
     datasets: dict[Name, DatasetConfig]
-    image_size: int = Field(256, ge=32)
+    image_size: Annotated[int, Field(ge=32)] = 256
     cache: Path | None = None
 
     def root(self, name: str) -> Path | None:
@@ -109,12 +113,19 @@ class DataConfig(Strict):
         return None if root is None else self.data_root / root
 
 
+class SampleConfig(DataConfig):
+    """`fewshot episodes sample`: tasks over the configured datasets."""
+
+    episodes: EpisodesConfig = EpisodesConfig()
+    seed: Whole = 0
+
+
 class TrainConfig(DataConfig):
     """`fewshot train`: one model on the source datasets."""
 
     name: Name
     sources: tuple[str, ...] = Field(min_length=1)
-    seed: int = Field(0, ge=0)
+    seed: Whole = 0
     device: str = "auto"
     runs: Path = Path("runs")
     encoder: EncoderConfig = EncoderConfig()
@@ -161,8 +172,8 @@ class BenchmarkConfig(DataConfig):
     shots: tuple[Count, ...] = (1, 5)
     draws: Count = 5
     draw_depth: Count = 10
-    seed: int = Field(0, ge=0)
-    training_seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field((0,), min_length=1)
+    seed: Whole = 0
+    training_seeds: Annotated[tuple[Whole, ...], Field(min_length=1)] = (0,)
     device: str = "auto"
     runs: Path = Path("runs")
     encoder: EncoderConfig = EncoderConfig()
@@ -206,9 +217,22 @@ def load_config(path: Path, kind: type[AnyConfig], overrides: Sequence[str] = ()
         raise ConfigError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(tree, dict):
         raise ConfigError(f"{path}: expected keys and values at the top level, found {type(tree).__name__}")
+    return parse_config(parse_overrides(overrides, tree), kind, str(path))
+
+
+def parse_overrides(overrides: Sequence[str], tree: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """A tree with `key.sub=value` overrides put in; the values are YAML.
+
+    >>> parse_overrides(["train.steps=5"], {"train": {"steps": 1, "seed": 0}})
+    {'train': {'steps': 5, 'seed': 0}}
+
+    Raises:
+        ConfigError: names the override that is none.
+    """
+    changed = deepcopy(dict(tree or {}))
     for override in overrides:
-        _apply_override(tree, override)
-    return parse_config(tree, kind, str(path))
+        _apply_override(changed, override)
+    return changed
 
 
 def parse_config(tree: Mapping[str, Any], kind: type[AnyConfig], origin: str) -> AnyConfig:

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 from episodes.datasets import read_dataset
@@ -11,10 +12,10 @@ from fewshot.config import DataConfig
 from fewshot.progress import Reporter
 
 
-def cache_folder(config: DataConfig) -> Path:
-    """Where stores and phantoms lie: the configured folder, else the user's cache."""
+def default_cache() -> Path:
+    """The user's cache, where stores and phantoms lie unless a configuration says otherwise."""
     home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return config.cache or Path(home) / "fewshot-bus"
+    return Path(home) / "fewshot-bus"
 
 
 def read_records(config: DataConfig, name: str) -> list[Record]:
@@ -25,8 +26,11 @@ def read_records(config: DataConfig, name: str) -> list[Record]:
         from episodes.phantoms import PhantomSpec, prepare_phantoms
 
         assert dataset.phantom is not None  # noqa: S101 - the configuration holds exactly one of the two
-        root = prepare_phantoms(PhantomSpec(**dataset.phantom.model_dump()), cache_folder(config) / "phantoms")
-    return read_dataset(dataset.reader, root)
+        root = prepare_phantoms(
+            PhantomSpec(**dataset.phantom.model_dump()), (config.cache or default_cache()) / "phantoms"
+        )
+    # Two folders may have the same reader: it is the configured name that tells their records apart.
+    return [replace(record, dataset=name) for record in read_dataset(dataset.reader, root)]
 
 
 def open_store(config: DataConfig, name: str, reporter: Reporter) -> Store:
@@ -34,7 +38,7 @@ def open_store(config: DataConfig, name: str, reporter: Reporter) -> Store:
     with reporter.step(f"data: {name}") as progress:
         records = read_records(config, name)
         size = (config.image_size, config.image_size)
-        return prepare_store(records, cache_folder(config) / "stores", size, progress)
+        return prepare_store(records, (config.cache or default_cache()) / "stores", size, progress)
 
 
 def open_collection(config: DataConfig, names: Iterable[str], reporter: Reporter) -> Collection:

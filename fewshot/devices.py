@@ -22,6 +22,9 @@ class Processes:
     count: int = 1
 
 
+ALONE = Processes()
+
+
 def choose_device(name: str) -> torch.device:
     """The device that `auto`, `cpu`, `cuda`, `cuda:1` or `mps` stands for.
 
@@ -44,7 +47,7 @@ def choose_device(name: str) -> torch.device:
 def join_processes(device: torch.device) -> Processes:
     """Join the process group that `torchrun` announces, if it does."""
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
-        return Processes()
+        return ALONE
     if not torch.distributed.is_initialized():
         torch.distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
     return Processes(torch.distributed.get_rank(), torch.distributed.get_world_size())

@@ -19,7 +19,7 @@ from fewshot.checkpoints import (
     save_checkpoint,
 )
 from fewshot.config import TrainingConfig
-from fewshot.devices import Processes
+from fewshot.devices import ALONE, Processes
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -47,7 +47,7 @@ def fit(
     device: torch.device,
     state: Path,
     facts: Mapping[str, Any],
-    processes: Processes = Processes(),
+    processes: Processes = ALONE,
     on_step: OnStep | None = None,
 ) -> None:
     """Train a network in place, with AdamW, a linear warm-up and a cosine decay to zero.

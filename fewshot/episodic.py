@@ -1,5 +1,7 @@
 """Training batches of a few-shot network: step i's episodes depend on (seed, i) alone."""
 
+import logging
+
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
@@ -8,6 +10,17 @@ from episodes.episode import load_episode
 from episodes.sampler import EpisodeSampler
 from episodes.store import Collection
 from episodes.transforms import Augmentation
+from fewshot.config import EpisodesConfig
+
+logger = logging.getLogger(__name__)
+
+
+def episode_sampler(collection: Collection, config: EpisodesConfig, seed: int) -> EpisodeSampler:
+    """The configured sampler over all records; what it has to leave out is logged."""
+    sampler = EpisodeSampler(collection.records, seed=seed, **config.model_dump())
+    for line in sampler.left_out:
+        logger.warning("episodes: left out %s", line)
+    return sampler
 
 
 class EpisodeBatches(Dataset[dict[str, Tensor]]):
@@ -39,8 +52,7 @@ class EpisodeBatches(Dataset[dict[str, Tensor]]):
         """The episodes' tensors stacked along a first axis, under the names of `Episode`."""
         indices = range(step * self.batch_size, (step + 1) * self.batch_size)
         episodes = [
-            load_episode(self.collection, self.sampler[index], self.augmentation, self.seed)
-            for index in indices
+            load_episode(self.collection, self.sampler[index], self.augmentation, self.seed) for index in indices
         ]
         return {
             "support_images": torch.stack([episode.support_images for episode in episodes]),

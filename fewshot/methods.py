@@ -1,6 +1,6 @@
 """The contract that everything benchmarked honours, few-shot or supervised, and the methods by name."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, cast, runtime_checkable
 
@@ -115,7 +115,7 @@ def build_method(config: MethodConfig, ingredients: Ingredients) -> Method:
     Raises:
         ConfigError: for an unknown method, options that it does not take, or a model that it cannot use.
     """
-    kind = find_method(config.method)
+    kind: Callable[..., Method] = find_method(config.method)
     options = checked_options(kind, config.options, f"{config.method} options", skip=1)
     return kind(ingredients, **options)
 

@@ -76,12 +76,11 @@ def checked_options(kind: Callable[..., Any], options: dict[str, Any], origin: s
     Raises:
         ConfigError: for an unknown option or one of the wrong type.
     """
-    target = kind.__init__ if inspect.isclass(kind) else kind  # type: ignore[misc]
+    target = kind.__init__ if inspect.isclass(kind) else kind
     hints = get_type_hints(target)
     parameters = list(inspect.signature(kind).parameters.values())[skip:]
     fields: dict[str, Any] = {
-        p.name: (hints.get(p.name, Any), ... if p.default is inspect.Parameter.empty else p.default)
-        for p in parameters
+        p.name: (hints.get(p.name, Any), ... if p.default is inspect.Parameter.empty else p.default) for p in parameters
     }
     schema = create_model(f"{origin} schema", __config__=ConfigDict(extra="forbid", frozen=True), **fields)
     parsed = parse_config(options, schema, origin)

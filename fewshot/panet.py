@@ -43,7 +43,7 @@ class PANet(nn.Module):
         """Features of images (..., 3, H, W) in [0, 1]; they do not depend on the episode."""
         leading, size = images.shape[:-3], (images.shape[-2], images.shape[-1])
         maps: Tensor = self.encoder(images.reshape(-1, *images.shape[-3:]))[-1]
-        return Features(maps.unflatten(0, leading), size)
+        return Features(maps.reshape(*leading, *maps.shape[1:]), size)
 
     def adapt(self, support: Support, features: Features | None = None) -> Prototypes:
         """The prototypes of a support set; `features` are its images', where they are at hand already.
@@ -78,20 +78,23 @@ class PANet(nn.Module):
         n_way, n_shot = support_images.shape[1:3]
         # One pass over all images: batch norm sees support and query alike.
         images = torch.cat([support_images.flatten(1, 2), query_images], dim=1)
-        maps = self.encode(images).maps
-        n_support = n_way * n_shot
-        support_maps = maps[:, :n_support].unflatten(1, (n_way, n_shot))
-        query_maps = maps[:, n_support:]
+        maps = self.encode(images).maps.float()
+        support_maps = maps[:, : n_way * n_shot].reshape(-1, n_way, n_shot, *maps.shape[2:])
+        query_maps = maps[:, n_way * n_shot :]
+        # Under mixed precision the encoder alone is narrow: 20 times a cosine of 8 bits would be coarse.
+        with torch.autocast(maps.device.type, enabled=False):
+            return self._match(support_maps, support_masks, query_maps, query_masks)
 
+    def _match(
+        self, support_maps: Tensor, support_masks: Tensor, query_maps: Tensor, query_masks: Tensor
+    ) -> dict[str, Tensor]:
         prototypes = class_prototypes(support_maps, support_masks)
         logits = self.temperature * cosine_similarity(query_maps, prototypes)
         size = (query_masks.shape[-2], query_masks.shape[-1])
         segmentation = F.cross_entropy(resize_logits(logits, size).flatten(0, 1), query_masks.flatten(0, 1))
         losses = {"loss": segmentation, "segmentation": segmentation}
         if self.alignment_weight:
-            alignment, unaligned = alignment_loss(
-                support_maps, support_masks, query_maps, logits, self.temperature
-            )
+            alignment, unaligned = alignment_loss(support_maps, support_masks, query_maps, logits, self.temperature)
             losses["loss"] = segmentation + self.alignment_weight * alignment
             losses |= {"alignment": alignment, "unaligned": unaligned}
         return losses

@@ -1,13 +1,26 @@
 """What the user sees while something runs: bars on a terminal, plain lines elsewhere."""
 
+import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from typing import TypeVar
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+T = TypeVar("T")
 
 Update = Callable[..., None]  # (done, total, note="")
+
+PACKAGES = ("episodes", "baselines", "fewshot")
 
 
 class Reporter:
@@ -47,3 +60,33 @@ class Reporter:
                 progress.update(task, completed=done, total=total, note=note)
 
             yield update
+
+
+def counted(items: Iterable[T], total: int, update: Update) -> Iterator[T]:
+    """The items, each reported when the next one is asked for."""
+    for done, item in enumerate(items, start=1):
+        yield item
+        update(done, total)
+
+
+def show_messages(console: Console, level: int) -> None:
+    """Print the project's own log messages on the console, each once however often it is logged."""
+    for package in PACKAGES:
+        logger = logging.getLogger(package)
+        logger.handlers = [_ConsoleHandler(console)]
+        logger.setLevel(level)
+        logger.propagate = False
+
+
+class _ConsoleHandler(logging.Handler):
+    def __init__(self, console: Console) -> None:
+        super().__init__()
+        self.console = console
+        self.shown: set[str] = set()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        message = record.getMessage()
+        if message not in self.shown:
+            self.shown.add(message)
+            prefix = "warning: " if record.levelno >= logging.WARNING else ""
+            self.console.print(prefix + message, highlight=False, markup=False, soft_wrap=True)

@@ -28,7 +28,9 @@ def masked_average_pooling(features: Tensor, masks: Tensor) -> Tensor:
         ValueError: if the leading axes differ, or a mask is empty: an empty region has no prototype.
     """
     if features.shape[:-3] != masks.shape[:-2]:
-        raise ValueError(f"features {tuple(features.shape)} and masks {tuple(masks.shape)} differ in their leading axes")
+        raise ValueError(
+            f"features {tuple(features.shape)} and masks {tuple(masks.shape)} differ in their leading axes"
+        )
     area = masks.sum((-2, -1))
     if not bool((area > 0).all()):
         raise ValueError("a mask is empty: an empty region has no prototype")
@@ -70,7 +72,8 @@ def cosine_similarity(features: Tensor, prototypes: Tensor) -> Tensor:
 
 
 def _unit(vectors: Tensor, axis: int) -> Tensor:
-    return vectors / vectors.norm(dim=axis, keepdim=True).clamp_min(EPSILON)
+    unit: Tensor = vectors / vectors.norm(dim=axis, keepdim=True).clamp_min(EPSILON)
+    return unit
 
 
 def class_prototypes(features: Tensor, masks: Tensor) -> Tensor:
@@ -95,6 +98,5 @@ def class_prototypes(features: Tensor, masks: Tensor) -> Tensor:
 
 def resize_logits(logits: Tensor, size: tuple[int, int]) -> Tensor:
     """Upsample logits (..., classes, h, w) bilinearly to (..., classes, H, W)."""
-    leading = logits.shape[:-3]
     resized = F.interpolate(logits.flatten(0, -4), size=size, mode="bilinear", align_corners=False)
-    return resized.unflatten(0, leading)
+    return resized.reshape(*logits.shape[:-2], *size)

@@ -9,8 +9,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from episodes.errors import UserError
+from episodes.files import written_whole
 from episodes.metrics import Scores
-from fewshot.files import written_whole
 
 SCORES = tuple(field.name for field in fields(Scores))
 

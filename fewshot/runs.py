@@ -12,8 +12,8 @@ import torch
 import yaml
 
 from episodes.errors import UserError
+from episodes.files import write_text
 from fewshot.config import BenchmarkConfig
-from fewshot.files import write_text
 
 PACKAGES = ("fewshot-bus", "torch", "torchvision", "timm", "numpy", "scipy", "scikit-learn", "albumentations")
 

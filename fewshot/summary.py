@@ -1,14 +1,18 @@
 """From the per-query results to the table and the answer in one sentence."""
 
+import json
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from episodes.files import write_text
 from episodes.statistics import Interval, crossed_bootstrap, paired_difference
 
 # Columns of a summary beside the Dice, averaged like it over lesion images.
@@ -151,6 +155,27 @@ def _lesions_of(table: pa.Table, row: Row) -> pa.Table:
     chosen = pc.and_(pc.equal(table["target"], row.target), pc.equal(table["method"], row.method))
     chosen = pc.and_(chosen, pc.equal(table["shot"], row.shot))
     return table.filter(pc.and_(chosen, table["lesion"]))
+
+
+def write_summary(folder: Path, table: pa.Table, rows: Sequence[Row], targets: Sequence[str]) -> list[Path]:
+    """Write `summary.json`: the answers and the rows, NaN as null.
+
+    Returns:
+        The files written.
+    """
+    content = {
+        "answers": {target: answer(table, rows, target) for target in targets},
+        "rows": [_without_nan(asdict(row)) for row in rows],
+    }
+    path = folder / "summary.json"
+    write_text(path, json.dumps(content, indent=1, allow_nan=False) + "\n")
+    return [path]
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_nan(part) for key, part in value.items()}
+    return None if isinstance(value, float) and math.isnan(value) else value
 
 
 def show(interval: Interval, *, sign: bool = False) -> str:

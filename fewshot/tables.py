@@ -1,11 +1,16 @@
 """The summary as a table: in the terminal, and as Markdown."""
 
 import math
+from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 
+import pyarrow as pa
+from rich.console import Console
 from rich.table import Table
 
-from fewshot.summary import Row, show
+from episodes.curation import CheckReport
+from fewshot.summary import Row, answer, show
 
 COLUMNS = ("K", "method", "lesion Dice [95 %]", "IoU", "found", "HD95", "NSD", "normals with a false lesion")
 
@@ -51,3 +56,39 @@ def _texts(row: Row) -> list[str]:
         f"{scores['nsd']:.3f}",
         "-" if math.isnan(scores["false_positive"]) else f"{scores['false_positive']:.0%}",
     ]
+
+
+def print_summary(table: pa.Table, rows: Sequence[Row], targets: Sequence[str], files: Sequence[Path]) -> None:
+    """Print each target's table and answer, then where the results are."""
+    console = _console()
+    for target in targets:
+        console.print(terminal_table(rows, target))
+        console.print(answer(table, rows, target), highlight=False)
+        console.print()
+    console.print(f"Results: {', '.join(map(str, files))}", highlight=False)
+
+
+def print_check(report: CheckReport) -> None:
+    """Print what is in a dataset beside what its paper says, then every finding."""
+    console = _console()
+    table = Table(title=f"{report.dataset}: {report.root}", title_justify="left")
+    for column in ("", "here", "published"):
+        table.add_column(column, justify="left" if not column else "right")
+    for name, count in report.counts.items():
+        table.add_row(name, str(count), str(report.published.get(name, "-")))
+    console.print(table)
+    kinds = Counter(finding.kind for finding in report.findings)
+    for kind, count in kinds.items():
+        console.print(f"{kind}: {count}", style="bold", highlight=False)
+        for finding in report.findings:
+            if finding.kind == kind:
+                line = f"  {', '.join(finding.subjects)}: {finding.detail}"
+                console.print(line, highlight=False, markup=False, soft_wrap=True)
+    if not kinds:
+        console.print("nothing found wrong")
+
+
+def _console() -> Console:
+    console = Console()
+    # Piped or logged, a table keeps its width: wrapping it to 80 columns would break its rows.
+    return console if console.is_terminal else Console(width=140)

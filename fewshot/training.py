@@ -1,7 +1,7 @@
 """Train one configured model on its sources, from records to a checkpoint."""
 
-from pathlib import Path
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -10,7 +10,6 @@ from torch.utils.data import Dataset
 
 from baselines.training import ImageBatches
 from episodes.errors import UserError
-from episodes.sampler import EpisodeSampler
 from episodes.store import Collection
 from episodes.transforms import Augmentation
 from fewshot.checkpoints import load_checkpoint, network_tensors, save_checkpoint
@@ -18,7 +17,7 @@ from fewshot.config import EncoderConfig, ModelConfig, TrainConfig
 from fewshot.data import open_collection
 from fewshot.devices import choose_device, join_processes
 from fewshot.engine import fit
-from fewshot.episodic import EpisodeBatches
+from fewshot.episodic import EpisodeBatches, episode_sampler
 from fewshot.networks import build_network
 from fewshot.progress import Reporter
 from fewshot.tracking import Tracker
@@ -83,14 +82,12 @@ def seeded_network(encoder: EncoderConfig, model: ModelConfig, seed: int) -> nn.
         return build_network(encoder, model)
 
 
-def training_batches(
-    network: nn.Module, sources: Collection, config: TrainConfig
-) -> Dataset[dict[str, Tensor]]:
+def training_batches(network: nn.Module, sources: Collection, config: TrainConfig) -> Dataset[dict[str, Tensor]]:
     """The batches that a network's `trains_on` asks for."""
     augmentation = Augmentation(config.train.augmentation)
     if network.trains_on == "images":
         return ImageBatches(sources, sources.records, config.train.batch_size, augmentation, config.seed)
-    sampler = EpisodeSampler(sources.records, seed=config.seed, **config.train.episodes.model_dump())
+    sampler = episode_sampler(sources, config.train.episodes, config.seed)
     return EpisodeBatches(sources, sampler, config.train.batch_size, augmentation, config.seed)
 
 
@@ -103,7 +100,7 @@ def training_facts(config: TrainConfig) -> dict[str, Any]:
     )
 
 
-def _require_same(found: dict[str, Any], expected: dict[str, Any], path: Path) -> None:
+def _require_same(found: Mapping[str, Any], expected: Mapping[str, Any], path: Path) -> None:
     differing = [key for key in expected if found.get(key) != expected[key]]
     if differing:
         raise UserError(

@@ -18,9 +18,7 @@ from tests.episodes.made_records import made_record
 
 N_SPECS = 20_000
 RECORDS = [
-    made_record(
-        f"dataset{image % 3}", str(image), "malignant" if image % 9 < 3 else "benign", str(image // 9)
-    )
+    made_record(f"dataset{image % 3}", str(image), "malignant" if image % 9 < 3 else "benign", str(image // 9))
     for image in range(2_000)
 ]
 
@@ -29,9 +27,7 @@ def measure() -> list[str]:
     """Lines that say each sampler's rate, and how many times faster ours is."""
     ours = specs_per_second(partial(our_specs, RECORDS, n_shot=1))
     lines = [f"episode sampler, 1-shot: {ours:,.0f} specs/s (at least 20,000 wanted)"]
-    lines.append(
-        f"episode sampler, 5-shot: {specs_per_second(partial(our_specs, RECORDS, n_shot=5)):,.0f} specs/s"
-    )
+    lines.append(f"episode sampler, 5-shot: {specs_per_second(partial(our_specs, RECORDS, n_shot=5)):,.0f} specs/s")
     for name, specs in (
         ("learn2learn FusedNWaysKShots", partial(learn2learn_specs, fused=True)),
         ("learn2learn NWays + KShots", partial(learn2learn_specs, fused=False)),
@@ -75,9 +71,7 @@ def learn2learn_specs(records: list[Record], fused: bool) -> Iterator[object]:
     from torch.utils.data import TensorDataset
 
     dataset = MetaDataset(TensorDataset(arange(len(records)), tensor(dataset_numbers(records))))
-    transforms = (
-        [FusedNWaysKShots(dataset, n=1, k=2)] if fused else [NWays(dataset, n=1), KShots(dataset, k=2)]
-    )
+    transforms = [FusedNWaysKShots(dataset, n=1, k=2)] if fused else [NWays(dataset, n=1), KShots(dataset, k=2)]
     tasks = Taskset(dataset, transforms, num_tasks=-1)
     return (tasks.sample_task_description() for _ in count())
 

@@ -115,8 +115,6 @@ def test_draws_are_frozen() -> None:
         ([], 1, 0, "depth is 0; it must be at least 1"),
     ],
 )
-def test_impossible_draws_are_counted_out(
-    records: list[Record], n_draws: int, depth: int, message: str
-) -> None:
+def test_impossible_draws_are_counted_out(records: list[Record], n_draws: int, depth: int, message: str) -> None:
     with pytest.raises(SamplingError, match=f"^{re.escape(message)}$"):
         support_draws(records, n_draws=n_draws, depth=depth)

@@ -139,9 +139,7 @@ def test_a_binary_file_is_not_a_manifest(tmp_path: Path) -> None:
 
 def test_a_later_version_is_not_guessed_at(manifest: Path) -> None:
     edit(manifest, 1, '"version": 1', '"version": 2')
-    fails(
-        manifest, ": its version is 2 and this program reads version 1; write it again, or update the program"
-    )
+    fails(manifest, ": its version is 2 and this program reads version 1; write it again, or update the program")
 
 
 def test_a_truncated_file_is_noticed_at_any_line(manifest: Path) -> None:
@@ -170,9 +168,7 @@ def test_a_damaged_line_is_numbered(manifest: Path, old: str, new: str) -> None:
 
 
 def test_missing_records_are_named(manifest: Path) -> None:
-    without = [
-        record for record in RECORDS if record.patient not in ("benign0", "benign1", "malignant2", "benign3")
-    ]
+    without = [record for record in RECORDS if record.patient not in ("benign0", "benign1", "malignant2", "benign3")]
     named = {name for spec in SAMPLER.specs(0, 10) for way in (*spec.support, spec.query) for name in way}
     missing = sorted(named - {record.id for record in without})
     assert len(missing) > 3

@@ -167,9 +167,7 @@ def test_a_foreign_folder_is_not_used(tmp_path: Path, content: str | None) -> No
         prepare_phantoms(SPEC, tmp_path)
 
 
-def test_reading_a_folder_without_its_description_names_the_fix(
-    phantoms: list[Phantom], tmp_path: Path
-) -> None:
+def test_reading_a_folder_without_its_description_names_the_fix(phantoms: list[Phantom], tmp_path: Path) -> None:
     write_folder(phantoms, tmp_path)
     with pytest.raises(DatasetError, match=r"phantom\.json is missing.*generate it again.*'folder'"):
         reader.read(tmp_path)

@@ -49,9 +49,7 @@ def sampler_or_reject(records: Sequence[Record], request: dict[str, object]) -> 
 
 @settings(max_examples=50, deadline=None)
 @given(any_records(n_datasets=3), requests, st.integers(0, 2**40))
-def test_every_episode_is_what_was_asked_for(
-    records: list[Record], request: dict[str, object], start: int
-) -> None:
+def test_every_episode_is_what_was_asked_for(records: list[Record], request: dict[str, object], start: int) -> None:
     sampler = sampler_or_reject(records, request)
     by_id = {record.id: record for record in records}
     for index in range(start, start + 20):
@@ -159,9 +157,7 @@ def test_class_tuples_are_drawn_uniformly_and_ways_take_turns_from_a_random_firs
     sampler = EpisodeSampler(records, n_shot=1, n_query=3, classes=LESION + EITHER + BOTH)
     specs = list(sampler.specs(0, 4000))
     assert chi_square(Counter(str(spec.classes) for spec in specs)) < 16.3  # 3 degrees of freedom
-    turns = Counter(
-        tuple("benign" in name for name in spec.query) for spec in specs if spec.classes == BOTH[0]
-    )
+    turns = Counter(tuple("benign" in name for name in spec.query) for spec in specs if spec.classes == BOTH[0])
     assert set(turns) == {(True, False, True), (False, True, False)}
     assert chi_square(Counter({str(turn): count for turn, count in turns.items()})) < CHI_SQUARE[1]
 
@@ -189,10 +185,7 @@ def test_a_dataset_that_cannot_serve_is_left_out_and_named() -> None:
 
 
 # Two patients with images of both kinds each, so that either way may take what the other needs.
-MIXED = [
-    replace(record, patient=record.patient[-1])
-    for record in made_dataset("uclm", {"benign": 2, "malignant": 2})
-]
+MIXED = [replace(record, patient=record.patient[-1]) for record in made_dataset("uclm", {"benign": 2, "malignant": 2})]
 
 
 @pytest.mark.parametrize(
@@ -239,9 +232,7 @@ MIXED = [
         ),
     ],
 )
-def test_an_impossible_request_is_counted_out(
-    records: list[Record], request_: dict[str, object], reason: str
-) -> None:
+def test_an_impossible_request_is_counted_out(records: list[Record], request_: dict[str, object], reason: str) -> None:
     message = f"no dataset can serve {reason}. Lower n_shot or n_query, or add records"
     with pytest.raises(SamplingError, match=f"^{re.escape(message)}$"):
         EpisodeSampler(records, **request_)  # type: ignore[arg-type]
@@ -267,10 +258,7 @@ def test_no_records_serve_nothing() -> None:
         ({"n_shot": 1, "classes": ()}, 'classes is empty; name at least one task, such as ("lesion",)'),
         (
             {"n_shot": 1, "classes": [("lesion", "benign")]},
-            (
-                "classes has ('lesion', 'benign'); "
-                "a task is lesion, benign, malignant, or benign and malignant together"
-            ),
+            ("classes has ('lesion', 'benign'); a task is lesion, benign, malignant, or benign and malignant together"),
         ),
     ],
 )

@@ -60,9 +60,7 @@ def test_patients_stay_whole_and_order_does_not_matter(
     st.integers(1, 5),
     st.integers(),
 )
-def test_every_label_of_every_dataset_is_in_every_part(
-    counts: dict[Label, int], images: int, seed: int
-) -> None:
+def test_every_label_of_every_dataset_is_in_every_part(counts: dict[Label, int], images: int, seed: int) -> None:
     records = made_dataset("a", counts, images) + made_dataset("b", counts)
     split = split_records(records, seed=seed)
     for part in FRACTIONS:
@@ -109,10 +107,7 @@ def test_folds_are_as_even_as_those_of_scikit_learn() -> None:
         totals = Counter(labels)
         folds = StratifiedGroupKFold(5, shuffle=True, random_state=seed).split(records, labels, patients)
         reference += spread(
-            [
-                {name: n / totals[name] for name, n in Counter(labels[i] for i in test).items()}
-                for _, test in folds
-            ]
+            [{name: n / totals[name] for name, n in Counter(labels[i] for i in test).items()} for _, test in folds]
         )
     assert ours < 1.2 * reference
 
@@ -152,9 +147,7 @@ def test_seeds_give_different_splits() -> None:
     ],
 )
 def test_fractions_must_add_up(fractions: dict[str, float], named: str) -> None:
-    with pytest.raises(
-        SamplingError, match=f"^fractions are {named}; they must be positive and add up to 1$"
-    ):
+    with pytest.raises(SamplingError, match=f"^fractions are {named}; they must be positive and add up to 1$"):
         split_records(RECORDS, fractions)
 
 

@@ -16,9 +16,7 @@ from episodes.statistics import (
 )
 
 
-def study(
-    seed: int, n_draws: int = 4, n_queries: int = 12, n_patients: int = 5
-) -> tuple[FloatArray, list[str]]:
+def study(seed: int, n_draws: int = 4, n_queries: int = 12, n_patients: int = 5) -> tuple[FloatArray, list[str]]:
     """Random scores, a fifth of them missing, one query without any; patients in no order."""
     rng = np.random.default_rng(seed)
     values = rng.random((n_draws, n_queries))
@@ -28,9 +26,7 @@ def study(
     return values, [f"patient {i}" for i in rng.integers(n_patients, size=n_queries)]
 
 
-def literal_mean(
-    values: FloatArray, patients: Sequence[str], held: Sequence[str], draws: Sequence[int]
-) -> float:
+def literal_mean(values: FloatArray, patients: Sequence[str], held: Sequence[str], draws: Sequence[int]) -> float:
     """The estimate on lists of patients and draws, in which both may appear several times."""
     query_means = []
     for patient in held:
@@ -57,10 +53,7 @@ def test_weighted_means_equal_a_loop_over_resampled_lists(seed: int) -> None:
         np.array([np.bincount(row, minlength=len(names)) for row in held]),
         np.array([np.bincount(row, minlength=len(values)) for row in draws]),
     )
-    expected = [
-        literal_mean(values, patients, names[h].tolist(), d.tolist())
-        for h, d in zip(held, draws, strict=True)
-    ]
+    expected = [literal_mean(values, patients, names[h].tolist(), d.tolist()) for h, d in zip(held, draws, strict=True)]
     np.testing.assert_allclose(means, expected, rtol=1e-12)
 
 
