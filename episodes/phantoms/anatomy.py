@@ -101,9 +101,7 @@ def _add_septa(tissue: Tissue, grid: Grid, rng: np.random.Generator) -> None:
     tissue.specular[...] += 0.9 * septa * np.abs(texture)
 
 
-def _add_ligaments(
-    tissue: Tissue, breast: Breast, grid: Grid, fat_end: FloatArray, rng: np.random.Generator
-) -> None:
+def _add_ligaments(tissue: Tissue, breast: Breast, grid: Grid, fat_end: FloatArray, rng: np.random.Generator) -> None:
     """Cooper's ligaments: echogenic bands that lean from the gland to the skin, each with a faint shadow."""
     at = grid.x + curve(rng, grid.z, 9, 1.0) + (grid.z - breast.fat) * rng.normal(0, 0.5)
     apart = at - breast.ligaments * np.round(at / breast.ligaments) + curve(rng, at, 8, 0.5)
@@ -138,9 +136,7 @@ def _add_gland(
     tissue.specular[...] += 1.2 * ridge(grid.z - fat_end, 0.2) * np.maximum(fine + 0.3, 0)
 
 
-def _add_muscle(
-    tissue: Tissue, breast: Breast, grid: Grid, fascia: FloatArray, rng: np.random.Generator
-) -> None:
+def _add_muscle(tissue: Tissue, breast: Breast, grid: Grid, fascia: FloatArray, rng: np.random.Generator) -> None:
     """Dark bundles between bright, nearly level sheets; fascia in front, a dark chest wall behind."""
     bundles = sheared(field(rng, grid, 0.4, 6.0), fascia, grid)
     broken = np.maximum(field(rng, grid, 0.8, 3.0) + 0.6, 0)

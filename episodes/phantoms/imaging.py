@@ -19,6 +19,7 @@ FINEST = 0.7  # pixels, the narrowest point-spread function that does not ring
 FULL_WIDTH = 2.355  # full width at half maximum of a Gaussian, in standard deviations
 TYPICAL_ATTENUATION = 0.65  # dB / cm / MHz, what time-gain compensation expects
 MIRROR = 4.3  # echo of a plane mirror over that of glandular tissue, at a specular amplitude of 1
+LINE = 0.8  # pixels, the blur of noise from one scan line to the next
 EDGE = 0.3  # mm, the scale on which edges are enhanced
 
 
@@ -59,7 +60,8 @@ def b_mode(tissue: Tissue, scanner: Scanner, rng: np.random.Generator) -> NDArra
     compensation = 0.2 * scanner.frequency * TYPICAL_ATTENUATION * scanner.compensation * grid.z
     passed = amplitude(compensation - travel_loss(tissue.attenuation, scanner))
     echoes = envelope(amplitude(tissue.level) * passed, tissue.specular * passed, scanner, rng)
-    noise = np.hypot(*rng.standard_normal((2, *echoes.shape), dtype=np.float32))
+    noise = rng.standard_normal((2, *echoes.shape), dtype=np.float32)
+    noise = np.hypot(*ndimage.gaussian_filter1d(noise, LINE, axis=2, truncate=3))
     echoes += noise * amplitude(compensation - scanner.noise)
     return compress(echoes, scanner, gain=scanner.gain + rng.uniform(-3, 3))
 
@@ -80,9 +82,7 @@ def travel_loss(attenuation: FloatArray, scanner: Scanner) -> FloatArray:
     return np.asarray(ndimage.gaussian_filter1d(loss, beam, axis=1, truncate=3), dtype=np.float32)
 
 
-def envelope(
-    diffuse: FloatArray, specular: FloatArray, scanner: Scanner, rng: np.random.Generator
-) -> FloatArray:
+def envelope(diffuse: FloatArray, specular: FloatArray, scanner: Scanner, rng: np.random.Generator) -> FloatArray:
     """Amplitude of the echoes before compression.
 
     Args:

@@ -117,9 +117,7 @@ def _disturb(tissue: Tissue, inclusion: Inclusion, frame: _Frame, rng: np.random
     uneven = np.maximum(1 + outlines.lobulation(rng, 0.5, 2, 7), 0)
     rays = outlines.lobulation(rng, 1.0, 18, 60)
     fall = np.exp(-np.maximum(frame.outside, 0) / 1.5)
-    change = inclusion.halo * uneven[frame.angle] * fall + inclusion.streaks * rays[frame.angle] * np.sqrt(
-        fall
-    )
+    change = inclusion.halo * uneven[frame.angle] * fall + inclusion.streaks * rays[frame.angle] * np.sqrt(fall)
     tissue.level[...] += change * ramp(REACH - 1 - frame.outside, 2.0)
 
 

@@ -55,20 +55,23 @@ def prepare_phantoms(spec: PhantomSpec, parent: Path) -> Path:
         The dataset's folder, named after the specification and the generator's version.
 
     Raises:
-        DatasetError: if a folder of that name is there but holds something else.
+        DatasetError: if a folder of that name is there but holds something else, or nothing can be written.
     """
     root = parent / f"{spec.scanner}-{spec.n_images}-{spec.seed}-{spec.size}-v{VERSION}"
     if _is_complete(root, spec):
         return root
-    parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(mkdtemp(prefix=f".{root.name}-", dir=parent))
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+        partial = Path(mkdtemp(prefix=f".{root.name}-", dir=parent))
+    except OSError as error:
+        raise DatasetError(f"{parent}: cannot be written to ({error.strerror}); choose another folder") from error
     try:
         write_folder(generate(spec), partial, spec)
         partial.chmod(0o755)  # mkdtemp's folder is its owner's alone
         partial.rename(root)
-    except OSError:
+    except OSError as error:
         if not _is_complete(root, spec):  # no other process was faster: a real failure
-            raise
+            raise DatasetError(f"{root}: cannot be written ({error.strerror}); is the disk full?") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return root
@@ -79,9 +82,7 @@ def _is_complete(root: Path, spec: PhantomSpec) -> bool:
         return False
     description = root / DESCRIPTION
     if not description.is_file() or description.read_text(encoding="utf-8") != _describe(spec):
-        raise DatasetError(
-            f"{root}: not the complete phantom dataset of that name; delete the folder and try again"
-        )
+        raise DatasetError(f"{root}: not the complete phantom dataset of that name; delete the folder and try again")
     return True
 
 

@@ -37,12 +37,12 @@ def _benign(rng: np.random.Generator, breast: Breast, radius: float) -> Inclusio
     cyst = rng.random() < 1 / 6
     return Inclusion(
         outline=outlines.normalised(outline) * radius,
-        level=-34 if cyst else breast.fat_level + rng.uniform(-9, 0.5),
-        heterogeneity=rng.uniform(0.3, 1.2),
-        attenuation=0.1 if cyst else rng.uniform(0.15, 0.4),
-        margin=0.3,
-        capsule=rng.uniform(0.6, 2.0),
-        edge_shadow=rng.uniform(0.5, 2.5),
+        level=-34 if cyst else breast.fat_level + rng.uniform(-6, 3),
+        heterogeneity=rng.uniform(0.5, 2.0),
+        attenuation=0.1 if cyst else rng.uniform(0.2, 0.5),
+        margin=rng.uniform(0.2, 0.8),
+        capsule=rng.uniform(0.1, 1.5),
+        edge_shadow=rng.uniform(0.2, 2.0),
     )
 
 
@@ -59,10 +59,10 @@ def _malignant(rng: np.random.Generator, breast: Breast, radius: float) -> Inclu
         outline = outline * (1 + outlines.lobulation(rng, rng.uniform(0.05, 0.1), 8, 18))
     return Inclusion(
         outline=outlines.normalised(np.maximum(outline, 0.3)) * radius,
-        level=breast.fat_level + rng.uniform(-9, 1),
-        heterogeneity=rng.uniform(2.0, 4.5),
-        attenuation=rng.uniform(1.0, 1.6),
-        margin=rng.uniform(0.4, 1.2),
+        level=breast.fat_level + rng.uniform(-6, 3),
+        heterogeneity=rng.uniform(2.0, 5.0),
+        attenuation=rng.uniform(0.9, 1.5),
+        margin=rng.uniform(0.5, 1.8),
         halo=rng.uniform(1.0, 5.0),
         streaks=rng.uniform(1.0, 4.0),
         calcifications=int(rng.integers(2, 9)) if rng.random() < 1 / 3 else 0,
@@ -79,14 +79,14 @@ def _fat_lobule(rng: np.random.Generator, breast: Breast, depth: float) -> Inclu
     outline = outlines.ellipse(aspect=rng.uniform(1.4, 2.8), tilt=rng.normal(0, 0.2))
     outline = outlines.normalised(outline * (1 + outlines.lobulation(rng, 0.06, 2, 5)))
     return Inclusion(
-        outline=outline * (depth * (rng.uniform(0.008, 0.05) / np.pi) ** 0.5),
+        outline=outline * (depth * (rng.uniform(0.008, 0.08) / np.pi) ** 0.5),
         x=rng.uniform(-depth / 2, depth / 2),
         z=rng.uniform(breast.fat, breast.fascia),
-        level=breast.fat_level + rng.normal(0, 1),
-        heterogeneity=1.2,
+        level=breast.fat_level + rng.normal(0, 1.5),
+        heterogeneity=rng.uniform(0.5, 2.0),
         attenuation=0.6,
-        margin=0.8,
-        capsule=rng.uniform(0.2, 1.2),
+        margin=rng.uniform(0.3, 1.0),
+        capsule=rng.uniform(0.1, 1.5),
     )
 
 

@@ -71,9 +71,7 @@ def patient_of(index: int) -> int:
     [0, 0, 0, 1, 1, 2, 2, 2, 2, 3, 3, 3, 4, 4]
     """
     rounds, place = divmod(index, sum(IMAGES_PER_PATIENT))
-    return rounds * len(IMAGES_PER_PATIENT) + int(
-        np.searchsorted(np.cumsum(IMAGES_PER_PATIENT), place, side="right")
-    )
+    return rounds * len(IMAGES_PER_PATIENT) + int(np.searchsorted(np.cumsum(IMAGES_PER_PATIENT), place, side="right"))
 
 
 def label_of(patient: int) -> Label:
@@ -109,7 +107,7 @@ def phantom(spec: PhantomSpec, index: int) -> Phantom:
     breast, lesion = _patient(_stream(spec, 0, patient), label, scanner.depth)
     rng = _stream(spec, 1, index)
     tissue = build(breast, grid, rng)
-    count = rng.integers(2, 5) if lesion is None else rng.integers(0, 3)
+    count = rng.integers(2, 6) if lesion is None else rng.integers(0, 4)
     for distractor in draw_distractors(rng, int(count), breast, scanner.depth):
         insert(tissue, grid, distractor, rng)
     label_map = np.zeros((spec.size, spec.size), dtype=np.uint8)
@@ -126,9 +124,7 @@ def phantom(spec: PhantomSpec, index: int) -> Phantom:
 
 
 def _stream(spec: PhantomSpec, kind: int, index: int) -> np.random.Generator:
-    return np.random.default_rng(
-        np.random.SeedSequence([spec.seed, crc32(spec.scanner.encode()), kind, index])
-    )
+    return np.random.default_rng(np.random.SeedSequence([spec.seed, crc32(spec.scanner.encode()), kind, index]))
 
 
 def _patient(rng: np.random.Generator, label: Label, depth: float) -> tuple[Breast, Inclusion | None]:

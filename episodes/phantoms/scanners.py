@@ -48,7 +48,7 @@ class Scanner:
         return SPEED_OF_SOUND / self.frequency
 
 
-# A general breast probe on a cart: one look, contrasty, of moderate depth.
+# A general breast probe on a cart: one look, bright, of moderate depth.
 _LINEAR = Scanner(
     frequency=9.0,
     depth=40.0,
@@ -58,9 +58,9 @@ _LINEAR = Scanner(
     looks=1,
     noise=62.0,
     compensation=0.78,
-    gain=20.0,
-    dynamic_range=58.0,
-    gamma=1.2,
+    gain=14.0,
+    dynamic_range=56.0,
+    gamma=1.0,
     smoothing=0.08,
     sharpening=0.0,
 )
@@ -90,9 +90,9 @@ _PORTABLE = Scanner(
     looks=1,
     noise=42.0,
     compensation=0.65,
-    gain=14.0,
+    gain=13.0,
     dynamic_range=42.0,
-    gamma=1.0,
+    gamma=1.1,
     smoothing=0.0,
     sharpening=0.4,
 )
