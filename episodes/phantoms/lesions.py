@@ -37,7 +37,7 @@ def _benign(rng: np.random.Generator, breast: Breast, radius: float) -> Inclusio
     cyst = rng.random() < 1 / 6
     return Inclusion(
         outline=outlines.normalised(outline) * radius,
-        level=-34 if cyst else breast.fat_level + rng.uniform(-6, 3),
+        level=-34 if cyst else breast.fat_level + rng.uniform(-8, 1),
         heterogeneity=rng.uniform(0.5, 2.0),
         attenuation=0.1 if cyst else rng.uniform(0.2, 0.5),
         margin=rng.uniform(0.2, 0.8),
@@ -59,7 +59,7 @@ def _malignant(rng: np.random.Generator, breast: Breast, radius: float) -> Inclu
         outline = outline * (1 + outlines.lobulation(rng, rng.uniform(0.05, 0.1), 8, 18))
     return Inclusion(
         outline=outlines.normalised(np.maximum(outline, 0.3)) * radius,
-        level=breast.fat_level + rng.uniform(-6, 3),
+        level=breast.fat_level + rng.uniform(-7, 1),
         heterogeneity=rng.uniform(2.0, 5.0),
         attenuation=rng.uniform(0.9, 1.5),
         margin=rng.uniform(0.5, 1.8),

@@ -163,7 +163,7 @@ def test_a_foreign_folder_is_not_used(tmp_path: Path, content: str | None) -> No
 
 def test_a_folder_that_cannot_be_written_is_one_readable_line(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(DatasetError, match="cannot be written to.*choose another folder"):
+    with pytest.raises(DatasetError, match=r"cannot be written to.*choose another folder"):
         prepare_phantoms(SPEC, tmp_path / "file" / "phantoms")
 
 
