@@ -88,18 +88,22 @@ def benchmark(
     from fewshot.config import BenchmarkConfig, load_config
     from fewshot.results import read_table
     from fewshot.summary import summarise, write_summary
-    from fewshot.tables import print_summary
+    from fewshot.tables import print_summary, write_markdown
 
     settings = load_config(config, BenchmarkConfig, overrides or ())
     reporter = _reporter()
     folder = run_benchmark(settings, reporter, overwrite=overwrite)
     table = read_table(folder / "results.parquet")
     rows = summarise(table, settings.targets)
-    written = write_summary(folder, table, rows, settings.targets)
+    files = [
+        folder / "results.parquet",
+        write_summary(folder, table, rows, settings.targets),
+        write_markdown(folder, table, rows, settings.targets),
+    ]
     if as_json:
         sys.stdout.write((folder / "summary.json").read_text())
     else:
-        print_summary(table, rows, settings.targets, [folder / "results.parquet", *written])
+        print_summary(table, rows, settings.targets, files)
 
 
 @app.command(epilog="Example: fewshot train configs/train/panet.yaml train.steps=500 seed=1")

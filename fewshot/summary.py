@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from episodes.files import write_text
-from episodes.statistics import Interval, crossed_bootstrap, paired_difference
+from episodes.statistics import Difference, Interval, crossed_bootstrap, paired_difference
 
 # Columns of a summary beside the Dice, averaged like it over lesion images.
 LESION_SCORES = ("iou", "precision", "recall", "hd95", "nsd", "detected")
@@ -134,21 +134,22 @@ def answer(table: pa.Table, rows: Sequence[Row], target: str) -> str:
     if shots == 0 or rival is None:
         return sentence + "."
     gain = compare(table, best, rival)
-    verdict = "more than" if gain.low > 0 else "less than" if gain.high < 0 else "not clearly different from"
+    low, high = gain.interval.low, gain.interval.high
+    verdict = "more than" if low > 0 else "less than" if high < 0 else "not clearly different from"
     return (
         f"{sentence}. That is {verdict} {rival.method!r} with no annotated image at all, {show(rival.dice)}:"
-        f" the difference is {show(gain, sign=True)}."
+        f" the difference is {show(gain.interval, sign=True)}, p = {gain.p_value:.3f}."
     )
 
 
-def compare(table: pa.Table, first: Row, second: Row) -> Interval:
+def compare(table: pa.Table, first: Row, second: Row) -> Difference:
     """The difference of two rows' lesion Dice, first minus second, paired on query and draw."""
     a, b = (_grid(_lesions_of(table, row), "dice") for row in (first, second))
     common = [query for query in a.queries if query in set(b.queries)]
     left, right = (grid.values[:, [grid.queries.index(query) for query in common]] for grid in (a, b))
     left, right = np.broadcast_arrays(left, right)  # a row without draws has the same masks in every draw
     patients = dict(zip(a.queries, a.patients, strict=True))
-    return paired_difference(left, right, [patients[query] for query in common]).interval
+    return paired_difference(left, right, [patients[query] for query in common])
 
 
 def _lesions_of(table: pa.Table, row: Row) -> pa.Table:
@@ -157,11 +158,11 @@ def _lesions_of(table: pa.Table, row: Row) -> pa.Table:
     return table.filter(pc.and_(chosen, table["lesion"]))
 
 
-def write_summary(folder: Path, table: pa.Table, rows: Sequence[Row], targets: Sequence[str]) -> list[Path]:
+def write_summary(folder: Path, table: pa.Table, rows: Sequence[Row], targets: Sequence[str]) -> Path:
     """Write `summary.json`: the answers and the rows, NaN as null.
 
     Returns:
-        The files written.
+        The file written.
     """
     content = {
         "answers": {target: answer(table, rows, target) for target in targets},
@@ -169,7 +170,7 @@ def write_summary(folder: Path, table: pa.Table, rows: Sequence[Row], targets: S
     }
     path = folder / "summary.json"
     write_text(path, json.dumps(content, indent=1, allow_nan=False) + "\n")
-    return [path]
+    return path
 
 
 def _without_nan(value: Any) -> Any:

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from episodes.curation import CheckReport
+from episodes.files import write_text
 from fewshot.summary import Row, answer, show
 
 COLUMNS = ("K", "method", "lesion Dice [95 %]", "IoU", "found", "HD95", "NSD", "normals with a false lesion")
@@ -41,6 +42,18 @@ def markdown_table(rows: Sequence[Row], target: str) -> str:
             lines.append("| " + " | ".join(f"{mark}{text}{mark}" for text in _texts(row)) + " |")
             shot = row.shot
     return "\n".join(lines) + "\n"
+
+
+def write_markdown(folder: Path, table: pa.Table, rows: Sequence[Row], targets: Sequence[str]) -> Path:
+    """Write `summary.md`: each target's table and answer.
+
+    Returns:
+        The file written.
+    """
+    parts = [f"{markdown_table(rows, target)}\n{answer(table, rows, target)}\n" for target in targets]
+    path = folder / "summary.md"
+    write_text(path, "\n".join(parts))
+    return path
 
 
 def _texts(row: Row) -> list[str]:
