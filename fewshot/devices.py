@@ -1,6 +1,8 @@
 """Devices and processes: where tensors go, and which share of the work is this process's."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -44,10 +46,18 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
-def join_processes(device: torch.device) -> Processes:
-    """Join the process group that `torchrun` announces, if it does."""
+@contextmanager
+def joined_processes(device: torch.device) -> Iterator[Processes]:
+    """Belong to the process group that `torchrun` announces, if it does, for as long as the block runs.
+
+    All processes leave the block together, so what process 0 wrote in it is there for every one of them.
+    """
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
-        return ALONE
-    if not torch.distributed.is_initialized():
-        torch.distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
-    return Processes(torch.distributed.get_rank(), torch.distributed.get_world_size())
+        yield ALONE
+        return
+    torch.distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    try:
+        yield Processes(torch.distributed.get_rank(), torch.distributed.get_world_size())
+        torch.distributed.barrier()
+    finally:
+        torch.distributed.destroy_process_group()

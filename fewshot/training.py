@@ -15,7 +15,7 @@ from episodes.transforms import Augmentation
 from fewshot.checkpoints import load_checkpoint, network_tensors, save_checkpoint
 from fewshot.config import EncoderConfig, ModelConfig, TrainConfig
 from fewshot.data import open_collection
-from fewshot.devices import choose_device, join_processes
+from fewshot.devices import choose_device, joined_processes
 from fewshot.engine import fit
 from fewshot.episodic import EpisodeBatches, episode_sampler
 from fewshot.networks import build_network
@@ -48,11 +48,14 @@ def train(config: TrainConfig, folder: Path, reporter: Reporter, collection: Col
     if path.is_file():
         reporter.console.print(f"train: {config.name} is finished: {path}", highlight=False)
         return path
-    device = choose_device(config.device)
-    processes = join_processes(device)
     sources = collection or open_collection(config, config.sources, reporter)
     network = seeded_network(config.encoder, config.model, config.seed)
-    with reporter.step(f"train: {config.name}") as update, Tracker(folder / "metrics.jsonl") as tracker:
+    device = choose_device(config.device)
+    with (
+        joined_processes(device) as processes,
+        reporter.step(f"train: {config.name}") as update,
+        Tracker(folder / "metrics.jsonl") as tracker,
+    ):
 
         def on_step(done: int, losses: Mapping[str, float]) -> None:
             tracker.log(done, losses)
@@ -69,9 +72,9 @@ def train(config: TrainConfig, folder: Path, reporter: Reporter, collection: Col
             processes=processes,
             on_step=on_step,
         )
-    if processes.rank == 0:
-        save_checkpoint(path, network_tensors(network), facts)
-        state.unlink(missing_ok=True)
+        if processes.rank == 0:
+            save_checkpoint(path, network_tensors(network), facts)
+            state.unlink(missing_ok=True)
     return path
 
 
