@@ -1,6 +1,7 @@
 """What the user sees while something runs: bars on a terminal, plain lines elsewhere."""
 
 import logging
+import os
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -30,7 +31,8 @@ class Reporter:
     """
 
     def __init__(self, console: Console | None = None) -> None:
-        self.console = console or Console(stderr=True)
+        # Of the processes that torchrun starts, the first speaks for all.
+        self.console = console or Console(stderr=True, quiet=os.environ.get("RANK", "0") != "0")
 
     @contextmanager
     def step(self, title: str) -> Iterator[Update]:
