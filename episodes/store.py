@@ -1,11 +1,12 @@
 """Decode once: memory-mapped uint8 images and label maps of one dataset at the working size."""
 
 import json
+import logging
 import os
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
@@ -20,6 +21,8 @@ from episodes.duplicates import duplicate_groups, group_patients, thumbnail
 from episodes.errors import DatasetError
 from episodes.records import Record
 
+logger = logging.getLogger(__name__)
+
 # Raised whenever decoding, resizing or grouping changes, so that stores of an older kind are made anew.
 VERSION = 1
 
@@ -32,7 +35,8 @@ class Store:
 
     Attributes:
         folder: where the store lies.
-        records: one per row, patients merged where images are near-duplicates.
+        records: one per row, patients merged where images are near-duplicates, and labelled normal where the label
+            map is empty.
         original_sizes: (height, width) of each source image.
     """
 
@@ -125,7 +129,8 @@ def _write_store(
                 thumbnails.append(small)
                 if progress is not None:
                     progress(row + 1, len(records))
-        grouped = group_patients(records, duplicate_groups(np.stack(thumbnails)))
+        shown = [_label_by_sight(record, label_map) for record, label_map in zip(records, labels, strict=True)]
+        grouped = group_patients(shown, duplicate_groups(np.stack(thumbnails)))
         images.flush()
         labels.flush()
         rows = [
@@ -148,6 +153,15 @@ def _decode(
     resized = Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR)
     nearest = Image.fromarray(label_map).resize((width, height), Image.Resampling.NEAREST)
     return np.asarray(resized), np.asarray(nearest), thumbnail(image), (image.shape[0], image.shape[1])
+
+
+def _label_by_sight(record: Record, label_map: NDArray[np.uint8]) -> Record:
+    """The record, as a normal where no lesion is drawn in at the working size: it cannot support or be found."""
+    if not record.has_lesion or label_map.any():
+        return record
+    if record.label != "unknown":
+        logger.warning("%s: labelled %s, but no pixel of its mask is left: taken as normal", record.id, record.label)
+    return replace(record, label="normal")
 
 
 def _source_hash(record: Record) -> str:

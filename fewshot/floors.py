@@ -36,15 +36,16 @@ class CentreEllipse:
     uses_support = False
 
     def __init__(self, ingredients: Ingredients) -> None:
-        self.mask = torch.from_numpy(average_lesion(ingredients.sources)).to(ingredients.device)
+        self.sources = ingredients.sources
 
-    def adapt(self, support: Support | None) -> None:
-        """Nothing to learn."""
+    def adapt(self, support: Support | None) -> Tensor:
+        """The sources' average lesion (H, W), whatever the support set."""
+        del support
+        return torch.from_numpy(average_lesion(self.sources))
 
-    def segment(self, images: Tensor, adapted: None) -> Tensor:
+    def segment(self, images: Tensor, adapted: Tensor) -> Tensor:
         """Logits (n, 2, H, W): the same mask for every image."""
-        del adapted
-        lesion = self.mask.to(images.dtype).expand(len(images), -1, -1)
+        lesion = adapted.to(images).expand(len(images), -1, -1)
         return torch.stack([1 - lesion, lesion], dim=1)
 
 

@@ -38,7 +38,8 @@ class Method(Protocol):
 class EncodingMethod(Protocol):
     """A method with an encoder: its features do not depend on the support set, so they are computed once.
 
-    Its `adapt` and `segment` give the same from features as from the images they were encoded from.
+    Its `adapt` and `segment` give the same from features as from the images they were encoded from. Methods whose
+    `encode` is one and the same, such as the `encode` of the network they are given, share what it computed.
     """
 
     def encode(self, images: Tensor) -> Features:

@@ -1,9 +1,12 @@
 """PANet as a method: prototypes from the support set, or from the sources without any target image."""
 
+from itertools import chain
+
 import torch
 from torch import Tensor
 
 from episodes.episode import Support, load_support
+from episodes.errors import DatasetError
 from fewshot.features import Features
 from fewshot.methods import Ingredients
 from fewshot.panet import PANet, Prototypes
@@ -16,16 +19,20 @@ class SupportPrototypes:
 
     def __init__(self, ingredients: Ingredients) -> None:
         self.network: PANet = ingredients.require_network(PANet)
-
-    def encode(self, images: Tensor) -> Features:
-        """Features of images (..., 3, H, W)."""
-        return self.network.encode(images)
+        self.encode = self.network.encode
 
     def adapt(self, support: Support | None, features: Features | None = None) -> Prototypes:
-        """The support set's prototypes."""
+        """The support set's prototypes.
+
+        Raises:
+            DatasetError: if a mask is empty or covers its whole image.
+        """
         if support is None:
             raise ValueError("prototypes need a support set")
-        return self.network.adapt(support, features)
+        try:
+            return self.network.adapt(support, features)
+        except ValueError as error:
+            raise DatasetError(f"support set {', '.join(chain(*support.ids))}: {error}") from error
 
     def segment(self, images: Tensor | Features, adapted: Prototypes) -> Tensor:
         """Logits (n, 1 + n_way, H, W)."""
@@ -46,25 +53,21 @@ class SourcePrototypes:
 
     def __init__(self, ingredients: Ingredients, *, n_images: int = 200) -> None:
         self.network: PANet = ingredients.require_network(PANet)
-        records = ingredients.sources.lesions()
-        step = max(1, len(records) // n_images)
-        with torch.inference_mode():
-            vectors = [
-                self.network.adapt(
-                    load_support(ingredients.sources.collection, [[record.id]]).to(ingredients.device)
-                ).vectors
-                for record in records[::step][:n_images]
-            ]
-        self.prototypes = Prototypes(torch.stack(vectors).mean(0))
-
-    def encode(self, images: Tensor) -> Features:
-        """Features of images (..., 3, H, W)."""
-        return self.network.encode(images)
+        self.encode = self.network.encode
+        self.sources = ingredients.sources
+        self.device = ingredients.device
+        self.n_images = n_images
 
     def adapt(self, support: Support | None, features: Features | None = None) -> Prototypes:
         """The sources' prototypes, whatever the support set."""
         del support, features
-        return self.prototypes
+        records = self.sources.lesions()
+        step = max(1, len(records) // self.n_images)
+        vectors = [
+            self.network.adapt(load_support(self.sources.collection, [[record.id]]).to(self.device)).vectors
+            for record in records[::step][: self.n_images]
+        ]
+        return Prototypes(torch.stack(vectors).mean(0))
 
     def segment(self, images: Tensor | Features, adapted: Prototypes) -> Tensor:
         """Logits (n, 2, H, W)."""

@@ -10,14 +10,16 @@ from torch import Tensor, nn
 
 from episodes.episode import Support, image_tensor
 from episodes.transforms import Augmentation
-from fewshot.config import TrainingConfig
+from fewshot.config import ConfigError, TrainingConfig
 from fewshot.engine import rate_factor
 from fewshot.methods import Ingredients
 
 
 @runtime_checkable
 class LesionNetwork(Protocol):
-    """A supervised network for lesion against background."""
+    """A supervised network for lesion against background; it trains on images, not on episodes."""
+
+    trains_on: Literal["images"]
 
     def __call__(self, images: Tensor) -> Tensor:
         """Lesion logits (n, H, W) of images (n, 3, H, W)."""
@@ -26,13 +28,25 @@ class LesionNetwork(Protocol):
         """Training losses, among them `loss`."""
 
 
+def lesion_network(ingredients: Ingredients) -> nn.Module:
+    """The ingredients' network, which must be a supervised one.
+
+    Raises:
+        ConfigError: says what is there instead.
+    """
+    network: nn.Module = ingredients.require_network(LesionNetwork)
+    if network.trains_on != "images":  # a few-shot network has a `loss` as well
+        raise ConfigError(f"the method needs a supervised model, and was given {type(network).__name__}; set `model`")
+    return network
+
+
 class ZeroShot:
     """Use the network as it was trained on the sources."""
 
     uses_support = False
 
     def __init__(self, ingredients: Ingredients) -> None:
-        self.network: nn.Module = ingredients.require_network(LesionNetwork)
+        self.network = lesion_network(ingredients)
 
     def adapt(self, support: Support | None) -> nn.Module:
         """The network itself."""
@@ -68,7 +82,7 @@ class FineTuned:
         augmentation: Literal["none", "light", "strong"] = "light",
         parts: Literal["all", "decoder"] = "all",
     ) -> None:
-        self.network: nn.Module = ingredients.require_network(LesionNetwork)
+        self.network = lesion_network(ingredients)
         self.device = ingredients.device
         self.seed = ingredients.seed
         self.schedule = TrainingConfig(
