@@ -43,21 +43,22 @@ clean:
 	rm -rf .venv build *.egg-info
 
 .venv/$(KEY): $(DEPENDENCIES)/complete
-	rm -rf .venv
-	$(PYTHON) -m venv --without-pip .venv
-	$(DEPENDENCIES)/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))" \
+	@rm -rf .venv
+	@$(PYTHON) -m venv --without-pip .venv
+	@$(DEPENDENCIES)/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))" \
 		> $$($(RUN) -c "import sysconfig; print(sysconfig.get_path('purelib'))")/dependencies.pth
-	$(DEPENDENCIES)/bin/python -m pip --python $(RUN) install --quiet --no-deps --no-build-isolation --editable .
-	touch $@
+	@$(DEPENDENCIES)/bin/python -m pip --python $(RUN) install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
 
 $(DEPENDENCIES)/complete:
 	@$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'Python 3.11 or newer is needed: make PYTHON=python3.11')"
-	rm -rf $(DEPENDENCIES)
-	$(PYTHON) -m venv $(DEPENDENCIES)
-	$(DEPENDENCIES)/bin/python -c "import tomllib; p = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
+	@echo "Installing the dependencies into $(DEPENDENCIES): about 3 minutes and 6 GB"
+	@rm -rf $(DEPENDENCIES)
+	@$(PYTHON) -m venv $(DEPENDENCIES)
+	@$(DEPENDENCIES)/bin/python -c "import tomllib; p = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
 		print('\n'.join(sum(p['optional-dependencies'].values(), p['dependencies'])))" > $(DEPENDENCIES)/requirements.txt
-	$(DEPENDENCIES)/bin/python -m pip install --quiet --progress-bar off -r $(DEPENDENCIES)/requirements.txt
-	$(DEPENDENCIES)/bin/python -m pip install --quiet --progress-bar off --no-deps \
+	@$(DEPENDENCIES)/bin/python -m pip install --quiet --progress-bar off -r $(DEPENDENCIES)/requirements.txt
+	@$(DEPENDENCIES)/bin/python -m pip install --quiet --progress-bar off --no-deps \
 		--config-settings=--build-option=build_ext "learn2learn==0.2.0" \
 		|| echo "learn2learn was not built (is there a C compiler?): everything but the maml methods works"
-	touch $@
+	@touch $@

@@ -1,6 +1,6 @@
 """Evaluate one method on one target: features once, then any number of support sets."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -8,13 +8,15 @@ from torch import Tensor
 
 from episodes.episode import Support, image_tensor, load_support
 from episodes.metrics import Scores, score
-from episodes.store import Collection, Store
+from episodes.store import Collection, Progress, Store
 from fewshot.features import Features
 from fewshot.methods import EncodingMethod, Method
 
+Encode = Callable[[Tensor], Features]
+
 
 class EncodedTarget:
-    """A target's images, and their features for the network that was last asked for.
+    """A target's images, and their features from the encoder that was last asked for.
 
     Args:
         store: the target.
@@ -28,28 +30,29 @@ class EncodedTarget:
         self.device = device
         self.batch_size = batch_size
         self.rows = {record.id: row for row, record in enumerate(store.records)}
-        self._features: tuple[str, Features] | None = None
+        self._features: tuple[Encode, Features] | None = None
 
     def images(self, rows: Sequence[int]) -> Tensor:
         """Images (n, 3, H, W) in [0, 1], on the device."""
         return image_tensor(self.store.images[list(rows)]).to(self.device)
 
-    def features(self, method: EncodingMethod, network: str, progress: Any = None) -> Features:
+    def features(self, encode: Encode, progress: Progress | None = None) -> Features:
         """Features of all the target's images, row by row as in the store.
 
-        They are kept for as long as the same network is asked for.
+        They are kept for as long as the same `encode` is asked for.
         """
-        if self._features is None or self._features[0] != network:
-            self._features = None  # frees the memory before the next network's features fill it
-            self._features = (network, self._encode(method, progress))
+        if self._features is None or self._features[0] != encode:
+            self._features = None  # frees the memory before the next encoder's features fill it
+            with torch.inference_mode():
+                self._features = (encode, self._encode(encode, progress))
         return self._features[1]
 
-    def _encode(self, method: EncodingMethod, progress: Any) -> Features:
+    def _encode(self, encode: Encode, progress: Progress | None) -> Features:
         count = len(self.rows)
         maps: Tensor | None = None
         size = (0, 0)
         for rows in batched(range(count), self.batch_size):
-            part = method.encode(self.images(rows))
+            part = encode(self.images(rows))
             if maps is None:
                 maps = part.maps.new_empty((count, *part.maps.shape[1:]))
             maps[rows[0] : rows[-1] + 1] = part.maps
@@ -66,7 +69,7 @@ def evaluate(
     support: Sequence[str],
     queries: Sequence[str],
     *,
-    features_of: str | None = None,
+    cached: bool = True,
 ) -> list[Scores]:
     """Adapt a method to a support set once and score its masks of all queries.
 
@@ -75,8 +78,8 @@ def evaluate(
         target: holds the records' pixels.
         support: ids of the support records, one way of lesions; empty for a method that uses none.
         queries: ids of the records to segment.
-        features_of: names the method's network, so that methods share its features of the whole target; None
-            computes what this call needs and keeps nothing.
+        cached: whether a method with an encoder is given the target's features, which are computed at the first call;
+            otherwise it is given the images, as a method without an encoder always is.
 
     Returns:
         The scores, in the order of the queries.
@@ -85,8 +88,8 @@ def evaluate(
     support_set = load_support(target.collection, [support]).to(target.device) if support else None
     features = None
     with torch.inference_mode():
-        if features_of is not None and isinstance(method, EncodingMethod):
-            features = target.features(method, features_of)
+        if cached and isinstance(method, EncodingMethod):
+            features = target.features(method.encode)
         adapted = _adapt(method, target, support, support_set, features)
         scores = []
         for batch in batched(rows, target.batch_size):

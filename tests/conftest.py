@@ -5,6 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from episodes.datasets import read_dataset
+from episodes.phantoms import PhantomSpec, prepare_phantoms
+from episodes.store import Collection, prepare_store
+
 # Two busy cores slow torch's thread pool many times: tests run on one thread each.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -16,3 +20,20 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real datasets at {folder}; set FEWSHOT_DATA to the folder that holds them")
     return folder
+
+
+@pytest.fixture(scope="session")
+def linear_phantoms(tmp_path_factory: pytest.TempPathFactory) -> Collection:
+    """24 phantoms of 8 patients at 64x64, where tests train."""
+    return phantom_collection("linear", tmp_path_factory.mktemp("linear"))
+
+
+@pytest.fixture(scope="session")
+def portable_phantoms(tmp_path_factory: pytest.TempPathFactory) -> Collection:
+    """24 phantoms of another scanner, where tests adapt."""
+    return phantom_collection("portable", tmp_path_factory.mktemp("portable"))
+
+
+def phantom_collection(scanner: str, folder: Path, n_images: int = 24) -> Collection:
+    root = prepare_phantoms(PhantomSpec(scanner, n_images, size=64), folder)
+    return Collection([prepare_store(read_dataset("phantom", root), folder / "stores", (64, 64))])
