@@ -26,6 +26,8 @@ class UNet(nn.Module):
     def __init__(self, encoder: Encoder, *, decoder_channels: Sequence[int] = (128, 64, 32)) -> None:
         super().__init__()
         skips = encoder.channels[-2::-1]
+        if not skips:
+            raise ValueError("one encoder level, and so nothing to skip over; expected at least two in `levels`")
         if len(decoder_channels) != len(skips):
             raise ValueError(
                 f"decoder_channels: {len(decoder_channels)} stages for {len(skips) + 1} encoder levels;"
