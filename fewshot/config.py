@@ -4,7 +4,7 @@ import difflib
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, get_args
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -70,7 +70,7 @@ class ModelConfig(Strict):
     """A network and which encoder levels it reads; `options` are its constructor's further arguments."""
 
     network: str = "panet"
-    levels: tuple[int, ...] = (3,)
+    levels: Annotated[tuple[Whole, ...], Field(min_length=1)] = (3,)
     output_stride: Literal[8, 16, 32] = 32
     options: dict[str, Any] = {}
 
@@ -169,7 +169,7 @@ class BenchmarkConfig(DataConfig):
     name: Name
     sources: tuple[str, ...] = Field(min_length=1)
     targets: tuple[str, ...] = Field(min_length=1)
-    shots: tuple[Count, ...] = (1, 5)
+    shots: Annotated[tuple[Count, ...], Field(min_length=1)] = (1, 5)
     draws: Count = 5
     draw_depth: Count = 10
     seed: Whole = 0
@@ -274,12 +274,14 @@ def _explain(kind: type[BaseModel], problem: Any) -> str:
 
 
 def _valid_keys(kind: type[BaseModel], location: Sequence[str]) -> list[str]:
-    """The keys that the model at a location has; names within a mapping are passed over."""
-    for part in location:
+    """The keys that the model at a location has."""
+    parts = iter(location)
+    for part in parts:
         if part in kind.model_fields:
-            found = _model_within(kind.model_fields[part].annotation)
-            if found is not None:
-                kind = found
+            annotation = kind.model_fields[part].annotation
+            kind = _model_within(annotation) or kind
+            if get_origin(annotation) is dict:
+                next(parts, None)  # the user's own name, which may well be that of a key
     return list(kind.model_fields)
 
 
