@@ -77,8 +77,15 @@ class Encoder(nn.Module):
             IndexError,
             NotImplementedError,
         ) as error:
+            reason = "it has fewer levels" if isinstance(error, IndexError) else str(error)
             raise EncoderError(
-                f"encoder {name!r} with levels {tuple(levels)} and output stride {output_stride}: {error}"
+                f"encoder {name!r} with levels {tuple(levels)} and output stride {output_stride}: {reason}"
+            ) from error
+        except OSError as error:
+            reason = str(error).splitlines()[0]
+            raise EncoderError(
+                f"encoder {name!r}: its ImageNet weights cannot be downloaded ({reason});"
+                " set encoder.weights to a safetensors file, or to none"
             ) from error
         if weights not in {"none", "imagenet"}:
             load_encoder_weights(network, Path(weights))

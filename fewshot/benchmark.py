@@ -1,7 +1,10 @@
 """The benchmark: every method on every target by the support-draws protocol, resumable cell by cell."""
 
-from collections.abc import Iterator
-from dataclasses import asdict
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from hashlib import sha256
 from itertools import groupby
 from pathlib import Path
 
@@ -10,10 +13,12 @@ import torch
 from torch import nn
 
 from episodes.draws import SupportDraw, support_draws
+from episodes.errors import UserError
 from episodes.manifest import write_draws
+from episodes.store import Collection, Store
 from fewshot.checkpoints import load_network
 from fewshot.config import BenchmarkConfig, TrainConfig
-from fewshot.data import open_collection, open_store
+from fewshot.data import open_store
 from fewshot.devices import choose_device
 from fewshot.evaluation import EncodedTarget, evaluate
 from fewshot.methods import EncodingMethod, Ingredients, Method, Sources, build_method, find_method
@@ -43,32 +48,28 @@ def run_benchmark(config: BenchmarkConfig, reporter: Reporter, *, overwrite: boo
     """
     device = choose_device(config.device)
     cells = list(_cells(config))
-    _check_models(config)
-    folder = open_run(config, overwrite=overwrite)
-    sources = open_collection(config, config.sources, reporter)
-    targets = {name: EncodedTarget(open_store(config, name, reporter), device) for name in config.targets}
-    draws = {name: _draw(config, target, folder / f"draws-{name}.jsonl") for name, target in targets.items()}
-    for model in config.models:
-        for seed in config.training_seeds:
-            if config.models[model].train is not None:
-                train(_train_config(config, model, seed), _model_folder(folder, model, seed), reporter, sources)
+    networks = {name: _unseeded_network(config, name) for name in config.models}
+    stores = {name: open_store(config, name, reporter) for name in (*config.sources, *config.targets)}
+    collection = Collection(stores[name] for name in config.sources)
+    sources = Sources(collection, collection.records)
+    for row, method in config.methods.items():
+        with _named(f"methods.{row}"):
+            build_method(method, Ingredients(networks.get(method.model or ""), sources, device))
+    draws = {
+        name: support_draws(stores[name].records, n_draws=config.draws, depth=config.draw_depth, seed=config.seed)
+        for name in config.targets
+    }
 
-    for (target, row, seed), group in groupby(cells, key=lambda cell: (cell.target, cell.method, cell.seed)):
-        missing = [cell for cell in group if not _rows_path(folder, cell).is_file()]
-        if not missing:
-            continue
-        with reporter.step(f"evaluate: {target}, {row}") as update, torch.inference_mode():
-            model_name = config.methods[row].model
-            network = None if model_name is None else _network(config, folder, model_name, seed).to(device)
-            method = build_method(
-                config.methods[row], Ingredients(network, Sources(sources, sources.records), device, seed)
-            )
-            features_of = f"{model_name}-seed{seed}"
-            if isinstance(method, EncodingMethod):
-                targets[target].features(method, features_of, update)
-            for done, cell in enumerate(missing, start=1):
-                _evaluate_cell(method, targets[target], draws[target], cell, folder, features_of)
-                update(done, len(missing))
+    folder = open_run(config, _inputs(config, stores), overwrite=overwrite)
+    for name, drawn in draws.items():
+        parameters = {"seed": config.seed, "depth": config.draw_depth}
+        write_draws(folder / f"draws-{name}.jsonl", drawn, stores[name].records, overwrite=True, **parameters)
+    for name, model in config.models.items():
+        for seed in config.training_seeds:
+            if model.train is not None:
+                train(_train_config(config, name, seed), _model_folder(folder, name, seed), reporter, collection)
+    targets = {name: EncodedTarget(stores[name], device) for name in config.targets}
+    _evaluate_missing(_Run(config, folder, device, sources, targets, draws), cells, reporter)
     tables = [read_table(_rows_path(folder, cell)) for cell in sorted(cells)]
     write_table(folder / "results.parquet", pa.concat_tables(tables))
     return folder
@@ -82,7 +83,9 @@ def _cells(config: BenchmarkConfig) -> Iterator[Cell]:
             for row in rows:
                 if config.methods[row].model is None and seed != config.training_seeds[0]:
                     continue  # a floor knows no training seed
-                if not find_method(config.methods[row].method).uses_support:
+                with _named(f"methods.{row}"):
+                    kind = find_method(config.methods[row].method)
+                if not kind.uses_support:
                     yield Cell(target, row, seed, shot=0, draw=-1)
                     continue
                 for shot in config.shots:
@@ -90,20 +93,29 @@ def _cells(config: BenchmarkConfig) -> Iterator[Cell]:
                         yield Cell(target, row, seed, shot, draw)
 
 
-def _check_models(config: BenchmarkConfig) -> None:
-    """Build every network once, so that a wrong option or weights file is known before anything is trained."""
-    for model in config.models.values():
-        if model.checkpoint is None:
-            build_network(config.encoder, model)
-        else:
-            load_network(model.checkpoint)
+def _unseeded_network(config: BenchmarkConfig, name: str) -> nn.Module:
+    """A model as it is before training, so that a wrong option, file or kind is known before anything is trained."""
+    model = config.models[name]
+    with _named(f"models.{name}"):
+        return build_network(config.encoder, model) if model.checkpoint is None else load_network(model.checkpoint)[0]
 
 
-def _draw(config: BenchmarkConfig, target: EncodedTarget, path: Path) -> list[SupportDraw]:
-    records = target.store.records
-    draws = support_draws(records, n_draws=config.draws, depth=config.draw_depth, seed=config.seed)
-    write_draws(path, draws, records, overwrite=True, seed=config.seed, depth=config.draw_depth)
-    return draws
+@contextmanager
+def _named(key: str) -> Iterator[None]:
+    """An error in the block names the configuration's key that it comes from."""
+    try:
+        yield
+    except UserError as error:
+        raise type(error)(f"{key}: {error}") from error
+
+
+def _inputs(config: BenchmarkConfig, stores: Mapping[str, Store]) -> dict[str, str]:
+    """What the results depend on beside the configuration: the content of datasets, weights and checkpoints."""
+    files = {f"models.{name}.checkpoint": model.checkpoint for name, model in config.models.items()}
+    if config.encoder.weights not in {"none", "imagenet"} and None in files.values():
+        files["encoder.weights"] = Path(config.encoder.weights)
+    digests = {key: sha256(path.read_bytes()).hexdigest()[:16] for key, path in files.items() if path is not None}
+    return {f"datasets.{name}": store.folder.name for name, store in stores.items()} | digests
 
 
 def _train_config(config: BenchmarkConfig, name: str, seed: int) -> TrainConfig:
@@ -129,37 +141,61 @@ def _model_folder(folder: Path, name: str, seed: int) -> Path:
     return folder / "models" / f"{name}-seed{seed}"
 
 
-def _network(config: BenchmarkConfig, folder: Path, name: str, seed: int) -> nn.Module:
-    model = config.models[name]
-    if model.checkpoint is not None:
-        return load_network(model.checkpoint)[0]
-    if model.train is not None:
-        return load_network(_model_folder(folder, name, seed) / "checkpoint.safetensors")[0]
-    return seeded_network(config.encoder, model, seed).eval()
-
-
-def _evaluate_cell(
-    method: Method,
-    target: EncodedTarget,
-    draws: list[SupportDraw],
-    cell: Cell,
-    folder: Path,
-    features_of: str,
-) -> None:
-    support: tuple[str, ...] = ()
-    queries = tuple(target.rows)
-    if cell.draw >= 0:
-        support, queries = draws[cell.draw].support[: cell.shot], draws[cell.draw].queries
-    scores = evaluate(method, target, support, queries, features_of=features_of)
-    rows = []
-    for query, result in zip(queries, scores, strict=True):
-        row = target.rows[query]
-        record = target.store.records[row]
-        facts = {"query": query, "patient": record.patient_id, "label": record.label}
-        lesion = bool(target.store.label_maps[row].any())
-        rows.append({**asdict(cell), **facts, "lesion": lesion, **asdict(result)})
-    write_rows(_rows_path(folder, cell), rows)
-
-
 def _rows_path(folder: Path, cell: Cell) -> Path:
     return folder / "cells" / cell.file_name
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """What cells are evaluated with."""
+
+    config: BenchmarkConfig
+    folder: Path
+    device: torch.device
+    sources: Sources
+    targets: Mapping[str, EncodedTarget]
+    draws: Mapping[str, Sequence[SupportDraw]]
+
+    def network(self, name: str, seed: int) -> nn.Module:
+        """A model of the benchmark, trained, in evaluation mode."""
+        model = self.config.models[name]
+        if model.checkpoint is not None:
+            network = load_network(model.checkpoint)[0]
+        elif model.train is not None:
+            network = load_network(_model_folder(self.folder, name, seed) / "checkpoint.safetensors")[0]
+        else:
+            network = seeded_network(self.config.encoder, model, seed).eval()
+        return network.to(self.device)
+
+    def evaluate(self, method: Method, cell: Cell) -> None:
+        """Evaluate one cell and write its rows."""
+        target = self.targets[cell.target]
+        support: tuple[str, ...] = ()
+        queries = tuple(target.rows)
+        if cell.draw >= 0:
+            draw = self.draws[cell.target][cell.draw]
+            support, queries = draw.support[: cell.shot], draw.queries
+        rows = []
+        for query, scores in zip(queries, evaluate(method, target, support, queries), strict=True):
+            record = target.store.records[target.rows[query]]
+            facts = {"query": query, "patient": record.patient_id, "label": record.label}
+            lesion = bool(target.store.label_maps[target.rows[query]].any())
+            rows.append({**asdict(cell), **facts, "lesion": lesion, **asdict(scores)})
+        write_rows(_rows_path(self.folder, cell), rows)
+
+
+def _evaluate_missing(run: _Run, cells: Sequence[Cell], reporter: Reporter) -> None:
+    """Evaluate the cells whose rows are not there yet."""
+    network = lru_cache(maxsize=1)(run.network)  # rows of one model follow each other, and share its features
+    missing = [cell for cell in cells if not _rows_path(run.folder, cell).is_file()]
+    for (name, row, seed), group in groupby(missing, key=lambda cell: (cell.target, cell.method, cell.seed)):
+        with reporter.step(f"evaluate: {name}, {row}") as update:
+            config = run.config.methods[row]
+            model = None if config.model is None else network(config.model, seed)
+            method = build_method(config, Ingredients(model, run.sources, run.device, seed))
+            if isinstance(method, EncodingMethod):
+                run.targets[name].features(method.encode, update)
+            of_row = list(group)
+            for done, cell in enumerate(of_row, start=1):
+                run.evaluate(method, cell)
+                update(done, len(of_row))

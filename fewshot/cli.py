@@ -3,6 +3,8 @@
 import json
 import logging
 import sys
+import traceback
+from collections.abc import Callable
 from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
@@ -14,6 +16,8 @@ from episodes.errors import UserError
 
 if TYPE_CHECKING:
     from fewshot.progress import Reporter
+
+INTERRUPTED = 130  # what typer makes of Ctrl-C, and shells expect
 
 app = typer.Typer(
     help="Few-shot segmentation of breast ultrasound: which method gives the best lesion masks from 1-5 images?",
@@ -32,7 +36,31 @@ Overrides = Annotated[
     list[str] | None, typer.Argument(metavar="[KEY.SUB=VALUE]...", help="In place of what the file says.")
 ]
 Root = Annotated[Path, typer.Argument(help="The dataset's folder, as distributed.")]
-Dataset = Annotated[str, typer.Option("--dataset", "-d", help="Its reader: a name, or module:function.")]
+
+
+def _known_reader(name: str) -> str:
+    from episodes.datasets import find_reader
+
+    return _known(name, find_reader)
+
+
+def _known_scanner(name: str) -> str:
+    from episodes.phantoms.scanners import scanner_named
+
+    return _known(name, scanner_named)
+
+
+def _known(name: str, find: Callable[[str], object]) -> str:
+    try:
+        find(name)
+    except UserError as error:
+        raise typer.BadParameter(str(error)) from error
+    return name
+
+
+Dataset = Annotated[
+    str, typer.Option("--dataset", "-d", help="Its reader: a name, or module:function.", callback=_known_reader)
+]
 
 
 class Layout(StrEnum):
@@ -45,28 +73,29 @@ class Layout(StrEnum):
 
 
 def main() -> None:
-    """Run the command line: status 0 done, 1 failed, 2 wrong use."""
+    """Run the command line: status 0 done, 1 failed, 2 wrong use, 130 interrupted."""
     # --debug is good anywhere on the line, before or after the command.
     debug = "--debug" in sys.argv
     sys.path.insert(0, str(Path.cwd()))  # where a user's own module:attribute lies
     try:
         app(args=[argument for argument in sys.argv[1:] if argument != "--debug"])
-    except UserError as error:
-        if debug:
-            raise
-        sys.exit(_failed(str(error), error.status))
-    except KeyboardInterrupt:
-        sys.exit(_failed("interrupted; the same command goes on from here", 1))
+    except SystemExit as end:
+        if end.code == INTERRUPTED:
+            _complain("interrupted; the same command goes on from here")
+        raise
     except Exception as error:
         if debug:
-            raise
-        sys.exit(_failed(f"{type(error).__name__}: {error} (a fault of the program; --debug shows where)", 1))
+            traceback.print_exc()
+        if isinstance(error, UserError | OSError):
+            _complain(str(error))
+        else:
+            _complain(f"{type(error).__name__}: {error} (a fault of the program; --debug shows where)")
+        sys.exit(error.status if isinstance(error, UserError) else 1)
 
 
-def _failed(message: str, status: int) -> int:
+def _complain(message: str) -> None:
     for line in message.splitlines():
         sys.stderr.write(f"fewshot: {line}\n")
-    return status
 
 
 @app.callback()
@@ -157,21 +186,23 @@ def prepare(
     root: Root,
     dataset: Dataset,
     size: Annotated[int, typer.Option(min=32, help="Working size: height and width in pixels.")] = 256,
+    name: Annotated[str | None, typer.Option(help="Its name in configurations; the reader's if not given.")] = None,
     cache: Annotated[Path | None, typer.Option(help="Where stores lie; the user's cache if not given.")] = None,
 ) -> None:
     """Decode a dataset once, so that everything after it reads memory-mapped arrays."""
-    from fewshot.config import DataConfig, DatasetConfig
+    from fewshot.config import DataConfig, parse_config
     from fewshot.data import open_store
 
-    config = DataConfig(datasets={"data": DatasetConfig(reader=dataset, root=root)}, image_size=size, cache=cache)
-    store = open_store(config, "data", _reporter())
+    name = name or dataset.partition(":")[0]
+    tree = {"datasets": {name: {"reader": dataset, "root": root}}, "image_size": size, "cache": cache}
+    store = open_store(parse_config(tree, DataConfig, "data prepare"), name, _reporter())
     sys.stdout.write(f"{store.folder}: {len(store.records)} images\n")
 
 
 @data_app.command(epilog="Example: fewshot data generate phantoms/ --scanner linear --images 100")
 def generate(
     root: Annotated[Path, typer.Argument(help="The folder to write; it must not exist yet.")],
-    scanner: Annotated[str, typer.Option(help="Which of the three machines.")],
+    scanner: Annotated[str, typer.Option(help="The machine: linear, highfreq or portable.", callback=_known_scanner)],
     images: Annotated[int, typer.Option(min=1, help="How many.")] = 100,
     seed: Annotated[int, typer.Option(min=0, help="Another seed gives other patients.")] = 0,
     layout: Annotated[Layout, typer.Option(help="In the form of which dataset.")] = Layout.FOLDER,

@@ -1,15 +1,17 @@
 """Configuration: YAML to validated, frozen objects. An unknown key is an error that names the nearest valid one."""
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from episodes.datasets import find_reader
 from episodes.errors import UserError
+from episodes.phantoms.scanners import scanner_named
 
 
 class ConfigError(UserError):
@@ -29,10 +31,23 @@ Whole = Annotated[int, Field(ge=0)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+ -]*$")]
 
 
+def _known_to(find: Callable[[str], object]) -> AfterValidator:
+    """Accept the names that `find` finds; its error says which there are."""
+
+    def check(name: str) -> str:
+        try:
+            find(name)
+        except UserError as error:
+            raise ValueError(str(error)) from error
+        return name
+
+    return AfterValidator(check)
+
+
 class PhantomConfig(Strict):
     """A phantom dataset that is generated where it is needed."""
 
-    scanner: str
+    scanner: Annotated[str, _known_to(scanner_named)]
     n_images: Count = 100
     seed: Whole = 0
     size: Annotated[int, Field(ge=64)] = 256
@@ -41,7 +56,7 @@ class PhantomConfig(Strict):
 class DatasetConfig(Strict):
     """Where a dataset lies and how it is read: `root` with a reader, or a `phantom` to generate."""
 
-    reader: str = "phantom"
+    reader: Annotated[str, _known_to(find_reader)] = "phantom"
     root: Path | None = None
     phantom: PhantomConfig | None = None
 
@@ -135,6 +150,7 @@ class TrainConfig(DataConfig):
     @model_validator(mode="after")
     def _known_names(self) -> "TrainConfig":
         _require_known("sources", self.sources, self.datasets)
+        _require_distinct("sources", self.sources)
         return self
 
 
@@ -184,6 +200,8 @@ class BenchmarkConfig(DataConfig):
     def _known_names(self) -> "BenchmarkConfig":
         _require_known("sources", self.sources, self.datasets)
         _require_known("targets", self.targets, self.datasets)
+        for key in ("sources", "targets", "shots", "training_seeds"):
+            _require_distinct(key, getattr(self, key))
         both = set(self.sources) & set(self.targets)
         if both:
             raise ValueError(f"{', '.join(sorted(both))}: a target must not be a source; hold it out of training")
@@ -198,6 +216,12 @@ def _require_known(key: str, names: Sequence[str], known: Mapping[str, object]) 
     for name in names:
         if name not in known:
             raise ValueError(f"{key}: {name!r} is not among {', '.join(known) or 'none'}")
+
+
+def _require_distinct(key: str, values: Sequence[object]) -> None:
+    for value in values:
+        if values.count(value) > 1:
+            raise ValueError(f"{key}: {value!r} is given twice")
 
 
 AnyConfig = TypeVar("AnyConfig", bound=BaseModel)
@@ -269,7 +293,7 @@ def _explain(kind: type[BaseModel], problem: Any) -> str:
         return f"{key}: {message}" if key else message
     valid = _valid_keys(kind, location[:-1])
     nearest = difflib.get_close_matches(location[-1], valid, n=1)
-    hint = f"did you mean {nearest[0]!r}?" if nearest else f"valid keys: {', '.join(valid)}"
+    hint = f"did you mean {nearest[0]!r}?" if nearest else f"valid keys: {', '.join(valid) or 'none'}"
     return f"{key}: unknown key; {hint}"
 
 

@@ -56,7 +56,7 @@ def find_attribute(name: str, registry: dict[str, str], what: str) -> Callable[.
     if not colon:
         nearest = difflib.get_close_matches(name, registry, n=1)
         hint = f"did you mean {nearest[0]!r}?" if nearest else f"there are {', '.join(registry)}"
-        raise ConfigError(f"{what} {name!r} is unknown; {hint} Your own is named module:attribute")
+        raise ConfigError(f"{what} {name!r} is unknown; {hint} (your own is named module:attribute)")
     try:
         found: Callable[..., Any] = getattr(import_module(module), attribute)
     except (ImportError, AttributeError) as error:

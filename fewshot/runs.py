@@ -4,6 +4,7 @@ import json
 import platform
 import shutil
 import subprocess
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -21,11 +22,16 @@ PACKAGES = ("fewshot-bus", "torch", "torchvision", "timm", "numpy", "scipy", "sc
 PLACES = {"data_root", "cache", "device", "runs"}
 
 
-def open_run(config: BenchmarkConfig, *, overwrite: bool) -> Path:
+def open_run(config: BenchmarkConfig, inputs: Mapping[str, str], *, overwrite: bool) -> Path:
     """Make the run's folder, or find the same run there and continue it.
 
+    Args:
+        config: the resolved configuration.
+        inputs: what else the results depend on, as a hash by key: `datasets.busi` and the like.
+        overwrite: delete what another configuration or other data left there.
+
     Raises:
-        UserError: if the folder holds another configuration's run, or files that are no run's.
+        UserError: if the folder holds the run of another configuration or of other data, or files that are no run's.
     """
     folder = config.runs / config.name
     resolved = config.model_dump(mode="json", exclude_unset=False)
@@ -34,6 +40,7 @@ def open_run(config: BenchmarkConfig, *, overwrite: bool) -> Path:
         if not path.is_file():
             raise UserError(f"{folder}: holds files that are no run's; choose another name or runs folder")
         differing = _differences(yaml.safe_load(path.read_text()), resolved)
+        differing += _changed(folder / "inputs.json", inputs)
         if differing and not overwrite:
             raise UserError(
                 f"{folder}: the run there differs in {', '.join(differing)}; choose another name, or add --overwrite"
@@ -41,6 +48,7 @@ def open_run(config: BenchmarkConfig, *, overwrite: bool) -> Path:
         if differing:
             shutil.rmtree(folder)
     write_text(path, yaml.safe_dump(resolved, sort_keys=False))
+    write_text(folder / "inputs.json", json.dumps(inputs, indent=1) + "\n")
     write_text(folder / "environment.json", json.dumps(environment(), indent=1) + "\n")
     return folder
 
@@ -62,6 +70,11 @@ def _differences(found: Any, expected: dict[str, Any]) -> list[str]:
         return ["everything"]
     keys = [key for key in expected if key not in PLACES]
     return [key for key in keys if found.get(key) != expected[key]]
+
+
+def _changed(path: Path, inputs: Mapping[str, str]) -> list[str]:
+    found = json.loads(path.read_text()) if path.is_file() else {}
+    return [f"the content of {key}" for key in inputs if found.get(key, inputs[key]) != inputs[key]]
 
 
 def _version(package: str) -> str | None:
