@@ -40,9 +40,7 @@ def finetune_checkpoint(
     options = checked_options(FineTuned, parse_overrides(overrides), "finetune", skip=1)
     network, loaded = load_network(checkpoint)
     if network.trains_on != "images":
-        raise UserError(
-            f"{checkpoint}: a {type(network).__name__}, which takes its support set as it is; give a U-Net's"
-        )
+        raise UserError(f"{checkpoint}: holds a {type(network).__name__}; only a supervised model is fine-tuned")
     device = choose_device("auto")
     size = int(loaded.facts["image_size"])
     store = prepare_store(read_dataset("folder", support), default_cache() / "stores", (size, size))
