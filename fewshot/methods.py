@@ -118,7 +118,10 @@ def build_method(config: MethodConfig, ingredients: Ingredients) -> Method:
     """
     kind: Callable[..., Method] = find_method(config.method)
     options = checked_options(kind, config.options, f"{config.method} options", skip=1)
-    return kind(ingredients, **options)
+    try:
+        return kind(ingredients, **options)
+    except ValueError as error:
+        raise ConfigError(f"{config.method} options: {error}") from error
 
 
 def find_method(name: str) -> type[Method]:

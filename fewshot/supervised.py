@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from episodes.episode import Support, image_tensor
 from episodes.transforms import Augmentation
-from fewshot.config import ConfigError, TrainingConfig
+from fewshot.config import ConfigError, TrainingConfig, parse_config
 from fewshot.engine import rate_factor
 from fewshot.methods import Ingredients
 
@@ -85,13 +85,14 @@ class FineTuned:
         self.network = lesion_network(ingredients)
         self.device = ingredients.device
         self.seed = ingredients.seed
-        self.schedule = TrainingConfig(
-            steps=steps,
-            learning_rate=learning_rate,
-            weight_decay=weight_decay,
-            warmup_steps=steps // 10,
-            augmentation=augmentation,
-        )
+        schedule = {
+            "steps": steps,
+            "learning_rate": learning_rate,
+            "weight_decay": weight_decay,
+            "warmup_steps": max(steps, 0) // 10,
+            "augmentation": augmentation,
+        }
+        self.schedule = parse_config(schedule, TrainingConfig, "fine-tuned options")
         self.parts = parts
 
     def adapt(self, support: Support | None) -> nn.Module:
