@@ -124,5 +124,6 @@ def _loaded(
     batches: Dataset[dict[str, Tensor]], config: TrainingConfig, done: int, processes: Processes
 ) -> Iterator[dict[str, Tensor]]:
     mine = [step * processes.count + processes.rank for step in range(done, config.steps)]
-    # batch_size=None: each item is a whole batch already.
-    return iter(DataLoader(batches, batch_size=None, sampler=mine, num_workers=config.workers))
+    # batch_size=None: each item is a whole batch already. Without a generator, the global one would be drawn from.
+    loader = DataLoader(batches, batch_size=None, sampler=mine, num_workers=config.workers, generator=torch.Generator())
+    return iter(loader)

@@ -1,0 +1,251 @@
+"""The training loop: it learns, resumes bit for bit, and neither workers nor processes change the result."""
+
+import logging
+from collections.abc import Mapping
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+import torch
+import torch.multiprocessing
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+
+from episodes.store import Collection
+from fewshot.checkpoints import load_checkpoint
+from fewshot.config import TrainingConfig
+from fewshot.devices import Processes
+from fewshot.engine import fit, rate_factor
+from fewshot.networks import NETWORKS
+from tests.fewshot.small_networks import CPU, assert_same_weights, training, weights
+
+every_network = pytest.mark.parametrize("name", list(NETWORKS))
+
+
+class InterruptedTrainingError(Exception):
+    """Stands for whatever kills a training."""
+
+
+class Line(nn.Module):
+    """A straight line with squared loss: what the loop does to it can be computed by hand."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.slope = nn.Parameter(torch.tensor([2.0]))
+
+    def loss(self, x: Tensor, y: Tensor) -> dict[str, Tensor]:
+        return {"loss": (self.slope * x - y).square().mean()}
+
+
+class Points(Dataset[dict[str, Tensor]]):
+    """Step i's batch; remembers which steps were asked for."""
+
+    def __init__(self) -> None:
+        self.asked: list[int] = []
+
+    def __getitem__(self, step: int) -> dict[str, Tensor]:
+        self.asked.append(step)
+        return {"x": torch.tensor([1.0 + step]), "y": torch.tensor([0.5 * step])}
+
+
+def line_config(**changes: float) -> TrainingConfig:
+    return TrainingConfig(**{"steps": 4, "learning_rate": 0.1, "weight_decay": 0, "warmup_steps": 0, **changes})
+
+
+def fit_line(state: Path, config: TrainingConfig, **options: object) -> tuple[Line, Points]:
+    line, points = Line(), Points()
+    fit(line, points, config, **{"seed": 0, "device": CPU, "state": state, "facts": {}, **options})  # type: ignore[arg-type]
+    return line, points
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> Path:
+    return tmp_path / "state.safetensors"
+
+
+# What a step does
+
+
+def test_a_step_is_adamw_s_at_the_scheduled_rate(state: Path) -> None:
+    config = line_config(steps=3, warmup_steps=2, weight_decay=0.3)
+    line, points = fit_line(state, config)
+    expected = Line()
+    optimizer = torch.optim.AdamW(expected.parameters(), weight_decay=0.3)
+    for step, rate in enumerate((0.05, 0.1, 0.1)):
+        optimizer.param_groups[0]["lr"] = rate
+        optimizer.zero_grad()
+        expected.loss(**points[step])["loss"].backward()
+        optimizer.step()
+    assert torch.equal(line.slope, expected.slope)
+
+
+def test_steps_take_their_batches_in_order_and_tell_their_losses(state: Path) -> None:
+    told: list[tuple[int, float]] = []
+
+    def on_step(done: int, losses: Mapping[str, float]) -> None:
+        told.append((done, losses["loss"]))
+
+    _, points = fit_line(state, line_config(), on_step=on_step)
+    assert points.asked == [0, 1, 2, 3]
+    assert [done for done, _ in told] == [1, 2, 3, 4]
+    assert told[0][1] == 4.0  # (2 * 1 - 0) squared
+    assert all(isinstance(loss, float) for _, loss in told)
+
+
+def test_frozen_weights_stay(state: Path) -> None:
+    line = Line()
+    line.fixed = nn.Parameter(torch.tensor([3.0]), requires_grad=False)
+    fit(line, Points(), line_config(weight_decay=0.5), seed=0, device=CPU, state=state, facts={})
+    assert line.fixed.item() == 3
+    assert line.slope.item() != 2
+
+
+def test_the_network_ends_in_evaluation_mode(state: Path) -> None:
+    line, _ = fit_line(state, line_config())
+    assert not line.training
+
+
+def test_global_random_numbers_are_left_alone(state: Path) -> None:
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    fit_line(state, line_config())
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_randomness_within_a_step_depends_on_seed_and_step_alone(state: Path) -> None:
+    class Noisy(Line):
+        def loss(self, x: Tensor, y: Tensor) -> dict[str, Tensor]:
+            drawn.append(float(torch.rand(1)))
+            return super().loss(x, y)
+
+    draws = []
+    for seed, global_seed in ((0, 1), (0, 2), (1, 1)):
+        drawn: list[float] = []
+        torch.manual_seed(global_seed)
+        fit(Noisy(), Points(), line_config(), seed=seed, device=CPU, state=state, facts={})
+        draws.append(drawn)
+    assert draws[0] == draws[1]
+    assert len(set(draws[0] + draws[2])) == 8
+
+
+# The schedule
+
+
+def test_warm_up_is_linear_and_the_decay_a_cosine() -> None:
+    config = TrainingConfig(steps=110, warmup_steps=10)
+    factors = [rate_factor(step, config) for step in range(110)]
+    assert factors[:10] == pytest.approx([(step + 1) / 10 for step in range(10)])
+    assert factors[10] == 1
+    assert factors[10 + 25] == pytest.approx((1 + 0.5**0.5) / 2)
+    assert factors[10 + 50] == pytest.approx(0.5)
+    assert all(later < earlier for earlier, later in pairwise(factors[10:]))
+    assert 0 < factors[-1] < 0.001
+
+
+@pytest.mark.parametrize(("steps", "warmup"), [(1, 0), (1, 20), (5, 0), (5, 5), (5, 100)])
+def test_short_trainings_have_a_rate(steps: int, warmup: int) -> None:
+    config = TrainingConfig(steps=steps, warmup_steps=warmup)
+    factors = [rate_factor(step, config) for step in range(steps)]
+    assert all(0 < factor <= 1 for factor in factors)
+    assert max(factors) == 1
+
+
+# Saving and resuming
+
+
+def test_the_state_is_saved_as_often_as_asked_but_not_at_the_end(state: Path) -> None:
+    saved: list[tuple[int, int]] = []
+
+    def on_step(done: int, losses: Mapping[str, float]) -> None:
+        if state.is_file():
+            saved.append((done, load_checkpoint(state).facts["steps_done"]))
+
+    fit_line(state, line_config(steps=6, save_every=2), facts={"name": "line"}, on_step=on_step)
+    assert saved == [(3, 2), (4, 2), (5, 4), (6, 4)]
+    assert load_checkpoint(state).facts == {"name": "line", "steps_done": 4}
+
+
+def test_a_resumed_training_asks_for_the_remaining_batches_alone(state: Path) -> None:
+    fit_line(state, line_config(steps=6, save_every=4))
+    _, points = fit_line(state, line_config(steps=6, save_every=4))
+    assert points.asked == [4, 5]
+
+
+@every_network
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_an_interrupted_training_ends_as_an_undisturbed_one(
+    name: str, precision: str, linear_phantoms: Collection, state: Path
+) -> None:
+    def interrupt(done: int, losses: Mapping[str, float]) -> None:
+        if done == 5:
+            raise InterruptedTrainingError
+
+    undisturbed = training(name, linear_phantoms, precision=precision).run(state.with_name("other"))
+    with pytest.raises(InterruptedTrainingError):
+        training(name, linear_phantoms, precision=precision).run(state, on_step=interrupt)
+    assert load_checkpoint(state).facts["steps_done"] == 4
+    resumed = training(name, linear_phantoms, precision=precision).run(state)
+    assert_same_weights(weights(resumed), weights(undisturbed))
+
+
+# Learning
+
+
+@every_network
+def test_the_loss_falls_on_phantoms(name: str, request: pytest.FixtureRequest) -> None:
+    losses = request.getfixturevalue(f"trained_{name}").losses
+    assert sum(losses[-5:]) < 0.8 * sum(losses[:5])
+
+
+# Workers and processes
+
+
+@pytest.mark.filterwarnings("ignore:This DataLoader will create 2 worker processes")  # on a machine of one core
+@every_network
+def test_workers_change_nothing(name: str, linear_phantoms: Collection, state: Path) -> None:
+    alone = training(name, linear_phantoms, workers=0).run(state.with_name("alone"))
+    helped = training(name, linear_phantoms, workers=2).run(state)
+    assert_same_weights(weights(helped), weights(alone))
+
+
+def train_in_process(rank: int, name: str, sources: Collection, folder: Path, steps: int) -> None:
+    """One of two processes: trains, then writes its last gradients and its weights."""
+    logging.getLogger("torch").setLevel(logging.ERROR)
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
+    case = training(name, sources, steps=steps, warmup_steps=0)
+    network = case.run(folder / "state", processes=Processes(rank, 2))
+    torch.save({key: weight.grad for key, weight in network.named_parameters()}, folder / f"gradients{rank}.pt")
+    torch.save(dict(network.named_parameters()), folder / f"weights{rank}.pt")
+    torch.distributed.destroy_process_group()
+
+
+def in_two_processes(name: str, sources: Collection, folder: Path, steps: int) -> None:
+    torch.multiprocessing.spawn(train_in_process, (name, sources, folder, steps), nprocs=2)
+
+
+@pytest.mark.slow
+@every_network
+def test_two_processes_average_their_gradients(name: str, linear_phantoms: Collection, tmp_path: Path) -> None:
+    in_two_processes(name, linear_phantoms, tmp_path, steps=1)
+    expected: dict[str, Tensor] = {}
+    for step in (0, 1):
+        case = training(name, linear_phantoms)
+        case.network.train().loss(**case.batches[step])["loss"].backward()
+        for key, weight in case.network.named_parameters():
+            assert weight.grad is not None
+            expected[key] = expected.get(key, torch.zeros(())) + weight.grad / 2
+    for rank in (0, 1):
+        found = torch.load(tmp_path / f"gradients{rank}.pt")
+        assert found.keys() == expected.keys()
+        for key, gradient in expected.items():
+            scale = max(float(gradient.abs().max()), 1e-3)
+            torch.testing.assert_close(found[key], gradient, rtol=0, atol=1e-5 * scale, msg=key)
+
+
+@pytest.mark.slow
+def test_two_processes_keep_equal_weights(linear_phantoms: Collection, tmp_path: Path) -> None:
+    in_two_processes("unet", linear_phantoms, tmp_path, steps=3)
+    first, second = (torch.load(tmp_path / f"weights{rank}.pt") for rank in (0, 1))
+    assert_same_weights(first, second)
