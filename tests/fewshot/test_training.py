@@ -1,0 +1,211 @@
+"""From a configuration to a checkpoint: once, resumable, never two trainings in one folder."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from rich.console import Console
+
+from baselines.training import ImageBatches
+from episodes.errors import UserError
+from episodes.store import Collection
+from fewshot import training as training_module
+from fewshot.checkpoints import CheckpointError, load_checkpoint, load_network
+from fewshot.config import TrainConfig
+from fewshot.episodic import EpisodeBatches
+from fewshot.networks import NETWORKS
+from fewshot.progress import Reporter, Update
+from fewshot.training import seeded_network, train, training_batches, training_facts
+from tests.fewshot.small_networks import ENCODER, MODELS, assert_same_weights, small_network, train_config, weights
+
+every_network = pytest.mark.parametrize("name", list(NETWORKS))
+
+
+class InterruptingReporter(Reporter):
+    """Kills the training after a number of steps."""
+
+    def __init__(self, last: int) -> None:
+        super().__init__(Console(file=StringIO()))
+        self.last = last
+
+    @contextmanager
+    def step(self, title: str) -> Iterator[Update]:
+        def update(done: int, total: int, note: str = "") -> None:
+            if done == self.last:
+                raise KeyboardInterrupt
+
+        yield update
+
+
+@pytest.fixture
+def reporter() -> Reporter:
+    return Reporter(Console(file=StringIO(), width=200))
+
+
+def steps_of(folder: Path) -> list[int]:
+    return [json.loads(line)["step"] for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+# A whole training
+
+
+@every_network
+def test_training_leaves_a_checkpoint_and_its_losses(
+    name: str, linear_phantoms: Collection, tmp_path: Path, reporter: Reporter
+) -> None:
+    config = train_config(name)
+    path = train(config, tmp_path, reporter, linear_phantoms)
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["checkpoint.safetensors", "metrics.jsonl"]
+    network, checkpoint = load_network(path)
+    assert checkpoint.facts == training_facts(config)
+    before = weights(small_network(name))
+    assert any(not torch.equal(tensor, before[key]) for key, tensor in network.state_dict().items())
+    assert steps_of(tmp_path) == [1, 2, 3, 4, 5, 6]
+
+
+def test_sources_are_prepared_where_none_are_given(tmp_path: Path, reporter: Reporter) -> None:
+    datasets = {"linear": {"phantom": {"scanner": "linear", "n_images": 12, "size": 64}}}
+    changes = {"datasets": datasets, "cache": tmp_path / "cache"}
+    config = TrainConfig.model_validate(train_config("unet", steps=1).model_dump() | changes)
+    path = train(config, tmp_path / "run", reporter)
+    assert path.is_file()
+    assert {folder.name for folder in (tmp_path / "cache").iterdir()} == {"phantoms", "stores"}
+
+
+def test_a_finished_training_is_not_repeated(
+    linear_phantoms: Collection, tmp_path: Path, reporter: Reporter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = train_config("unet", steps=1)
+    path = train(config, tmp_path, reporter, linear_phantoms)
+    content = path.read_bytes()
+
+    def refuse(*arguments: Any, **options: Any) -> None:
+        raise AssertionError("trained again")
+
+    monkeypatch.setattr(training_module, "fit", refuse)
+    assert train(config, tmp_path, reporter, linear_phantoms) == path
+    assert path.read_bytes() == content
+    assert "train: unet is finished" in reporter.console.file.getvalue()  # type: ignore[attr-defined]
+
+
+@every_network
+def test_an_interrupted_training_goes_on_and_ends_the_same(
+    name: str, linear_phantoms: Collection, tmp_path: Path, reporter: Reporter
+) -> None:
+    config = train_config(name)
+    undisturbed, folder = tmp_path / "undisturbed", tmp_path / "interrupted"
+    train(config, undisturbed, reporter, linear_phantoms)
+    with pytest.raises(KeyboardInterrupt):
+        train(config, folder, InterruptingReporter(5), linear_phantoms)
+    assert not (folder / "checkpoint.safetensors").exists()
+    assert steps_of(folder) == [1, 2, 3, 4, 5]
+    path = train(config, folder, reporter, linear_phantoms)
+    assert_same_weights(weights(load_network(path)[0]), weights(load_network(undisturbed / path.name)[0]))
+    assert (folder / "metrics.jsonl").read_bytes() == (undisturbed / "metrics.jsonl").read_bytes()
+    assert not (folder / "state.safetensors").exists()
+
+
+# Another training's folder
+
+
+@pytest.mark.parametrize("interrupted", [False, True])
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"seed": 1}, "seed"),
+        ({"train": {"steps": 7}}, "train"),
+        ({"image_size": 96, "train": {"learning_rate": 0.1}}, "image_size, train"),
+        ({"model": {"levels": (0, 1, 3)}}, "model"),
+    ],
+)
+def test_another_configuration_s_training_is_not_touched(
+    changes: dict[str, Any],
+    named: str,
+    interrupted: bool,
+    linear_phantoms: Collection,
+    tmp_path: Path,
+    reporter: Reporter,
+) -> None:
+    config = train_config("unet", steps=3)
+    if interrupted:
+        with pytest.raises(KeyboardInterrupt):
+            train(config, tmp_path, InterruptingReporter(3), linear_phantoms)
+    else:
+        train(config, tmp_path, reporter, linear_phantoms)
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    tree = config.model_dump()
+    for key, value in changes.items():
+        tree[key] = {**tree[key], **value} if isinstance(value, dict) else value
+    with pytest.raises(UserError) as caught:
+        train(TrainConfig.model_validate(tree), tmp_path, reporter, linear_phantoms)
+    file = tmp_path / ("state.safetensors" if interrupted else "checkpoint.safetensors")
+    assert str(caught.value) == (
+        f"{file}: the training there differs in {named}; give another name, or delete its folder"
+    )
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_a_damaged_checkpoint_is_not_trained_over(
+    linear_phantoms: Collection, tmp_path: Path, reporter: Reporter
+) -> None:
+    (tmp_path / "checkpoint.safetensors").write_bytes(b"not whole")
+    with pytest.raises(CheckpointError, match="damaged"):
+        train(train_config("unet"), tmp_path, reporter, linear_phantoms)
+    assert (tmp_path / "checkpoint.safetensors").read_bytes() == b"not whole"
+
+
+def test_facts_say_what_changes_the_result_and_nothing_of_the_machine() -> None:
+    config = train_config("panet", workers=3, save_every=7)
+    facts = training_facts(config)
+    assert facts == json.loads(json.dumps(facts))
+    moved = config.model_copy(
+        update={"data_root": Path("/elsewhere"), "cache": Path("/cache"), "device": "cuda", "name": "b"}
+    )
+    assert training_facts(moved) == facts
+    assert training_facts(train_config("panet")) == facts
+    assert training_facts(train_config("panet", batch_size=3)) != facts
+
+
+# Its parts
+
+
+def test_networks_get_the_batches_they_train_on(linear_phantoms: Collection) -> None:
+    kinds = {
+        name: type(training_batches(small_network(name), linear_phantoms, train_config(name))) for name in NETWORKS
+    }
+    assert kinds == {"panet": EpisodeBatches, "unet": ImageBatches}
+
+
+def test_a_seeded_network_leaves_global_random_numbers_alone() -> None:
+    torch.manual_seed(3)
+    expected = torch.rand(2)
+    torch.manual_seed(3)
+    seeded_network(ENCODER, MODELS["unet"], seed=9)
+    assert torch.equal(torch.rand(2), expected)
+
+
+# Several processes
+
+
+@pytest.mark.slow
+def test_torchrun_trains_one_model_in_two_processes(tmp_path: Path) -> None:
+    config = train_config("panet", steps=3).model_dump(mode="json")
+    config["datasets"]["linear"]["phantom"] |= {"n_images": 16, "size": 64}
+    config |= {"runs": str(tmp_path / "runs"), "cache": str(tmp_path / "cache")}
+    file = tmp_path / "panet.yaml"
+    file.write_text(yaml.safe_dump(config))
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    done = subprocess.run([*command, "-m", "fewshot", "train", str(file)], capture_output=True, text=True)  # noqa: S603
+    assert done.returncode == 0, done.stderr
+    folder = tmp_path / "runs" / "panet"
+    assert steps_of(folder) == [1, 2, 3]
+    assert load_checkpoint(folder / "checkpoint.safetensors").facts["train"]["steps"] == 3
+    assert not (folder / "state.safetensors").exists()
