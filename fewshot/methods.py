@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from episodes.episode import Support
+from episodes.errors import DatasetError
 from episodes.records import Record
 from episodes.store import Collection
 from fewshot.config import ConfigError, MethodConfig
@@ -65,8 +66,14 @@ class Sources:
     records: Sequence[Record]
 
     def lesions(self) -> list[Record]:
-        """The records with a lesion drawn in, by id."""
+        """The records with a lesion drawn in, by id.
+
+        Raises:
+            DatasetError: if there are none.
+        """
         with_lesion = [r for r in self.records if r.has_lesion and self.collection.label_map(r.id).any()]
+        if not with_lesion:
+            raise DatasetError("sources: none of their images has a lesion drawn in; add a dataset with lesions")
         return sorted(with_lesion, key=lambda record: record.id)
 
 

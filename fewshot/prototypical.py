@@ -62,10 +62,11 @@ class SourcePrototypes:
         """The sources' prototypes, whatever the support set."""
         del support, features
         records = self.sources.lesions()
-        step = max(1, len(records) // self.n_images)
+        count = min(self.n_images, len(records))
+        chosen = [records[place * len(records) // count] for place in range(count)]
         vectors = [
             self.network.adapt(load_support(self.sources.collection, [[record.id]]).to(self.device)).vectors
-            for record in records[::step][: self.n_images]
+            for record in chosen
         ]
         return Prototypes(torch.stack(vectors).mean(0))
 

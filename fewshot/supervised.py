@@ -104,6 +104,8 @@ class FineTuned:
 
     def _fine_tune(self, support: Support) -> nn.Module:
         network = deepcopy(self.network).train()
+        if self.parts == "decoder":
+            network.get_submodule("encoder").eval()  # its batch-norm statistics stay as well
         trained = [
             parameter
             for name, parameter in network.named_parameters()

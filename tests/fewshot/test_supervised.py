@@ -1,0 +1,119 @@
+"""Fine-tuning: what is trained, on which pictures, and that it helps on another scanner."""
+
+import numpy as np
+import pytest
+import torch
+
+from episodes.episode import Support, load_support
+from episodes.store import Collection
+from episodes.transforms import Augmentation
+from fewshot.methods import Ingredients, Sources
+from fewshot.supervised import FineTuned, SupportBatches, ZeroShot, two_class_logits
+from tests.fewshot.conftest import Trained
+from tests.fewshot.small_networks import CPU, assert_same_weights, small_network, weights
+
+
+@pytest.fixture
+def five(portable_phantoms: Collection) -> Support:
+    """Five annotated images of five patients of another scanner."""
+    ids = [record.id for record in portable_phantoms.records if record.has_lesion]
+    return load_support(portable_phantoms, [ids[::4][:5]])
+
+
+def ingredients(network: torch.nn.Module, collection: Collection, seed: int = 0) -> Ingredients:
+    return Ingredients(network, Sources(collection, collection.records), CPU, seed)
+
+
+def loss(network: torch.nn.Module, support: Support) -> float:
+    with torch.inference_mode():
+        return float(network.loss(support.images[0], support.masks[0])["loss"])
+
+
+# Fine-tuning
+
+
+def test_fine_tuning_on_five_images_lowers_the_loss_on_that_scanner(
+    trained_unet: Trained, portable_phantoms: Collection, five: Support
+) -> None:
+    others = [r.id for r in portable_phantoms.records if r.has_lesion and r.id not in five.ids[0]]
+    unseen = load_support(portable_phantoms, [others])
+    method = FineTuned(ingredients(trained_unet.network, portable_phantoms), steps=20, learning_rate=1e-3)
+    adapted = method.adapt(five)
+    assert not adapted.training
+    assert loss(adapted, five) < 0.95 * loss(trained_unet.network, five)
+    assert loss(adapted, unseen) < loss(trained_unet.network, unseen)
+
+
+def test_zero_shot_is_the_network_as_it_is(trained_unet: Trained, portable_phantoms: Collection, five: Support) -> None:
+    method = ZeroShot(ingredients(trained_unet.network, portable_phantoms))
+    with torch.inference_mode():
+        logits = method.segment(five.images[0], method.adapt(five))
+        expected = trained_unet.network(five.images[0])
+    torch.testing.assert_close(logits.softmax(1)[:, 1], expected.sigmoid())
+
+
+@pytest.mark.parametrize("parts", ["all", "decoder"])
+def test_the_chosen_parts_are_trained(
+    parts: str, trained_unet: Trained, portable_phantoms: Collection, five: Support
+) -> None:
+    method = FineTuned(ingredients(trained_unet.network, portable_phantoms), steps=2, parts=parts)  # type: ignore[arg-type]
+    adapted, before = weights(method.adapt(five)), weights(trained_unet.network)
+    changed = {name.split(".")[0] for name, tensor in adapted.items() if not torch.equal(tensor, before[name])}
+    assert changed == ({"encoder", "stages", "head"} if parts == "all" else {"stages", "head"})
+
+
+def test_fine_tuning_depends_on_its_seed(trained_unet: Trained, portable_phantoms: Collection, five: Support) -> None:
+    adapted = [
+        weights(FineTuned(ingredients(trained_unet.network, portable_phantoms, seed), steps=2).adapt(five))
+        for seed in (0, 0, 1)
+    ]
+    assert_same_weights(adapted[0], adapted[1])
+    assert any(not torch.equal(tensor, adapted[2][name]) for name, tensor in adapted[0].items())
+
+
+def test_a_network_built_under_inference_mode_can_be_fine_tuned(portable_phantoms: Collection, five: Support) -> None:
+    """As the benchmark does, which evaluates everything under inference mode."""
+    with torch.inference_mode():
+        network = small_network("unet").eval()
+        support = Support(five.images.clone(), five.masks.clone(), five.ids)
+        adapted = FineTuned(ingredients(network, portable_phantoms), steps=1).adapt(support)
+        assert bool(adapted(support.images[0]).isfinite().all())
+        assert any(not torch.equal(weight, adapted.state_dict()[name]) for name, weight in weights(network).items())
+
+
+# The support set's batches
+
+
+def test_without_augmentation_every_step_has_the_support_set_itself(five: Support) -> None:
+    batches = SupportBatches(five, Augmentation("none"), seed=0)
+    for step in (0, 7):
+        images, masks = batches[step]
+        torch.testing.assert_close(images, five.images[0])
+        assert torch.equal(masks, five.masks[0])
+
+
+def test_every_step_augments_anew_and_reproducibly(five: Support) -> None:
+    batches = SupportBatches(five, Augmentation("light"), seed=0)
+    steps = [batches[step] for step in (3, 4, 3)]
+    assert torch.equal(steps[0][0], steps[2][0])
+    assert torch.equal(steps[0][1], steps[2][1])
+    assert not torch.equal(steps[0][0], steps[1][0])
+    for images, masks in steps:
+        assert images.shape == (5, 3, 64, 64)
+        assert 0 <= float(images.min()) <= float(images.max()) <= 1
+        assert set(np.unique(masks.numpy())) == {0, 1}
+
+
+def test_batches_depend_on_seed_and_support_set(five: Support) -> None:
+    one = SupportBatches(five, Augmentation("light"), seed=0)[0][0]
+    assert not torch.equal(one, SupportBatches(five, Augmentation("light"), seed=1)[0][0])
+    # Without its last image, the others are augmented otherwise: no support set is the beginning of another.
+    four = Support(five.images[:, :4], five.masks[:, :4])
+    assert not torch.equal(one[:4], SupportBatches(four, Augmentation("light"), seed=0)[0][0])
+
+
+def test_two_class_logits_by_hand() -> None:
+    logits = two_class_logits(torch.tensor([[[2.0, -1.0]]]))
+    assert logits.shape == (1, 2, 1, 2)
+    assert logits.argmax(1).tolist() == [[[1, 0]]]
+    torch.testing.assert_close(logits.softmax(1)[:, 1], torch.tensor([[[2.0, -1.0]]]).sigmoid())
