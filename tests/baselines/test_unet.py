@@ -1,0 +1,93 @@
+"""The U-Net on any pyramid: sizes, its own normalisation, its loss, and that it can learn one picture."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from baselines.encoders import Encoder
+from baselines.losses import bce_dice_loss
+from baselines.unet import UNet
+
+
+def small_unet(levels: tuple[int, ...] = (0, 1, 2), decoder_channels: tuple[int, ...] = (16, 8)) -> UNet:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return UNet(Encoder("test_resnet", levels=levels), decoder_channels=decoder_channels)
+
+
+def random_images(count: int, height: int = 64, width: int = 64) -> Tensor:
+    return torch.rand(count, 3, height, width, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize("size", [(64, 64), (96, 32), (67, 45), (33, 70)])
+def test_one_logit_per_pixel(size: tuple[int, int]) -> None:
+    assert small_unet().eval()(random_images(2, *size)).shape == (2, *size)
+
+
+@pytest.mark.parametrize(
+    ("levels", "decoder_channels"), [((1, 2), (8,)), ((0, 2, 3), (16, 8)), ((0, 1, 2, 3, 4), (32, 16, 8, 8))]
+)
+def test_any_levels_of_an_encoder(levels: tuple[int, ...], decoder_channels: tuple[int, ...]) -> None:
+    network = small_unet(levels, decoder_channels)
+    assert network.eval()(random_images(1)).shape == (1, 64, 64)
+    assert len(network.stages) == len(levels) - 1
+
+
+@pytest.mark.parametrize(("levels", "decoder_channels"), [((0, 1, 2), (16,)), ((0, 1), (16, 8))])
+def test_stages_and_levels_must_go_together(levels: tuple[int, ...], decoder_channels: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match=f"decoder_channels: {len(decoder_channels)} stages for {len(levels)} encoder"):
+        small_unet(levels, decoder_channels)
+
+
+def test_one_level_is_no_u() -> None:
+    with pytest.raises(ValueError, match="expected at least two"):
+        small_unet((2,), ())
+
+
+def test_every_level_contributes() -> None:
+    network = small_unet().eval()
+    maps: list[Tensor] = []
+    network.encoder.register_forward_hook(lambda module, inputs, output: maps.extend(output))
+    gradients = torch.autograd.grad(network(random_images(1)).sum(), maps)
+    assert len(gradients) == 3
+    assert all(bool(gradient.any()) for gradient in gradients)
+
+
+def test_the_decoder_treats_every_image_alone_in_training_too() -> None:
+    """Batch norms are in the encoder only: with those fixed, an image's output does not depend on its batch."""
+    network = small_unet().train()
+    network.encoder.eval()
+    assert not [module for module in network.stages.modules() if isinstance(module, nn.BatchNorm2d)]
+    images = random_images(3)
+    alone = torch.cat([network(image.unsqueeze(0)) for image in images])
+    torch.testing.assert_close(network(images), alone, rtol=1e-4, atol=1e-5)
+
+
+def test_the_loss_is_that_of_its_logits() -> None:
+    network, images = small_unet().eval(), random_images(2)
+    masks = (images[:, 0] > 0.7).float()
+    losses = network.loss(images, masks)
+    assert losses.keys() == {"loss"}
+    torch.testing.assert_close(losses["loss"], bce_dice_loss(network(images), masks))
+
+
+def test_logits_are_full_precision_under_autocast() -> None:
+    with torch.autocast("cpu", torch.bfloat16):
+        assert small_unet().eval()(random_images(1)).dtype == torch.float32
+
+
+def test_one_picture_can_be_learned_by_heart() -> None:
+    network = small_unet().train()
+    images = random_images(1) * 0.3
+    masks = torch.zeros(1, 64, 64)
+    masks[:, 16:40, 20:44] = 1
+    images[:, :, 16:40, 20:44] += 0.5
+    optimizer = torch.optim.Adam(network.parameters(), lr=0.01)
+    for _ in range(30):
+        loss = network.loss(images, masks)["loss"]
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    predicted = network(images) > 0
+    overlap = 2 * (predicted & masks.bool()).sum() / (predicted.sum() + masks.sum())
+    assert overlap.item() > 0.9
