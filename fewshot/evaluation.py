@@ -96,10 +96,21 @@ def evaluate(
             inputs: Tensor | Features = (
                 target.images(batch) if features is None else Features(features.maps[batch], features.size)
             )
-            predicted = method.segment(inputs, adapted).argmax(1).cpu().numpy() > 0  # type: ignore[arg-type]
+            predicted = lesion_masks(method.segment(inputs, adapted)).cpu().numpy()  # type: ignore[arg-type]
             truths = target.store.label_maps[batch] > 0
             scores += [score(mask, truth) for mask, truth in zip(predicted, truths, strict=True)]
     return scores
+
+
+def lesion_masks(logits: Tensor) -> Tensor:
+    """Where any class has a larger logit than background: boolean (n, H, W) of logits (n, 1 + n_way, H, W).
+
+    The same as `argmax(1) > 0`, which takes a hundred times as long.
+
+    >>> lesion_masks(torch.tensor([[[[0.0, 1.0, 1.0]], [[2.0, 1.0, 0.0]]]])).tolist()
+    [[[True, False, False]]]
+    """
+    return logits[:, 1:].amax(1) > logits[:, 0]
 
 
 def _adapt(
