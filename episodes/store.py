@@ -6,7 +6,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
@@ -25,6 +25,7 @@ logger = logging.getLogger(__name__)
 
 # Raised whenever decoding, resizing or grouping changes, so that stores of an older kind are made anew.
 VERSION = 1
+INDEX = "index.json"
 
 Progress = Callable[[int, int], None]  # (done, total)
 
@@ -61,20 +62,20 @@ class Store:
         Raises:
             DatasetError: if the folder holds no store, or one of another version.
         """
-        index_path = folder / "index.json"
+        path = folder / INDEX
         try:
-            index = json.loads(index_path.read_text())
-            version = index["version"]
+            index = json.loads(path.read_text())
+            if index["version"] != VERSION:
+                raise DatasetError(f"{folder}: a store of version {index['version']}; run `fewshot data prepare` again")
+            records = tuple(_record_from_json(row["record"]) for row in index["rows"])
+            sizes = tuple((row["height"], row["width"]) for row in index["rows"])
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise DatasetError(f"{index_path}: not a store's index; run `fewshot data prepare` again") from error
-        if version != VERSION:
-            raise DatasetError(f"{folder}: a store of version {version}; run `fewshot data prepare` again")
-        rows = index["rows"]
-        return cls(
-            folder,
-            tuple(_record_from_json(row["record"]) for row in rows),
-            tuple((row["height"], row["width"]) for row in rows),
-        )
+            raise DatasetError(f"{path}: damaged; delete its folder and run `fewshot data prepare` again") from error
+        return cls(folder, records, sizes)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the open maps, which would be copied whole: another process opens its own."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
 
 
 def prepare_store(
@@ -82,9 +83,9 @@ def prepare_store(
 ) -> Store:
     """Open the store of these records at this size, decoding them first where there is none yet.
 
-    The store's folder is named by a hash of the source files' bytes, so a changed, added or removed file leads to
-    another folder: nothing stale is ever read, and a reader of the old store is not disturbed. It is written under
-    a temporary name and renamed when complete.
+    The store's folder is named by a hash of the records' facts and their files' bytes, so a changed, added or removed
+    file leads to another folder: nothing stale is ever read, and a reader of the old store is not disturbed. It is
+    written under a temporary name and renamed when complete.
 
     Args:
         records: one dataset's records.
@@ -102,9 +103,12 @@ def prepare_store(
     with ThreadPoolExecutor() as pool:
         hashes = list(pool.map(_source_hash, records))
     folder = parent / f"{records[0].dataset}-{size[0]}x{size[1]}-{_store_key(records, hashes, size)}"
-    if not (folder / "index.json").is_file():
+    if not (folder / INDEX).is_file():
         _write_store(records, hashes, folder, size, progress)
-    return Store.open(folder)
+    store = Store.open(folder)
+    # The dataset may have moved since the store was written.
+    moved = zip(store.records, records, strict=True)
+    return replace(store, records=tuple(replace(old, image=new.image, masks=new.masks) for old, new in moved))
 
 
 def _write_store(
@@ -137,11 +141,21 @@ def _write_store(
             {"record": _record_to_json(record), "source": source, "height": height, "width": width}
             for record, source, (height, width) in zip(grouped, hashes, original_sizes, strict=True)
         ]
-        (partial / "index.json").write_text(json.dumps({"version": VERSION, "rows": rows}, indent=1))
-        if not folder.exists():  # otherwise another process finished the same store first
-            partial.rename(folder)
+        (partial / INDEX).write_text(json.dumps({"version": VERSION, "rows": rows}, indent=1))
+        _put_in_place(partial, folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def _put_in_place(partial: Path, folder: Path) -> None:
+    """Give a complete store its name, unless another process finished the same store first."""
+    if folder.is_dir() and not (folder / INDEX).is_file():
+        shutil.rmtree(folder)  # what is left of a store without its index is none
+    try:
+        partial.rename(folder)
+    except OSError:
+        if not (folder / INDEX).is_file():
+            raise
 
 
 def _decode(
@@ -175,11 +189,12 @@ def _source_hash(record: Record) -> str:
 
 
 def _store_key(records: Sequence[Record], hashes: Sequence[str], size: tuple[int, int]) -> str:
+    # All that the index repeats of a record, but not where its files lie.
     facts = [
-        (record.id, record.label, record.patient, record.mask_format, source)
+        [record.id, source, {k: v for k, v in asdict(record).items() if k not in {"image", "masks"}}]
         for record, source in zip(records, hashes, strict=True)
     ]
-    return sha256(json.dumps([VERSION, size, facts]).encode()).hexdigest()[:16]
+    return sha256(json.dumps([VERSION, size, facts], sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _memory_map(path: Path) -> NDArray[np.uint8]:

@@ -185,10 +185,9 @@ def test_an_empty_support_mask_names_its_record(build: Build, supports: tuple[Su
 def test_source_prototypes_are_the_mean_over_evenly_spread_source_images(
     networks: dict[str | None, Any], sources: Sources
 ) -> None:
-    network, lesions = networks["panet"], sources.lesions()
-    assert len(lesions) == 21
-    ingredients = Ingredients(network, sources, CPU)
-    for n_images, places in ((3, (0, 7, 14)), (12, (0, 1, 3, 5, 7, 8, 10, 12, 14, 15, 17, 19)), (200, range(21))):
+    network, lesions = networks["panet"], sources.lesions()[:12]
+    ingredients = Ingredients(network, Sources(sources.collection, lesions), CPU)
+    for n_images, places in ((3, (0, 4, 8)), (5, (0, 2, 4, 7, 9)), (8, (0, 1, 3, 4, 6, 7, 9, 10)), (200, range(12))):
         method = build_method(MethodConfig(method="source-prototypes", options={"n_images": n_images}), ingredients)
         with torch.inference_mode():
             vectors = [
