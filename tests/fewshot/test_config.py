@@ -236,6 +236,8 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, name: str) -> None:
     [
         ("sources=[bsui]", "sources: 'bsui' is not among busi, ours, linear"),
         ("targets=[theirs]", "targets: 'theirs' is not among busi, ours, linear"),
+        ("sources=[busi, busi]", "sources: 'busi' is given twice"),
+        ("shots=[1, 5, 1]", "shots: 1 is given twice"),
         ("targets=[busi]", "busi: a target must not be a source; hold it out of training"),
         ("shots=[1, 11]", "shots: 11 is more than draw_depth, 10"),
         ("methods.PANet.model=pannet", "methods: model: 'pannet' is not among panet"),
