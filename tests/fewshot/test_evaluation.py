@@ -1,0 +1,171 @@
+"""Evaluation of one method: which pixels and features it is given, how often, and in which order it is scored."""
+
+from collections.abc import Sequence
+from dataclasses import astuple
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from episodes.episode import Support
+from episodes.store import Collection, Store
+from fewshot.config import EncoderConfig, ModelConfig, parse_config
+from fewshot.data import open_store
+from fewshot.evaluation import EncodedTarget, evaluate, lesion_masks
+from fewshot.features import Features
+from fewshot.methods import Ingredients, Sources
+from fewshot.prototypical import SourcePrototypes, SupportPrototypes
+from fewshot.training import seeded_network
+from tests.fewshot.tiny_runs import PANET, silent, tiny_benchmark
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    return open_store(tiny_benchmark(tmp_path_factory.mktemp("evaluation")), "portable", silent())
+
+
+class Spy:
+    """Has an encoder, and notes what it is given."""
+
+    uses_support = True
+
+    def __init__(self) -> None:
+        self.encoded = 0
+        self.supports: list[Support | None] = []
+        self.support_features: list[Features | None] = []
+        self.segmented: list[Tensor | Features] = []
+
+    def encode(self, images: Tensor) -> Features:
+        self.encoded += len(images)
+        return Features(images[:, :1, ::4, ::4], (images.shape[-2], images.shape[-1]))
+
+    def adapt(self, support: Support | None, features: Features | None = None) -> str:
+        self.supports.append(support)
+        self.support_features.append(features)
+        return "adapted"
+
+    def segment(self, images: Tensor | Features, adapted: str) -> Tensor:
+        assert adapted == "adapted"
+        self.segmented.append(images)
+        n, size = (len(images.maps), images.size) if isinstance(images, Features) else (len(images), images.shape[-2:])
+        logits = torch.zeros(n, 2, *size)
+        logits[:, 1, : size[0] // 2] = 1
+        return logits
+
+
+def ids(store: Store, *rows: int) -> list[str]:
+    return [store.records[row].id for row in rows]
+
+
+def prototypes(store: Store, kind: type = SupportPrototypes, seed: int = 0) -> Any:
+    network = seeded_network(EncoderConfig(name="test_efficientnet"), parse_config(PANET, ModelConfig, "panet"), seed)
+    return kind(Ingredients(network.eval(), Sources(Collection([store]), store.records), CPU))
+
+
+def lesion_rows(store: Store, count: int) -> list[int]:
+    return [row for row, record in enumerate(store.records) if record.has_lesion][:count]
+
+
+# What a method is given
+
+
+def test_a_method_adapts_once_and_sees_the_pixels_of_its_support_and_queries(store: Store) -> None:
+    spy = Spy()
+    evaluate(spy, EncodedTarget(store, CPU, batch_size=2), ids(store, 3, 1), ids(store, 5, 0, 4), cached=False)
+    (support,) = spy.supports
+    assert support is not None
+    assert support.ids == (tuple(ids(store, 3, 1)),)
+    expected = torch.from_numpy(store.images[[3, 1]]).float() / 255
+    assert torch.equal(support.images, expected[None, :, None].expand(1, 2, 3, 64, 64))
+    assert torch.equal(support.masks, torch.from_numpy(store.label_maps[[3, 1]] > 0).float()[None])
+    assert [len(images) for images in spy.segmented if isinstance(images, Tensor)] == [2, 1]
+    given = torch.cat([images for images in spy.segmented if isinstance(images, Tensor)])
+    assert torch.equal(given[:, 0], torch.from_numpy(store.images[[5, 0, 4]]).float() / 255)
+    assert spy.encoded == 0
+
+
+def test_a_method_with_an_encoder_is_given_the_features_of_the_same_images(store: Store) -> None:
+    spy = Spy()
+    target = EncodedTarget(store, CPU, batch_size=5)
+    for _ in range(2):
+        evaluate(spy, target, ids(store, 3, 1), ids(store, 5, 0))
+    assert spy.encoded == len(store.records)  # once for both calls
+    maps = torch.from_numpy(np.array(store.images)).float()[:, None, ::4, ::4] / 255
+    (support, queries) = spy.support_features[0], spy.segmented[0]
+    assert isinstance(support, Features)
+    assert isinstance(queries, Features)
+    assert torch.equal(support.maps, maps[[3, 1]][None])
+    assert torch.equal(queries.maps, maps[[5, 0]])
+    assert support.size == queries.size == (64, 64)
+
+
+def test_a_method_without_a_support_set_is_given_none(store: Store) -> None:
+    spy = Spy()
+    evaluate(spy, EncodedTarget(store, CPU), [], ids(store, 0))
+    assert spy.supports == [None]
+    assert spy.support_features == [None]
+
+
+def test_features_are_shared_by_methods_of_one_network_and_computed_again_for_another(store: Store) -> None:
+    target = EncodedTarget(store, CPU)
+    first = prototypes(store)
+    features = target.features(first.encode)
+    network = first.network
+    sharing = SourcePrototypes(Ingredients(network, Sources(Collection([store]), store.records), CPU))
+    assert target.features(sharing.encode) is features
+    other = target.features(prototypes(store, seed=1).encode)
+    assert other is not features
+    assert not torch.allclose(other.maps, features.maps)
+
+
+def test_progress_counts_images(store: Store) -> None:
+    seen: list[tuple[int, int]] = []
+    EncodedTarget(store, CPU, batch_size=10).features(Spy().encode, lambda done, total: seen.append((done, total)))
+    assert seen == [(10, 24), (20, 24), (24, 24)]
+
+
+# Scores
+
+
+def test_scores_come_in_the_order_of_the_queries(store: Store) -> None:
+    lesions = lesion_rows(store, 4)
+    scores = evaluate(Spy(), EncodedTarget(store, CPU, batch_size=3), [], ids(store, *lesions[::-1]))
+    upper = np.zeros((64, 64), bool)
+    upper[:32] = True
+    expected = []
+    for row in lesions[::-1]:
+        truth = store.label_maps[row] > 0
+        expected.append(2 * (truth & upper).sum() / (truth.sum() + upper.sum()))
+    assert [score.dice for score in scores] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 100])
+def test_scores_do_not_depend_on_the_batch_size_or_on_the_other_queries(store: Store, batch_size: int) -> None:
+    method = prototypes(store)
+    support, queries = ids(store, *lesion_rows(store, 2)), ids(store, *range(8, 20))
+    together = evaluate(method, EncodedTarget(store, CPU, batch_size=batch_size), support, queries)
+    alone = [evaluate(method, EncodedTarget(store, CPU), support, [query], cached=False)[0] for query in queries]
+    assert_equal_scores(together, alone)
+
+
+def assert_equal_scores(first: Sequence[Any], second: Sequence[Any]) -> None:
+    for left, right in zip(first, second, strict=True):
+        assert astuple(left) == pytest.approx(astuple(right), abs=1e-4, nan_ok=True)
+
+
+def test_evaluation_keeps_no_gradients(store: Store) -> None:
+    method = prototypes(store)
+    target = EncodedTarget(store, CPU)
+    evaluate(method, target, ids(store, *lesion_rows(store, 1)), ids(store, 5))
+    assert target.features(method.encode).maps.grad_fn is None
+    assert all(parameter.grad is None for parameter in method.network.parameters())
+
+
+def test_a_pixel_is_lesion_where_any_way_beats_background_and_ties_are_background() -> None:
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randint(-2, 3, (5, 3, 16, 16), generator=generator).float()  # many ties
+    assert torch.equal(lesion_masks(logits), logits.argmax(1) > 0)
