@@ -78,13 +78,14 @@ def print_summary(table: pa.Table, rows: Sequence[Row], targets: Sequence[str], 
         console.print(terminal_table(rows, target))
         console.print(answer(table, rows, target), highlight=False)
         console.print()
-    console.print(f"Results: {', '.join(map(str, files))}", highlight=False)
+    _print_line(console, f"Results: {', '.join(map(str, files))}")
 
 
 def print_check(report: CheckReport) -> None:
     """Print what is in a dataset beside what its paper says, then every finding."""
     console = _console()
-    table = Table(title=f"{report.dataset}: {report.root}", title_justify="left")
+    _print_line(console, f"{report.dataset}: {report.root}")
+    table = Table()
     for column in ("", "here", "published"):
         table.add_column(column, justify="left" if not column else "right")
     for name, count in report.counts.items():
@@ -95,10 +96,14 @@ def print_check(report: CheckReport) -> None:
         console.print(f"{kind}: {count}", style="bold", highlight=False)
         for finding in report.findings:
             if finding.kind == kind:
-                line = f"  {', '.join(finding.subjects)}: {finding.detail}"
-                console.print(line, highlight=False, markup=False, soft_wrap=True)
+                _print_line(console, f"  {', '.join(finding.subjects)}: {finding.detail}")
     if not kinds:
         console.print("nothing found wrong")
+
+
+def _print_line(console: Console, text: str) -> None:
+    """Print text as it is: a path may hold brackets, and must not be broken."""
+    console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
 def _console() -> Console:
