@@ -129,7 +129,7 @@ def load_encoder_weights(network: nn.Module, path: Path) -> None:
         raise EncoderError(f"{path}: cannot be read as safetensors ({error}); check encoder.weights") from error
     own = network.state_dict()
     # timm spells nested names of some feature networks with underscores: features.conv0 is features_conv0.
-    renamed = {_match(key, own): value.to(torch.float32) for key, value in tensors.items()}
+    renamed = {_match(key, own): value for key, value in tensors.items()}
     filled = {key: value for key, value in renamed.items() if key in own}
     if not filled:
         raise EncoderError(f"{path}: holds no tensor of this encoder; is it another architecture's file?")

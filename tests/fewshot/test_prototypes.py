@@ -144,11 +144,14 @@ def test_upsampling_by_two_by_hand() -> None:
 
 def test_a_matrix_made_under_inference_mode_serves_in_training() -> None:
     upsampling_matrix.cache_clear()
+    features, masks = torch.ones(1, 2, 3, 3), torch.ones(1, 11, 11)
     with torch.inference_mode():
-        masked_average_pooling(torch.ones(1, 2, 3, 3), torch.ones(1, 11, 11))
-    features = torch.ones(1, 2, 3, 3, requires_grad=True)
-    masked_average_pooling(features, torch.ones(1, 11, 11)).sum().backward()
+        masked_average_pooling(features, masks)
+    for tensor in (features, masks):
+        tensor.requires_grad_()
+    masked_average_pooling(features, masks).sum().backward()
     assert features.grad is not None
+    assert masks.grad is not None
 
 
 # Cosine matching
