@@ -1,6 +1,7 @@
 """Evaluate one method on one target: features once, then any number of support sets."""
 
 from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -21,14 +22,14 @@ class EncodedTarget:
     Args:
         store: the target.
         device: where to compute.
-        batch_size: images at once.
+        batch_size: images at once; None takes few on a CPU, whose caches hold the activations of few, else many.
     """
 
-    def __init__(self, store: Store, device: torch.device, batch_size: int = 16) -> None:
+    def __init__(self, store: Store, device: torch.device, batch_size: int | None = None) -> None:
         self.store = store
         self.collection = Collection([store])
         self.device = device
-        self.batch_size = batch_size
+        self.batch_size = batch_size or (4 if device.type == "cpu" else 32)
         self.rows = {record.id: row for row, record in enumerate(store.records)}
         self._features: tuple[Encode, Features] | None = None
 
@@ -94,7 +95,7 @@ def evaluate(
         scores = []
         for batch in batched(rows, target.batch_size):
             inputs: Tensor | Features = (
-                target.images(batch) if features is None else Features(features.maps[batch], features.size)
+                target.images(batch) if features is None else Features(take(features.maps, batch), features.size)
             )
             predicted = lesion_masks(method.segment(inputs, adapted)).cpu().numpy()  # type: ignore[arg-type]
             truths = target.store.label_maps[batch] > 0
@@ -123,7 +124,17 @@ def _adapt(
     if features is None or support_set is None or not isinstance(method, EncodingMethod):
         return method.adapt(support_set)
     rows = [target.rows[record_id] for record_id in support]
-    return method.adapt(support_set, Features(features.maps[rows].unsqueeze(0), features.size))
+    return method.adapt(support_set, Features(take(features.maps, rows).unsqueeze(0), features.size))
+
+
+def take(maps: Tensor, rows: Sequence[int]) -> Tensor:
+    """The rows of a tensor; without a copy where they follow each other.
+
+    >>> take(torch.arange(5), [1, 2, 3]).tolist(), take(torch.arange(5), [3, 1]).tolist()
+    ([1, 2, 3], [3, 1])
+    """
+    consecutive = all(later == earlier + 1 for earlier, later in pairwise(rows))
+    return maps[rows[0] : rows[-1] + 1] if consecutive else maps[list(rows)]
 
 
 def batched(items: Sequence[int], size: int) -> Iterator[list[int]]:

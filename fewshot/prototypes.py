@@ -31,11 +31,20 @@ def masked_average_pooling(features: Tensor, masks: Tensor) -> Tensor:
         raise ValueError(
             f"features {tuple(features.shape)} and masks {tuple(masks.shape)} differ in their leading axes"
         )
-    area = masks.sum((-2, -1))
+    weights = pooling_weights(masks, (features.shape[-2], features.shape[-1]))
+    return torch.einsum("...chw,...hw->...c", features, weights)
+
+
+def pooling_weights(masks: Tensor, grid: tuple[int, int]) -> Tensor:
+    """What masks (..., H, W) weigh the feature grid with (..., h, w); each image's weights sum to 1.
+
+    Raises:
+        ValueError: if a mask is empty.
+    """
+    area = masks.sum((-2, -1), keepdim=True)
     if not bool((area > 0).all()):
         raise ValueError("a mask is empty: an empty region has no prototype")
-    pulled = pull_back(masks, (features.shape[-2], features.shape[-1]))
-    return torch.einsum("...chw,...hw->...c", features, pulled / area[..., None, None])
+    return pull_back(masks, grid) / area
 
 
 def pull_back(masks: Tensor, grid: tuple[int, int]) -> Tensor:
@@ -92,9 +101,11 @@ def class_prototypes(features: Tensor, masks: Tensor) -> Tensor:
     Raises:
         ValueError: if a mask is empty, or covers its whole image.
     """
-    foreground = masked_average_pooling(features, masks).mean(-2)
-    background = masked_average_pooling(features, 1 - masks).mean((-3, -2))
-    return torch.cat([background.unsqueeze(-2), foreground], dim=-2)
+    regions = torch.stack([1 - masks, masks], dim=-3)
+    weights = pooling_weights(regions, (features.shape[-2], features.shape[-1]))
+    pooled = torch.einsum("...chw,...rhw->...rc", features, weights)  # both regions in one pass over the features
+    background, foreground = pooled.unbind(-2)
+    return torch.cat([background.mean((-3, -2)).unsqueeze(-2), foreground.mean(-2)], dim=-2)
 
 
 def resize_logits(logits: Tensor, size: tuple[int, int]) -> Tensor:
