@@ -113,13 +113,15 @@ def benchmark(
     as_json: Annotated[bool, typer.Option("--json", help="Print the table as JSON.")] = False,
 ) -> None:
     """Compare methods: train on the sources, adapt to a few target images, score all the others."""
-    from fewshot.benchmark import run_benchmark
     from fewshot.config import BenchmarkConfig, load_config
+
+    settings = load_config(config, BenchmarkConfig, overrides or ())
+    # Takes seconds, which a wrong configuration need not wait for.
+    from fewshot.benchmark import run_benchmark
     from fewshot.results import read_table
     from fewshot.summary import summarise, write_summary
     from fewshot.tables import print_summary, write_markdown
 
-    settings = load_config(config, BenchmarkConfig, overrides or ())
     reporter = _reporter()
     folder = run_benchmark(settings, reporter, overwrite=overwrite)
     table = read_table(folder / "results.parquet")
@@ -142,9 +144,10 @@ def train(config: ConfigFile, overrides: Overrides = None) -> None:
     Several processes train together under torchrun: torchrun --nproc-per-node 4 -m fewshot train CONFIG
     """
     from fewshot.config import TrainConfig, load_config
-    from fewshot.training import train as train_model
 
     settings = load_config(config, TrainConfig, overrides or ())
+    from fewshot.training import train as train_model
+
     sys.stdout.write(f"{train_model(settings, settings.runs / settings.name, _reporter())}\n")
 
 
@@ -230,12 +233,13 @@ def sample(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing manifest.")] = False,
 ) -> None:
     """Sample episodes and write them down, so that others can be measured on the same ones."""
-    from episodes.manifest import write_manifest
     from fewshot.config import SampleConfig, load_config
+
+    settings = load_config(config, SampleConfig, overrides or ())
+    from episodes.manifest import write_manifest
     from fewshot.data import open_collection
     from fewshot.episodic import episode_sampler
 
-    settings = load_config(config, SampleConfig, overrides or ())
     collection = open_collection(settings, settings.datasets, _reporter())
     sampler = episode_sampler(collection, settings.episodes, settings.seed)
     specs = sampler.specs(0, count)
