@@ -10,6 +10,7 @@ import yaml
 
 from episodes.datasets import read_dataset
 from episodes.manifest import read_manifest
+from episodes.phantoms import PhantomSpec, generate, write_folder
 from fewshot.checkpoints import load_checkpoint, load_network
 from fewshot.config import DataConfig, SampleConfig, load_config, parse_config
 from fewshot.data import open_collection, open_store
@@ -23,8 +24,6 @@ N_IMAGES = 6
 @pytest.fixture(scope="module")
 def phantoms(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of 6 phantoms, 256x256 as the command writes them."""
-    from episodes.phantoms import PhantomSpec, generate, write_folder
-
     root = tmp_path_factory.mktemp("phantoms") / "mine"
     write_folder(generate(PhantomSpec("linear", N_IMAGES)), root)
     return root
@@ -150,8 +149,8 @@ def test_train_does_not_repeat_a_finished_training_nor_mix_two(fewshot: Fewshot,
     assert fewshot("train", "train.yaml", "seed=1", "name=second").out == "runs/second/checkpoint.safetensors\n"
 
 
-def test_finetune_goes_on_from_a_checkpoint(fewshot: Fewshot, configs: Path, phantoms: Path) -> None:
-    lesions = phantoms.parent / "lesions"
+def test_finetune_goes_on_from_a_checkpoint(fewshot: Fewshot, configs: Path) -> None:
+    lesions = configs / "lesions"
     fewshot("data", "generate", lesions, "--scanner", "linear", "--images", 3)
     trained = fewshot("train", "unet.yaml").out.strip()
     ended = fewshot("finetune", trained, lesions, "adapted.safetensors", "steps=2")

@@ -20,6 +20,7 @@ from episodes.draws import SupportDraw
 from episodes.episode import image_tensor, load_support
 from episodes.errors import UserError
 from episodes.manifest import read_draws
+from episodes.phantoms import PhantomSpec, generate, write_folder
 from episodes.store import Collection, Store
 from fewshot.benchmark import run_benchmark
 from fewshot.checkpoints import load_network
@@ -269,16 +270,14 @@ def test_a_run_is_not_continued_on_images_that_have_changed(folder: Path, tmp_pa
     datasets = {"linear": PHANTOMS["linear"], "mine": {"reader": "folder", "root": str(root)}}
     config = tiny_benchmark(folder, name="changed", datasets=datasets, sources=["linear"], targets=["mine"], **FLOORS)
     run_benchmark(config, silent())
-    image = next((root / "images").iterdir())
-    image.write_bytes(sorted((root / "images").iterdir())[-1].read_bytes())
+    images = sorted((root / "images").iterdir())
+    images[0].write_bytes(images[-1].read_bytes())
     with pytest.raises(UserError, match=r"changed: the run there differs in the content of datasets\.mine"):
         run_benchmark(config, silent())
     run_benchmark(config, silent(), overwrite=True)
 
 
 def write_folder_dataset(root: Path, n_images: int = 24) -> Path:
-    from episodes.phantoms import PhantomSpec, generate, write_folder
-
     write_folder(generate(PhantomSpec("portable", n_images, size=64)), root)
     return root
 
