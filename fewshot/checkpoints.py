@@ -40,7 +40,8 @@ class Checkpoint:
 
 def save_checkpoint(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
     """Write a checkpoint whole: an interrupted write leaves the old file, or none."""
-    header = {"format": FORMAT, "schema": str(SCHEMA), "version": __version__, "facts": json.dumps(facts)}
+    # One entry: safetensors writes several in random order, and equal checkpoints should be equal files.
+    header = {FORMAT: json.dumps({"schema": SCHEMA, "version": __version__, "facts": facts}, sort_keys=True)}
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     with written_whole(path) as partial:
         save_file(contiguous, partial, metadata=header)
@@ -54,18 +55,19 @@ def load_checkpoint(path: Path) -> Checkpoint:
     """
     try:
         with safe_open(path, framework="pt") as file:
-            header = file.metadata() or {}
-            if header.get("format") != FORMAT:
+            metadata = file.metadata() or {}
+            if FORMAT not in metadata:
                 raise CheckpointError(
                     f"{path}: not a checkpoint of this toolkit; give a file that `fewshot train` wrote"
                 )
-            if int(header["schema"]) > SCHEMA:
+            header = json.loads(metadata[FORMAT])
+            if header["schema"] > SCHEMA:
                 raise CheckpointError(f"{path}: written by fewshot-bus {header['version']}; update to read it")
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
-            return Checkpoint(tensors, json.loads(header["facts"]))
+            return Checkpoint(tensors, header["facts"])
     except FileNotFoundError as error:
         raise CheckpointError(f"{path}: no such checkpoint; `fewshot train` writes one") from error
-    except (OSError, SafetensorError, KeyError, ValueError) as error:
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path}: damaged ({error}); train it again, or restore the file") from error
 
 

@@ -71,12 +71,11 @@ def fit(
     network.to(device).train()
     trainable = [parameter for parameter in network.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(trainable, lr=config.learning_rate, weight_decay=config.weight_decay)
-    done = _resume(network, optimizer, state)
-    network.to(device)
+    scaler = torch.amp.GradScaler(device.type, enabled=config.precision == "float16")
+    done = _resume(network, optimizer, scaler, state)
     objective: nn.Module = _Loss(network)
     if processes.count > 1:
         objective = DistributedDataParallel(objective)
-    scaler = torch.amp.GradScaler(device.type, enabled=config.precision == "float16")
     autocast = torch.autocast(device.type, DTYPES[config.precision], enabled=config.precision != "float32")
 
     for step, batch in enumerate(_loaded(batches, config, done, processes), start=done):
@@ -94,7 +93,8 @@ def fit(
                 on_step(step + 1, {name: float(value.detach()) for name, value in losses.items()})
             if (step + 1) % config.save_every == 0 and step + 1 < config.steps:
                 tensors = network_tensors(network) | optimizer_tensors(optimizer)
-                save_checkpoint(state, tensors, dict(facts) | {"steps_done": step + 1})
+                progress = {"steps_done": step + 1, "scaler": scaler.state_dict()}
+                save_checkpoint(state, tensors, dict(facts) | progress)
     network.eval()
 
 
@@ -111,12 +111,13 @@ def rate_factor(step: int, config: TrainingConfig) -> float:
     return 0.5 * (1 + math.cos(math.pi * (step - warmup) / (config.steps - warmup)))
 
 
-def _resume(network: nn.Module, optimizer: torch.optim.Optimizer, state: Path) -> int:
+def _resume(network: nn.Module, optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler, state: Path) -> int:
     if not state.is_file():
         return 0
     checkpoint = load_checkpoint(state)
     fill_network(network, checkpoint, str(state))
     fill_optimizer(optimizer, checkpoint)
+    scaler.load_state_dict(checkpoint.facts["scaler"])
     return int(checkpoint.facts["steps_done"])
 
 

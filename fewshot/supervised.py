@@ -104,8 +104,9 @@ class FineTuned:
 
     def _fine_tune(self, support: Support) -> nn.Module:
         network = deepcopy(self.network).train()
-        if self.parts == "decoder":
-            network.get_submodule("encoder").eval()  # its batch-norm statistics stay as well
+        for module in network.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.eval()  # the statistics of one to five images would not be those of the others
         trained = [
             parameter
             for name, parameter in network.named_parameters()

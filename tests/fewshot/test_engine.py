@@ -163,7 +163,7 @@ def test_the_state_is_saved_as_often_as_asked_but_not_at_the_end(state: Path) ->
 
     fit_line(state, line_config(steps=6, save_every=2), facts={"name": "line"}, on_step=on_step)
     assert saved == [(3, 2), (4, 2), (5, 4), (6, 4)]
-    assert load_checkpoint(state).facts == {"name": "line", "steps_done": 4}
+    assert load_checkpoint(state).facts == {"name": "line", "steps_done": 4, "scaler": {}}
 
 
 def test_a_resumed_training_asks_for_the_remaining_batches_alone(state: Path) -> None:

@@ -62,6 +62,17 @@ def test_the_chosen_parts_are_trained(
     assert changed == ({"encoder", "stages", "head"} if parts == "all" else {"stages", "head"})
 
 
+@pytest.mark.parametrize("parts", ["all", "decoder"])
+def test_batch_norm_statistics_stay(
+    parts: str, trained_unet: Trained, portable_phantoms: Collection, five: Support
+) -> None:
+    method = FineTuned(ingredients(trained_unet.network, portable_phantoms), steps=2, parts=parts)  # type: ignore[arg-type]
+    adapted, before = weights(method.adapt(five)), weights(trained_unet.network)
+    statistics = [name for name in before if "running" in name]
+    assert statistics
+    assert all(torch.equal(adapted[name], before[name]) for name in statistics)
+
+
 def test_fine_tuning_depends_on_its_seed(trained_unet: Trained, portable_phantoms: Collection, five: Support) -> None:
     adapted = [
         weights(FineTuned(ingredients(trained_unet.network, portable_phantoms, seed), steps=2).adapt(five))
