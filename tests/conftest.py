@@ -3,11 +3,17 @@
 import os
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from episodes.datasets import read_dataset
 from episodes.phantoms import PhantomSpec, prepare_phantoms
 from episodes.store import Collection, prepare_store
+
+# Continuous integration tries the same examples every time; elsewhere each run tries others.
+hypothesis.settings.register_profile("reproducible", derandomize=True)
+if os.environ.get("CI"):
+    hypothesis.settings.load_profile("reproducible")
 
 # Two busy cores slow torch's thread pool many times: tests run on one thread each.
 os.environ.setdefault("OMP_NUM_THREADS", "1")

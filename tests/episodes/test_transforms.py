@@ -8,7 +8,7 @@ from multiprocessing import get_context
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from episodes.transforms import Augmentation, ByteArray, Strength
@@ -123,6 +123,7 @@ def test_lesions_keep_their_proportions(strength: Strength, seed: int) -> None:
     """An ellipse of half axes 0.2 and 0.15 spreads 4/3 times as far one way as the other, however it lies."""
     image, labels = pair(256)
     _, moved = Augmentation(strength)(image, labels, seed=seed)
+    assume(not (moved[[0, -1]].any() or moved[:, [0, -1]].any()))  # cut off by the rim, it is no ellipse any more
     narrow, wide = np.linalg.eigvalsh(np.cov(np.argwhere(moved > 0).T))
     assert (wide / narrow) ** 0.5 == pytest.approx(4 / 3, rel=0.03)
 
