@@ -14,8 +14,9 @@ from torch import Tensor, nn
 from episodes.errors import UserError
 from episodes.files import written_whole
 from fewshot import __version__
-from fewshot.config import EncoderConfig, ModelConfig, parse_config
+from fewshot.config import EncoderConfig, ModelConfig
 from fewshot.networks import build_network
+from fewshot.parsing import parse_config
 
 FORMAT = "fewshot-checkpoint"
 SCHEMA = 1

@@ -113,7 +113,8 @@ def benchmark(
     as_json: Annotated[bool, typer.Option("--json", help="Print the table as JSON.")] = False,
 ) -> None:
     """Compare methods: train on the sources, adapt to a few target images, score all the others."""
-    from fewshot.config import BenchmarkConfig, load_config
+    from fewshot.config import BenchmarkConfig
+    from fewshot.parsing import load_config
 
     settings = load_config(config, BenchmarkConfig, overrides or ())
     # Takes seconds, which a wrong configuration need not wait for.
@@ -143,7 +144,8 @@ def train(config: ConfigFile, overrides: Overrides = None) -> None:
 
     Several processes train together under torchrun: torchrun --nproc-per-node 4 -m fewshot train CONFIG
     """
-    from fewshot.config import TrainConfig, load_config
+    from fewshot.config import TrainConfig
+    from fewshot.parsing import load_config
 
     settings = load_config(config, TrainConfig, overrides or ())
     from fewshot.training import train as train_model
@@ -193,8 +195,9 @@ def prepare(
     cache: Annotated[Path | None, typer.Option(help="Where stores lie; the user's cache if not given.")] = None,
 ) -> None:
     """Decode a dataset once, so that everything after it reads memory-mapped arrays."""
-    from fewshot.config import DataConfig, parse_config
+    from fewshot.config import DataConfig
     from fewshot.data import open_store
+    from fewshot.parsing import parse_config
 
     name = name or dataset.partition(":")[0]
     tree = {"datasets": {name: {"reader": dataset, "root": root}}, "image_size": size, "cache": cache}
@@ -233,7 +236,8 @@ def sample(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing manifest.")] = False,
 ) -> None:
     """Sample episodes and write them down, so that others can be measured on the same ones."""
-    from fewshot.config import SampleConfig, load_config
+    from fewshot.config import SampleConfig
+    from fewshot.parsing import load_config
 
     settings = load_config(config, SampleConfig, overrides or ())
     from episodes.manifest import write_manifest

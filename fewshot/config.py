@@ -1,23 +1,14 @@
-"""Configuration: YAML to validated, frozen objects. An unknown key is an error that names the nearest valid one."""
+"""What can be configured: frozen, strict schemas, each key with its type, default and range."""
 
-import difflib
 from collections.abc import Callable, Mapping, Sequence
-from copy import deepcopy
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
+from typing import Annotated, Any, Literal
 
-import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from episodes.datasets import find_reader
 from episodes.errors import UserError
 from episodes.phantoms.scanners import scanner_named
-
-
-class ConfigError(UserError):
-    """A configuration is wrong; the message names the file, the key and what was expected."""
-
-    status = 2
 
 
 class Strict(BaseModel):
@@ -222,94 +213,3 @@ def _require_distinct(key: str, values: Sequence[object]) -> None:
     for value in values:
         if values.count(value) > 1:
             raise ValueError(f"{key}: {value!r} is given twice")
-
-
-AnyConfig = TypeVar("AnyConfig", bound=BaseModel)
-
-
-def load_config(path: Path, kind: type[AnyConfig], overrides: Sequence[str] = ()) -> AnyConfig:
-    """Read a YAML file, apply `key.sub=value` overrides and validate the whole.
-
-    Raises:
-        ConfigError: for an unreadable file, or with one line per wrong key.
-    """
-    try:
-        tree = yaml.safe_load(path.read_text())
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read ({error.strerror}); give the path of a YAML file") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(tree, dict):
-        raise ConfigError(f"{path}: expected keys and values at the top level, found {type(tree).__name__}")
-    return parse_config(parse_overrides(overrides, tree), kind, str(path))
-
-
-def parse_overrides(overrides: Sequence[str], tree: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """A tree with `key.sub=value` overrides put in; the values are YAML.
-
-    >>> parse_overrides(["train.steps=5"], {"train": {"steps": 1, "seed": 0}})
-    {'train': {'steps': 5, 'seed': 0}}
-
-    Raises:
-        ConfigError: names the override that is none.
-    """
-    changed = deepcopy(dict(tree or {}))
-    for override in overrides:
-        _apply_override(changed, override)
-    return changed
-
-
-def parse_config(tree: Mapping[str, Any], kind: type[AnyConfig], origin: str) -> AnyConfig:
-    """Validate a configuration that is already parsed; `origin` names it in errors."""
-    try:
-        return kind.model_validate(tree)
-    except ValidationError as error:
-        lines = [f"{origin}: {_explain(kind, problem)}" for problem in error.errors()]
-        raise ConfigError("\n".join(lines)) from error
-
-
-def _apply_override(tree: dict[str, Any], override: str) -> None:
-    key, equals, text = override.partition("=")
-    if not equals or not key:
-        raise ConfigError(f"{override!r}: expected key=value, such as train.steps=100")
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{override!r}: the value is not YAML") from error
-    *parents, last = key.split(".")
-    for parent in parents:
-        child = tree.setdefault(parent, {})
-        if not isinstance(child, dict):
-            raise ConfigError(f"{override!r}: {parent} is a value, it has no keys below it")
-        tree = child
-    tree[last] = value
-
-
-def _explain(kind: type[BaseModel], problem: Any) -> str:
-    location = [str(part) for part in problem["loc"]]
-    key = ".".join(location)
-    if problem["type"] != "extra_forbidden":
-        message = problem["msg"].removeprefix("Value error, ")
-        return f"{key}: {message}" if key else message
-    valid = _valid_keys(kind, location[:-1])
-    nearest = difflib.get_close_matches(location[-1], valid, n=1)
-    hint = f"did you mean {nearest[0]!r}?" if nearest else f"valid keys: {', '.join(valid) or 'none'}"
-    return f"{key}: unknown key; {hint}"
-
-
-def _valid_keys(kind: type[BaseModel], location: Sequence[str]) -> list[str]:
-    """The keys that the model at a location has."""
-    parts = iter(location)
-    for part in parts:
-        if part in kind.model_fields:
-            annotation = kind.model_fields[part].annotation
-            kind = _model_within(annotation) or kind
-            if get_origin(annotation) is dict:
-                next(parts, None)  # the user's own name, which may well be that of a key
-    return list(kind.model_fields)
-
-
-def _model_within(annotation: Any) -> type[BaseModel] | None:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    return next((found for part in get_args(annotation) if (found := _model_within(part))), None)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 import torch.distributed
 
-from fewshot.config import ConfigError
+from fewshot.parsing import ConfigError
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,11 +8,11 @@ from episodes.episode import load_support
 from episodes.errors import UserError
 from episodes.store import Collection, prepare_store
 from fewshot.checkpoints import load_network, network_tensors, save_checkpoint
-from fewshot.config import parse_overrides
 from fewshot.data import default_cache
 from fewshot.devices import choose_device
 from fewshot.methods import Ingredients, Sources
 from fewshot.networks import checked_options
+from fewshot.parsing import parse_overrides
 from fewshot.progress import Reporter
 from fewshot.supervised import FineTuned
 

@@ -11,9 +11,10 @@ from episodes.episode import Support
 from episodes.errors import DatasetError
 from episodes.records import Record
 from episodes.store import Collection
-from fewshot.config import ConfigError, MethodConfig
+from fewshot.config import MethodConfig
 from fewshot.features import Features
 from fewshot.networks import checked_options, find_attribute
+from fewshot.parsing import ConfigError
 
 
 class Method(Protocol):

@@ -10,7 +10,8 @@ from pydantic import ConfigDict, create_model
 from torch import nn
 
 from baselines.encoders import Encoder
-from fewshot.config import ConfigError, EncoderConfig, ModelConfig, parse_config
+from fewshot.config import EncoderConfig, ModelConfig
+from fewshot.parsing import ConfigError, parse_config
 
 # A user's own network is named "module:attribute"; these are ours. Each takes an encoder first and has a
 # `loss(**batch)` and a `trains_on`, "episodes" or "images".

@@ -10,9 +10,10 @@ from torch import Tensor, nn
 
 from episodes.episode import Support, image_tensor
 from episodes.transforms import Augmentation
-from fewshot.config import ConfigError, TrainingConfig, parse_config
+from fewshot.config import TrainingConfig
 from fewshot.engine import rate_factor
 from fewshot.methods import Ingredients
+from fewshot.parsing import ConfigError, parse_config
 
 
 @runtime_checkable

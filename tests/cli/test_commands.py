@@ -12,8 +12,9 @@ from episodes.datasets import read_dataset
 from episodes.manifest import read_manifest
 from episodes.phantoms import PhantomSpec, generate, write_folder
 from fewshot.checkpoints import load_checkpoint, load_network
-from fewshot.config import DataConfig, SampleConfig, load_config, parse_config
+from fewshot.config import DataConfig, SampleConfig
 from fewshot.data import open_collection, open_store
+from fewshot.parsing import load_config, parse_config
 from fewshot.results import read_table
 from tests.cli.conftest import Fewshot
 from tests.fewshot.tiny_runs import METHODS, PANET, PHANTOMS, silent

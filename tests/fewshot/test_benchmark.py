@@ -24,10 +24,11 @@ from episodes.phantoms import PhantomSpec, generate, write_folder
 from episodes.store import Collection, Store
 from fewshot.benchmark import run_benchmark
 from fewshot.checkpoints import load_network
-from fewshot.config import BenchmarkConfig, parse_config
+from fewshot.config import BenchmarkConfig
 from fewshot.data import open_collection, open_store
 from fewshot.evaluation import EncodedTarget, evaluate
 from fewshot.methods import Ingredients, Method, Sources, build_method
+from fewshot.parsing import parse_config
 from fewshot.results import SCORES, read_table
 from fewshot.training import seeded_network
 from tests.fewshot.tiny_runs import METHODS, MODELS, PANET, PHANTOMS, silent, tiny_benchmark

@@ -7,17 +7,8 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from fewshot.config import (
-    BenchmarkConfig,
-    ConfigError,
-    DataConfig,
-    EncoderConfig,
-    SampleConfig,
-    TrainConfig,
-    load_config,
-    parse_config,
-    parse_overrides,
-)
+from fewshot.config import BenchmarkConfig, DataConfig, EncoderConfig, SampleConfig, TrainConfig
+from fewshot.parsing import ConfigError, load_config, parse_config, parse_overrides
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 KINDS: dict[str, type[DataConfig]] = {"data": SampleConfig, "train": TrainConfig, "benchmark": BenchmarkConfig}

@@ -7,8 +7,9 @@ import pytest
 
 from episodes.errors import DatasetError
 from episodes.phantoms import PhantomSpec, generate, write_folder
-from fewshot.config import DataConfig, parse_config
+from fewshot.config import DataConfig
 from fewshot.data import default_cache, open_collection, open_store, read_records
+from fewshot.parsing import parse_config
 from tests.fewshot.tiny_runs import silent
 
 PHANTOM = {"phantom": {"scanner": "linear", "n_images": 4, "size": 64}}

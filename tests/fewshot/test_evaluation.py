@@ -11,11 +11,12 @@ from torch import Tensor
 
 from episodes.episode import Support
 from episodes.store import Collection, Store
-from fewshot.config import EncoderConfig, ModelConfig, parse_config
+from fewshot.config import EncoderConfig, ModelConfig
 from fewshot.data import open_store
 from fewshot.evaluation import EncodedTarget, evaluate, lesion_masks
 from fewshot.features import Features
 from fewshot.methods import Ingredients, Sources
+from fewshot.parsing import parse_config
 from fewshot.prototypical import SourcePrototypes, SupportPrototypes
 from fewshot.training import seeded_network
 from tests.fewshot.tiny_runs import PANET, silent, tiny_benchmark

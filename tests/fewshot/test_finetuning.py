@@ -13,9 +13,10 @@ from episodes.errors import UserError
 from episodes.phantoms import PhantomSpec, generate, write_folder
 from episodes.store import Collection, prepare_store
 from fewshot.checkpoints import load_network, network_tensors, save_checkpoint
-from fewshot.config import ConfigError, EncoderConfig, ModelConfig, parse_config
+from fewshot.config import EncoderConfig, ModelConfig
 from fewshot.finetuning import finetune_checkpoint
 from fewshot.methods import Ingredients, Sources
+from fewshot.parsing import ConfigError, parse_config
 from fewshot.supervised import FineTuned
 from fewshot.training import seeded_network
 from tests.fewshot.tiny_runs import PANET, UNET, silent

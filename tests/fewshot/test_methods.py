@@ -11,8 +11,9 @@ from episodes.episode import Support, load_support
 from episodes.errors import DatasetError
 from episodes.records import Record
 from episodes.store import Collection
-from fewshot.config import ConfigError, MethodConfig
+from fewshot.config import MethodConfig
 from fewshot.methods import METHODS, EncodingMethod, Ingredients, Method, Sources, build_method, find_method
+from fewshot.parsing import ConfigError
 from tests.fewshot.conftest import Trained
 from tests.fewshot.small_networks import CPU, assert_same_weights, weights
 

@@ -11,9 +11,10 @@ from torch import Tensor, nn
 from baselines.encoders import EncoderError
 from episodes.store import Collection
 from fewshot.checkpoints import load_network, network_tensors, save_checkpoint
-from fewshot.config import ConfigError, EncoderConfig, ModelConfig
+from fewshot.config import EncoderConfig, ModelConfig
 from fewshot.networks import NETWORKS, build_network, checked_options, find_attribute
 from fewshot.panet import PANet
+from fewshot.parsing import ConfigError
 from tests.fewshot.small_networks import ENCODER, MODELS, assert_same_weights, small_network, training, weights
 
 every_network = pytest.mark.parametrize("name", list(NETWORKS))

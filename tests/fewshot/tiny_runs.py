@@ -5,7 +5,8 @@ from typing import Any
 
 from rich.console import Console
 
-from fewshot.config import BenchmarkConfig, parse_config
+from fewshot.config import BenchmarkConfig
+from fewshot.parsing import parse_config
 from fewshot.progress import Reporter
 
 PHANTOMS = {
