@@ -60,9 +60,9 @@ def test_another_run_is_refused_by_what_differs_and_replaced_if_asked_for(
 
 
 def test_where_things_lie_and_compute_may_differ(tmp_path: Path) -> None:
-    open_run(config(tmp_path), INPUTS, overwrite=False)
+    folder = open_run(config(tmp_path), INPUTS, overwrite=False)
     elsewhere = config(tmp_path, data_root="/elsewhere", cache="/elsewhere", device="auto")
-    open_run(elsewhere, INPUTS, overwrite=False)
+    assert open_run(elsewhere, INPUTS, overwrite=False) == folder
 
 
 @pytest.mark.parametrize("overwrite", [False, True])
@@ -76,8 +76,10 @@ def test_a_folder_of_other_files_is_left_alone(tmp_path: Path, overwrite: bool) 
 
 
 def test_an_empty_folder_is_used(tmp_path: Path) -> None:
-    (tmp_path / "runs" / "tiny").mkdir(parents=True)
-    open_run(config(tmp_path), INPUTS, overwrite=False)
+    folder = tmp_path / "runs" / "tiny"
+    folder.mkdir(parents=True)
+    assert open_run(config(tmp_path), INPUTS, overwrite=False) == folder
+    assert (folder / "config.yaml").is_file()
 
 
 def test_the_environment_names_versions_and_where_it_computed() -> None:
