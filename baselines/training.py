@@ -13,7 +13,7 @@ from episodes.episode import class_mask, image_tensor
 from episodes.errors import SamplingError
 from episodes.records import Record
 from episodes.store import Collection
-from episodes.transforms import Augmentation
+from episodes.transforms import Augmentation, augmentation_seed
 
 
 class ImageBatches(Dataset[dict[str, Tensor]]):
@@ -57,7 +57,7 @@ class ImageBatches(Dataset[dict[str, Tensor]]):
     def _pair(self, place: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         epoch, position = divmod(place, len(self.ids))
         record_id = self.ids[_order(self.seed, epoch, len(self.ids))[position]]
-        seed = int(np.random.SeedSequence([self.seed, place]).generate_state(1)[0] >> 1)
+        seed = augmentation_seed(self.seed, place)
         return self.augmentation(self.collection.image(record_id), self.collection.label_map(record_id), seed=seed)
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from episodes.records import LABEL_VALUES
 from episodes.sampler import Class, EpisodeSpec
 from episodes.store import Collection
-from episodes.transforms import Augmentation
+from episodes.transforms import Augmentation, augmentation_seed
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +100,7 @@ def load_episode(
     places = [*(i for way in spec.support for i in way), *spec.query]
     pairs = [(collection.image(i), collection.label_map(i)) for i in places]
     if augmentation is not None:
-        pairs = [_augment(augmentation, pair, _mix(seed, spec.index, i)) for i, pair in enumerate(pairs)]
+        pairs = [_augment(augmentation, pair, augmentation_seed(seed, spec.index, i)) for i, pair in enumerate(pairs)]
     n_way, n_shot = len(spec.support), len(spec.support[0])
     images = image_tensor(np.stack([image for image, _ in pairs]))
     labels = [label_map for _, label_map in pairs]
@@ -130,8 +130,3 @@ def _ways(label_map: NDArray[np.uint8], classes: Sequence[Class]) -> NDArray[np.
     for way, name in enumerate(classes, start=1):
         ways[class_mask(label_map, name)] = way
     return ways
-
-
-def _mix(seed: int, index: int, place: int) -> int:
-    """One 31-bit seed from three numbers, equal on every machine."""
-    return int(np.random.SeedSequence([seed, index, place]).generate_state(1)[0] >> 1)
