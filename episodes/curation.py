@@ -1,6 +1,6 @@
 """The integrity of a dataset on disk: everything is decoded once, and whatever looks wrong is listed.
 
-What to do about near-duplicates is in `episodes.duplicates`, and offered here too.
+What to do about near-duplicates is in `episodes.duplicates`.
 """
 
 import os
@@ -20,11 +20,9 @@ from scipy import ndimage
 from episodes.datasets import READERS
 from episodes.datasets.layout import IMAGE_SUFFIXES
 from episodes.decoding import read_image, read_label_map, read_size
-from episodes.duplicates import duplicate_groups, group_patients, thumbnail
+from episodes.duplicates import duplicate_groups, thumbnail
 from episodes.errors import DatasetError
 from episodes.records import LABEL_VALUES, Record
-
-__all__ = ["KINDS", "CheckReport", "Finding", "Kind", "check", "duplicate_groups", "group_patients"]
 
 TINY = 0.001  # of the image's area
 
