@@ -72,7 +72,8 @@ class Sources:
         Raises:
             DatasetError: if there are none.
         """
-        with_lesion = [r for r in self.records if r.has_lesion and self.collection.label_map(r.id).any()]
+        # A store has labelled normal what shows no lesion, so no label map need be read here.
+        with_lesion = [record for record in self.records if record.has_lesion]
         if not with_lesion:
             raise DatasetError("sources: none of their images has a lesion drawn in; add a dataset with lesions")
         return sorted(with_lesion, key=lambda record: record.id)
