@@ -1,7 +1,6 @@
 """Evaluate one method on one target: features once, then any number of support sets."""
 
 from collections.abc import Callable, Iterator, Sequence
-from itertools import pairwise
 from typing import Any
 
 import torch
@@ -50,18 +49,17 @@ class EncodedTarget:
 
     def _encode(self, encode: Encode, progress: Progress | None) -> Features:
         count = len(self.rows)
-        maps: Tensor | None = None
+        levels: tuple[Tensor, ...] = ()
         size = (0, 0)
         for rows in batched(range(count), self.batch_size):
             part = encode(self.images(rows))
-            if maps is None:
-                maps = part.maps.new_empty((count, *part.maps.shape[1:]))
-            maps[rows[0] : rows[-1] + 1] = part.maps
+            levels = levels or tuple(level.new_empty((count, *level.shape[1:])) for level in part.levels)
+            for level, encoded in zip(levels, part.levels, strict=True):
+                level[rows[0] : rows[-1] + 1] = encoded
             size = part.size
             if progress is not None:
                 progress(rows[-1] + 1, count)
-        assert maps is not None  # noqa: S101 - a store has at least one record
-        return Features(maps, size)
+        return Features(levels, size)
 
 
 def evaluate(
@@ -94,9 +92,7 @@ def evaluate(
         adapted = _adapt(method, target, support, support_set, features)
         scores = []
         for batch in batched(rows, target.batch_size):
-            inputs: Tensor | Features = (
-                target.images(batch) if features is None else Features(take(features.maps, batch), features.size)
-            )
+            inputs: Tensor | Features = target.images(batch) if features is None else features.take(batch)
             predicted = lesion_masks(method.segment(inputs, adapted)).cpu().numpy()  # type: ignore[arg-type]
             truths = target.store.label_maps[batch] > 0
             scores += [score(mask, truth) for mask, truth in zip(predicted, truths, strict=True)]
@@ -124,17 +120,7 @@ def _adapt(
     if features is None or support_set is None or not isinstance(method, EncodingMethod):
         return method.adapt(support_set)
     rows = [target.rows[record_id] for record_id in support]
-    return method.adapt(support_set, Features(take(features.maps, rows).unsqueeze(0), features.size))
-
-
-def take(maps: Tensor, rows: Sequence[int]) -> Tensor:
-    """The rows of a tensor; without a copy where they follow each other.
-
-    >>> take(torch.arange(5), [1, 2, 3]).tolist(), take(torch.arange(5), [3, 1]).tolist()
-    ([1, 2, 3], [3, 1])
-    """
-    consecutive = all(later == earlier + 1 for earlier, later in pairwise(rows))
-    return maps[rows[0] : rows[-1] + 1] if consecutive else maps[list(rows)]
+    return method.adapt(support_set, features.take(rows).unsqueeze())
 
 
 def batched(items: Sequence[int], size: int) -> Iterator[list[int]]:

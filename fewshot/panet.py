@@ -42,8 +42,8 @@ class PANet(nn.Module):
     def encode(self, images: Tensor) -> Features:
         """Features of images (..., 3, H, W) in [0, 1]; they do not depend on the episode."""
         leading, size = images.shape[:-3], (images.shape[-2], images.shape[-1])
-        maps: Tensor = self.encoder(images.reshape(-1, *images.shape[-3:]))[-1]
-        return Features(maps.reshape(*leading, *maps.shape[1:]), size)
+        levels = self.encoder(images.reshape(-1, *images.shape[-3:]))
+        return Features(tuple(level.reshape(*leading, *level.shape[1:]) for level in levels), size)
 
     def adapt(self, support: Support, features: Features | None = None) -> Prototypes:
         """The prototypes of a support set; `features` are its images', where they are at hand already.
@@ -51,13 +51,13 @@ class PANet(nn.Module):
         Raises:
             ValueError: if a mask is empty, or covers its whole image.
         """
-        maps = (features or self.encode(support.images)).maps
+        maps = (features or self.encode(support.images)).deepest
         return Prototypes(class_prototypes(maps, support.masks))
 
     def segment(self, images: Tensor | Features, adapted: Prototypes) -> Tensor:
         """Logits (n, 1 + n_way, H, W) of images (n, 3, H, W) or of their features; index 0 is background."""
         features = images if isinstance(images, Features) else self.encode(images)
-        similarity = cosine_similarity(features.maps, adapted.vectors)
+        similarity = cosine_similarity(features.deepest, adapted.vectors)
         return resize_logits(self.temperature * similarity, features.size)
 
     def loss(
@@ -78,7 +78,7 @@ class PANet(nn.Module):
         n_way, n_shot = support_images.shape[1:3]
         # One pass over all images: batch norm sees support and query alike.
         images = torch.cat([support_images.flatten(1, 2), query_images], dim=1)
-        maps = self.encode(images).maps.float()
+        maps = self.encode(images).deepest.float()
         support_maps = maps[:, : n_way * n_shot].reshape(-1, n_way, n_shot, *maps.shape[2:])
         query_maps = maps[:, n_way * n_shot :]
         # Under mixed precision the encoder alone is narrow: 20 times a cosine of 8 bits would be coarse.

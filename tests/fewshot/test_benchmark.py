@@ -378,15 +378,15 @@ class Bright:
 
     def encode(self, images):
         from fewshot.features import Features
-        return Features(images[..., :1, :, :], tuple(images.shape[-2:]))
+        return Features((images[..., :1, :, :],), tuple(images.shape[-2:]))
 
     def adapt(self, support, features=None):
-        grey = (features or self.encode(support.images)).maps[..., 0, :, :]
+        grey = (features or self.encode(support.images)).deepest[..., 0, :, :]
         return (grey * support.masks).sum() / support.masks.sum() + self.margin
 
     def segment(self, images, adapted):
         from fewshot.features import Features
-        grey = (images if isinstance(images, Features) else self.encode(images)).maps[:, 0]
+        grey = (images if isinstance(images, Features) else self.encode(images)).deepest[:, 0]
         return torch.stack([grey, adapted.expand_as(grey)], dim=1)
 '''
 

@@ -42,7 +42,7 @@ class Spy:
 
     def encode(self, images: Tensor) -> Features:
         self.encoded += len(images)
-        return Features(images[:, :1, ::4, ::4], (images.shape[-2], images.shape[-1]))
+        return Features((images[:, :1, ::4, ::4],), (images.shape[-2], images.shape[-1]))
 
     def adapt(self, support: Support | None, features: Features | None = None) -> str:
         self.supports.append(support)
@@ -52,7 +52,9 @@ class Spy:
     def segment(self, images: Tensor | Features, adapted: str) -> Tensor:
         assert adapted == "adapted"
         self.segmented.append(images)
-        n, size = (len(images.maps), images.size) if isinstance(images, Features) else (len(images), images.shape[-2:])
+        n, size = (
+            (len(images.deepest), images.size) if isinstance(images, Features) else (len(images), images.shape[-2:])
+        )
         logits = torch.zeros(n, 2, *size)
         logits[:, 1, : size[0] // 2] = 1
         return logits
@@ -99,8 +101,8 @@ def test_a_method_with_an_encoder_is_given_the_features_of_the_same_images(store
     (support, queries) = spy.support_features[0], spy.segmented[0]
     assert isinstance(support, Features)
     assert isinstance(queries, Features)
-    assert torch.equal(support.maps, maps[[3, 1]][None])
-    assert torch.equal(queries.maps, maps[[5, 0]])
+    assert torch.equal(support.deepest, maps[[3, 1]][None])
+    assert torch.equal(queries.deepest, maps[[5, 0]])
     assert support.size == queries.size == (64, 64)
 
 
@@ -120,7 +122,7 @@ def test_features_are_shared_by_methods_of_one_network_and_computed_again_for_an
     assert target.features(sharing.encode) is features
     other = target.features(prototypes(store, seed=1).encode)
     assert other is not features
-    assert not torch.allclose(other.maps, features.maps)
+    assert not torch.allclose(other.deepest, features.deepest)
 
 
 def test_progress_counts_images(store: Store) -> None:
@@ -162,7 +164,7 @@ def test_evaluation_keeps_no_gradients(store: Store) -> None:
     method = prototypes(store)
     target = EncodedTarget(store, CPU)
     evaluate(method, target, ids(store, *lesion_rows(store, 1)), ids(store, 5))
-    assert target.features(method.encode).maps.grad_fn is None
+    assert target.features(method.encode).deepest.grad_fn is None
     assert all(parameter.grad is None for parameter in method.network.parameters())
 
 

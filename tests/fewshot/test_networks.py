@@ -23,7 +23,7 @@ every_network = pytest.mark.parametrize("name", list(NETWORKS))
 def output(network: nn.Module, images: Tensor) -> Tensor:
     """What a network makes of images (n, 3, H, W) without a support set: features or logits."""
     with torch.inference_mode():
-        return network.encode(images).maps if isinstance(network, PANet) else network(images)
+        return network.encode(images).deepest if isinstance(network, PANet) else network(images)
 
 
 def random_images(count: int, *size: int) -> Tensor:

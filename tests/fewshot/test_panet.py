@@ -42,7 +42,7 @@ def supports(batch: dict[str, Tensor]) -> list[Support]:
 
 def features(batch: dict[str, Tensor], network: PANet) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """The arguments of the reference's losses."""
-    encoded = {name: network.encode(batch[name]).maps for name in ("support_images", "query_images")}
+    encoded = {name: network.encode(batch[name]).deepest for name in ("support_images", "query_images")}
     return encoded["support_images"], batch["support_masks"], encoded["query_images"], batch["query_masks"]
 
 
@@ -148,8 +148,8 @@ def test_encoding_keeps_the_axes_before_the_channels(network: PANet) -> None:
     images = torch.rand(2, 3, 4, 3, *SIZE, generator=torch.Generator().manual_seed(1))
     encoded = network.encode(images)
     assert encoded.size == SIZE
-    assert encoded.maps.shape == (2, 3, 4, 12, 10, 9)
-    torch.testing.assert_close(encoded.maps[1, 2], network.encode(images[1, 2]).maps)
+    assert encoded.deepest.shape == (2, 3, 4, 12, 10, 9)
+    torch.testing.assert_close(encoded.deepest[1, 2], network.encode(images[1, 2]).deepest)
 
 
 def test_a_support_image_is_segmented_by_its_own_prototypes(network: PANet) -> None:
