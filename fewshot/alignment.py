@@ -12,7 +12,7 @@ def alignment_loss(
     support_masks: Tensor,
     query_features: Tensor,
     query_logits: Tensor,
-    temperature: float,
+    temperature: float | Tensor,
 ) -> tuple[Tensor, Tensor]:
     """Cross-entropy of every support image segmented by prototypes of the query's own prediction.
 

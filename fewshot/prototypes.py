@@ -35,16 +35,35 @@ def masked_average_pooling(features: Tensor, masks: Tensor) -> Tensor:
     return torch.einsum("...chw,...hw->...c", features, weights)
 
 
-def pooling_weights(masks: Tensor, grid: tuple[int, int]) -> Tensor:
+def pooling_weights(masks: Tensor, grid: tuple[int, int], *, empty_is_zero: bool = False) -> Tensor:
     """What masks (..., H, W) weigh the feature grid with (..., h, w); each image's weights sum to 1.
 
+    Args:
+        masks: weights in [0, 1].
+        grid: (h, w) of the features.
+        empty_is_zero: give an empty mask weights of 0, where a prior stands in for its prototype.
+
     Raises:
-        ValueError: if a mask is empty.
+        ValueError: if a mask is empty, unless it may be.
     """
     area = masks.sum((-2, -1), keepdim=True)
-    if not bool((area > 0).all()):
+    if not empty_is_zero and not bool((area > 0).all()):
         raise ValueError("a mask is empty: an empty region has no prototype")
-    return pull_back(masks, grid) / area
+    return pull_back(masks, grid) / area.clamp_min(EPSILON)
+
+
+def region_weights(masks: Tensor, grid: tuple[int, int], *, empty_is_zero: bool = False) -> Tensor:
+    """Pooling weights (..., 2, h, w) of what lies outside and inside masks (..., H, W).
+
+    Raises:
+        ValueError: if a mask is empty or covers its whole image, unless it may.
+    """
+    return pooling_weights(torch.stack([1 - masks, masks], dim=-3), grid, empty_is_zero=empty_is_zero)
+
+
+def pool_regions(features: Tensor, weights: Tensor) -> Tensor:
+    """Vectors (..., regions, channels) of features (..., channels, h, w) under weights (..., regions, h, w)."""
+    return torch.einsum("...chw,...rhw->...rc", features, weights)  # all regions in one pass over the features
 
 
 def pull_back(masks: Tensor, grid: tuple[int, int]) -> Tensor:
@@ -77,10 +96,11 @@ def cosine_similarity(features: Tensor, prototypes: Tensor) -> Tensor:
     Returns:
         (..., n, classes, h, w), in [-1, 1], large when close.
     """
-    return torch.einsum("...nchw,...kc->...nkhw", _unit(features, -3), _unit(prototypes, -1))
+    return torch.einsum("...nchw,...kc->...nkhw", unit(features, -3), unit(prototypes, -1))
 
 
-def _unit(vectors: Tensor, axis: int) -> Tensor:
+def unit(vectors: Tensor, axis: int) -> Tensor:
+    """The vectors along an axis at length 1; the zero vector stays zero."""
     # Not `norm`, which is seven times slower along an axis that is not the last one.
     squares = vectors.square().sum(axis, keepdim=True)
     return vectors * squares.clamp_min(EPSILON**2).rsqrt()
@@ -101,10 +121,8 @@ def class_prototypes(features: Tensor, masks: Tensor) -> Tensor:
     Raises:
         ValueError: if a mask is empty, or covers its whole image.
     """
-    regions = torch.stack([1 - masks, masks], dim=-3)
-    weights = pooling_weights(regions, (features.shape[-2], features.shape[-1]))
-    pooled = torch.einsum("...chw,...rhw->...rc", features, weights)  # both regions in one pass over the features
-    background, foreground = pooled.unbind(-2)
+    weights = region_weights(masks, (features.shape[-2], features.shape[-1]))
+    background, foreground = pool_regions(features, weights).unbind(-2)
     return torch.cat([background.mean((-3, -2)).unsqueeze(-2), foreground.mean(-2)], dim=-2)
 
 

@@ -9,7 +9,8 @@ from episodes.episode import Support, load_support
 from episodes.errors import DatasetError
 from fewshot.features import Features
 from fewshot.methods import Ingredients
-from fewshot.panet import PANet, Prototypes
+from fewshot.multilevel import Adapted
+from fewshot.panet import PANet
 
 
 class SupportPrototypes:
@@ -21,7 +22,7 @@ class SupportPrototypes:
         self.network: PANet = ingredients.require_network(PANet)
         self.encode = self.network.encode
 
-    def adapt(self, support: Support | None, features: Features | None = None) -> Prototypes:
+    def adapt(self, support: Support | None, features: Features | None = None) -> Adapted:
         """The support set's prototypes.
 
         Raises:
@@ -34,19 +35,19 @@ class SupportPrototypes:
         except ValueError as error:
             raise DatasetError(f"support set {', '.join(chain(*support.ids))}: {error}") from error
 
-    def segment(self, images: Tensor | Features, adapted: Prototypes) -> Tensor:
+    def segment(self, images: Tensor | Features, adapted: Adapted) -> Tensor:
         """Logits (n, 1 + n_way, H, W)."""
         return self.network.segment(images, adapted)
 
 
 class SourcePrototypes:
-    """Segment by prototypes averaged over source images: the same network, and no target image at all.
+    """Segment with source images as the support set: the same network, and no target image at all.
 
     The row against which any claim of few-shot learning has to be made.
 
     Args:
         ingredients: with a PANet.
-        n_images: of the sources' lesion images, evenly spread over them, to average.
+        n_images: of the sources' lesion images, evenly spread over them, to adapt to.
     """
 
     uses_support = False
@@ -58,18 +59,18 @@ class SourcePrototypes:
         self.device = ingredients.device
         self.n_images = n_images
 
-    def adapt(self, support: Support | None, features: Features | None = None) -> Prototypes:
+    def adapt(self, support: Support | None, features: Features | None = None) -> Adapted:
         """The sources' prototypes, whatever the support set."""
         del support, features
         records = self.sources.lesions()
         count = min(self.n_images, len(records))
-        chosen = [records[place * len(records) // count] for place in range(count)]
-        vectors = [
-            self.network.adapt(load_support(self.sources.collection, [[record.id]]).to(self.device)).vectors
-            for record in chosen
-        ]
-        return Prototypes(torch.stack(vectors).mean(0))
+        chosen = [records[place * len(records) // count].id for place in range(count)]
+        pooled = load_support(self.sources.collection, [chosen]).to(self.device)
+        # One by one, and no level that is not matched: all of them at once would fill the memory.
+        parts = [self.network.encode(pooled.images[:, place : place + 1]) for place in range(count)]
+        levels = zip(*(part.levels[-self.network.matched_levels :] for part in parts), strict=True)
+        return self.network.adapt(pooled, Features(tuple(torch.cat(level, 1) for level in levels), parts[0].size))
 
-    def segment(self, images: Tensor | Features, adapted: Prototypes) -> Tensor:
+    def segment(self, images: Tensor | Features, adapted: Adapted) -> Tensor:
         """Logits (n, 2, H, W)."""
         return self.network.segment(images, adapted)
