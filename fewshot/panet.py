@@ -206,7 +206,8 @@ class PANet(nn.Module):
         hints = torch.cat([matched.levels, matched.fused.unsqueeze(0)]) if len(levels) > 1 else matched.levels
         maps = (hints[:, :, :, 1:] - hints[:, :, :, :1]).movedim(0, 3)  # (e, q, way, maps, h, w)
         ways = self.decoder([level.flatten(0, 1) for level in queries.levels], maps.flatten(0, 1), queries.size)
-        ways = ways.view(*maps.shape[:3], *queries.size)
+        # The decoder corrects what the similarity says: it starts from a mask, and adapting moves that mask.
+        ways = ways.view(*maps.shape[:3], *queries.size) + resize_logits(maps[:, :, :, -1], queries.size)
         return _Logits(matched, torch.cat([torch.zeros_like(ways[:, :, :1]), ways], dim=2))
 
     def _losses(
