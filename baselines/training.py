@@ -11,6 +11,7 @@ from torch.utils.data import Dataset
 
 from episodes.episode import class_mask, image_tensor
 from episodes.errors import SamplingError
+from episodes.random_scanner import Pair, ScannerChoice, rescan
 from episodes.records import Record
 from episodes.store import Collection
 from episodes.transforms import Augmentation, augmentation_seed
@@ -24,7 +25,8 @@ class ImageBatches(Dataset[dict[str, Tensor]]):
         records: what to train on.
         batch_size: images per step.
         augmentation: of each image with its mask, other at every visit.
-        seed: of order and augmentation.
+        seed: of order, augmentation and scanner.
+        scanner: `random` shows each image, after augmentation, as a random scanner of its own would.
 
     Raises:
         SamplingError: if there are no records.
@@ -37,6 +39,7 @@ class ImageBatches(Dataset[dict[str, Tensor]]):
         batch_size: int,
         augmentation: Augmentation,
         seed: int = 0,
+        scanner: ScannerChoice = "recorded",
     ) -> None:
         if not records:
             raise SamplingError("no records to train on: every source is empty")
@@ -45,6 +48,7 @@ class ImageBatches(Dataset[dict[str, Tensor]]):
         self.batch_size = batch_size
         self.augmentation = augmentation
         self.seed = seed
+        self.scanner = scanner
 
     def __getitem__(self, step: int) -> dict[str, Tensor]:
         """Images (batch, 3, H, W) in [0, 1] and masks (batch, H, W), 1 on a lesion."""
@@ -54,11 +58,12 @@ class ImageBatches(Dataset[dict[str, Tensor]]):
         masks = np.stack([class_mask(label_map, "lesion") for _, label_map in pairs])
         return {"images": images, "masks": torch.from_numpy(masks).float()}
 
-    def _pair(self, place: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    def _pair(self, place: int) -> Pair:
         epoch, position = divmod(place, len(self.ids))
         record_id = self.ids[_order(self.seed, epoch, len(self.ids))[position]]
         seed = augmentation_seed(self.seed, place)
-        return self.augmentation(self.collection.image(record_id), self.collection.label_map(record_id), seed=seed)
+        pair = self.augmentation(self.collection.image(record_id), self.collection.label_map(record_id), seed=seed)
+        return rescan([pair], self.seed, place)[0] if self.scanner == "random" else pair
 
 
 @lru_cache(maxsize=4)

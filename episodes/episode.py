@@ -8,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from episodes.random_scanner import Pair, ScannerChoice, rescan
 from episodes.records import LABEL_VALUES
 from episodes.sampler import Class, EpisodeSpec
 from episodes.store import Collection
@@ -87,7 +88,11 @@ def load_support(
 
 
 def load_episode(
-    collection: Collection, spec: EpisodeSpec, augmentation: Augmentation | None = None, seed: int = 0
+    collection: Collection,
+    spec: EpisodeSpec,
+    augmentation: Augmentation | None = None,
+    seed: int = 0,
+    scanner: ScannerChoice = "recorded",
 ) -> Episode:
     """The tensors of an episode.
 
@@ -95,12 +100,16 @@ def load_episode(
         collection: holds every record that the specification names.
         spec: the episode.
         augmentation: changes every image on its own, reproducibly from `seed`, the episode and the image's place.
-        seed: of the augmentation.
+        seed: of augmentation and scanner.
+        scanner: `random` then shows all images of the episode as one random scanner would, another in each
+            episode: what tells a lesion there is best read from the support.
     """
     places = [*(i for way in spec.support for i in way), *spec.query]
     pairs = [(collection.image(i), collection.label_map(i)) for i in places]
     if augmentation is not None:
         pairs = [_augment(augmentation, pair, augmentation_seed(seed, spec.index, i)) for i, pair in enumerate(pairs)]
+    if scanner == "random":
+        pairs = rescan(pairs, seed, spec.index)
     n_way, n_shot = len(spec.support), len(spec.support[0])
     images = image_tensor(np.stack([image for image, _ in pairs]))
     labels = [label_map for _, label_map in pairs]
@@ -114,9 +123,6 @@ def load_episode(
         torch.from_numpy(query_masks),
         spec,
     )
-
-
-Pair = tuple[NDArray[np.uint8], NDArray[np.uint8]]
 
 
 def _augment(augmentation: Augmentation, pair: Pair, seed: int) -> Pair:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, model_validator
 
 from episodes.datasets import find_reader
 from episodes.errors import UserError
@@ -33,6 +33,31 @@ def _known_to(find: Callable[[str], object]) -> AfterValidator:
         return name
 
     return AfterValidator(check)
+
+
+def _several(value: object) -> object:
+    return value if isinstance(value, list | tuple) else (value,)
+
+
+def _some_distinct(values: tuple[int, ...]) -> tuple[int, ...]:
+    if not values:
+        raise ValueError("give at least one number")
+    for value in values:
+        if values.count(value) > 1:
+            raise ValueError(f"{value} is given twice")
+    return values
+
+
+def _one_or_several(values: tuple[int, ...]) -> int | tuple[int, ...]:
+    return values[0] if len(values) == 1 else values
+
+
+Shots = Annotated[
+    tuple[Count, ...],
+    BeforeValidator(_several),
+    AfterValidator(_some_distinct),
+    PlainSerializer(_one_or_several),
+]
 
 
 class PhantomConfig(Strict):
@@ -82,16 +107,23 @@ class ModelConfig(Strict):
 
 
 class EpisodesConfig(Strict):
-    """The training episodes of a few-shot model."""
+    """The training episodes of a few-shot model.
 
-    n_shot: Count = 1
+    `n_shot` is one number or several, of which each training step takes one at random; a single one is written as a
+    number.
+    """
+
+    n_shot: Shots = (1,)
     n_query: Count = 1
     classes: tuple[tuple[Literal["lesion", "benign", "malignant"], ...], ...] = (("lesion",),)
     pairing: Literal["within", "across"] = "within"
 
 
 class TrainingConfig(Strict):
-    """How a model is trained. A step takes `batch_size` episodes or images."""
+    """How a model is trained. A step takes `batch_size` episodes or images.
+
+    `scanner: random` shows each episode, or each image of a supervised model, as a random scanner of its own would.
+    """
 
     steps: Count
     batch_size: Count = 4
@@ -99,6 +131,7 @@ class TrainingConfig(Strict):
     weight_decay: Annotated[float, Field(ge=0)] = 1e-4
     warmup_steps: Whole = 20
     augmentation: Literal["none", "light", "strong"] = "light"
+    scanner: Literal["recorded", "random"] = "recorded"
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
     workers: Whole = 0
     save_every: Count = 200

@@ -17,7 +17,7 @@ from fewshot.config import EncoderConfig, ModelConfig, TrainConfig
 from fewshot.data import open_collection
 from fewshot.devices import choose_device, joined_processes
 from fewshot.engine import fit
-from fewshot.episodic import EpisodeBatches, episode_sampler
+from fewshot.episodic import EpisodeBatches, episode_samplers
 from fewshot.networks import build_network
 from fewshot.progress import Reporter
 from fewshot.tracking import Tracker
@@ -87,11 +87,11 @@ def seeded_network(encoder: EncoderConfig, model: ModelConfig, seed: int) -> nn.
 
 def training_batches(network: nn.Module, sources: Collection, config: TrainConfig) -> Dataset[dict[str, Tensor]]:
     """The batches that a network's `trains_on` asks for."""
-    augmentation = Augmentation(config.train.augmentation)
+    how = config.train
+    changes = (Augmentation(how.augmentation), config.seed, how.scanner)
     if network.trains_on == "images":
-        return ImageBatches(sources, sources.records, config.train.batch_size, augmentation, config.seed)
-    sampler = episode_sampler(sources, config.train.episodes, config.seed)
-    return EpisodeBatches(sources, sampler, config.train.batch_size, augmentation, config.seed)
+        return ImageBatches(sources, sources.records, how.batch_size, *changes)
+    return EpisodeBatches(sources, episode_samplers(sources, how.episodes, config.seed), how.batch_size, *changes)
 
 
 def training_facts(config: TrainConfig) -> dict[str, Any]:

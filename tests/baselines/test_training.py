@@ -98,6 +98,38 @@ def test_image_and_mask_move_together() -> None:
     assert len({mask.numpy().tobytes() for mask in masks}) > 4
 
 
+class Flat(BrightLesions):
+    """Every image the same."""
+
+    def label_map(self, record_id: str) -> NDArray[np.uint8]:
+        label_map = np.zeros((64, 64), np.uint8)
+        label_map[20:40, 12:36] = 1
+        return label_map
+
+
+def test_every_image_has_a_random_scanner_of_its_own() -> None:
+    records = made_dataset("made", {"benign": 4})
+    items = ImageBatches(Flat(), records, 8, PLAIN, scanner="random")  # type: ignore[arg-type]
+    batch = items[0]
+    assert len({image.numpy().tobytes() for image in batch["images"]}) == 8  # also the second visit's
+    assert len({int(mask.sum()) for mask in batch["masks"]}) > 5  # each with its own magnification
+    assert torch.equal(batch["masks"], (batch["masks"] > 0).float())
+
+
+def test_random_scanners_do_not_depend_on_the_steps_before(linear_phantoms: Collection) -> None:
+    def items() -> ImageBatches:
+        return ImageBatches(linear_phantoms, linear_phantoms.records, 4, Augmentation("strong"), 3, "random")
+
+    forwards = [items()[step] for step in range(4)]
+    again = items()
+    for step in reversed(range(4)):
+        assert all(torch.equal(tensor, forwards[step][name]) for name, tensor in again[step].items())
+    recorded = ImageBatches(linear_phantoms, linear_phantoms.records, 4, Augmentation("strong"), 3, "recorded")
+    default = ImageBatches(linear_phantoms, linear_phantoms.records, 4, Augmentation("strong"), 3)
+    assert torch.equal(recorded[0]["images"], default[0]["images"])
+    assert not torch.equal(recorded[0]["images"], forwards[0]["images"])
+
+
 def test_no_records_are_refused(linear_phantoms: Collection) -> None:
     with pytest.raises(SamplingError, match="no records to train on"):
         ImageBatches(linear_phantoms, [], 4, PLAIN)

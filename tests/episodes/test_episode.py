@@ -8,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 from episodes.episode import Support, class_mask, image_tensor, load_episode, load_support
+from episodes.random_scanner import rescan
 from episodes.records import LABEL_VALUES
 from episodes.sampler import Class, EpisodeSampler, EpisodeSpec
 from episodes.store import Collection
@@ -200,3 +201,90 @@ def test_no_augmentation_and_strength_none_are_the_same(linear_phantoms: Collect
     plain, none = load_episode(linear_phantoms, given), load_episode(linear_phantoms, given, Augmentation("none"), 5)
     assert torch.equal(plain.support_images, none.support_images)
     assert torch.equal(plain.query_masks, none.query_masks)
+
+
+# Scanners
+
+
+class Flat(HandMade):
+    """Tissue of one grey level with a lesion in it."""
+
+    def image(self, name: str) -> NDArray[np.uint8]:
+        return np.where(self.label_map(name) > 0, 40, 110).astype(np.uint8)
+
+    def label_map(self, name: str) -> NDArray[np.uint8]:
+        label_map = np.zeros((64, 64), np.uint8)
+        label_map[20:40, 12:36] = MALIGNANT
+        return label_map
+
+
+FLAT: Collection = Flat()  # type: ignore[assignment]
+
+
+def test_support_and_query_share_a_scanner_and_another_episode_has_another() -> None:
+    within, brightness = [], []
+    for index in range(30):
+        episode = load_episode(FLAT, spec(("lesion",), [["a", "b"]], ["c"], index), seed=2, scanner="random")
+        pictures = torch.cat([episode.support_images[0], episode.query_images])[:, 0]
+        assert len({picture.numpy().tobytes() for picture in pictures}) == 3  # each its own speckle
+        medians = pictures.flatten(1).median(dim=1).values * 255
+        within.append(float(medians.max() - medians.min()))
+        brightness.append(float(medians[0]))
+    assert np.mean(within) < 6
+    assert np.mean(np.abs(np.diff(brightness))) > 4 * np.mean(within)
+
+
+def test_support_and_query_are_magnified_alike() -> None:
+    sizes = []
+    for index in range(20):
+        episode = load_episode(FLAT, spec(("lesion",), [["a"]], ["b"], index), scanner="random")
+        assert episode.support_masks.sum() == episode.query_masks.sum()
+        sizes.append(int(episode.query_masks.sum()))
+    assert min(sizes) < 480 < 1.3 * 480 < max(sizes)
+
+
+def test_the_scanner_depends_on_seed_and_episode_alone() -> None:
+    def pictures(index: int = 4, seed: int = 1) -> torch.Tensor:
+        given = spec(("lesion",), [["a"]], ["b"], index)
+        return load_episode(FLAT, given, Augmentation("strong"), seed, "random").query_images
+
+    first = pictures()
+    pictures(index=9)  # whatever is loaded in between
+    assert torch.equal(pictures(), first)
+    assert not torch.equal(pictures(index=5), first)
+    assert not torch.equal(pictures(seed=2), first)
+
+
+def test_the_scanner_sees_what_augmentation_made(linear_phantoms: Collection) -> None:
+    name = next(record.id for record in linear_phantoms.records if record.has_lesion)
+    given = spec(("lesion",), [[name]], [name], index=6)
+    episode = load_episode(linear_phantoms, given, Augmentation("strong"), 3, "random")
+    moved = load_episode(linear_phantoms, given, Augmentation("strong"), 3)
+    images = [
+        (images[0, 0] * 255).round().to(torch.uint8).numpy() for images in (*moved.support_images, moved.query_images)
+    ]
+    masks = [mask.to(torch.uint8).numpy() for mask in (moved.support_masks[0, 0], moved.query_masks[0])]
+    (support, support_mask), (query, query_mask) = rescan(list(zip(images, masks, strict=True)), 3, 6)
+    assert torch.equal(episode.support_images[0, 0], image_tensor(support))
+    assert torch.equal(episode.query_images[0], image_tensor(query))
+    assert np.array_equal(episode.support_masks[0, 0].numpy(), support_mask)
+    assert np.array_equal(episode.query_masks[0].numpy(), query_mask)
+
+
+def test_no_lesion_is_lost_to_a_scanner() -> None:
+    collection: Collection = CornerLesions()  # type: ignore[assignment]
+    for index in range(40):
+        given = spec(("benign", "malignant"), [["a"], ["b"]], ["c"], index)
+        episode = load_episode(collection, given, Augmentation("strong"), scanner="random")
+        assert bool(episode.support_masks.flatten(2).any(-1).all())
+        assert episode.query_masks.unique().tolist() == [0, 1, 2]
+
+
+def test_images_are_shown_as_recorded_unless_asked_otherwise(linear_phantoms: Collection) -> None:
+    given = EpisodeSampler(linear_phantoms.records, n_shot=1)[3]
+    default, recorded = (
+        load_episode(linear_phantoms, given, Augmentation("strong"), 5, *scanner) for scanner in ((), ("recorded",))
+    )
+    random = load_episode(linear_phantoms, given, Augmentation("strong"), 5, "random")
+    assert torch.equal(default.support_images, recorded.support_images)
+    assert not torch.equal(default.support_images, random.support_images)

@@ -7,7 +7,7 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from fewshot.config import BenchmarkConfig, DataConfig, EncoderConfig, SampleConfig, TrainConfig
+from fewshot.config import BenchmarkConfig, DataConfig, EncoderConfig, EpisodesConfig, SampleConfig, TrainConfig
 from fewshot.parsing import ConfigError, load_config, parse_config, parse_overrides
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -61,7 +61,7 @@ def test_defaults_fill_what_a_file_leaves_out(tmp_path: Path) -> None:
     assert (config.shots, config.draws, config.image_size) == ((1, 5), 5, 256)
     training = config.models["panet"].train
     assert training is not None
-    assert (training.steps, training.batch_size, training.episodes.n_shot) == (10, 4, 1)
+    assert (training.steps, training.batch_size, training.episodes.n_shot) == (10, 4, (1,))
 
 
 def test_a_configuration_cannot_be_changed(tmp_path: Path) -> None:
@@ -150,6 +150,11 @@ def test_every_mistake_has_its_line(tmp_path: Path) -> None:
         ("encoder=resnet18", "encoder"),
         ("models.panet.train.learning_rate=0", "models.panet.train.learning_rate"),
         ("models.panet.train.precision=half", "models.panet.train.precision"),
+        ("models.panet.train.scanner=own", "models.panet.train.scanner"),
+        ("models.panet.train.episodes.n_shot=0", "models.panet.train.episodes.n_shot.0"),
+        ("models.panet.train.episodes.n_shot=some", "models.panet.train.episodes.n_shot.0"),
+        ("models.panet.train.episodes.n_shot=[1, 0]", "models.panet.train.episodes.n_shot.1"),
+        ("models.panet.train.episodes.n_shot=[]", "models.panet.train.episodes.n_shot"),
         ("models.panet.output_stride=12", "models.panet.output_stride"),
         ("models.panet.levels=[]", "models.panet.levels"),
         ("methods={}", "methods"),
@@ -219,6 +224,15 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, name: str) -> None:
         load_config(tmp_path / name, BenchmarkConfig)
 
 
+@pytest.mark.parametrize(("given", "written_as"), [(5, 5), ((5,), 5), ([1, 3, 5], [1, 3, 5])])
+def test_shots_are_one_number_or_several(given: object, written_as: object) -> None:
+    config = parse_config({"n_shot": given}, EpisodesConfig, "here")
+    assert config.n_shot == (tuple(given) if isinstance(given, list | tuple) else (given,))
+    plain = config.model_dump(mode="json")
+    assert plain["n_shot"] == written_as
+    assert parse_config(plain, EpisodesConfig, "here") == config
+
+
 # What has to go together
 
 
@@ -229,6 +243,10 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, name: str) -> None:
         ("targets=[theirs]", "targets: 'theirs' is not among busi, ours, linear"),
         ("sources=[busi, busi]", "sources: 'busi' is given twice"),
         ("shots=[1, 5, 1]", "shots: 1 is given twice"),
+        (
+            "models.panet.train.episodes.n_shot=[1, 5, 5]",
+            "models.panet.train.episodes.n_shot: 5 is given twice",
+        ),
         ("targets=[busi]", "busi: a target must not be a source; hold it out of training"),
         ("shots=[1, 11]", "shots: 11 is more than draw_depth, 10"),
         ("methods.PANet.model=pannet", "methods: model: 'pannet' is not among panet"),
