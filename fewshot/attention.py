@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from fewshot.prototypes import unit
+from fewshot.scalars import LearnedScalars
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +42,7 @@ class SupportAttention(nn.Module):
         super().__init__()
         self.keys = nn.Linear(channels, width, bias=False)
         self.queries = nn.Linear(channels, 2 * width, bias=False)
-        self.shot_strength = nn.Parameter(torch.zeros(()))
+        self.shot_strength = LearnedScalars([0.0])
         # Near the published form at first, but not on it: at zero the keys would learn nothing.
         nn.init.normal_(self.queries.weight, std=0.1 / math.sqrt(channels))
 
@@ -65,4 +66,4 @@ class SupportAttention(nn.Module):
         # An empty region stays empty; dividing by 1 there, and not by next to nothing, keeps gradients finite.
         weighted = weighted / torch.where(total > 0, total, 1)
         likeness = torch.einsum("ewsc,eqc->eqws", unit(directions.mean((-2, -1)), -1), unit(gist, -1))
-        return Attention(weighted, (self.shot_strength * likeness).softmax(-1))
+        return Attention(weighted, (self.shot_strength.values * likeness).softmax(-1))

@@ -9,7 +9,7 @@ from fewshot.attention import SupportAttention
 from fewshot.local_prototypes import grid_prototypes, match_several, self_support
 from fewshot.prior import PriorPrototypes
 from fewshot.prototypes import cosine_similarity, pool_regions, region_weights
-from fewshot.temperature import Temperature
+from fewshot.scalars import Temperature
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from fewshot.matching import PrototypeMatcher, Prototypes, SupportMaps
 from fewshot.prototypes import resize_logits
 from fewshot.ridge import RidgeMatcher, RidgeWeights
+from fewshot.scalars import LearnedScalars
 
 Matcher = PrototypeMatcher | RidgeMatcher
 
@@ -46,7 +47,7 @@ class MultiLevelMatcher(nn.Module):
     def __init__(self, matchers: Sequence[Matcher]) -> None:
         super().__init__()
         self.matchers = nn.ModuleList(matchers)
-        self.shares = nn.Parameter(torch.zeros(len(matchers))) if len(matchers) > 1 else None
+        self.shares = LearnedScalars([0.0] * len(matchers)) if len(matchers) > 1 else None
 
     @property
     def temperature(self) -> Tensor:
@@ -80,4 +81,4 @@ class MultiLevelMatcher(nn.Module):
         resized = torch.stack([resize_logits(logits, grid) for logits in own])
         if self.shares is None:
             return Matched(resized, own[-1], resized[0])
-        return Matched(resized, own[-1], torch.einsum("l,l...->...", self.shares.softmax(0), resized))
+        return Matched(resized, own[-1], torch.einsum("l,l...->...", self.shares.values.softmax(0), resized))

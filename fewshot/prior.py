@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from fewshot.prototypes import unit
+from fewshot.scalars import LearnedScalars
 
 
 class PriorPrototypes(nn.Module):
@@ -31,7 +32,7 @@ class PriorPrototypes(nn.Module):
         super().__init__()
         # Short vectors at first, since only their direction counts and short ones turn fast.
         self.vectors = nn.Parameter(torch.randn(2, channels) * 0.01)
-        self.log_strength = nn.Parameter(torch.full((2,), math.log(strength)))
+        self.log_strength = LearnedScalars([math.log(strength)] * 2)
 
     def forward(self, shots: Tensor, shot_weights: Tensor | None = None) -> Tensor:
         """Posterior prototypes.
@@ -47,6 +48,6 @@ class PriorPrototypes(nn.Module):
         if shot_weights is not None:
             evidence = evidence * (shot_weights * shots.shape[-3]).unsqueeze(-1).unsqueeze(-1)
         summed = evidence.sum(-3)  # (..., n_way, 2, channels)
-        prior = self.log_strength.exp().unsqueeze(-1) * unit(self.vectors, -1)
+        prior = self.log_strength.values.exp().unsqueeze(-1) * unit(self.vectors, -1)
         background = (prior[0] + summed[..., 0, :].sum(-2)).unsqueeze(-2)
         return torch.cat([background, prior[1] + summed[..., 1, :]], dim=-2)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from fewshot.prototypes import region_weights, unit
-from fewshot.temperature import Temperature
+from fewshot.scalars import LearnedScalars, Temperature
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,7 @@ class RidgeMatcher(nn.Module):
     ) -> None:
         super().__init__()
         self.temperature = Temperature(temperature, learned=learned_temperature)
-        self.log_strength = nn.Parameter(torch.tensor(math.log(0.01)))
+        self.log_strength = LearnedScalars([math.log(0.01)])
         self.prior: nn.Parameter | None = nn.Parameter(torch.zeros(channels + 1)) if prior else None
         self.channels = channels
 
@@ -90,7 +90,7 @@ class RidgeMatcher(nn.Module):
         pixels = _with_offset(unit(features, -3)).movedim(3, -1).flatten(2, 4)  # (e, way, pixels, channels + 1)
         prior = pixels.new_zeros(self.channels + 1) if self.prior is None else self.prior
         return RidgeWeights(
-            ridge_weights(pixels, targets.flatten(2), weights.flatten(2), prior, self.log_strength.exp())
+            ridge_weights(pixels, targets.flatten(2), weights.flatten(2), prior, self.log_strength.values[0].exp())
         )
 
     def forward(self, query: Tensor, adapted: RidgeWeights) -> Tensor:
