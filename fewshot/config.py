@@ -119,10 +119,27 @@ class EpisodesConfig(Strict):
     pairing: Literal["within", "across"] = "within"
 
 
+class ValidationConfig(Strict):
+    """Keep the weights with the lowest loss on held-out patients, and stop early where it no longer falls.
+
+    `share` is that of the sources' images, whole patients at a time; `every` the steps between validations;
+    `episodes` how many a few-shot model is validated on (others see every held-out image); `patience` the validations
+    without a new lowest loss after which training stops, and `null` trains to the end.
+    """
+
+    share: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    every: Count = 100
+    episodes: Count = 64
+    patience: Count | None = None
+
+
 class TrainingConfig(Strict):
     """How a model is trained. A step takes `batch_size` episodes or images.
 
     `scanner: random` shows each episode, or each image of a supervised model, as a random scanner of its own would.
+    `clip_norm` bounds the gradient's norm; `average_decay` keeps an exponential moving average of the weights in
+    their place; `precision: auto` is bfloat16 where the device computes in it, else float32; `channels_last` orders
+    memory so that convolutions are faster, mostly in bfloat16, and rounding differs.
     """
 
     steps: Count
@@ -132,7 +149,11 @@ class TrainingConfig(Strict):
     warmup_steps: Whole = 20
     augmentation: Literal["none", "light", "strong"] = "light"
     scanner: Literal["recorded", "random"] = "recorded"
-    precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    clip_norm: Annotated[float, Field(gt=0)] | None = None
+    average_decay: Annotated[float, Field(gt=0, lt=1)] | None = None
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = "float32"
+    channels_last: bool = False
+    validation: ValidationConfig | None = None
     workers: Whole = 0
     save_every: Count = 200
     episodes: EpisodesConfig = EpisodesConfig()
@@ -195,21 +216,33 @@ class BenchmarkModel(ModelConfig):
         return ModelConfig(**{key: getattr(self, key) for key in ModelConfig.model_fields})
 
 
+Control = Literal["none", "emptied", "swapped"]
+
+
 class MethodConfig(Strict):
-    """A row of the table: a way of using a model on a support set; `options` are its further arguments."""
+    """A row of the table: a way of using a model on a support set; `options` are its further arguments.
+
+    `control` asks whether the method reads the masks of its support set: `emptied` gives it masks without a lesion,
+    `swapped` those of other images. A method whose score does not fall does not use its support set.
+    """
 
     method: str
     model: str | None = None
     options: dict[str, Any] = {}
+    control: Control = "none"
 
 
 class BenchmarkConfig(DataConfig):
-    """`fewshot benchmark`: every method on every target, by the support-draws protocol."""
+    """`fewshot benchmark`: every method on every target, by the support-draws protocol.
+
+    Among the `shots`, 0 asks for every method without any annotated image; those that need a support set have no such
+    row.
+    """
 
     name: Name
     sources: tuple[str, ...] = Field(min_length=1)
     targets: tuple[str, ...] = Field(min_length=1)
-    shots: Annotated[tuple[Count, ...], Field(min_length=1)] = (1, 5)
+    shots: Annotated[tuple[Whole, ...], Field(min_length=1)] = (1, 5)
     draws: Count = 5
     draw_depth: Count = 10
     seed: Whole = 0
@@ -233,6 +266,16 @@ class BenchmarkConfig(DataConfig):
         _require_known("methods: model", named, self.models)
         if max(self.shots) > self.draw_depth:
             raise ValueError(f"shots: {max(self.shots)} is more than draw_depth, {self.draw_depth}")
+        return self
+
+    @model_validator(mode="after")
+    def _controls_of_something(self) -> "BenchmarkConfig":
+        controls = {row: method.control for row, method in self.methods.items() if method.control != "none"}
+        if controls.keys() == self.methods.keys():
+            raise ValueError("methods: all of them are controls; add what they control, with `control: none`")
+        swapped = [row for row, control in controls.items() if control == "swapped"]
+        if swapped and self.draw_depth < 2:
+            raise ValueError(f"methods.{swapped[0]}.control: swapped masks need a draw_depth of at least 2")
         return self
 
 

@@ -2,26 +2,22 @@
 
 import math
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader, Dataset
 
-from fewshot.checkpoints import (
-    fill_network,
-    fill_optimizer,
-    load_checkpoint,
-    network_tensors,
-    optimizer_tensors,
-    save_checkpoint,
-)
+from episodes.errors import UserError
 from fewshot.config import TrainingConfig
 from fewshot.devices import ALONE, Processes
-
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+from fewshot.learner import Learner, fill_learner, save_learner
+from fewshot.precision import autocast, resolved_precision
+from fewshot.validation import HeldOut, validation_loss
 
 OnStep = Callable[[int, Mapping[str, float]], None]
 
@@ -38,6 +34,17 @@ class _Loss(nn.Module):
         return losses
 
 
+@dataclass(frozen=True, slots=True)
+class _Setting:
+    """What stays the same from step to step."""
+
+    config: TrainingConfig
+    seed: int
+    device: torch.device
+    processes: Processes
+    autocast: torch.autocast
+
+
 def fit(
     network: nn.Module,
     batches: Dataset[dict[str, Tensor]],
@@ -48,13 +55,14 @@ def fit(
     state: Path,
     facts: Mapping[str, Any],
     processes: Processes = ALONE,
+    held_out: HeldOut | None = None,
     on_step: OnStep | None = None,
-) -> None:
+) -> int:
     """Train a network in place, with AdamW, a linear warm-up and a cosine decay to zero.
 
     Step i's batch is `batches[i]`, so the number of data workers changes nothing, and a killed training goes on from
     its last saved state as if nothing had happened. With several processes, process r of n takes batch
-    `i * n + r` and gradients are averaged.
+    `i * n + r` and gradients are averaged; process 0 validates, and decides for all.
 
     Args:
         network: has `loss(**batch)`, which returns scalars, among them `loss`.
@@ -66,36 +74,43 @@ def fit(
             training continues from it.
         facts: saved with the state.
         processes: this process's place among several.
-        on_step: called by process 0 after each step with the number of steps done and the losses.
+        held_out: what to validate on, where `config.validation` asks for it.
+        on_step: called by process 0 after each step with the number of steps done and the losses; after a
+            validation, its loss is among them as `validation`.
+
+    Returns:
+        The step whose weights the network has: the last, or the one that validated best.
+
+    Raises:
+        UserError: if a loss is not finite. The state stays as it was last saved.
     """
+    if (config.validation is None) != (held_out is None):
+        raise ValueError("held_out goes with config.validation; give both or neither")
     network.to(device).train()
-    trainable = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.AdamW(trainable, lr=config.learning_rate, weight_decay=config.weight_decay)
-    scaler = torch.amp.GradScaler(device.type, enabled=config.precision == "float16")
-    done = _resume(network, optimizer, scaler, state)
+    if config.channels_last:
+        _order_channels_last(network)
+    precision = resolved_precision(config.precision, device)
+    learner = Learner.of(network, config, precision, device)
+    setting = _Setting(config, seed, device, processes, autocast(precision, device))
+    done = fill_learner(learner, state)
     objective: nn.Module = _Loss(network)
     if processes.count > 1:
         objective = DistributedDataParallel(objective)
-    autocast = torch.autocast(device.type, DTYPES[config.precision], enabled=config.precision != "float32")
 
-    for step, batch in enumerate(_loaded(batches, config, done, processes), start=done):
-        for group in optimizer.param_groups:
-            group["lr"] = config.learning_rate * rate_factor(step, config)
-        with torch.random.fork_rng(devices=[]), autocast:
-            torch.manual_seed(seed * 1_000_003 + step)
-            losses = objective({name: tensor.to(device) for name, tensor in batch.items()})
-        optimizer.zero_grad(set_to_none=True)
-        scaler.scale(losses["loss"]).backward()
-        scaler.step(optimizer)
-        scaler.update()
+    for batch in _loaded(batches, config, done, processes):
+        values = _step(setting, learner, objective, done, batch)
+        done += 1
+        values |= _validate(setting, learner, held_out, done)
+        finished = done == config.steps or _out_of_patience(config, learner)
         if processes.rank == 0:
             if on_step is not None:
-                on_step(step + 1, {name: float(value.detach()) for name, value in losses.items()})
-            if (step + 1) % config.save_every == 0 and step + 1 < config.steps:
-                tensors = network_tensors(network) | optimizer_tensors(optimizer)
-                progress = {"steps_done": step + 1, "scaler": scaler.state_dict()}
-                save_checkpoint(state, tensors, dict(facts) | progress)
-    network.eval()
+                on_step(done, values)
+            if done % config.save_every == 0 and not finished:
+                save_learner(state, learner, done, facts)
+        if finished:
+            break
+    learner.finish()
+    return learner.best.step or done
 
 
 def rate_factor(step: int, config: TrainingConfig) -> float:
@@ -111,14 +126,83 @@ def rate_factor(step: int, config: TrainingConfig) -> float:
     return 0.5 * (1 + math.cos(math.pi * (step - warmup) / (config.steps - warmup)))
 
 
-def _resume(network: nn.Module, optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler, state: Path) -> int:
-    if not state.is_file():
-        return 0
-    checkpoint = load_checkpoint(state)
-    fill_network(network, checkpoint, str(state))
-    fill_optimizer(optimizer, checkpoint)
-    scaler.load_state_dict(checkpoint.facts["scaler"])
-    return int(checkpoint.facts["steps_done"])
+def _step(
+    setting: _Setting, learner: Learner, objective: nn.Module, step: int, batch: Mapping[str, Tensor]
+) -> dict[str, float]:
+    """Change the weights once; returns the losses before that."""
+    config, optimizer, scaler = setting.config, learner.optimizer, learner.scaler
+    for group in optimizer.param_groups:
+        group["lr"] = config.learning_rate * rate_factor(step, config)
+    with torch.random.fork_rng(devices=[]), setting.autocast:
+        torch.manual_seed(setting.seed * 1_000_003 + step)
+        losses = objective({name: tensor.to(setting.device) for name, tensor in batch.items()})
+    optimizer.zero_grad(set_to_none=True)
+    scaler.scale(losses["loss"]).backward()
+    values = {name: float(value.detach()) for name, value in losses.items()}
+    if _in_any_process(setting, not math.isfinite(values["loss"])):
+        raise _not_finite(f"the loss of step {step + 1} is {values['loss']}")
+    if config.clip_norm is not None:
+        scaler.unscale_(optimizer)
+        nn.utils.clip_grad_norm_(learner.trainable, config.clip_norm)
+    scaler.step(optimizer)
+    scaler.update()
+    if learner.average is not None:
+        learner.average.update_parameters(learner.network)
+    return values
+
+
+def _validate(setting: _Setting, learner: Learner, held_out: HeldOut | None, done: int) -> dict[str, float]:
+    """The validation loss, after those steps that have one; the best weights are kept."""
+    validation = setting.config.validation
+    if validation is None or held_out is None or (done % validation.every and done != setting.config.steps):
+        return {}
+    loss = 0.0
+    if setting.processes.rank == 0:
+        loss = validation_loss(learner.result, held_out, setting.device, setting.autocast)
+    loss = _of_first_process(setting, loss)
+    if not math.isfinite(loss):
+        raise _not_finite(f"the validation loss after step {done} is {loss}")
+    learner.best.offer(done, loss, learner.result)
+    return {"validation": loss}
+
+
+def _out_of_patience(config: TrainingConfig, learner: Learner) -> bool:
+    patience = None if config.validation is None else config.validation.patience
+    return patience is not None and learner.best.waited >= patience
+
+
+def _not_finite(what: str) -> UserError:
+    return UserError(
+        f"{what}: training stopped, its last saved state is left; under another name, try a lower learning_rate,"
+        " clip_norm, or precision float32"
+    )
+
+
+def _in_any_process(setting: _Setting, flag: bool) -> bool:
+    """Whether a flag is set in one of the processes, so that all of them stop together and none waits for ever."""
+    if setting.processes.count == 1:
+        return flag
+    flags = torch.tensor(float(flag), device=setting.device)
+    torch.distributed.all_reduce(flags, torch.distributed.ReduceOp.MAX)
+    return bool(flags)
+
+
+def _of_first_process(setting: _Setting, value: float) -> float:
+    if setting.processes.count == 1:
+        return value
+    shared = torch.tensor(value, dtype=torch.float64, device=setting.device)
+    torch.distributed.broadcast(shared, 0)
+    return float(shared)
+
+
+def _order_channels_last(network: nn.Module) -> None:
+    """Store the weights of 2D convolutions channel by channel; they then compute, and give, feature maps likewise.
+
+    `network.to(memory_format=...)` does the same, but fails for networks that have 3D convolutions as well.
+    """
+    for parameter in network.parameters():
+        if parameter.dim() == 4:
+            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
 
 
 def _loaded(

@@ -1,6 +1,7 @@
 """The training loop: it learns, resumes bit for bit, and neither workers nor processes change the result."""
 
 import logging
+import math
 from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
@@ -11,6 +12,7 @@ import torch.multiprocessing
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
+from episodes.errors import UserError
 from episodes.store import Collection
 from fewshot.checkpoints import load_checkpoint
 from fewshot.config import TrainingConfig
@@ -48,7 +50,7 @@ class Points(Dataset[dict[str, Tensor]]):
         return {"x": torch.tensor([1.0 + step]), "y": torch.tensor([0.5 * step])}
 
 
-def line_config(**changes: float) -> TrainingConfig:
+def line_config(**changes: object) -> TrainingConfig:
     return TrainingConfig(**{"steps": 4, "learning_rate": 0.1, "weight_decay": 0, "warmup_steps": 0, **changes})
 
 
@@ -129,6 +131,84 @@ def test_randomness_within_a_step_depends_on_seed_and_step_alone(state: Path) ->
     assert len(set(draws[0] + draws[2])) == 8
 
 
+@pytest.mark.parametrize("precision", ["float32", "float16"])
+def test_the_gradient_of_all_weights_together_is_clipped(precision: str, state: Path) -> None:
+    class Plane(Line):
+        def __init__(self) -> None:
+            super().__init__()
+            self.offset = nn.Parameter(torch.tensor([1.0]))
+
+        def loss(self, x: Tensor, y: Tensor) -> dict[str, Tensor]:
+            return {"loss": (self.slope * x + self.offset - y).square().mean()}
+
+    plane = Plane()
+    config = line_config(steps=2, clip_norm=3.0, precision=precision)
+    fit(plane, Points(), config, seed=0, device=CPU, state=state, facts={})
+    slope, offset = (torch.tensor([value], dtype=torch.float64) for value in (2.0, 1.0))
+    optimizer = torch.optim.AdamW([slope, offset], weight_decay=0)
+    for x, y, rate in ((1.0, 0.0, 0.1), (2.0, 0.5, 0.05)):
+        residual = 2 * (slope * x + offset - y)  # the gradient is (residual * x, residual), its norm above 3
+        norm = (residual.square() * (x**2 + 1)).sqrt()
+        slope.grad, offset.grad = 3 * residual * x / norm, 3 * residual / norm
+        optimizer.param_groups[0]["lr"] = rate
+        optimizer.step()
+    assert plane.slope.grad is not None
+    assert plane.slope.grad.item() == pytest.approx(slope.grad.item(), rel=1e-5)
+    assert plane.slope.item() == pytest.approx(slope.item(), rel=1e-6)
+    assert plane.offset.item() == pytest.approx(offset.item(), rel=1e-6)
+
+
+def test_a_gradient_below_the_bound_is_left_alone(state: Path) -> None:
+    free, _ = fit_line(state, line_config())
+    bounded, _ = fit_line(state, line_config(clip_norm=1e6))
+    assert torch.equal(bounded.slope, free.slope)
+
+
+def test_the_average_of_the_weights_is_what_is_left(state: Path) -> None:
+    line, slopes = slopes_of(line_config(steps=30, average_decay=0.6), state)
+    average = slopes[0]
+    for n, slope in enumerate(slopes[1:], start=1):
+        decay = min(0.6, (1 + n) / (10 + n))
+        average = decay * average + (1 - decay) * slope
+    assert line.slope.item() == pytest.approx(average, rel=1e-5)
+    assert line.slope.item() != pytest.approx(slopes[-1], rel=1e-3)
+    assert slopes == slopes_of(line_config(steps=30), state)[1]  # the training itself knows nothing of it
+
+
+def slopes_of(config: TrainingConfig, state: Path) -> tuple[Line, list[float]]:
+    """A trained line, and its slope after each step."""
+    line, slopes = Line(), list[float]()
+
+    def on_step(done: int, losses: Mapping[str, float]) -> None:
+        slopes.append(line.slope.item())
+
+    fit(line, Points(), config, seed=0, device=CPU, state=state, facts={}, on_step=on_step)
+    return line, slopes
+
+
+def test_memory_order_changes_nothing_but_rounding(linear_phantoms: Collection, state: Path) -> None:
+    plain = training("unet", linear_phantoms, steps=1).run(state)
+    ordered = training("unet", linear_phantoms, steps=1, channels_last=True).run(state)
+    for name, parameter in ordered.named_parameters():
+        torch.testing.assert_close(parameter.grad, plain.get_parameter(name).grad, rtol=0.02, atol=1e-4, msg=name)
+        if parameter.dim() == 4:
+            assert parameter.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_weights_of_any_dimension_survive_channels_last(state: Path) -> None:
+    class Mixed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layers = nn.ModuleList([nn.Linear(2, 3), nn.Conv1d(2, 3, 3), nn.Conv2d(2, 3, 3), nn.Conv3d(2, 3, 3)])
+
+        def loss(self, x: Tensor, y: Tensor) -> dict[str, Tensor]:
+            return {"loss": (torch.stack([weight.sum() for weight in self.parameters()]).sum() * x - y).square().mean()}
+
+    before = weights(network := Mixed())
+    fit(network, Points(), line_config(channels_last=True), seed=0, device=CPU, state=state, facts={})
+    assert all(not torch.equal(tensor, before[name]) for name, tensor in weights(network).items())
+
+
 # The schedule
 
 
@@ -173,20 +253,55 @@ def test_a_resumed_training_asks_for_the_remaining_batches_alone(state: Path) ->
 
 
 @every_network
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"precision": "bfloat16"}, {"precision": "bfloat16", "channels_last": True, "average_decay": 0.9}],
+    ids=["float32", "bfloat16", "averaged"],
+)
 def test_an_interrupted_training_ends_as_an_undisturbed_one(
-    name: str, precision: str, linear_phantoms: Collection, state: Path
+    name: str, options: dict[str, object], linear_phantoms: Collection, state: Path
 ) -> None:
     def interrupt(done: int, losses: Mapping[str, float]) -> None:
         if done == 5:
             raise InterruptedTrainingError
 
-    undisturbed = training(name, linear_phantoms, precision=precision).run(state.with_name("other"))
+    undisturbed = training(name, linear_phantoms, **options).run(state.with_name("other"))
     with pytest.raises(InterruptedTrainingError):
-        training(name, linear_phantoms, precision=precision).run(state, on_step=interrupt)
+        training(name, linear_phantoms, **options).run(state, on_step=interrupt)
     assert load_checkpoint(state).facts["steps_done"] == 4
-    resumed = training(name, linear_phantoms, precision=precision).run(state)
+    resumed = training(name, linear_phantoms, **options).run(state)
     assert_same_weights(weights(resumed), weights(undisturbed))
+
+
+# Losses that are none
+
+
+class Failing(Line):
+    """Its loss is not finite where x is 3, at step 3."""
+
+    def __init__(self, value: float) -> None:
+        super().__init__()
+        self.value = value
+
+    def loss(self, x: Tensor, y: Tensor) -> dict[str, Tensor]:
+        losses = super().loss(x, y)
+        return {"loss": losses["loss"] * self.value} if x == 3 else losses
+
+
+@pytest.mark.parametrize(("value", "told"), [(math.nan, "nan"), (math.inf, "inf")])
+def test_a_loss_that_is_not_finite_ends_the_training_at_once(value: float, told: str, state: Path) -> None:
+    for expected in ([1, 2], []):  # the second training goes on from the state of the first, and ends as it did
+        network, steps = Failing(value), list[int]()
+
+        def on_step(done: int, losses: Mapping[str, float], steps: list[int] = steps) -> None:
+            steps.append(done)
+
+        config = line_config(steps=6, save_every=2)
+        with pytest.raises(UserError, match=rf"the loss of step 3 is {told}.*lower learning_rate.*precision float32"):
+            fit(network, Points(), config, seed=0, device=CPU, state=state, facts={}, on_step=on_step)
+        assert steps == expected
+        assert load_checkpoint(state).facts["steps_done"] == 2
+        assert torch.isfinite(network.slope).all()
 
 
 # Learning

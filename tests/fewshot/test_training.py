@@ -1,6 +1,7 @@
 """From a configuration to a checkpoint: once, resumable, never two trainings in one folder."""
 
 import json
+import logging
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,16 +16,22 @@ import yaml
 from rich.console import Console
 
 from baselines.training import ImageBatches
-from episodes.errors import UserError
+from episodes.errors import SamplingError, UserError
 from episodes.store import Collection
+from fewshot import precision as precision_module
 from fewshot import training as training_module
 from fewshot.checkpoints import CheckpointError, load_checkpoint, load_network
 from fewshot.config import TrainConfig
 from fewshot.episodic import EpisodeBatches
 from fewshot.networks import NETWORKS
+from fewshot.precision import autocast
 from fewshot.progress import Reporter, Update
-from fewshot.training import seeded_network, train, training_batches, training_facts
+from fewshot.training import divided_batches, seeded_network, train, training_batches, training_facts
+from fewshot.validation import validation_loss
 from tests.fewshot.small_networks import ENCODER, MODELS, assert_same_weights, small_network, train_config, weights
+
+# Whatever can be carried from step to step, on so few steps.
+VALIDATED = {"validation": {"share": 0.4, "every": 2, "episodes": 3}, "average_decay": 0.9, "clip_norm": 1.0}
 
 every_network = pytest.mark.parametrize("name", list(NETWORKS))
 
@@ -65,7 +72,7 @@ def test_training_leaves_a_checkpoint_and_its_losses(
     path = train(config, tmp_path, reporter, linear_phantoms)
     assert sorted(file.name for file in tmp_path.iterdir()) == ["checkpoint.safetensors", "metrics.jsonl"]
     network, checkpoint = load_network(path)
-    assert checkpoint.facts == training_facts(config)
+    assert checkpoint.facts == training_facts(config) | {"precision": "float32", "kept_step": 6}
     before = weights(small_network(name))
     assert any(not torch.equal(tensor, before[key]) for key, tensor in network.state_dict().items())
     assert steps_of(tmp_path) == [1, 2, 3, 4, 5, 6]
@@ -97,10 +104,11 @@ def test_a_finished_training_is_not_repeated(
 
 
 @every_network
+@pytest.mark.parametrize("options", [{}, VALIDATED], ids=["plain", "validated"])
 def test_an_interrupted_training_goes_on_and_ends_the_same(
-    name: str, linear_phantoms: Collection, tmp_path: Path, reporter: Reporter
+    name: str, options: dict[str, Any], linear_phantoms: Collection, tmp_path: Path, reporter: Reporter
 ) -> None:
-    config = train_config(name)
+    config = train_config(name, **options)
     undisturbed, folder = tmp_path / "undisturbed", tmp_path / "interrupted"
     train(config, undisturbed, reporter, linear_phantoms)
     with pytest.raises(KeyboardInterrupt):
@@ -108,9 +116,71 @@ def test_an_interrupted_training_goes_on_and_ends_the_same(
     assert not (folder / "checkpoint.safetensors").exists()
     assert steps_of(folder) == [1, 2, 3, 4, 5]
     path = train(config, folder, reporter, linear_phantoms)
-    assert_same_weights(weights(load_network(path)[0]), weights(load_network(undisturbed / path.name)[0]))
+    assert path.read_bytes() == (undisturbed / path.name).read_bytes()
     assert (folder / "metrics.jsonl").read_bytes() == (undisturbed / "metrics.jsonl").read_bytes()
     assert not (folder / "state.safetensors").exists()
+
+
+# Validation
+
+
+def test_validation_losses_are_written_beside_the_others(
+    linear_phantoms: Collection, tmp_path: Path, reporter: Reporter
+) -> None:
+    config = train_config("unet", validation={"share": 0.4, "every": 2}, steps=5)
+    path = train(config, tmp_path, reporter, linear_phantoms)
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    losses = {line["step"]: line["validation"] for line in lines if "validation" in line}
+    assert list(losses) == [2, 4, 5]
+    assert all("loss" in line for line in lines)
+    network, checkpoint = load_network(path)
+    kept = checkpoint.facts["kept_step"]
+    assert losses[kept] == min(losses.values())
+    _, held_out = divided_batches(network, linear_phantoms, config)
+    assert held_out is not None
+    found = validation_loss(network, held_out, torch.device("cpu"), autocast("float32", torch.device("cpu")))
+    assert found == pytest.approx(losses[kept], rel=1e-6)
+
+
+def test_too_few_patients_to_validate_on_are_told_before_a_step(
+    linear_phantoms: Collection, tmp_path: Path, reporter: Reporter
+) -> None:
+    config = train_config("panet", validation={"share": 0.1}, episodes={"n_shot": 3})
+    with pytest.raises(SamplingError, match=r"train\.validation: .* patients?, 4 needed"):
+        train(config, tmp_path, reporter, linear_phantoms)
+    assert not list(tmp_path.iterdir())
+
+
+# Precision
+
+
+def test_the_precision_that_auto_stood_for_is_told_and_written(
+    linear_phantoms: Collection,
+    tmp_path: Path,
+    reporter: Reporter,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(precision_module, "_computes_in_bfloat16", lambda device: True)
+    with caplog.at_level(logging.INFO):
+        path = train(train_config("unet", precision="auto", steps=2), tmp_path / "auto", reporter, linear_phantoms)
+    named = train(train_config("unet", precision="bfloat16", steps=2), tmp_path / "named", reporter, linear_phantoms)
+    assert "precision auto is bfloat16 on cpu" in caplog.text
+    facts = load_checkpoint(path).facts
+    assert (facts["precision"], facts["train"]["precision"]) == ("bfloat16", "auto")
+    assert_same_weights(weights(load_network(path)[0]), weights(load_network(named)[0]))
+
+
+def test_an_interrupted_training_ends_in_the_precision_that_it_began_in(
+    linear_phantoms: Collection, tmp_path: Path, reporter: Reporter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = train_config("unet", precision="auto")
+    monkeypatch.setattr(precision_module, "_computes_in_bfloat16", lambda device: True)
+    with pytest.raises(KeyboardInterrupt):
+        train(config, tmp_path / "moved", InterruptingReporter(5), linear_phantoms)
+    undisturbed = train(config, tmp_path / "undisturbed", reporter, linear_phantoms)
+    monkeypatch.setattr(precision_module, "_computes_in_bfloat16", lambda device: False)
+    assert train(config, tmp_path / "moved", reporter, linear_phantoms).read_bytes() == undisturbed.read_bytes()
 
 
 # Another training's folder
@@ -177,11 +247,11 @@ def test_facts_say_what_changes_the_result_and_nothing_of_the_machine() -> None:
 # Its parts
 
 
-def test_networks_get_the_batches_they_train_on(linear_phantoms: Collection) -> None:
-    kinds = {
-        name: type(training_batches(small_network(name), linear_phantoms, train_config(name))) for name in NETWORKS
-    }
-    assert kinds == {"panet": EpisodeBatches, "unet": ImageBatches}
+@every_network
+def test_networks_get_the_batches_they_train_on(name: str, linear_phantoms: Collection) -> None:
+    network = small_network(name)
+    expected = {"images": ImageBatches, "episodes": EpisodeBatches}[network.trains_on]
+    assert type(training_batches(network, linear_phantoms, train_config(name))) is expected
 
 
 def test_a_seeded_network_leaves_global_random_numbers_alone() -> None:
