@@ -108,7 +108,7 @@ def _below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _lay_out_as_parameters(optimizer: torch.optim.Optimizer) -> None:
-    """Order the optimiser's tensors in memory as their parameters are: in another order a step rounds differently."""
+    """Order the optimiser's tensors in memory as their parameters are, as they were: the same kernels then go on."""
     for parameter, entries in optimizer.state.items():
         for name, value in entries.items():
             if value.shape == parameter.shape:
