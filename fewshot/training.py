@@ -83,6 +83,8 @@ def train(config: TrainConfig, folder: Path, reporter: Reporter, collection: Col
             held_out=held_out,
             on_step=on_step,
         )
+        if held_out is not None:
+            logger.info("train: %s: the weights of step %d validated best, and are kept", config.name, kept_step)
         if processes.rank == 0:
             how = {"precision": precision, "kept_step": kept_step}
             save_checkpoint(path, network_tensors(network), facts | how)

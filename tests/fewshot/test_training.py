@@ -125,10 +125,11 @@ def test_an_interrupted_training_goes_on_and_ends_the_same(
 
 
 def test_validation_losses_are_written_beside_the_others(
-    linear_phantoms: Collection, tmp_path: Path, reporter: Reporter
+    linear_phantoms: Collection, tmp_path: Path, reporter: Reporter, caplog: pytest.LogCaptureFixture
 ) -> None:
     config = train_config("unet", validation={"share": 0.4, "every": 2}, steps=5)
-    path = train(config, tmp_path, reporter, linear_phantoms)
+    with caplog.at_level(logging.INFO):
+        path = train(config, tmp_path, reporter, linear_phantoms)
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     losses = {line["step"]: line["validation"] for line in lines if "validation" in line}
     assert list(losses) == [2, 4, 5]
@@ -136,6 +137,7 @@ def test_validation_losses_are_written_beside_the_others(
     network, checkpoint = load_network(path)
     kept = checkpoint.facts["kept_step"]
     assert losses[kept] == min(losses.values())
+    assert f"the weights of step {kept} validated best" in caplog.text
     _, held_out = divided_batches(network, linear_phantoms, config)
     assert held_out is not None
     found = validation_loss(network, held_out, torch.device("cpu"), autocast("float32", torch.device("cpu")))
