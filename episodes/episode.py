@@ -107,7 +107,7 @@ def load_episode(
     places = [*(i for way in spec.support for i in way), *spec.query]
     pairs = [(collection.image(i), collection.label_map(i)) for i in places]
     if augmentation is not None:
-        pairs = [_augment(augmentation, pair, augmentation_seed(seed, spec.index, i)) for i, pair in enumerate(pairs)]
+        pairs = [augment_keeping_classes(augmentation, pair, augmentation_seed(seed, spec.index, i)) for i, pair in enumerate(pairs)]
     if scanner == "random":
         pairs = rescan(pairs, seed, spec.index)
     n_way, n_shot = len(spec.support), len(spec.support[0])
@@ -125,7 +125,7 @@ def load_episode(
     )
 
 
-def _augment(augmentation: Augmentation, pair: Pair, seed: int) -> Pair:
+def augment_keeping_classes(augmentation: Augmentation, pair: Pair, seed: int) -> Pair:
     """The augmented pair, or the pair itself where a class would leave the picture: it would have no prototype."""
     augmented = augmentation(*pair, seed=seed)
     return augmented if np.array_equal(np.unique(augmented[1]), np.unique(pair[1])) else pair

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import pytest
 from torch import nn
 
+from episodes.episode import Support, load_support
 from episodes.store import Collection
 from tests.fewshot.small_networks import training
 
@@ -38,3 +39,10 @@ def trained_panet(linear_phantoms: Collection, tmp_path_factory: pytest.TempPath
 def trained_unet(linear_phantoms: Collection, tmp_path_factory: pytest.TempPathFactory) -> Trained:
     """After a few seconds on linear phantoms."""
     return trained("unet", linear_phantoms, tmp_path_factory, steps=40, learning_rate=1e-2)
+
+
+@pytest.fixture
+def five(portable_phantoms: Collection) -> Support:
+    """Five annotated images of five patients of another scanner."""
+    ids = [record.id for record in portable_phantoms.records if record.has_lesion]
+    return load_support(portable_phantoms, [ids[::4][:5]])

@@ -1,23 +1,14 @@
 """Fine-tuning: what is trained, on which pictures, and that it helps on another scanner."""
 
-import numpy as np
 import pytest
 import torch
 
 from episodes.episode import Support, load_support
 from episodes.store import Collection
-from episodes.transforms import Augmentation
 from fewshot.methods import Ingredients, Sources
-from fewshot.supervised import FineTuned, SupportBatches, ZeroShot, two_class_logits
+from fewshot.supervised import FineTuned, ZeroShot, two_class_logits
 from tests.fewshot.conftest import Trained
 from tests.fewshot.small_networks import CPU, assert_same_weights, small_network, weights
-
-
-@pytest.fixture
-def five(portable_phantoms: Collection) -> Support:
-    """Five annotated images of five patients of another scanner."""
-    ids = [record.id for record in portable_phantoms.records if record.has_lesion]
-    return load_support(portable_phantoms, [ids[::4][:5]])
 
 
 def ingredients(network: torch.nn.Module, collection: Collection, seed: int = 0) -> Ingredients:
@@ -90,37 +81,6 @@ def test_a_network_built_under_inference_mode_can_be_fine_tuned(portable_phantom
         adapted = FineTuned(ingredients(network, portable_phantoms), steps=1).adapt(support)
         assert bool(adapted(support.images[0]).isfinite().all())
         assert any(not torch.equal(weight, adapted.state_dict()[name]) for name, weight in weights(network).items())
-
-
-# The support set's batches
-
-
-def test_without_augmentation_every_step_has_the_support_set_itself(five: Support) -> None:
-    batches = SupportBatches(five, Augmentation("none"), seed=0)
-    for step in (0, 7):
-        images, masks = batches[step]
-        torch.testing.assert_close(images, five.images[0])
-        assert torch.equal(masks, five.masks[0])
-
-
-def test_every_step_augments_anew_and_reproducibly(five: Support) -> None:
-    batches = SupportBatches(five, Augmentation("light"), seed=0)
-    steps = [batches[step] for step in (3, 4, 3)]
-    assert torch.equal(steps[0][0], steps[2][0])
-    assert torch.equal(steps[0][1], steps[2][1])
-    assert not torch.equal(steps[0][0], steps[1][0])
-    for images, masks in steps:
-        assert images.shape == (5, 3, 64, 64)
-        assert 0 <= float(images.min()) <= float(images.max()) <= 1
-        assert set(np.unique(masks.numpy())) == {0, 1}
-
-
-def test_batches_depend_on_seed_and_support_set(five: Support) -> None:
-    one = SupportBatches(five, Augmentation("light"), seed=0)[0][0]
-    assert not torch.equal(one, SupportBatches(five, Augmentation("light"), seed=1)[0][0])
-    # Without its last image, the others are augmented otherwise: no support set is the beginning of another.
-    four = Support(five.images[:, :4], five.masks[:, :4])
-    assert not torch.equal(one[:4], SupportBatches(four, Augmentation("light"), seed=0)[0][0])
 
 
 def test_two_class_logits_by_hand() -> None:
