@@ -158,6 +158,12 @@ class TrainingConfig(Strict):
     save_every: Count = 200
     episodes: EpisodesConfig = EpisodesConfig()
 
+    @model_validator(mode="after")
+    def _equal_shapes(self) -> "TrainingConfig":
+        if len({len(ways) for ways in self.episodes.classes}) > 1:
+            raise ValueError("episodes.classes: a batch needs episodes of equally many ways; give tuples of one length")
+        return self
+
 
 class DataConfig(Strict):
     """What every command that reads images needs."""
@@ -178,6 +184,13 @@ class SampleConfig(DataConfig):
 
     episodes: EpisodesConfig = EpisodesConfig()
     seed: Whole = 0
+
+    @model_validator(mode="after")
+    def _one_number_of_shots(self) -> "SampleConfig":
+        if len(self.episodes.n_shot) > 1:
+            several = ", ".join(map(str, self.episodes.n_shot))
+            raise ValueError(f"episodes.n_shot: {several} is for training, whose steps choose; give one number here")
+        return self
 
 
 class TrainConfig(DataConfig):

@@ -14,7 +14,6 @@ from episodes.store import Collection
 from episodes.streams import Stream
 from episodes.transforms import Augmentation
 from fewshot.config import EpisodesConfig
-from fewshot.parsing import ConfigError
 
 logger = logging.getLogger(__name__)
 
@@ -29,17 +28,9 @@ def episode_samplers(collection: Collection, config: EpisodesConfig, seed: int) 
 
 
 def episode_sampler(collection: Collection, config: EpisodesConfig, seed: int) -> EpisodeSampler:
-    """The configured sampler over all records, where one number of shots is configured.
-
-    Raises:
-        ConfigError: if several are.
-    """
-    if len(config.n_shot) > 1:
-        raise ConfigError(
-            f"episodes.n_shot: {list(config.n_shot)} is for training, where each step takes one of them;"
-            " give one number here"
-        )
-    return episode_samplers(collection, config, seed)[0]
+    """The configured sampler over all records, where one number of shots is configured."""
+    (sampler,) = episode_samplers(collection, config, seed)
+    return sampler
 
 
 class EpisodeBatches(Dataset[dict[str, Tensor]]):

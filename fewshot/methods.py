@@ -54,6 +54,24 @@ class EncodingMethod(Protocol):
         """As `Method.segment`, or from the images' features."""
 
 
+@runtime_checkable
+class SupportOptional(Protocol):
+    """A method that uses a support set, and says whether it needs one.
+
+    Attributes:
+        needs_support: False if it can do without: `adapt(None)` is a valid call, and the benchmark's K = 0.
+    """
+
+    @property
+    def needs_support(self) -> bool:
+        """Known of the built method alone, since it may depend on the network."""
+
+
+def needs_support(method: Method) -> bool:
+    """Whether a method cannot do without a support set: one that uses it cannot, unless it says so."""
+    return method.needs_support if isinstance(method, SupportOptional) else method.uses_support
+
+
 @dataclass(frozen=True, slots=True)
 class Sources:
     """What a method may know of the source datasets.
@@ -114,8 +132,10 @@ METHODS = {
     "centre-ellipse": "fewshot.floors:CentreEllipse",
     "prototypes": "fewshot.prototypical:SupportPrototypes",
     "source-prototypes": "fewshot.prototypical:SourcePrototypes",
+    "tuned-prototypes": "fewshot.tuned:TunedPrototypes",
     "zero-shot": "fewshot.supervised:ZeroShot",
     "fine-tuned": "fewshot.supervised:FineTuned",
+    "maml": "fewshot.optimised:InnerLoop",
 }
 
 

@@ -19,6 +19,7 @@ ALLOWED = {
     "baselines": (
         "episodes.episode",
         "episodes.errors",
+        "episodes.random_scanner",
         "episodes.records",
         "episodes.store",
         "episodes.transforms",

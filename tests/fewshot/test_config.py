@@ -7,7 +7,15 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from fewshot.config import BenchmarkConfig, DataConfig, EncoderConfig, EpisodesConfig, SampleConfig, TrainConfig
+from fewshot.config import (
+    BenchmarkConfig,
+    DataConfig,
+    EncoderConfig,
+    EpisodesConfig,
+    SampleConfig,
+    TrainConfig,
+    TrainingConfig,
+)
 from fewshot.parsing import ConfigError, load_config, parse_config, parse_overrides
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -143,7 +151,8 @@ def test_every_mistake_has_its_line(tmp_path: Path) -> None:
         ("draws=0", "draws"),
         ("shots=5", "shots"),
         ("shots=[]", "shots"),
-        ("shots=[1, 0]", "shots.1"),
+        ("shots=[1, -1]", "shots.1"),
+        ("methods.PANet.control=shuffled", "methods.PANet.control"),
         ("targets=[]", "targets"),
         ("image_size=16", "image_size"),
         ("name=../outside", "name"),
@@ -233,6 +242,10 @@ def test_shots_are_one_number_or_several(given: object, written_as: object) -> N
     assert parse_config(plain, EpisodesConfig, "here") == config
 
 
+def test_zero_is_a_number_of_shots(tmp_path: Path) -> None:
+    assert load_config(written(tmp_path), BenchmarkConfig, ["shots=[0, 1]"]).shots == (0, 1)
+
+
 # What has to go together
 
 
@@ -250,6 +263,10 @@ def test_shots_are_one_number_or_several(given: object, written_as: object) -> N
         ("targets=[busi]", "busi: a target must not be a source; hold it out of training"),
         ("shots=[1, 11]", "shots: 11 is more than draw_depth, 10"),
         ("methods.PANet.model=pannet", "methods: model: 'pannet' is not among panet"),
+        (
+            "methods.PANet.control=swapped",
+            "methods: all of them are controls; add what they control, with `control: none`",
+        ),
         ("models.panet.checkpoint=a.safetensors", "models.panet: give `train` or `checkpoint`, not both"),
         ("datasets.ours.root=null", "datasets.ours: give either `root`, the folder to read, or `phantom`"),
         ("datasets.linear.root=here", "datasets.linear: give either `root`, the folder to read, or `phantom`"),
@@ -261,6 +278,13 @@ def test_shots_are_one_number_or_several(given: object, written_as: object) -> N
 )
 def test_what_does_not_go_together_is_explained(tmp_path: Path, override: str, message: str) -> None:
     assert complaint(written(tmp_path), override).startswith(message)
+
+
+def test_masks_are_swapped_within_draws_of_at_least_two(tmp_path: Path) -> None:
+    overrides = ["methods.control={method: prototypes, model: panet, control: swapped}", "shots=[1]"]
+    assert load_config(written(tmp_path), BenchmarkConfig, [*overrides, "draw_depth=2"])
+    message = complaint(written(tmp_path), *overrides, "draw_depth=1")
+    assert message == "methods.control.control: swapped masks need a draw_depth of at least 2"
 
 
 def test_a_training_needs_known_sources() -> None:
@@ -283,3 +307,15 @@ def test_frozen_norms_need_loaded_weights() -> None:
     assert EncoderConfig(weights="imagenet", freeze_norm=True).freeze_norm
     with pytest.raises(ValidationError, match="freeze_norm"):
         EncoderConfig(freeze_norm=True)
+
+
+def test_sampled_episodes_have_one_number_of_shots() -> None:
+    phantom = {"phantom": {"scanner": "linear"}}
+    with pytest.raises(ValidationError, match=r"episodes.n_shot: 1, 3 is for training.*; give one number here"):
+        SampleConfig(datasets={"linear": phantom}, episodes={"n_shot": [1, 3]})
+
+
+def test_training_episodes_have_one_number_of_ways() -> None:
+    mixed = {"classes": [["lesion"], ["benign", "malignant"]]}
+    with pytest.raises(ValidationError, match="equally many ways; give tuples of one length"):
+        TrainingConfig(steps=1, episodes=mixed)

@@ -14,7 +14,6 @@ from episodes.store import Collection
 from episodes.transforms import Augmentation
 from fewshot.config import EpisodesConfig
 from fewshot.episodic import EpisodeBatches, episode_sampler, episode_samplers
-from fewshot.parsing import ConfigError
 
 PLAIN, STRONG = Augmentation("none"), Augmentation("strong")
 
@@ -110,11 +109,6 @@ def test_several_numbers_of_shots_become_several_samplers(linear_phantoms: Colle
     assert [sampler.parameters for sampler in found] == [
         {**episode_sampler(linear_phantoms, EpisodesConfig(n_shot=n, n_query=2), 5).parameters} for n in (1, 3)
     ]
-
-
-def test_one_sampler_needs_one_number_of_shots(linear_phantoms: Collection) -> None:
-    with pytest.raises(ConfigError, match=r"^episodes.n_shot: \[1, 3\] is for training.*; give one number here$"):
-        episode_sampler(linear_phantoms, EpisodesConfig(n_shot=(1, 3)), seed=0)
 
 
 def test_too_many_shots_among_several_are_refused(linear_phantoms: Collection) -> None:

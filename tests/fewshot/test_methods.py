@@ -11,11 +11,21 @@ from episodes.episode import Support, load_support
 from episodes.errors import DatasetError
 from episodes.records import Record
 from episodes.store import Collection
-from fewshot.config import MethodConfig
-from fewshot.methods import METHODS, EncodingMethod, Ingredients, Method, Sources, build_method, find_method
+from fewshot.config import MethodConfig, ModelConfig
+from fewshot.methods import (
+    METHODS,
+    EncodingMethod,
+    Ingredients,
+    Method,
+    Sources,
+    build_method,
+    find_method,
+    needs_support,
+)
 from fewshot.parsing import ConfigError
+from fewshot.training import seeded_network
 from tests.fewshot.conftest import Trained
-from tests.fewshot.small_networks import CPU, assert_same_weights, weights
+from tests.fewshot.small_networks import CPU, ENCODER, assert_same_weights, weights
 
 every_method = pytest.mark.parametrize("name", list(METHODS))
 NEEDS = {
@@ -23,10 +33,11 @@ NEEDS = {
     "centre-ellipse": None,
     "prototypes": "panet",
     "source-prototypes": "panet",
+    "tuned-prototypes": "panet",
     "zero-shot": "unet",
     "fine-tuned": "unet",
 }
-OPTIONS: dict[str, dict[str, Any]] = {"fine-tuned": {"steps": 3}, "source-prototypes": {"n_images": 5}}
+OPTIONS: dict[str, dict[str, Any]] = {"fine-tuned": {"steps": 3}, "tuned-prototypes": {"steps": 3}, "source-prototypes": {"n_images": 5}}
 
 Build = Callable[[str], Method]
 
@@ -86,7 +97,7 @@ def test_methods_without_support_do_without_and_the_others_say_so(
     name: str, build: Build, supports: tuple[Support, Support], queries: Tensor
 ) -> None:
     method = build(name)
-    assert method.uses_support == find_method(name).uses_support
+    assert method.uses_support == find_method(name).uses_support == needs_support(method)
     if method.uses_support:
         with pytest.raises(ValueError, match="support set"):
             method.adapt(None)
@@ -175,6 +186,33 @@ def test_prototypes_of_two_ways_have_three_channels(
     method = build("prototypes")
     with torch.inference_mode():
         assert method.segment(queries, method.adapt(both)).shape == (6, 3, 64, 64)
+
+
+def test_prototypes_do_without_a_support_set_where_the_network_has_a_prior(sources: Sources, queries: Tensor) -> None:
+    model = ModelConfig(network="panet", levels=(2,), output_stride=8, options={"prior": True})
+    network = seeded_network(ENCODER, model, seed=0).eval()
+    method = build_method(MethodConfig(method="prototypes"), Ingredients(network, sources, CPU))
+    assert method.uses_support
+    assert not needs_support(method)
+    with torch.inference_mode():
+        from_images = method.segment(queries, method.adapt(None))
+        assert isinstance(method, EncodingMethod)
+        from_features = method.segment(method.encode(queries), method.adapt(None))
+    assert from_images.shape == (6, 2, 64, 64)
+    torch.testing.assert_close(from_features, from_images, rtol=1e-5, atol=1e-4)
+
+
+def test_a_method_that_does_not_say_so_needs_the_support_set_it_uses() -> None:
+    class Own:
+        def __init__(self, uses_support: bool) -> None:
+            self.uses_support = uses_support
+
+        def adapt(self, support: Support | None) -> None: ...
+
+        def segment(self, images: Tensor, adapted: None) -> Tensor:
+            return images[:, :2]
+
+    assert [needs_support(Own(uses)) for uses in (True, False)] == [True, False]
 
 
 def test_an_empty_support_mask_names_its_record(build: Build, supports: tuple[Support, Support]) -> None:
