@@ -59,9 +59,11 @@ class SupportAttention(nn.Module):
         keys = torch.einsum("ewschx,dc->ewsdhx", directions, self.keys.weight)
         asked = self.queries(gist).unflatten(-1, (2, -1)) / math.sqrt(keys.shape[3])
         scores = torch.einsum("ewsdhx,eqrd->eqwsrhx", keys, asked)
-        # The largest score of a region cancels in the division, and keeps the exponential finite.
+        weights = weights.unsqueeze(1)
+        # A region's largest score cancels in the division, and keeps the exponential and its sum in range.
+        scores = scores.masked_fill(weights == 0, torch.finfo(scores.dtype).min)
         scores = scores - scores.detach().amax((-2, -1), keepdim=True)
-        weighted = weights.unsqueeze(1) * scores.exp()
+        weighted = weights * scores.exp()
         total = weighted.sum((-2, -1), keepdim=True)
         # An empty region stays empty; dividing by 1 there, and not by next to nothing, keeps gradients finite.
         weighted = weighted / torch.where(total > 0, total, 1)
