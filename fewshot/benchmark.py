@@ -13,20 +13,27 @@ import torch
 from torch import nn
 
 from episodes.draws import SupportDraw, support_draws
+from episodes.episode import load_support
 from episodes.errors import UserError
 from episodes.manifest import write_draws
 from episodes.store import Collection, Store
+from fewshot.cells import list_cells
 from fewshot.checkpoints import load_network
 from fewshot.config import BenchmarkConfig, TrainConfig
+from fewshot.controls import control_masks, controlled_row, require_emptied_taken
 from fewshot.data import open_store
 from fewshot.devices import choose_device
 from fewshot.evaluation import EncodedTarget, evaluate
 from fewshot.methods import EncodingMethod, Ingredients, Method, Sources, build_method, find_method
 from fewshot.networks import build_network
+from fewshot.parsing import ConfigError
 from fewshot.progress import Reporter
 from fewshot.results import Cell, read_table, write_rows, write_table
 from fewshot.runs import open_run
 from fewshot.training import seeded_network, train
+
+# Where methods are tried before anything is trained.
+CPU = torch.device("cpu")
 
 
 def run_benchmark(config: BenchmarkConfig, reporter: Reporter, *, overwrite: bool = False) -> Path:
@@ -47,14 +54,12 @@ def run_benchmark(config: BenchmarkConfig, reporter: Reporter, *, overwrite: boo
             be known by then; or if the folder holds another configuration's run.
     """
     device = choose_device(config.device)
-    cells = list(_cells(config))
+    _find_methods(config)
     networks = {name: _unseeded_network(config, name) for name in config.models}
     stores = {name: open_store(config, name, reporter) for name in (*config.sources, *config.targets)}
     collection = Collection(stores[name] for name in config.sources)
     sources = Sources(collection, collection.records)
-    for row, method in config.methods.items():
-        with _named(f"methods.{row}"):
-            build_method(method, Ingredients(networks.get(method.model or ""), sources, device))
+    cells = list_cells(config, _unseeded_methods(config, networks, sources))
     draws = {
         name: support_draws(stores[name].records, n_draws=config.draws, depth=config.draw_depth, seed=config.seed)
         for name in config.targets
@@ -75,29 +80,35 @@ def run_benchmark(config: BenchmarkConfig, reporter: Reporter, *, overwrite: boo
     return folder
 
 
-def _cells(config: BenchmarkConfig) -> Iterator[Cell]:
-    """All cells; rows of one model follow each other, so that its features are computed once."""
-    rows = sorted(config.methods, key=lambda row: config.methods[row].model or "")
-    for target in config.targets:
-        for seed in config.training_seeds:
-            for row in rows:
-                if config.methods[row].model is None and seed != config.training_seeds[0]:
-                    continue  # a floor knows no training seed
-                with _named(f"methods.{row}"):
-                    kind = find_method(config.methods[row].method)
-                if not kind.uses_support:
-                    yield Cell(target, row, seed, shot=0, draw=-1)
-                    continue
-                for shot in config.shots:
-                    for draw in range(config.draws):
-                        yield Cell(target, row, seed, shot, draw)
+def _find_methods(config: BenchmarkConfig) -> None:
+    """What is wrong with the names of methods is known before any image is read."""
+    for row, method in config.methods.items():
+        with _named(f"methods.{row}"):
+            if not find_method(method.method).uses_support and method.control != "none":
+                raise ConfigError(f"control: {method.method} uses no support set, so there is nothing to control")
 
 
 def _unseeded_network(config: BenchmarkConfig, name: str) -> nn.Module:
     """A model as it is before training, so that a wrong option, file or kind is known before anything is trained."""
     model = config.models[name]
     with _named(f"models.{name}"):
-        return build_network(config.encoder, model) if model.checkpoint is None else load_network(model.checkpoint)[0]
+        if model.checkpoint is not None:
+            return load_network(model.checkpoint)[0]
+        return build_network(config.encoder, model).eval()
+
+
+def _unseeded_methods(
+    config: BenchmarkConfig, networks: Mapping[str, nn.Module], sources: Sources
+) -> dict[str, Method]:
+    """The methods of all rows, to know before anything is trained what is wrong with them and what they need."""
+    methods = {}
+    any_image = load_support(sources.collection, [[sources.records[0].id]])
+    for row, method in config.methods.items():
+        with _named(f"methods.{row}"):
+            methods[row] = build_method(method, Ingredients(networks.get(method.model or ""), sources, CPU))
+            if method.control == "emptied":
+                require_emptied_taken(methods[row], any_image)
+    return methods
 
 
 @contextmanager
@@ -170,17 +181,23 @@ class _Run:
     def evaluate(self, method: Method, cell: Cell) -> None:
         """Evaluate one cell and write its rows."""
         target = self.targets[cell.target]
+        control = self.config.methods[cell.method].control
+        controls = {
+            "control": None if control == "none" else control,
+            "control_of": controlled_row(self.config.methods, cell.method),
+        }
         support: tuple[str, ...] = ()
-        queries = tuple(target.rows)
+        queries, masks = tuple(target.rows), None
         if cell.draw >= 0:
             draw = self.draws[cell.target][cell.draw]
             support, queries = draw.support[: cell.shot], draw.queries
+            masks = control_masks(target.collection, draw.support, cell.shot, control)
         rows = []
-        for query, scores in zip(queries, evaluate(method, target, support, queries), strict=True):
+        for query, scores in zip(queries, evaluate(method, target, support, queries, masks=masks), strict=True):
             record = target.store.records[target.rows[query]]
             facts = {"query": query, "patient": record.patient_id, "label": record.label}
             lesion = bool(target.store.label_maps[target.rows[query]].any())
-            rows.append({**asdict(cell), **facts, "lesion": lesion, **asdict(scores)})
+            rows.append({**asdict(cell), **facts, "lesion": lesion, **controls, **asdict(scores)})
         write_rows(_rows_path(self.folder, cell), rows)
 
 

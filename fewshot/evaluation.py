@@ -1,6 +1,7 @@
 """Evaluate one method on one target: features once, then any number of support sets."""
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -21,14 +22,14 @@ class EncodedTarget:
     Args:
         store: the target.
         device: where to compute.
-        batch_size: images at once; None takes few on a CPU, whose caches hold the activations of few, else many.
+        batch_size: images at once; None for `default_batch_size`.
     """
 
     def __init__(self, store: Store, device: torch.device, batch_size: int | None = None) -> None:
         self.store = store
         self.collection = Collection([store])
         self.device = device
-        self.batch_size = batch_size or (4 if device.type == "cpu" else 32)
+        self.batch_size = batch_size or default_batch_size(device)
         self.rows = {record.id: row for row, record in enumerate(store.records)}
         self._features: tuple[Encode, Features] | None = None
 
@@ -68,6 +69,7 @@ def evaluate(
     support: Sequence[str],
     queries: Sequence[str],
     *,
+    masks: Tensor | None = None,
     cached: bool = True,
 ) -> list[Scores]:
     """Adapt a method to a support set once and score its masks of all queries.
@@ -77,6 +79,7 @@ def evaluate(
         target: holds the records' pixels.
         support: ids of the support records, one way of lesions; empty for a method that uses none.
         queries: ids of the records to segment.
+        masks: shown with the support images in place of their own, (1, n_shot, H, W), as a control.
         cached: whether a method with an encoder is given the target's features, which are computed at the first call;
             otherwise it is given the images, as a method without an encoder always is.
 
@@ -84,7 +87,9 @@ def evaluate(
         The scores, in the order of the queries.
     """
     rows = [target.rows[record_id] for record_id in queries]
-    support_set = load_support(target.collection, [support]).to(target.device) if support else None
+    support_set = load_support(target.collection, [support]) if support else None
+    if support_set is not None:
+        support_set = replace(support_set, masks=support_set.masks if masks is None else masks).to(target.device)
     features = None
     with torch.inference_mode():
         if cached and isinstance(method, EncodingMethod):
@@ -121,6 +126,11 @@ def _adapt(
         return method.adapt(support_set)
     rows = [target.rows[record_id] for record_id in support]
     return method.adapt(support_set, features.take(rows).unsqueeze())
+
+
+def default_batch_size(device: torch.device) -> int:
+    """Images to segment at once: few on a CPU, whose caches hold the activations of few, else many."""
+    return 4 if device.type == "cpu" else 32
 
 
 def batched(items: Sequence[int], size: int) -> Iterator[list[int]]:

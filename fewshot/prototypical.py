@@ -14,7 +14,7 @@ from fewshot.panet import PANet
 
 
 class SupportPrototypes:
-    """Segment by the prototypes of the support set."""
+    """Segment by the prototypes of the support set; without one, by the network's prior if it has one."""
 
     uses_support = True
 
@@ -22,14 +22,20 @@ class SupportPrototypes:
         self.network: PANet = ingredients.require_network(PANet)
         self.encode = self.network.encode
 
+    @property
+    def needs_support(self) -> bool:
+        """Whether the network has no prior, with which it can do without a support set."""
+        return not self.network.has_prior
+
     def adapt(self, support: Support | None, features: Features | None = None) -> Adapted:
-        """The support set's prototypes.
+        """The support set's prototypes, or the network's prior.
 
         Raises:
-            DatasetError: if a mask is empty or covers its whole image.
+            DatasetError: if a mask is empty, and there is no prior to stand in, or covers its whole image.
+            ValueError: if there is neither a support set nor a prior.
         """
         if support is None:
-            raise ValueError("prototypes need a support set")
+            return self.network.adapt(None)
         try:
             return self.network.adapt(support, features)
         except ValueError as error:

@@ -23,7 +23,7 @@ class Cell:
         target: dataset.
         method: row of the table.
         seed: of the training.
-        shot: support images; 0 for a method that uses none.
+        shot: support images; 0 for none.
         draw: number of the support draw; -1 where there is none.
     """
 
@@ -50,6 +50,8 @@ SCHEMA = pa.schema(
         ("patient", pa.string()),
         ("label", pa.string()),
         ("lesion", pa.bool_()),
+        ("control", pa.string()),  # what is done to the support's masks; null where the method is no control
+        ("control_of", pa.string()),  # the method that it is a control of; null without one
         *((name, pa.float64()) for name in SCORES),
     ]
 )

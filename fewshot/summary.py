@@ -33,6 +33,8 @@ class Row:
         scores: the other means; of normal images those in `NORMAL_SCORES`.
         n_lesion: lesion images scored.
         n_normal: normal images scored.
+        control: what was done to the support sets' masks; None where the row is no control.
+        control_of: the method that it is a control of; None without one.
     """
 
     target: str
@@ -43,6 +45,29 @@ class Row:
     scores: dict[str, float]
     n_lesion: int
     n_normal: int
+    control: str | None = None
+    control_of: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Controlled:
+    """What a method's lesion Dice owes to the masks of its support sets.
+
+    Attributes:
+        target: dataset.
+        shot: support images.
+        method: the method.
+        control: its control.
+        masks: what the control does to them, `emptied` or `swapped`.
+        difference: of lesion Dice, method minus control, paired on query and draw.
+    """
+
+    target: str
+    shot: int
+    method: str
+    control: str
+    masks: str
+    difference: Difference
 
 
 def summarise(table: pa.Table, targets: Sequence[str]) -> list[Row]:
@@ -86,6 +111,8 @@ def _summarise_row(table: pa.Table, target: str, method: str, shot: int) -> Row:
         scores=scores,
         n_lesion=len(grid.queries),
         n_normal=len(set(normals["query"].to_pylist())),
+        control=table["control"][0].as_py(),
+        control_of=table["control_of"][0].as_py(),
     )
 
 
@@ -124,12 +151,11 @@ def _mean(table: pa.Table, score: str) -> float:
 
 
 def answer(table: pa.Table, rows: Sequence[Row], target: str) -> str:
-    """What to use, in one sentence made from the numbers."""
-    own = [row for row in rows if row.target == target]
+    """What to use, in one sentence made from the numbers; controls are not for use."""
+    own = [row for row in rows if row.target == target and row.control is None]
     shots = max(row.shot for row in own)
     best = next(row for row in own if row.shot == shots)
-    images = "no annotated image" if shots == 0 else "1 annotated image" if shots == 1 else f"{shots} annotated images"
-    sentence = f"On {target}, with {images}, {best.method!r} is best: lesion Dice {show(best.dice)}"
+    sentence = f"On {target}, with {_images(shots)}, {best.method!r} is best: lesion Dice {show(best.dice)}"
     rival = next((row for row in own if row.shot == 0), None)
     if shots == 0 or rival is None:
         return sentence + "."
@@ -140,6 +166,37 @@ def answer(table: pa.Table, rows: Sequence[Row], target: str) -> str:
         f"{sentence}. That is {verdict} {rival.method!r} with no annotated image at all, {show(rival.dice)}:"
         f" the difference is {show(gain.interval, sign=True)}, p = {gain.p_value:.3f}."
     )
+
+
+def _images(shots: int) -> str:
+    return "no annotated image" if shots == 0 else "1 annotated image" if shots == 1 else f"{shots} annotated images"
+
+
+def compare_controls(table: pa.Table, rows: Sequence[Row], target: str) -> list[Controlled]:
+    """Every control of a target beside the method that it is a control of, in the order of the rows."""
+    methods = {(row.method, row.shot): row for row in rows if row.target == target}
+    pairs = [(row, methods.get((row.control_of or "", row.shot))) for row in methods.values() if row.control]
+    return [
+        Controlled(target, row.shot, method.method, row.method, row.control or "", compare(table, method, row))
+        for row, method in pairs
+        if method is not None
+    ]
+
+
+def judge_control(controlled: Controlled) -> str:
+    """Whether a method uses its support set, in one sentence made from the numbers.
+
+    >>> loss = Difference(Interval(0.12, 0.08, 0.16), 0.001)
+    >>> judge_control(Controlled("ours", 5, "PANet", "PANet swapped", "swapped", loss))
+    "'PANet' falls by 0.120 [0.080, 0.160] with 5 annotated images when its supports' masks are swapped."
+    """
+    loss = controlled.difference.interval
+    case = f"with {_images(controlled.shot)} when its supports' masks are {controlled.masks}"
+    if math.isnan(loss.low):
+        return f"Whether {controlled.method!r} uses its support set cannot be told from one patient and one draw."
+    if loss.low > 0:
+        return f"{controlled.method!r} falls by {show(loss)} {case}."
+    return f"{controlled.method!r} does not use its support set: the loss is {show(loss, sign=True)} {case}."
 
 
 def compare(table: pa.Table, first: Row, second: Row) -> Difference:
@@ -159,7 +216,7 @@ def _lesions_of(table: pa.Table, row: Row) -> pa.Table:
 
 
 def write_summary(folder: Path, table: pa.Table, rows: Sequence[Row], targets: Sequence[str]) -> Path:
-    """Write `summary.json`: the answers and the rows, NaN as null.
+    """Write `summary.json`: the answers, the rows, and what the controls say, NaN as null.
 
     Returns:
         The file written.
@@ -167,6 +224,11 @@ def write_summary(folder: Path, table: pa.Table, rows: Sequence[Row], targets: S
     content = {
         "answers": {target: answer(table, rows, target) for target in targets},
         "rows": [_without_nan(asdict(row)) for row in rows],
+        "controls": [
+            _without_nan(asdict(controlled))
+            for target in targets
+            for controlled in compare_controls(table, rows, target)
+        ],
     }
     path = folder / "summary.json"
     write_text(path, json.dumps(content, indent=1, allow_nan=False) + "\n")

@@ -2,7 +2,8 @@
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby
 from pathlib import Path
 
 import pyarrow as pa
@@ -11,49 +12,64 @@ from rich.table import Table
 
 from episodes.curation import CheckReport
 from episodes.files import write_text
-from fewshot.summary import Row, answer, show
+from fewshot.summary import Row, answer, compare_controls, judge_control, show
 
 COLUMNS = ("K", "method", "lesion Dice [95 %]", "IoU", "found", "HD95", "NSD", "normals with a false lesion")
 
 
 def terminal_table(rows: Sequence[Row], target: str) -> Table:
-    """A rich table of one target; within each number of shots the best row is bold."""
+    """A rich table of one target; within each number of shots the best row that is no control is bold."""
     own = [row for row in rows if row.target == target]
     count = f"{own[0].n_lesion} lesion and {own[0].n_normal} normal images"
     table = Table(title=f"{target}: {count}", title_justify="left")
     for column in COLUMNS:
         table.add_column(column, justify="left" if column == "method" else "right", no_wrap=column != COLUMNS[-1])
-    shot = None
-    for row in own:
-        if shot is not None and row.shot != shot:
+    for shot, group in groupby(own, key=lambda row: row.shot):
+        if shot != own[0].shot:
             table.add_section()
-        table.add_row(*_texts(row), style="bold" if row.shot != shot else None)
-        shot = row.shot
+        for row, is_best in _with_best(group):
+            table.add_row(*_texts(row), style="bold" if is_best else None)
     return table
+
+
+def _with_best(rows: Iterable[Row]) -> Iterator[tuple[Row, bool]]:
+    """Rows from best to worst, and which is the best that is no control."""
+    found = False
+    for row in rows:
+        is_best = row.control is None and not found
+        found |= is_best
+        yield row, is_best
 
 
 def markdown_table(rows: Sequence[Row], target: str) -> str:
     """The same table as Markdown, with the best row of each number of shots in bold."""
     lines = ["| " + " | ".join(COLUMNS) + " |", "|---:|:---" + "|---:" * (len(COLUMNS) - 2) + "|"]
-    shot = None
-    for row in rows:
-        if row.target == target:
-            mark = "**" if row.shot != shot else ""
+    own = [row for row in rows if row.target == target]
+    for _, group in groupby(own, key=lambda row: row.shot):
+        for row, is_best in _with_best(group):
+            mark = "**" if is_best else ""
             lines.append("| " + " | ".join(f"{mark}{text}{mark}" for text in _texts(row)) + " |")
-            shot = row.shot
     return "\n".join(lines) + "\n"
 
 
 def write_markdown(folder: Path, table: pa.Table, rows: Sequence[Row], targets: Sequence[str]) -> Path:
-    """Write `summary.md`: each target's table and answer.
+    """Write `summary.md`: each target's table, answer and what its controls say.
 
     Returns:
         The file written.
     """
-    parts = [f"{markdown_table(rows, target)}\n{answer(table, rows, target)}\n" for target in targets]
+    parts = [
+        "\n".join([markdown_table(rows, target), *(f"{line}\n" for line in _conclusions(table, rows, target))])
+        for target in targets
+    ]
     path = folder / "summary.md"
     write_text(path, "\n".join(parts))
     return path
+
+
+def _conclusions(table: pa.Table, rows: Sequence[Row], target: str) -> list[str]:
+    """The answer, then a sentence about every control."""
+    return [answer(table, rows, target), *map(judge_control, compare_controls(table, rows, target))]
 
 
 def _texts(row: Row) -> list[str]:
@@ -72,11 +88,12 @@ def _texts(row: Row) -> list[str]:
 
 
 def print_summary(table: pa.Table, rows: Sequence[Row], targets: Sequence[str], files: Sequence[Path]) -> None:
-    """Print each target's table and answer, then where the results are."""
+    """Print each target's table, answer and what its controls say, then where the results are."""
     console = _console()
     for target in targets:
         console.print(terminal_table(rows, target))
-        console.print(answer(table, rows, target), highlight=False)
+        for line in _conclusions(table, rows, target):
+            console.print(line, highlight=False, markup=False)
         console.print()
     _print_line(console, f"Results: {', '.join(map(str, files))}")
 

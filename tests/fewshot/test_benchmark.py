@@ -3,6 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -189,6 +190,74 @@ def test_a_run_says_what_it_was_made_of(run: Run) -> None:
     assert set(json.loads((run.folder / "inputs.json").read_text())) == {f"datasets.{name}" for name in PHANTOMS}
 
 
+# No shots, and controls
+
+PRIOR = {**PANET, "options": {"prior": True}}
+CONTROLS: dict[str, Any] = {
+    "PANet": {"method": "prototypes", "model": "panet"},
+    "prior": {"method": "prototypes", "model": "prior"},
+    "prior swapped": {"method": "prototypes", "model": "prior", "control": "swapped"},
+    "prior emptied": {"method": "prototypes", "model": "prior", "control": "emptied"},
+    "U-Net fine-tuned": METHODS["U-Net fine-tuned"],
+    "swapped alone": {**METHODS["U-Net fine-tuned"], "options": {"steps": 3}, "control": "swapped"},
+    "empty": {"method": "empty"},
+}
+
+
+@pytest.fixture(scope="module")
+def controls(folder: Path) -> Run:
+    models = {"panet": PANET, "prior": PRIOR, "unet": {**MODELS["unet"], "train": None}}
+    return Run(tiny_benchmark(folder, name="controls", shots=[0, 1, 2], methods=CONTROLS, models=models))
+
+
+def test_zero_shots_have_a_row_where_a_method_can_do_without_a_support_set(controls: Run) -> None:
+    found = {(row["method"], row["shot"], row["draw"]) for row in controls.rows}
+    drawn = {(row, shot, draw) for row in CONTROLS for shot in (1, 2) for draw in (0, 1) if row != "empty"}
+    assert found == drawn | {("empty", 0, -1), ("prior", 0, -1)}
+    everything = {record.id for record in controls.store.records}
+    assert controls.cell("prior", 0, -1).keys() == everything
+
+
+def test_zero_shots_are_scored_without_a_support_set(controls: Run) -> None:
+    masks = masks_one_by_one(controls.method("prior"), controls.store, ())
+    assert_dice_of(controls.cell("prior", 0, -1), masks, controls.store)
+
+
+def assert_dice_of(cell: dict[str, dict[str, Any]], masks: Sequence[NDArray[np.bool_]], store: Store) -> None:
+    for record, mask, label_map in zip(store.records, masks, store.label_maps, strict=True):
+        if record.has_lesion and record.id in cell:
+            expected = f1_score(label_map.ravel() > 0, mask.ravel(), zero_division=0.0)
+            assert cell[record.id]["dice"] == pytest.approx(expected, abs=1e-12)
+
+
+def test_controls_say_what_they_are_and_of_which_row(controls: Run) -> None:
+    found = {row["method"]: (row["control"], row["control_of"]) for row in controls.rows}
+    assert found == {
+        "PANet": (None, None),
+        "prior": (None, None),
+        "prior swapped": ("swapped", "prior"),
+        "prior emptied": ("emptied", "prior"),
+        "U-Net fine-tuned": (None, None),
+        "swapped alone": ("swapped", None),
+        "empty": (None, None),
+    }
+
+
+@pytest.mark.parametrize("shot", [1, 2])
+@pytest.mark.parametrize("row", ["prior swapped", "prior emptied", "swapped alone"])
+def test_a_control_is_scored_on_the_same_draws_with_other_masks(controls: Run, row: str, shot: int) -> None:
+    draw, method, collection = controls.draws[1], controls.method(row), Collection([controls.store])
+    support = load_support(collection, [draw.support[:shot]])
+    others = load_support(collection, [[draw.support[1], draw.support[0]][:shot]])
+    masks = torch.zeros_like(support.masks) if row == "prior emptied" else others.masks
+    with torch.inference_mode():
+        adapted = method.adapt(replace(support, masks=masks))
+        logits = [method.segment(image_tensor(controls.store.images[[i]]), adapted)[0] for i in range(24)]
+    cell = controls.cell(row, shot, 1)
+    assert cell.keys() == set(draw.queries)
+    assert_dice_of(cell, [(scores.argmax(0) > 0).numpy() for scores in logits], controls.store)
+
+
 # Interrupted, repeated, refused
 
 
@@ -199,11 +268,13 @@ def test_a_run_interrupted_in_evaluation_ends_with_the_same_bytes(
     calls: list[Sequence[str]] = []
 
     def failing_at(last: int) -> Callable[..., Any]:
-        def counted(method: Method, target: EncodedTarget, support: Sequence[str], queries: Sequence[str]) -> Any:
+        def counted(
+            method: Method, target: EncodedTarget, support: Sequence[str], queries: Sequence[str], **options: Any
+        ) -> Any:
             calls.append(support)
             if len(calls) == last:
                 raise KeyboardInterrupt
-            return evaluate(method, target, support, queries)
+            return evaluate(method, target, support, queries, **options)
 
         return counted
 
@@ -344,6 +415,15 @@ def test_a_checkpoint_gives_the_rows_of_the_model_that_was_trained(run: Run, fol
             {"encoder": {"name": "test_efficientnet", "weights": "none.safetensors"}},
             r"none.safetensors: cannot be read",
         ),
+        (
+            {"methods": {**METHODS, "mine": {"method": "empty", "control": "emptied"}}},
+            r"methods\.mine: control: empty uses no support set, so there is nothing to control",
+        ),
+        (
+            {"methods": {**METHODS, "mine": {**METHODS["PANet"], "control": "emptied"}}},
+            r"methods\.mine: control: emptied masks are refused \(.*linear_0000.*\); use `swapped`",
+        ),
+        ({"shots": [0]}, r"methods\.PANet untrained: it needs a support set; add a number of at least 1 to `shots`"),
         ({"draw_depth": 10}, r"portable: \d+ patients with a lesion, 11 needed"),
     ],
 )

@@ -91,6 +91,18 @@ def test_a_method_adapts_once_and_sees_the_pixels_of_its_support_and_queries(sto
     assert spy.encoded == 0
 
 
+@pytest.mark.parametrize("cached", [True, False])
+def test_masks_can_be_shown_in_place_of_the_supports_own(store: Store, cached: bool) -> None:
+    spy = Spy()
+    masks = torch.from_numpy(store.label_maps[[1, 3]] > 0).float()[None]
+    evaluate(spy, EncodedTarget(store, CPU), ids(store, 3, 1), ids(store, 5), masks=masks, cached=cached)
+    (support,) = spy.supports
+    assert support is not None
+    assert support.ids == (tuple(ids(store, 3, 1)),)
+    assert torch.equal(support.images[0, :, 0], torch.from_numpy(store.images[[3, 1]]).float() / 255)
+    assert torch.equal(support.masks, masks)
+
+
 def test_a_method_with_an_encoder_is_given_the_features_of_the_same_images(store: Store) -> None:
     spy = Spy()
     target = EncodedTarget(store, CPU, batch_size=5)

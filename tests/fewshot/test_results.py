@@ -13,8 +13,17 @@ from fewshot.results import SCHEMA, SCORES, Cell, read_table, write_rows
 
 
 def row(query: str, **values: Any) -> dict[str, Any]:
-    facts = {"target": "t", "method": "m", "seed": 0, "shot": 1, "draw": 2, "query": query, "patient": "t/p"}
-    return {**facts, "label": "benign", "lesion": True, **dict.fromkeys(SCORES, math.nan), **values}
+    facts: dict[str, Any] = {
+        "target": "t",
+        "method": "m",
+        "seed": 0,
+        "shot": 1,
+        "draw": 2,
+        "query": query,
+        "patient": "t/p",
+    }
+    facts |= {"label": "benign", "lesion": True, "control": "swapped", "control_of": None}
+    return {**facts, **dict.fromkeys(SCORES, math.nan), **values}
 
 
 def test_rows_come_back_as_they_were_written(tmp_path: Path) -> None:
@@ -32,7 +41,7 @@ def test_the_same_rows_give_the_same_bytes(tmp_path: Path) -> None:
 
 
 def test_columns_are_those_of_the_protocol() -> None:
-    keys = ["target", "method", "seed", "shot", "draw", "query", "patient", "label", "lesion"]
+    keys = ["target", "method", "seed", "shot", "draw", "query", "patient", "label", "lesion", "control", "control_of"]
     assert SCHEMA.names == [*keys, *SCORES]
     assert {"dice", "iou", "hd95", "nsd", "detected", "false_positive"} < set(SCORES)
 

@@ -12,7 +12,16 @@ import pytest
 
 from episodes.statistics import Interval, crossed_bootstrap
 from fewshot.results import SCHEMA, SCORES
-from fewshot.summary import Row, answer, compare, show, summarise, write_summary
+from fewshot.summary import (
+    Row,
+    answer,
+    compare,
+    compare_controls,
+    judge_control,
+    show,
+    summarise,
+    write_summary,
+)
 
 NAN = math.nan
 PATIENTS = {"q1": "p1", "q2": "p1", "q3": "p2", "n1": "p3", "n2": "p3"}
@@ -226,6 +235,78 @@ def test_the_answer_without_any_annotated_image() -> None:
     assert said == "On ours, with no annotated image, 'B' is best: lesion Dice 0.500 [0.500, 0.500]."
 
 
+# Controls
+
+
+def with_controls(*losses: float) -> pa.Table:
+    """Six patients in two draws at one shot; each control scores so much less than `A`, on average over draws."""
+    rows = []
+    for number in range(6):
+        for draw in (0, 1):
+            rows.append(scored(f"x{number}", 0.5 + number / 100, "A", draw=draw))
+            for place, loss in enumerate(losses):
+                shown = {"control": "swapped", "control_of": "A"}
+                noise = 0.01 * (-1) ** number
+                rows.append(scored(f"x{number}", 0.5 + number / 100 - loss + noise, f"c{place}", draw=draw, **shown))
+    return table(*rows)
+
+
+def test_a_control_is_compared_with_the_row_that_it_is_a_control_of() -> None:
+    results = table(
+        *TWO_DRAWS,
+        *(row | {"shot": 5, "dice": 0.9} for row in TWO_DRAWS),
+        *(
+            row | {"method": "A emptied", "control": "emptied", "control_of": "A", "dice": row["dice"] / 2}
+            for row in TWO_DRAWS
+        ),
+        *(row | {"method": "alone", "control": "swapped"} for row in TWO_DRAWS),
+        *(row | {"target": "theirs"} for row in TWO_DRAWS),
+    )
+    rows = summarise(results, ["ours", "theirs"])
+    (found,) = compare_controls(results, rows, "ours")
+    assert (found.target, found.shot, found.method, found.control) == ("ours", 1, "A", "A emptied")
+    assert found.masks == "emptied"
+    # Half of each query's mean over draws: (0.7 + 0.2 + 0.2) / 2 / 3
+    assert found.difference.interval.estimate == pytest.approx(0.55 / 3)
+    assert compare_controls(results, rows, "theirs") == []
+
+
+@pytest.mark.parametrize(
+    ("loss", "verdict"),
+    [
+        (0.2, "'A' falls by 0.200 ["),
+        (0.0, "'A' does not use its support set: the loss is +0.000 [-"),
+        (-0.2, "'A' does not use its support set: the loss is -0.200 [-"),
+    ],
+)
+def test_a_control_says_whether_the_support_set_is_used(loss: float, verdict: str) -> None:
+    results = with_controls(loss)
+    (found,) = compare_controls(results, summarise(results, ["ours"]), "ours")
+    said = judge_control(found)
+    # The differences of the six patients are the loss plus or minus 0.01, so that the estimate is the loss.
+    assert said.startswith(verdict)
+    assert said.endswith("] with 1 annotated image when its supports' masks are swapped.")
+    assert show(found.difference.interval, sign=loss <= 0) in said
+
+
+def test_one_patient_and_draw_say_nothing_about_a_control() -> None:
+    results = table(scored("q1", 0.5), scored("q1", 0.2, "c", control="emptied", control_of="A"))
+    (found,) = compare_controls(results, summarise(results, ["ours"]), "ours")
+    assert judge_control(found) == "Whether 'A' uses its support set cannot be told from one patient and one draw."
+
+
+def test_controls_are_never_the_answer() -> None:
+    results = with_controls(-0.3, -0.2)  # better than what they control
+    rows = summarise(results, ["ours"])
+    assert [row.method for row in rows] == ["c0", "c1", "A"]
+    without = table(*(row for row in results.to_pylist() if row["control"] is None))
+    assert answer(results, rows, "ours") == answer(without, summarise(without, ["ours"]), "ours")
+    assert "'A' is best" in answer(results, rows, "ours")
+
+
+# Intervals
+
+
 def test_differences_are_shown_with_their_sign() -> None:
     assert show(Interval(0.1, -0.02, 0.2214), sign=True) == "+0.100 [-0.020, +0.221]"
 
@@ -243,8 +324,22 @@ def test_the_summary_is_strict_json(tmp_path: Path) -> None:
 
     content = json.loads(path.read_text(), parse_constant=refuse)
     assert content["answers"] == {"ours": answer(results, rows, "ours")}
+    assert content["controls"] == []
     zero, one = content["rows"]
     assert (zero["method"], zero["shot"], zero["n_lesion"], zero["n_normal"]) == ("B", 0, 3, 0)
     assert zero["scores"]["false_positive"] is None
     assert zero["seed_spread"] is None
     assert one["dice"]["estimate"] == pytest.approx(1.1 / 3)
+
+
+def test_the_summary_holds_what_the_controls_say(tmp_path: Path) -> None:
+    results = with_controls(0.2)
+    rows = summarise(results, ["ours"])
+    content = json.loads(write_summary(tmp_path, results, rows, ["ours"]).read_text())
+    (found,) = content["controls"]
+    assert (found["method"], found["control"], found["masks"], found["shot"]) == ("A", "c0", "swapped", 1)
+    assert found["difference"]["interval"]["estimate"] == pytest.approx(0.2)
+    assert [(row["method"], row["control"], row["control_of"]) for row in content["rows"]] == [
+        ("A", None, None),
+        ("c0", "swapped", "A"),
+    ]

@@ -74,6 +74,22 @@ def test_markdown_marks_the_best_of_each_number_of_shots() -> None:
     ]
 
 
+def test_a_control_is_never_marked_however_high_it_scores() -> None:
+    control = {"control": "swapped", "control_of": "PANet"}
+    rows = [
+        *ROWS[:2],
+        made_row("PANet swapped", 1, 0.7, **control),
+        *ROWS[2:],
+        made_row("PANet emptied", 5, 0.7, **control),
+    ]
+    marked = [line.split("|")[2].strip() for line in markdown_table(rows, "bus_uclm").splitlines() if "**" in line]
+    assert marked == ["**U-Net**", "**PANet**"]
+    shown = terminal_table(rows, "bus_uclm")
+    names = [str(name) for name in shown.columns[1].cells]
+    assert [name for name, row in zip(names, shown.rows, strict=True) if row.style == "bold"] == ["U-Net", "PANet"]
+    assert names == [row.method for row in rows]
+
+
 def test_a_tables_rows_are_those_of_its_target() -> None:
     rows = [*ROWS, made_row("PANet", 1, 0.3, target="busi", n_lesion=647, n_normal=133)]
     assert "busi: 647 lesion and 133 normal images" in rendered(rows, "busi")[0]
@@ -125,6 +141,20 @@ def test_the_markdown_file_has_every_targets_table_and_answer(tmp_path: Path) ->
     assert path == tmp_path / "summary.md"
     assert text.startswith("| K | method |")
     assert text.rstrip().splitlines()[-1].startswith("On mine, with 1 annotated image, 'PANet' is best")
+
+
+def test_what_controls_say_follows_the_answer(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = per_query_table().to_pylist()
+    shown = {"method": "PANet swapped", "control": "swapped", "control_of": "PANet"}
+    control = [row | shown | {"dice": row["dice"] - 0.2} for row in rows if row["method"] == "PANet"]
+    table = pa.Table.from_pylist([*rows, *control], schema=SCHEMA)
+    summary = summarise(table, ["mine"])
+    verdict = "'PANet' falls by 0.200 [0.200, 0.200] with 1 annotated image when its supports' masks are swapped."
+    assert write_markdown(tmp_path, table, summary, ["mine"]).read_text().endswith(f"\n\n{verdict}\n")
+    print_summary(table, summary, ["mine"], [])
+    printed = capsys.readouterr().out
+    assert " PANet swapped " in printed
+    assert printed.index("'PANet' is best") < printed.index(verdict)
 
 
 REPORT = CheckReport(
