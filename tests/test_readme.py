@@ -1,0 +1,59 @@
+"""The README's Python examples, run as a reader would."""
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from episodes.phantoms import PhantomSpec, generate, write_busi
+from fewshot.checkpoints import network_tensors, save_checkpoint
+from tests.fewshot.small_networks import ENCODER, MODELS, small_network
+
+README = Path(__file__).parents[1] / "README.md"
+BLOCKS = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), flags=re.DOTALL)
+
+
+def example(mentions: str) -> str:
+    (block,) = [block for block in BLOCKS if mentions in block]
+    return block
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Iterator[Path]:
+    """A folder with a checkpoint and four annotated images, as the current directory."""
+    facts = {
+        "encoder": ENCODER.model_dump(mode="json"),
+        "model": MODELS["panet"].model_dump(mode="json"),
+        "image_size": 64,
+    }
+    save_checkpoint(tmp_path / "runs/panet/checkpoint.safetensors", network_tensors(small_network("panet")), facts)
+    random = np.random.default_rng(0)
+    for name in "abcd":
+        Image.fromarray(random.integers(0, 256, (90, 120), np.uint8)).save(tmp_path / f"{name}.png")
+        mask = np.zeros((90, 120), np.uint8)
+        mask[30:60, 40:80] = 255
+        Image.fromarray(mask).save(tmp_path / f"{name}_mask.png")
+    before = Path.cwd()
+    os.chdir(tmp_path)
+    yield tmp_path
+    os.chdir(before)
+
+
+@pytest.mark.usefixtures("folder")
+def test_from_a_checkpoint_and_two_annotated_images_to_masks() -> None:
+    found: dict[str, list[np.ndarray]] = {}
+    exec(example("fewshot.api"), {}, found)  # noqa: S102 - it is our own README
+    assert [mask.shape for mask in found["masks"]] == [(90, 120)] * 2
+    assert all(mask.dtype == np.bool_ for mask in found["masks"])
+    (probability,) = found["probabilities"]
+    np.testing.assert_array_equal(probability > 0.5, found["masks"][0])
+
+
+def test_one_episode_of_a_dataset(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_busi(generate(PhantomSpec("linear", 12, 0, 64)), folder / "data/Dataset_BUSI_with_GT")
+    exec(example("sampler[123]"), {})  # noqa: S102 - it is our own README
+    assert capsys.readouterr().out == "torch.Size([2, 1, 3, 256, 256])\n"
