@@ -15,7 +15,7 @@ from fewshot.parsing import ConfigError, parse_config
 
 # A user's own network is named "module:attribute"; these are ours. Each takes an encoder first and has a
 # `loss(**batch)` and a `trains_on`, "episodes" or "images".
-NETWORKS = {"panet": "fewshot.panet:PANet", "unet": "baselines.unet:UNet"}
+NETWORKS = {"panet": "fewshot.panet:PANet", "unet": "baselines.unet:UNet", "maml": "fewshot.maml:MAML"}
 
 
 def build_network(encoder: EncoderConfig, model: ModelConfig, *, weights: str | None = None) -> nn.Module:

@@ -1,6 +1,7 @@
 """Fixtures of the model side: networks that have learned a little."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 from torch import nn
@@ -19,12 +20,11 @@ class Trained:
 
 
 def trained(
-    name: str, sources: Collection, folder: pytest.TempPathFactory, steps: int, learning_rate: float
+    name: str, sources: Collection, folder: pytest.TempPathFactory, steps: int, learning_rate: float, **changes: Any
 ) -> Trained:
     losses: list[float] = []
-    case = training(
-        name, sources, steps=steps, batch_size=4, learning_rate=learning_rate, warmup_steps=3, augmentation="none"
-    )
+    schedule = {"steps": steps, "batch_size": 4, "learning_rate": learning_rate, "warmup_steps": 3, **changes}
+    case = training(name, sources, augmentation="none", **schedule)
     case.run(folder.mktemp(name) / "state", on_step=lambda _, values: losses.append(values["loss"]))
     return Trained(case.network, losses)
 
@@ -39,6 +39,13 @@ def trained_panet(linear_phantoms: Collection, tmp_path_factory: pytest.TempPath
 def trained_unet(linear_phantoms: Collection, tmp_path_factory: pytest.TempPathFactory) -> Trained:
     """After a few seconds on linear phantoms."""
     return trained("unet", linear_phantoms, tmp_path_factory, steps=40, learning_rate=1e-2)
+
+
+@pytest.fixture(scope="session")
+def trained_maml(linear_phantoms: Collection, tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    """After a few seconds on linear phantoms."""
+    changes = {"batch_size": 2, "episodes": {"n_query": 2}}
+    return trained("maml", linear_phantoms, tmp_path_factory, steps=25, learning_rate=1e-2, **changes)
 
 
 @pytest.fixture

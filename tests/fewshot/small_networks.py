@@ -18,6 +18,12 @@ ENCODER = EncoderConfig(name="resnet10t")
 MODELS = {
     "panet": ModelConfig(network="panet", levels=(2,), output_stride=8),
     "unet": ModelConfig(network="unet", levels=(0, 1, 2), output_stride=8, options={"decoder_channels": [32, 16]}),
+    "maml": ModelConfig(
+        network="maml",
+        levels=(0, 1, 2),
+        output_stride=8,
+        options={"decoder_channels": [32, 16], "inner_steps": 1, "inner_rate": 0.05},
+    ),
 }
 
 

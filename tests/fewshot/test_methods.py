@@ -36,6 +36,7 @@ NEEDS = {
     "tuned-prototypes": "panet",
     "zero-shot": "unet",
     "fine-tuned": "unet",
+    "maml": "maml",
 }
 OPTIONS: dict[str, dict[str, Any]] = {"fine-tuned": {"steps": 3}, "tuned-prototypes": {"steps": 3}, "source-prototypes": {"n_images": 5}}
 
@@ -48,8 +49,9 @@ def sources(linear_phantoms: Collection) -> Sources:
 
 
 @pytest.fixture
-def networks(trained_panet: Trained, trained_unet: Trained) -> dict[str | None, Any]:
-    return {"panet": trained_panet.network, "unet": trained_unet.network, None: None}
+def networks(trained_panet: Trained, trained_unet: Trained, trained_maml: Trained) -> dict[str | None, Any]:
+    trained = {"panet": trained_panet, "unet": trained_unet, "maml": trained_maml}
+    return {None: None} | {name: case.network for name, case in trained.items()}
 
 
 @pytest.fixture
@@ -166,7 +168,7 @@ def test_methods_whose_features_depend_on_the_support_do_not_pretend_otherwise(n
 # The single methods
 
 
-@pytest.mark.parametrize("name", ["prototypes", "source-prototypes", "zero-shot", "fine-tuned"])
+@pytest.mark.parametrize("name", ["prototypes", "source-prototypes", "zero-shot", "fine-tuned", "maml"])
 def test_channel_one_is_the_lesion(name: str, build: Build, linear_phantoms: Collection) -> None:
     """On images like those it was trained on, a method prefers lesion inside lesions more than outside."""
     ids = [record.id for record in linear_phantoms.records if record.has_lesion]
@@ -258,6 +260,7 @@ def test_sources_without_a_lesion_are_told(sources: Sources) -> None:
         ("prototypes", "unet", "needs a model of kind PANet, and was given UNet; set `model`"),
         ("source-prototypes", None, "needs a model of kind PANet, and was given no model; set `model`"),
         ("zero-shot", None, "and was given no model; set `model`"),
+        ("maml", "unet", "needs a model of kind MAML, and was given UNet; set `model`"),
         ("fine-tuned", "panet", "needs a supervised model, and was given PANet; set `model`"),
     ],
 )

@@ -41,7 +41,8 @@ def test_every_network_is_tested() -> None:
 def test_the_loss_is_finite_and_reaches_every_weight(name: str, linear_phantoms: Collection) -> None:
     case = training(name, linear_phantoms)
     for module in case.network.modules():
-        if isinstance(module, nn.BatchNorm2d):  # timm starts residual branches at zero, which stops gradients there
+        # timm starts residual branches at zero, which stops gradients there.
+        if isinstance(module, nn.BatchNorm2d | nn.GroupNorm):
             nn.init.ones_(module.weight)
     losses = case.network.train().loss(**case.batches[0])
     assert all(value.shape == () and bool(value.isfinite()) for value in losses.values())
@@ -129,7 +130,7 @@ def test_a_network_of_one_s_own() -> None:
     ("changes", "message"),
     [
         ({"network": "unett"}, "network 'unett' is unknown; did you mean 'unet'?"),
-        ({"network": "transformer"}, "network 'transformer' is unknown; there are panet, unet"),
+        ({"network": "transformer"}, "network 'transformer' is unknown; there are panet, unet, maml"),
         ({"network": "no_such_module:Net"}, "network 'no_such_module:Net': No module named 'no_such_module'"),
         ({"network": "fewshot.panet:Nothing"}, "network 'fewshot.panet:Nothing': module 'fewshot.panet' has no attrib"),
         ({"options": {"decoder_chanels": [8, 8]}}, "decoder_chanels: unknown key; did you mean 'decoder_channels'?"),

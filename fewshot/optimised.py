@@ -1,0 +1,42 @@
+"""Meta-learned networks as a method: a few gradient steps on the support set, as in training."""
+
+import torch
+from torch import Tensor, nn
+
+from episodes.episode import Support
+from fewshot.maml import MAML
+from fewshot.methods import Ingredients
+from fewshot.supervised import two_class_logits
+
+
+class InnerLoop:
+    """Take the network's inner steps on the support set.
+
+    Args:
+        ingredients: with a MAML.
+        steps: gradient steps; as many as in training where not given, and 0 for the network as it is.
+    """
+
+    uses_support = True
+
+    def __init__(self, ingredients: Ingredients, *, steps: int | None = None) -> None:
+        self.network: MAML = ingredients.require_network(MAML)
+        if steps is not None and steps < 0:
+            raise ValueError(f"steps {steps}: expected 0 or more")
+        self.steps = steps
+
+    def adapt(self, support: Support | None) -> nn.Module:
+        """An adapted copy of the U-Net; the same for the same support set."""
+        if support is None:
+            raise ValueError("the inner loop needs a support set")
+        with torch.inference_mode(False), torch.no_grad():
+            # Autograd refuses tensors that were made in inference mode, but takes copies of them.
+            adapted, _ = self.network.adapt(support.images.clone(), support.masks.clone(), steps=self.steps)
+            for module in adapted.modules():
+                for name, weight in list(module.named_parameters(recurse=False)):
+                    setattr(module, name, nn.Parameter(weight.detach(), requires_grad=False))
+        return adapted
+
+    def segment(self, images: Tensor, adapted: nn.Module) -> Tensor:
+        """Logits (n, 2, H, W)."""
+        return two_class_logits(adapted(images))
