@@ -83,6 +83,8 @@ class PANet(nn.Module):
             raise ValueError(f"matched_levels is {matched_levels}; the encoder has {n_levels} levels")
         if matcher == "ridge" and (attention or grid or self_support):
             raise ValueError("matcher: ridge has no prototypes for attention, grid or self_support; turn them off")
+        if grid < 0:
+            raise ValueError(f"grid is {grid}; expected the cells along a side, or 0 for none")
         if not 0 <= support_dropout < 1:
             raise ValueError(f"support_dropout is {support_dropout}; expected a share from 0 to below 1")
         if support_dropout and not prior:
@@ -134,19 +136,25 @@ class PANet(nn.Module):
         if support is None or not support.images.shape[1]:
             if not self.has_prior:
                 raise ValueError("prototypes need a support set: this network has no prior")
-            return self._prior_alone()
-        levels = (features or self.encode(support.images)).levels[-self.matched_levels :]
+            levels, masks = self._no_shots(1 if support is None else len(support.images))
+        else:
+            levels = [level.unsqueeze(0).float() for level in self._matched(features or self.encode(support.images))]
+            masks = support.masks.unsqueeze(0)
         if not all(bool(level.isfinite().all()) for level in levels):
             raise ValueError("the encoder's features are not finite; are its weights damaged?")
-        return self.matching.adapt([level.unsqueeze(0) for level in levels], support.masks.unsqueeze(0))
-
-    def _prior_alone(self) -> Adapted:
-        nothing = [
-            next(self.parameters()).new_zeros(1, 1, 0, channels, 1, 1)
-            for channels in self.encoder.channels[-self.matched_levels :]
-        ]
-        adapted: Adapted = self.matching.adapt(nothing, nothing[0][:, :, :, 0])
+        with torch.autocast(masks.device.type, enabled=False):
+            adapted: Adapted = self.matching.adapt(levels, masks)
         return adapted
+
+    def _matched(self, features: Features) -> tuple[Tensor, ...]:
+        return features.levels[-self.matched_levels :]
+
+    def _no_shots(self, n_way: int) -> tuple[list[Tensor], Tensor]:
+        """Features and masks of ways without a single shot."""
+        weight = next(self.parameters())
+        matched = self.encoder.channels[-self.matched_levels :]
+        levels = [weight.new_zeros(1, n_way, 0, channels, 1, 1) for channels in matched]
+        return levels, weight.new_zeros(1, n_way, 0, 1, 1)
 
     def segment(self, images: Tensor | Features, adapted: Adapted) -> Tensor:
         """Logits (n, 1 + n_way, H, W) of images (n, 3, H, W) or of their features; index 0 is background."""
@@ -182,7 +190,7 @@ class PANet(nn.Module):
         queries = Features(tuple(level[:, n_way * n_shot :] for level in features.levels), features.size)
         supports = [
             level[:, : n_way * n_shot].reshape(-1, n_way, n_shot, *level.shape[2:]).float()
-            for level in features.levels[-self.matched_levels :]
+            for level in self._matched(features)
         ]
         with torch.autocast(query_images.device.type, enabled=False):
             kept = self._kept(len(support_images), support_images.device)
@@ -199,7 +207,7 @@ class PANet(nn.Module):
         """Of query features with leading axes (n_episodes, n_query)."""
         # Under mixed precision encoder and decoder alone are narrow: 20 times a cosine of 8 bits would be coarse.
         with torch.autocast(queries.deepest.device.type, enabled=False):
-            levels = [level.float() for level in queries.levels[-self.matched_levels :]]
+            levels = [level.float() for level in self._matched(queries)]
             matched: Matched = self.matching(levels, adapted)
         if self.decoder is None:
             return _Logits(matched, resize_logits(matched.fused, queries.size))

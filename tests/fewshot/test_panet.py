@@ -1,4 +1,7 @@
-"""PANet against its plain reference, and what must not matter: batching, the order of shots and ways, the path."""
+"""PANet against its plain reference, what must not matter (batching, the order of shots and ways), and bad input."""
+
+import re
+from typing import Any
 
 import pytest
 import torch
@@ -6,10 +9,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from episodes.episode import Support
+from fewshot.features import Features
 from fewshot.matching import Prototypes
 from fewshot.multilevel import Adapted
+from fewshot.networks import build_network
 from fewshot.panet import PANet
+from fewshot.parsing import ConfigError
 from tests.fewshot import plain_panet
+from tests.fewshot.panet_variants import blob_episodes, supports, variant_config, variant_network
+from tests.fewshot.small_networks import ENCODER
 
 SETTINGS = [(1, 1), (1, 5), (2, 3)]
 SIZE = (40, 36)
@@ -37,10 +45,6 @@ def random_batch(n_way: int, n_shot: int, n_query: int = 2, n_episodes: int = 3)
         "query_images": torch.rand(n_episodes, n_query, 3, *SIZE, generator=generator),
         "query_masks": torch.randint(0, 1 + n_way, (n_episodes, n_query, *SIZE), generator=generator),
     }
-
-
-def supports(batch: dict[str, Tensor]) -> list[Support]:
-    return [Support(*pair) for pair in zip(batch["support_images"], batch["support_masks"], strict=True)]
 
 
 def features(batch: dict[str, Tensor], network: PANet) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -183,3 +187,86 @@ def test_matching_stays_in_full_precision_under_autocast(network: PANet) -> None
     assert {value.dtype for value in losses.values()} == {torch.float32}
     exact = network.loss(**random_batch(1, 1))
     torch.testing.assert_close(losses["segmentation"], exact["segmentation"], rtol=0.05, atol=0.05)
+
+
+# Bad input
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_features_that_are_not_finite_are_refused(network: PANet, value: float) -> None:
+    support = supports(random_batch(1, 2))[0]
+    features = network.encode(support.images)
+    features.deepest[0, 1, 3, 2, 2] = value
+    with pytest.raises(ValueError, match=r"the encoder's features are not finite; are its weights damaged\?"):
+        network.adapt(support, features)
+    with torch.no_grad():
+        next(network.encoder.parameters()).fill_(value)
+    with pytest.raises(ValueError, match="not finite"):
+        network.adapt(support)
+
+
+def test_a_level_that_is_not_matched_may_hold_anything(network: PANet) -> None:
+    support = supports(random_batch(1, 1))[0]
+    features = network.encode(support.images)
+    damaged = Features((torch.full((1, 1, 3, 20, 18), float("nan")), features.deepest), features.size)
+    assert torch.equal(vectors(network.adapt(support, damaged)), vectors(network.adapt(support, features)))
+
+
+def test_support_and_query_of_different_sizes_are_refused(network: PANet) -> None:
+    batch = random_batch(1, 1)
+    message = r"^support images \(40, 36\) and query images \(40, 32\) differ in size; resize them to one$"
+    with pytest.raises(ValueError, match=message):
+        network.loss(**batch | {"query_images": batch["query_images"][..., :32]})
+
+
+def test_a_decoder_weighs_the_loss_on_its_similarity_maps() -> None:
+    network, batch = variant_network("decoder"), blob_episodes(1, 2)
+    with torch.inference_mode():
+        losses = network.loss(**batch)
+        total = losses["segmentation"] + 0.4 * losses["matching"] + losses["alignment"]
+        torch.testing.assert_close(losses["loss"], total)
+        network.matching_weight = 0
+        assert "matching" not in network.loss(**batch)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"matched_levels": 0}, "matched_levels is 0; the encoder has 1 levels"),
+        ({"matched_levels": 2}, "matched_levels is 2; the encoder has 1 levels"),
+        *(
+            (
+                {"matcher": "ridge", **option},
+                "matcher: ridge has no prototypes for attention, grid or self_support; turn them off",
+            )
+            for option in ({"attention": True}, {"grid": 4}, {"self_support": True})
+        ),
+        ({"grid": -1}, "grid is -1; expected the cells along a side, or 0 for none"),
+        ({"prior": True, "support_dropout": 1.0}, "support_dropout is 1.0; expected a share from 0 to below 1"),
+        ({"prior": True, "support_dropout": -0.1}, "support_dropout is -0.1; expected a share from 0 to below 1"),
+        (
+            {"support_dropout": 0.2},
+            "support_dropout: without a prior an episode needs its support set; set prior: true",
+        ),
+        ({"temperature": 0.0}, "temperature is 0.0; expected a positive number"),
+        ({"decoder_channels": [16]}, "decoder_channels: 1 stages for 1 encoder levels; expected 0"),
+    ],
+)
+def test_options_that_do_not_go_together_are_explained(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        PANet(RandomEncoder(), **options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"support_dropout": 0.2}, "support_dropout: without a prior an episode needs its support set"),
+        ({"loss": "dice"}, "loss: Input should be 'cross-entropy', 'cross-entropy-dice' or 'focal-dice'"),
+        ({"matcher": "svm"}, "matcher: Input should be 'prototypes' or 'ridge'"),
+    ],
+)
+def test_a_configuration_is_told_of_them_in_one_line(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        build_network(ENCODER, variant_config("published").model_copy(update={"options": options}))
+    assert str(caught.value).startswith(f"panet options: {message}")
+    assert "\n" not in str(caught.value)
