@@ -9,6 +9,7 @@ import timm
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
+from timm.layers.format import Format
 from torch import Tensor, nn
 
 from episodes.errors import UserError
@@ -26,24 +27,32 @@ class EncoderError(UserError):
 class Encoder(nn.Module):
     """A timm network that gives its feature maps at several strides.
 
-    Takes images in [0, 1] and normalises them as ImageNet networks expect, so that no caller has to.
+    Takes images in [0, 1] and normalises them as the network's ImageNet weights expect, so that no caller has to.
+    Networks of one image size, as some transformers are, take that size alone.
 
     Args:
         name: a timm model name that supports `features_only`, such as `resnet18`.
         weights: `none` (random), `imagenet` (timm's own download) or the path of a safetensors file with timm's
             keys. A file may end before the network does; what it left unfilled is logged.
-        levels: which feature maps, counted from the stem: 0 the stem (stride 2), 1 to 4 a ResNet's layers.
+        levels: which feature maps, rising, counted from the shallowest: a ResNet's 0 is its stem (stride 2) and 1 to 4
+            its layers; a ConvNeXt's 0 is its first stage (stride 4).
         output_stride: input pixels per feature pixel of the deepest level, at most; 8 and 16 trade strides for
-            dilation.
-        freeze_norm: keep batch-norm statistics and weights as loaded, also in training: with an episode's few
-            images their batch statistics would be noise. Pointless with random weights.
+            dilation, where the network can.
+        freeze_norm: keep the statistics and weights of norms that average over images (batch norm and its kin) as
+            loaded, also in training: with an episode's few images their batch statistics would be noise. Layer and
+            group norms look at one image at a time; they have no statistics to keep, and their weights are trained.
+            Pointless with random weights.
+        frozen: how many of the shallowest levels, counted as `levels` are, keep their weights and statistics as
+            loaded, also in training: 1 is the stem, 2 a ResNet's stem and layer1. Dropout in them is off. Pointless
+            with random weights.
 
     Attributes:
         channels: of each level.
         strides: of each level, input pixels per feature pixel.
 
     Raises:
-        EncoderError: unknown name, a stride or a level the network does not have, or weights that do not fit.
+        EncoderError: unknown name, a stride or a level the network does not have, more frozen levels than there are,
+            or weights that do not fit.
     """
 
     mean: Tensor
@@ -57,68 +66,127 @@ class Encoder(nn.Module):
         levels: Sequence[int] = (3,),
         output_stride: int = 32,
         freeze_norm: bool = False,
+        frozen: int = 0,
     ) -> None:
         super().__init__()
-        # A network whose stride is fixed (DenseNet's is 32) refuses the argument even with its own value.
-        stride: dict[str, Any] = {} if output_stride == 32 else {"output_stride": output_stride}
-        try:
-            network = timm.create_model(
-                name,
-                pretrained=weights == "imagenet",
-                features_only=True,
-                out_indices=tuple(levels),
-                **stride,
-            )
-        except (
-            RuntimeError,
-            TypeError,
-            ValueError,
-            AssertionError,
-            IndexError,
-            NotImplementedError,
-        ) as error:
-            reason = "it has fewer levels" if isinstance(error, IndexError) else str(error)
-            raise EncoderError(
-                f"encoder {name!r} with levels {tuple(levels)} and output stride {output_stride}: {reason}"
-            ) from error
-        except OSError as error:
-            reason = str(error).splitlines()[0]
-            raise EncoderError(
-                f"encoder {name!r}: its ImageNet weights cannot be downloaded ({reason});"
-                " set encoder.weights to a safetensors file, or to none"
-            ) from error
-        if weights not in {"none", "imagenet"}:
-            load_encoder_weights(network, Path(weights))
-        self.network = network
-        info: Any = network.feature_info
+        self.network = _feature_network(name, weights == "imagenet", tuple(levels), output_stride)
+        info: Any = self.network.feature_info
         self.channels: tuple[int, ...] = tuple(info.channels())
         self.strides: tuple[int, ...] = tuple(info.reduction())
         self.freeze_norm = freeze_norm
-        self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(IMAGENET_STD).view(3, 1, 1), persistent=False)
+        self._frozen_parts = _shallow_parts(self.network, frozen, levels, name)
+        if weights not in {"none", "imagenet"}:
+            unfilled = load_encoder_weights(self.network, Path(weights))
+            if random := _layers([key for key in unfilled if self._is_frozen(key)]):
+                raise EncoderError(
+                    f"{weights}: does not hold {', '.join(random)}, which would stay random;"
+                    " lower encoder.frozen, or give a file that goes further"
+                )
+        if freeze_norm and not any(map(_averages_over_images, self.network.modules())):
+            logger.info("encoder %s: has no batch norms, freeze_norm changes nothing", name)
+        trained_as: Any = self.network.pretrained_cfg
+        for statistic, usual in (("mean", IMAGENET_MEAN), ("std", IMAGENET_STD)):
+            values = torch.tensor(trained_as.get(statistic, usual)).view(3, 1, 1)
+            self.register_buffer(statistic, values, persistent=False)
         self.train()
 
     def train(self, mode: bool = True) -> "Encoder":
-        """Switch to training, leaving frozen batch norms as they are."""
+        """Switch to training, leaving what is frozen as it is."""
         super().train(mode)
-        if self.freeze_norm:
-            for module in self.network.modules():
-                if isinstance(module, nn.BatchNorm2d):
-                    module.eval()
-                    module.requires_grad_(False)
+        for name, module in self.network.named_modules():
+            if self._is_frozen(name) or (self.freeze_norm and _averages_over_images(module)):
+                module.eval()
+                module.requires_grad_(False)
+        for name, parameter in self.network.named_parameters():
+            if self._is_frozen(name):
+                parameter.requires_grad_(False)
         return self
+
+    def _is_frozen(self, name: str) -> bool:
+        return any(name == part or name.startswith(f"{part}.") for part in self._frozen_parts)
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """Feature maps of images (n, 3, H, W) in [0, 1], shallow to deep, each (n, channels, h, w)."""
         features: list[Tensor] = self.network((images - self.mean) / self.std)
+        if getattr(self.network, "output_fmt", Format.NCHW) == Format.NHWC:
+            return [level.permute(0, 3, 1, 2).contiguous() for level in features]
         return features
 
 
-def load_encoder_weights(network: nn.Module, path: Path) -> None:
+def _feature_network(name: str, pretrained: bool, levels: tuple[int, ...], output_stride: int) -> nn.Module:
+    asked = f"encoder {name!r} with levels {levels} and output stride {output_stride}"
+    # timm gives the maps shallow to deep in any case, but their channels in the order that was asked for.
+    if not levels or list(levels) != sorted(set(levels)) or levels[0] < 0:
+        raise EncoderError(f"{asked}: the levels do not rise from 0 or more, such as (1, 3)")
+    # A network whose stride is fixed (DenseNet's is 32) refuses the argument even with its own value.
+    stride: dict[str, Any] = {} if output_stride == 32 else {"output_stride": output_stride}
+    fixed_strides = f"{asked}: its strides are fixed; set output_stride to 32"
+    try:
+        network: nn.Module = timm.create_model(
+            name, pretrained=pretrained, features_only=True, out_indices=levels, **stride
+        )
+    except IndexError as error:
+        raise EncoderError(f"{asked}: it has fewer levels") from error
+    except (RuntimeError, TypeError, ValueError, AssertionError) as error:
+        refuses_stride = stride and isinstance(error, TypeError | AssertionError)
+        raise EncoderError(fixed_strides if refuses_stride else f"{asked}: {error}") from error
+    except OSError as error:
+        reason = str(error).splitlines()[0]
+        raise EncoderError(
+            f"encoder {name!r}: its ImageNet weights cannot be downloaded ({reason});"
+            " set encoder.weights to a safetensors file, or to none"
+        ) from error
+    info: Any = network.feature_info
+    if stride and max(info.reduction()) > output_stride:
+        raise EncoderError(fixed_strides)
+    return network
+
+
+def _shallow_parts(network: nn.Module, count: int, levels: Sequence[int], name: str) -> tuple[str, ...]:
+    """The modules, and parameters outside of any, that a network's `count` shallowest levels are computed with.
+
+    timm's feature networks name the module that each level comes out of, and hold their modules in the order in which
+    they are run: that module and all before it are the level's.
+    """
+    if not 0 <= count <= levels[-1] + 1:
+        raise EncoderError(
+            f"encoder {name!r}: {count} levels cannot be frozen, down to the deepest of levels {tuple(levels)} there"
+            f" are {levels[-1] + 1}; set encoder.frozen to 0 to {levels[-1] + 1}"
+        )
+    if not count:
+        return ()
+    info: Any = network.feature_info
+    paths = [_module_path(network, level["module"]) for level in info.info[:count]]
+    if (path := paths[-1]) is None or None in paths:
+        raise EncoderError(
+            f"encoder {name!r}: its levels are not computed one after the other; set encoder.frozen to 0"
+        )
+    parts: list[str] = []
+    container, prefix = network, ""
+    for step in path.split("."):
+        parts += [f"{prefix}{parameter}" for parameter, _ in container.named_parameters(recurse=False)]
+        children = [child for child, _ in container.named_children()]
+        parts += [f"{prefix}{child}" for child in children[: children.index(step)]]
+        container, prefix = container.get_submodule(step), f"{prefix}{step}."
+    return (*parts, path)
+
+
+def _module_path(network: nn.Module, name: str) -> str | None:
+    return next((path for path, _ in network.named_modules() if _spelled(path) in _spellings(name)), None)
+
+
+def _averages_over_images(module: nn.Module) -> bool:
+    return any(name == "running_var" for name, _ in module.named_buffers(recurse=False))
+
+
+def load_encoder_weights(network: nn.Module, path: Path) -> list[str]:
     """Fill a timm feature network from a safetensors file, and log which layers it filled.
 
     Half-precision tensors are widened. Layers that the file does not hold keep their values; a tensor that the
     network should have but cannot take is an error.
+
+    Returns:
+        The names of the network's tensors that the file does not hold.
 
     Raises:
         EncoderError: if the file is missing or damaged, fits no layer, or has a tensor of another shape.
@@ -128,8 +196,11 @@ def load_encoder_weights(network: nn.Module, path: Path) -> None:
     except (OSError, SafetensorError) as error:
         raise EncoderError(f"{path}: cannot be read as safetensors ({error}); check encoder.weights") from error
     own = network.state_dict()
-    # timm spells nested names of some feature networks with underscores: features.conv0 is features_conv0.
-    renamed = {_match(key, own): value for key, value in tensors.items()}
+    names = {_spelled(key): key for key in own}
+    renamed = {
+        next((names[spelling] for spelling in _spellings(key) if spelling in names), key): value
+        for key, value in tensors.items()
+    }
     filled = {key: value for key, value in renamed.items() if key in own}
     if not filled:
         raise EncoderError(f"{path}: holds no tensor of this encoder; is it another architecture's file?")
@@ -144,12 +215,20 @@ def load_encoder_weights(network: nn.Module, path: Path) -> None:
     logger.info("%s: filled %s", path.name, ", ".join(_layers(filled)))
     if missing:
         logger.warning("%s: left at random: %s", path.name, ", ".join(_layers(missing)))
+    return missing
 
 
-def _match(key: str, own: dict[str, Tensor]) -> str:
-    head, _, rest = key.partition(".")
-    underscored = f"{head}_{rest}"
-    return underscored if key not in own and underscored in own else key
+def _spelled(name: str) -> str:
+    return name.replace(".", "_")
+
+
+def _spellings(name: str) -> tuple[str, ...]:
+    """A name of a timm network as its feature network may have it, each `.` as `_`.
+
+    Some feature networks say features_conv0 for features.conv0, and others hold the whole network as `model` or `body`.
+    """
+    spelled = _spelled(name)
+    return spelled, f"model_{spelled}", f"body_{spelled}"
 
 
 def _layers(keys: Sequence[str] | dict[str, Tensor]) -> list[str]:

@@ -84,16 +84,22 @@ class DatasetConfig(Strict):
 
 
 class EncoderConfig(Strict):
-    """The timm network under every model."""
+    """The timm network under every model.
+
+    `freeze_norm` keeps batch norms as loaded, `frozen` that many of the shallowest levels, counted as `levels` are.
+    """
 
     name: str = "resnet18"
     weights: str = "none"
     freeze_norm: bool = False
+    frozen: Whole = 0
 
     @model_validator(mode="after")
-    def _norm_to_keep(self) -> "EncoderConfig":
+    def _weights_to_keep(self) -> "EncoderConfig":
         if self.freeze_norm and self.weights == "none":
             raise ValueError("freeze_norm: random weights have no batch-norm statistics worth keeping; set it to false")
+        if self.frozen and self.weights == "none":
+            raise ValueError("frozen: random weights are not worth keeping; set it to 0")
         return self
 
 

@@ -38,6 +38,7 @@ def build_network(encoder: EncoderConfig, model: ModelConfig, *, weights: str | 
         levels=model.levels,
         output_stride=model.output_stride,
         freeze_norm=encoder.freeze_norm,
+        frozen=encoder.frozen,
     )
     try:
         network: nn.Module = kind(pyramid, **options)
