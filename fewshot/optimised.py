@@ -18,6 +18,7 @@ class InnerLoop:
     """
 
     uses_support = True
+    needs_support = False
 
     def __init__(self, ingredients: Ingredients, *, steps: int | None = None) -> None:
         self.network: MAML = ingredients.require_network(MAML)
@@ -26,9 +27,9 @@ class InnerLoop:
         self.steps = steps
 
     def adapt(self, support: Support | None) -> nn.Module:
-        """An adapted copy of the U-Net; the same for the same support set."""
+        """An adapted copy of the U-Net, the same for the same support set; without one, the U-Net before any step."""
         if support is None:
-            raise ValueError("the inner loop needs a support set")
+            return self.network.unet
         with torch.inference_mode(False), torch.no_grad():
             # Autograd refuses tensors that were made in inference mode, but takes copies of them.
             adapted, _ = self.network.adapt(support.images.clone(), support.masks.clone(), steps=self.steps)

@@ -210,6 +210,13 @@ def test_what_the_method_returns_holds_no_graph(trained_maml: Trained, five: Sup
     assert not adapted(five.images[0]).requires_grad
 
 
+def test_without_a_support_set_the_network_is_used_as_it_is(trained_maml: Trained, five: Support) -> None:
+    network: Any = trained_maml.network
+    with torch.inference_mode():
+        logits = method(network).segment(five.images[0], method(network).adapt(None))
+        assert torch.equal(logits[:, 1], network(five.images[0]))
+
+
 def test_fewer_than_no_steps_are_refused(trained_maml: Trained) -> None:
     with pytest.raises(ValueError, match="steps -1: expected 0 or more"):
         method(trained_maml.network, steps=-1)
