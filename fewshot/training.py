@@ -52,8 +52,8 @@ def train(config: TrainConfig, folder: Path, reporter: Reporter, collection: Col
     if finished:
         reporter.console.print(f"train: {config.name} is finished: {path}", highlight=False)
         return path
+    network = seeded_network(config.encoder, config.model, config.seed)  # a wrong option is known before data are read
     sources = collection or open_collection(config, config.sources, reporter)
-    network = seeded_network(config.encoder, config.model, config.seed)
     batches, held_out = divided_batches(network, sources, config)
     device = choose_device(config.device)
     # An interrupted training ends in the precision that it began in, also on another machine.
