@@ -153,6 +153,24 @@ def train(config: ConfigFile, overrides: Overrides = None) -> None:
     sys.stdout.write(f"{train_model(settings, settings.runs / settings.name, _reporter())}\n")
 
 
+@app.command(epilog="Example: fewshot report runs/phantom --against U-Net")
+def report(
+    run: Annotated[Path, typer.Argument(help="The folder of a finished benchmark.")],
+    against: Annotated[str, typer.Option(help="The row that every other is compared with.")],
+) -> None:
+    """Compare every row of a benchmark with one of them, and with itself without annotated images; as Markdown."""
+    from fewshot.comparison import compare_rows
+    from fewshot.results import read_table
+    from fewshot.summary import summarise
+    from fewshot.tables import comparison_table
+
+    table = read_table(run / "results.parquet")
+    targets = sorted(set(table["target"].to_pylist()))
+    rows = summarise(table, targets)
+    for target in targets:
+        sys.stdout.write(f"{target}\n\n{comparison_table(compare_rows(table, rows, target, against), against)}\n")
+
+
 @app.command(epilog="Example: fewshot finetune unet.safetensors my_images/ adapted.safetensors steps=60")
 def finetune(
     checkpoint: Annotated[Path, typer.Argument(help="What `fewshot train` wrote, of a supervised model.")],

@@ -12,6 +12,7 @@ from rich.table import Table
 
 from episodes.curation import CheckReport
 from episodes.files import write_text
+from fewshot.comparison import Compared
 from fewshot.summary import Row, answer, compare_controls, judge_control, show
 
 COLUMNS = ("K", "method", "lesion Dice [95 %]", "IoU", "found", "HD95", "NSD", "normals with a false lesion")
@@ -65,6 +66,19 @@ def write_markdown(folder: Path, table: pa.Table, rows: Sequence[Row], targets: 
     path = folder / "summary.md"
     write_text(path, "\n".join(parts))
     return path
+
+
+def comparison_table(compared: Sequence[Compared], reference: str) -> str:
+    """Each row's lesion Dice and its paired differences as Markdown."""
+    header = ("K", "method", "lesion Dice [95 %]", f"minus {reference}", "minus itself at K = 0")
+    lines = ["| " + " | ".join(header) + " |", "|---:|:---|---:|---:|---:|"]
+    for one in compared:
+        differences = (
+            "" if found is None else f"{show(found.interval, sign=True)}, p = {found.p_value:.3f}"
+            for found in (one.to_reference, one.to_zero)
+        )
+        lines.append("| " + " | ".join([str(one.row.shot), one.row.method, show(one.row.dice), *differences]) + " |")
+    return "\n".join(lines) + "\n"
 
 
 def _conclusions(table: pa.Table, rows: Sequence[Row], target: str) -> list[str]:

@@ -30,6 +30,7 @@ def test_these_are_the_commands() -> None:
         "data prepare",
         "episodes sample",
         "finetune",
+        "report",
         "train",
     ]
 
