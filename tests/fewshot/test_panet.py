@@ -189,6 +189,29 @@ def test_matching_stays_in_full_precision_under_autocast(network: PANet) -> None
     torch.testing.assert_close(losses["segmentation"], exact["segmentation"], rtol=0.05, atol=0.05)
 
 
+# With a decoder
+
+
+def test_a_decoder_weighs_the_loss_on_its_similarity_maps() -> None:
+    network, batch = variant_network("decoder"), blob_episodes(1, 2)
+    with torch.inference_mode():
+        losses = network.loss(**batch)
+        total = losses["segmentation"] + 0.4 * losses["matching"] + losses["alignment"]
+        torch.testing.assert_close(losses["loss"], total)
+        network.matching_weight = 0
+        assert "matching" not in network.loss(**batch)
+
+
+@pytest.mark.parametrize("name", ["decoder", "ridge, prior, two levels, decoder"])
+def test_a_decoder_that_says_nothing_leaves_the_similarity_as_it_is(name: str) -> None:
+    network = variant_network(name)
+    assert network.decoder is not None
+    for parameter in network.decoder.head.parameters():
+        torch.nn.init.zeros_(parameter)
+    losses = network.loss(**blob_episodes(2, 2))
+    torch.testing.assert_close(losses["segmentation"], losses["matching"])
+
+
 # Bad input
 
 
@@ -217,16 +240,6 @@ def test_support_and_query_of_different_sizes_are_refused(network: PANet) -> Non
     message = r"^support images \(40, 36\) and query images \(40, 32\) differ in size; resize them to one$"
     with pytest.raises(ValueError, match=message):
         network.loss(**batch | {"query_images": batch["query_images"][..., :32]})
-
-
-def test_a_decoder_weighs_the_loss_on_its_similarity_maps() -> None:
-    network, batch = variant_network("decoder"), blob_episodes(1, 2)
-    with torch.inference_mode():
-        losses = network.loss(**batch)
-        total = losses["segmentation"] + 0.4 * losses["matching"] + losses["alignment"]
-        torch.testing.assert_close(losses["loss"], total)
-        network.matching_weight = 0
-        assert "matching" not in network.loss(**batch)
 
 
 @pytest.mark.parametrize(
