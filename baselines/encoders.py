@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from timm.layers.format import Format
 from torch import Tensor, nn
 
+from baselines.frozen_norm import make_lean
 from episodes.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -82,8 +83,10 @@ class Encoder(nn.Module):
                     f"{weights}: does not hold {', '.join(random)}, which would stay random;"
                     " lower encoder.frozen, or give a file that goes further"
                 )
-        if freeze_norm and not any(map(_averages_over_images, self.network.modules())):
-            logger.info("encoder %s: has no batch norms, freeze_norm changes nothing", name)
+        if freeze_norm:
+            make_lean(self.network)
+            if not any(map(_averages_over_images, self.network.modules())):
+                logger.info("encoder %s: has no batch norms, freeze_norm changes nothing", name)
         trained_as: Any = self.network.pretrained_cfg
         for statistic, usual in (("mean", IMAGENET_MEAN), ("std", IMAGENET_STD)):
             values = torch.tensor(trained_as.get(statistic, usual)).view(3, 1, 1)
