@@ -189,7 +189,13 @@ def test_matching_stays_in_full_precision_under_autocast(network: PANet) -> None
     torch.testing.assert_close(losses["segmentation"], exact["segmentation"], rtol=0.05, atol=0.05)
 
 
-# With a decoder
+# With several levels, with a decoder
+
+
+def test_the_deepest_level_alone_is_aligned() -> None:
+    losses = [variant_network(name).loss(**blob_episodes(2, 2)) for name in ("published", "two levels")]
+    torch.testing.assert_close(losses[1]["alignment"], losses[0]["alignment"])
+    assert not torch.isclose(losses[1]["segmentation"], losses[0]["segmentation"])
 
 
 def test_a_decoder_weighs_the_loss_on_its_similarity_maps() -> None:
