@@ -26,8 +26,13 @@ def grid_prototypes(features: Tensor, masks: Tensor, cells: int) -> tuple[Tensor
     Returns:
         Vectors (..., 1 + n_way, n_way * n_shot * cells^2, channels), index 0 background, and which of them are
         prototypes of their class, (..., 1 + n_way, n_way * n_shot * cells^2): a way has those of its own images.
+
+    Raises:
+        ValueError: if the grid has more cells along a side than the features have pixels.
     """
     *leading, n_way, _, channels, height, width = features.shape
+    if cells > min(height, width):
+        raise ValueError(f"grid: {cells} cells along a side of features {height}x{width}; give fewer, or larger images")
     ones = masks.new_ones(masks.shape[-2:])
     share = pull_back(masks, (height, width)) / pull_back(ones, (height, width))
 

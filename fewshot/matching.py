@@ -75,6 +75,11 @@ class PrototypeMatcher(nn.Module):
         self.grid = grid
         self.self_support = self_support
 
+    @property
+    def cosine_temperature(self) -> Tensor:
+        """The cosine's factor, a scalar."""
+        return self.temperature.factor
+
     def adapt(self, features: Tensor, masks: Tensor, kept: Tensor | None = None) -> Prototypes | SupportMaps:
         """What to keep of a support set.
 

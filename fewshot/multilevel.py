@@ -50,9 +50,9 @@ class MultiLevelMatcher(nn.Module):
         self.shares = LearnedScalars([0.0] * len(matchers)) if len(matchers) > 1 else None
 
     @property
-    def temperature(self) -> Tensor:
-        """Of the deepest level, a scalar."""
-        return cast(Matcher, self.matchers[-1]).temperature.factor
+    def cosine_temperature(self) -> Tensor:
+        """What the deepest level's features are aligned with, a scalar."""
+        return cast(Matcher, self.matchers[-1]).cosine_temperature
 
     def adapt(self, levels: Sequence[Tensor], masks: Tensor, kept: Tensor | None = None) -> Adapted:
         """Adapt every level's matcher to a support set.

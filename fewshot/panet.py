@@ -231,7 +231,7 @@ class PANet(nn.Module):
             if self.alignment_weight:
                 # The features are aligned by cosine under either matcher.
                 alignment, unaligned = alignment_loss(
-                    support, support_masks, query, logits.matched.deepest, self.matching.temperature
+                    support, support_masks, query, logits.matched.deepest, self.matching.cosine_temperature
                 )
                 losses |= {"loss": losses["loss"] + self.alignment_weight * alignment}
                 losses |= {"alignment": alignment, "unaligned": unaligned}

@@ -9,6 +9,8 @@ from torch import Tensor, nn
 from fewshot.prototypes import region_weights, unit
 from fewshot.scalars import LearnedScalars, Temperature
 
+LEAST_STRENGTH = 1e-5
+
 
 @dataclass(frozen=True, slots=True)
 class RidgeWeights:
@@ -69,6 +71,16 @@ class RidgeMatcher(nn.Module):
         self.prior: nn.Parameter | None = nn.Parameter(torch.zeros(channels + 1)) if prior else None
         self.channels = channels
 
+    @property
+    def cosine_temperature(self) -> Tensor:
+        """PANet's own, for the alignment, which compares features by cosine under either matcher."""
+        return torch.tensor(20.0)
+
+    @property
+    def strength(self) -> Tensor:
+        """How many shots the prior is worth, a scalar; bounded, as the solution loses its digits below."""
+        return self.log_strength.values[0].exp().clamp_min(LEAST_STRENGTH)
+
     def adapt(self, features: Tensor, masks: Tensor, kept: Tensor | None = None) -> RidgeWeights:
         """The heads of a support set.
 
@@ -89,9 +101,7 @@ class RidgeMatcher(nn.Module):
         targets = (regions[:, :, :, 1] - regions[:, :, :, 0]) / weights.clamp_min(torch.finfo(weights.dtype).tiny)
         pixels = _with_offset(unit(features, -3)).movedim(3, -1).flatten(2, 4)  # (e, way, pixels, channels + 1)
         prior = pixels.new_zeros(self.channels + 1) if self.prior is None else self.prior
-        return RidgeWeights(
-            ridge_weights(pixels, targets.flatten(2), weights.flatten(2), prior, self.log_strength.values[0].exp())
-        )
+        return RidgeWeights(ridge_weights(pixels, targets.flatten(2), weights.flatten(2), prior, self.strength))
 
     def forward(self, query: Tensor, adapted: RidgeWeights) -> Tensor:
         """Logits (n_episodes, n_query, 1 + n_way, h, w) of query features (n_episodes, n_query, channels, h, w)."""

@@ -198,3 +198,8 @@ def test_every_query_supports_itself_alone() -> None:
     torch.testing.assert_close(matcher(queries, adapted), alone)
     plain = PrototypeMatcher(5)
     assert not torch.allclose(plain(queries, plain.adapt(support, masks)), alone)
+
+
+def test_a_grid_finer_than_the_features_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"grid: 5 cells along a side of features 4x6; give fewer, or larger images"):
+        grid_prototypes(torch.ones(1, 1, 2, 4, 6), torch.ones(1, 1, 8, 12), 5)

@@ -67,7 +67,7 @@ def test_levels_count_alike_at_first_and_their_shares_are_learned() -> None:
 
 def test_the_temperature_is_that_of_the_deepest_level() -> None:
     matchers = [PrototypeMatcher(channels, temperature) for channels, temperature in zip(CHANNELS, (5, 7), strict=True)]
-    assert MultiLevelMatcher(matchers).temperature.item() == 7
+    assert MultiLevelMatcher(matchers).cosine_temperature.item() == 7
 
 
 def test_episodes_without_support_are_told_to_every_level() -> None:

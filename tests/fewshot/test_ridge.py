@@ -215,3 +215,14 @@ def test_gradients_pass_through_the_solution(empty: bool) -> None:
     assert all(
         gradient is not None and bool(gradient.isfinite().all()) and bool(gradient.any()) for gradient in gradients
     )
+
+
+def test_the_strength_stays_where_the_solution_keeps_its_digits() -> None:
+    matcher = RidgeMatcher(4)
+    with torch.no_grad():
+        matcher.log_strength.scaled.fill_(-100)
+    assert matcher.strength.item() == pytest.approx(1e-5)
+
+
+def test_features_are_aligned_with_the_temperature_of_the_cosine() -> None:
+    assert float(RidgeMatcher(4, 3.0).cosine_temperature) == 20
