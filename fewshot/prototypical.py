@@ -1,5 +1,7 @@
 """PANet as a method: prototypes from the support set, or from the sources without any target image."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import chain
 
 import torch
@@ -11,6 +13,19 @@ from fewshot.features import Features
 from fewshot.methods import Ingredients
 from fewshot.multilevel import Adapted
 from fewshot.panet import PANet
+
+
+@contextmanager
+def naming_support(support: Support) -> Iterator[None]:
+    """What a network cannot do with a support set names its records.
+
+    Raises:
+        DatasetError: in place of a ValueError.
+    """
+    try:
+        yield
+    except ValueError as error:
+        raise DatasetError(f"support set {', '.join(chain(*support.ids))}: {error}") from error
 
 
 class SupportPrototypes:
@@ -36,10 +51,8 @@ class SupportPrototypes:
         """
         if support is None:
             return self.network.adapt(None)
-        try:
+        with naming_support(support):
             return self.network.adapt(support, features)
-        except ValueError as error:
-            raise DatasetError(f"support set {', '.join(chain(*support.ids))}: {error}") from error
 
     def segment(self, images: Tensor | Features, adapted: Adapted) -> Tensor:
         """Logits (n, 1 + n_way, H, W)."""

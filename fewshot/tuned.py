@@ -10,6 +10,7 @@ from episodes.transforms import Augmentation
 from fewshot.methods import Ingredients
 from fewshot.multilevel import Adapted
 from fewshot.panet import PANet
+from fewshot.prototypical import naming_support
 from fewshot.tuning import (
     Parts,
     Strength,
@@ -73,10 +74,14 @@ class TunedPrototypes:
         )
 
     def adapt(self, support: Support | None) -> Tuned:
-        """The tuned network and its prototypes; the same for the same support set."""
+        """The tuned network and its prototypes; the same for the same support set.
+
+        Raises:
+            DatasetError: if a mask is empty, and there is no prior to stand in, or covers its whole image.
+        """
         if support is None:
             raise ValueError("tuning needs a support set")
-        with torch.inference_mode(False), torch.enable_grad():
+        with naming_support(support), torch.inference_mode(False), torch.enable_grad():
             network = tune(
                 self.network,
                 SupportEpisodes(support, Augmentation(self.schedule.augmentation), self.seed),

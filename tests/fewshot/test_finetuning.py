@@ -82,7 +82,7 @@ def test_a_few_shot_model_is_refused(tmp_path: Path, support: Path) -> None:
         ("step=3", "step: unknown key; did you mean 'steps'"),
         ("steps=many", "steps: .*valid integer"),
         ("steps=0", "steps: .*greater than or equal to 1"),
-        ("parts=head", "parts: .*'all' or 'decoder'"),
+        ("parts=head", "parts: .*'all', 'decoder' or 'norm'"),
         ("steps", "'steps': expected key=value"),
     ],
 )

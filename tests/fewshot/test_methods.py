@@ -151,7 +151,11 @@ def test_adapting_does_not_change_the_network(
     assert not network.training
 
 
-@pytest.mark.parametrize("name", [name for name, network in NEEDS.items() if network == "panet"])
+# Tuned prototypes have an encoder of their own after every support set.
+ENCODING = [name for name, network in NEEDS.items() if network == "panet" and name != "tuned-prototypes"]
+
+
+@pytest.mark.parametrize("name", ENCODING)
 def test_features_give_what_images_give(
     name: str, build: Build, supports: tuple[Support, Support], queries: Tensor
 ) -> None:
@@ -164,7 +168,7 @@ def test_features_give_what_images_give(
     torch.testing.assert_close(from_features, from_images, rtol=1e-5, atol=1e-4)
 
 
-@pytest.mark.parametrize("name", [name for name, network in NEEDS.items() if network != "panet"])
+@pytest.mark.parametrize("name", [name for name in NEEDS if name not in ENCODING])
 def test_methods_whose_features_depend_on_the_support_do_not_pretend_otherwise(name: str, build: Build) -> None:
     assert not isinstance(build(name), EncodingMethod)
 
@@ -221,10 +225,11 @@ def test_a_method_that_does_not_say_so_needs_the_support_set_it_uses() -> None:
     assert [needs_support(Own(uses)) for uses in (True, False)] == [True, False]
 
 
-def test_an_empty_support_mask_names_its_record(build: Build, supports: tuple[Support, Support]) -> None:
+@pytest.mark.parametrize("name", ["prototypes", "tuned-prototypes"])
+def test_an_empty_support_mask_names_its_record(name: str, build: Build, supports: tuple[Support, Support]) -> None:
     support = Support(supports[0].images, torch.zeros_like(supports[0].masks), supports[0].ids)
     with pytest.raises(DatasetError, match=f"support set {support.ids[0][0]}, .*: a mask is empty"):
-        build("prototypes").adapt(support)
+        build(name).adapt(support)
 
 
 def test_source_prototypes_are_the_mean_over_evenly_spread_source_images(
@@ -236,9 +241,10 @@ def test_source_prototypes_are_the_mean_over_evenly_spread_source_images(
         method = build_method(MethodConfig(method="source-prototypes", options={"n_images": n_images}), ingredients)
         with torch.inference_mode():
             vectors = [
-                network.adapt(load_support(sources.collection, [[lesions[place].id]])).vectors for place in places
+                network.adapt(load_support(sources.collection, [[lesions[place].id]])).levels[0].vectors
+                for place in places
             ]
-            torch.testing.assert_close(method.adapt(None).vectors, torch.stack(vectors).mean(0))
+            torch.testing.assert_close(method.adapt(None).levels[0].vectors, torch.stack(vectors).mean(0))
 
 
 # Sources and construction
@@ -288,7 +294,10 @@ def test_a_method_says_which_model_it_needs(
         ),
         ({"method": "fine-tuned", "options": {"steps": "few"}}, "fine-tuned options: steps: Input should be"),
         ({"method": "fine-tuned", "options": {"steps": 0}}, "fine-tuned options: "),
-        ({"method": "fine-tuned", "options": {"parts": "head"}}, "fine-tuned options: parts: Input should be 'all' or"),
+        (
+            {"method": "fine-tuned", "options": {"parts": "head"}},
+            "fine-tuned options: parts: Input should be 'all', 'decoder' or 'norm'",
+        ),
     ],
 )
 def test_what_is_no_method_is_explained(

@@ -118,7 +118,7 @@ def test_weights_can_be_left_out_where_a_checkpoint_follows() -> None:
 
 def test_options_reach_the_constructor() -> None:
     network = build_network(ENCODER, MODELS["panet"].model_copy(update={"options": {"temperature": 5}}))
-    assert network.temperature == 5.0
+    assert float(network.matching.cosine_temperature) == 5.0
 
 
 def test_a_network_of_one_s_own() -> None:
