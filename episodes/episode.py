@@ -107,7 +107,10 @@ def load_episode(
     places = [*(i for way in spec.support for i in way), *spec.query]
     pairs = [(collection.image(i), collection.label_map(i)) for i in places]
     if augmentation is not None:
-        pairs = [augment_keeping_classes(augmentation, pair, augmentation_seed(seed, spec.index, i)) for i, pair in enumerate(pairs)]
+        pairs = [
+            augment_keeping_classes(augmentation, pair, augmentation_seed(seed, spec.index, i))
+            for i, pair in enumerate(pairs)
+        ]
     if scanner == "random":
         pairs = rescan(pairs, seed, spec.index)
     n_way, n_shot = len(spec.support), len(spec.support[0])
