@@ -5,16 +5,18 @@ from collections.abc import Callable
 from functools import partial
 from time import perf_counter
 
-from tests.benchmarks import features_speed, pooling_speed, sampler_speed, startup_speed, store_speed
+from tests.benchmarks import features_speed, panet_speed, pooling_speed, sampler_speed, startup_speed, store_speed
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m tests.benchmarks", description="Measure speed as ratios in one run. The machine should be idle."
     )
-    names = ("startup", "sampler", "store", "pooling", "features")
+    names = ("startup", "sampler", "store", "pooling", "panet", "features")
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(names)}; all if none is given")
-    parser.add_argument("--full", action="store_true", help="features: time every episode both ways (an hour)")
+    parser.add_argument(
+        "--full", action="store_true", help="features: every episode both ways (an hour); panet: 256x256"
+    )
     parser.add_argument("--images", type=int, default=600, help="features: how many images (600)")
     parser.add_argument("--encoder", default="resnet50", help="features: a timm network (resnet50)")
     options = parser.parse_args()
@@ -23,6 +25,7 @@ def main() -> None:
         "sampler": ("Episode sampler", sampler_speed.measure),
         "store": ("Reading an episode from the store", store_speed.measure),
         "pooling": ("Masked average pooling", pooling_speed.measure),
+        "panet": ("PANet in batches", partial(panet_speed.measure, full=options.full)),
         "features": (
             "Evaluation on cached features",
             partial(features_speed.measure, full=options.full, n_images=options.images, encoder=options.encoder),
@@ -40,4 +43,5 @@ def main() -> None:
         print(flush=True)
 
 
-main()
+if __name__ == "__main__":  # a measurement's own processes import this module as well
+    main()
