@@ -24,6 +24,19 @@ class Attention:
     shots: Tensor
 
 
+@dataclass(frozen=True, slots=True)
+class SupportKeys:
+    """What attention needs of a support set, whatever the query.
+
+    Attributes:
+        pixels: keys (n_episodes, n_way, n_shot, width, h, w).
+        shots: mean unit features, at length 1, (n_episodes, n_way, n_shot, channels).
+    """
+
+    pixels: Tensor
+    shots: Tensor
+
+
 class SupportAttention(nn.Module):
     """Weigh support pixels and shots by what the query looks like.
 
@@ -46,19 +59,23 @@ class SupportAttention(nn.Module):
         # Near the published form at first, but not on it: at zero the keys would learn nothing.
         nn.init.normal_(self.queries.weight, std=0.1 / math.sqrt(channels))
 
-    def forward(self, support: Tensor, weights: Tensor, query: Tensor) -> Attention:
+    def read(self, support: Tensor) -> SupportKeys:
+        """The keys of support features (n_episodes, n_way, n_shot, channels, h, w)."""
+        directions = unit(support, -3)
+        pixels = torch.einsum("ewschx,dc->ewsdhx", directions, self.keys.weight)
+        return SupportKeys(pixels, unit(directions.mean((-2, -1)), -1))
+
+    def forward(self, keys: SupportKeys, weights: Tensor, query: Tensor) -> Attention:
         """Attention of queries to a support set.
 
         Args:
-            support: features (n_episodes, n_way, n_shot, channels, h, w).
+            keys: what `read` gives of the support set's features.
             weights: of their regions, (n_episodes, n_way, n_shot, 2, h, w).
             query: features (n_episodes, n_query, channels, h, w).
         """
-        directions = unit(support, -3)
         gist = unit(query, -3).mean((-2, -1))  # (e, q, channels)
-        keys = torch.einsum("ewschx,dc->ewsdhx", directions, self.keys.weight)
-        asked = self.queries(gist).unflatten(-1, (2, -1)) / math.sqrt(keys.shape[3])
-        scores = torch.einsum("ewsdhx,eqrd->eqwsrhx", keys, asked)
+        asked = self.queries(gist).unflatten(-1, (2, -1)) / math.sqrt(keys.pixels.shape[3])
+        scores = torch.einsum("ewsdhx,eqrd->eqwsrhx", keys.pixels, asked)
         weights = weights.unsqueeze(1)
         # A region's largest score cancels in the division, and keeps the exponential and its sum in range.
         scores = scores.masked_fill(weights == 0, torch.finfo(scores.dtype).min)
@@ -67,5 +84,5 @@ class SupportAttention(nn.Module):
         total = weighted.sum((-2, -1), keepdim=True)
         # An empty region stays empty; dividing by 1 there, and not by next to nothing, keeps gradients finite.
         weighted = weighted / torch.where(total > 0, total, 1)
-        likeness = torch.einsum("ewsc,eqc->eqws", unit(directions.mean((-2, -1)), -1), unit(gist, -1))
+        likeness = torch.einsum("ewsc,eqc->eqws", keys.shots, unit(gist, -1))
         return Attention(weighted, (self.shot_strength.values * likeness).softmax(-1))

@@ -49,26 +49,36 @@ def grid_prototypes(features: Tensor, masks: Tensor, cells: int) -> tuple[Tensor
     return vectors, torch.cat([background, lesion], dim=-4).flatten(-3)
 
 
-def match_several(features: Tensor, vectors: Tensor, valid: Tensor, temperature: Tensor) -> Tensor:
+def several_cosines(features: Tensor, vectors: Tensor) -> Tensor:
+    """Cosine of every pixel with every prototype of classes that have several.
+
+    Args:
+        features: (n_episodes, n_query, channels, h, w).
+        vectors: (n_episodes, n_query or 1, classes, n_prototypes, channels).
+
+    Returns:
+        (n_episodes, n_query, classes, n_prototypes, h, w), in [-1, 1].
+    """
+    every = unit(vectors, -1).expand(-1, features.shape[1], -1, -1, -1)
+    return torch.einsum("eqchx,eqkpc->eqkphx", unit(features, -3), every)
+
+
+def match_several(cosines: Tensor, valid: Tensor, temperature: Tensor) -> Tensor:
     """Similarity of every pixel with every class of several prototypes (ALPNet, eq. 4 and 5).
 
     The prototypes' cosines are averaged with their own softmax as weights, so the nearest count most.
 
     Args:
-        features: (n_episodes, n_query, channels, h, w).
-        vectors: (n_episodes, n_query or 1, classes, n_prototypes, channels).
+        cosines: (n_episodes, n_query, classes, n_prototypes, h, w).
         valid: which of them count, (n_episodes, n_query or 1, classes, n_prototypes); one per class at least.
         temperature: of the softmax, a scalar.
 
     Returns:
         (n_episodes, n_query, classes, h, w), in [-1, 1].
     """
-    cosine = torch.einsum(
-        "eqchx,eqkpc->eqkphx", unit(features, -3), unit(vectors, -1).expand(-1, features.shape[1], -1, -1, -1)
-    )
     absent = ~valid.unsqueeze(-1).unsqueeze(-1)
-    shares = (temperature * cosine).masked_fill(absent, -torch.inf).softmax(3)
-    return (shares * cosine).sum(3)
+    shares = (temperature * cosines).masked_fill(absent, -torch.inf).softmax(3)
+    return (shares * cosines).sum(3)
 
 
 def self_support(features: Tensor, logits: Tensor, prototypes: Tensor) -> Tensor:

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from fewshot.attention import SupportAttention
-from fewshot.local_prototypes import grid_prototypes, match_several, self_support
+from fewshot.attention import SupportAttention, SupportKeys
+from fewshot.local_prototypes import grid_prototypes, match_several, self_support, several_cosines
 from fewshot.prior import PriorPrototypes
 from fewshot.prototypes import cosine_similarity, pool_regions, region_weights
 from fewshot.scalars import Temperature
@@ -34,12 +34,14 @@ class SupportMaps:
     Attributes:
         features: (n_episodes, n_way, n_shot, channels, h, w).
         weights: pooling weights of background and lesion, (n_episodes, n_way, n_shot, 2, h, w).
+        keys: what attention compares queries with.
         local: as in `Prototypes`.
         valid: as in `Prototypes`.
     """
 
     features: Tensor
     weights: Tensor
+    keys: SupportKeys
     local: Tensor | None
     valid: Tensor | None
 
@@ -102,21 +104,23 @@ class PrototypeMatcher(nn.Module):
             if kept is not None:
                 valid = valid & kept.view(-1, 1, 1, 1)
         if self.attention is not None and features.shape[2]:
-            return SupportMaps(features, weights, local, valid)
+            return SupportMaps(features, weights, self.attention.read(features), local, valid)
         vectors = self._class_vectors(pool_regions(features, weights), None)
         return Prototypes(vectors.unsqueeze(1), local, valid)
 
     def forward(self, query: Tensor, adapted: Prototypes | SupportMaps) -> Tensor:
         """Logits (n_episodes, n_query, 1 + n_way, h, w) of query features (n_episodes, n_query, channels, h, w)."""
         prototypes = adapted if isinstance(adapted, Prototypes) else self._attend(query, adapted)
-        logits = self._match(query, prototypes.vectors, prototypes)
+        local = None if prototypes.local is None else several_cosines(query, prototypes.local)
+        logits = self._match(query, prototypes.vectors, local, prototypes.valid)
         if self.self_support:
-            logits = self._match(query, self_support(query, logits, prototypes.vectors), prototypes)
+            own = self_support(query, logits, prototypes.vectors)
+            logits = self._match(query, own, local, prototypes.valid)
         return logits
 
     def _attend(self, query: Tensor, support: SupportMaps) -> Prototypes:
         assert self.attention is not None  # noqa: S101 - support maps are kept for attention alone
-        attention = self.attention(support.features, support.weights, query)
+        attention = self.attention(support.keys, support.weights, query)
         shots = torch.einsum("ewschx,eqwsrhx->eqwsrc", support.features, attention.weights)
         return Prototypes(self._class_vectors(shots, attention.shots), support.local, support.valid)
 
@@ -128,13 +132,14 @@ class PrototypeMatcher(nn.Module):
         mean = shots.mean(-3) if shot_weights is None else torch.einsum("...src,...s->...rc", shots, shot_weights)
         return torch.cat([mean[..., 0, :].mean(-2, keepdim=True), mean[..., 1, :]], dim=-2)
 
-    def _match(self, query: Tensor, vectors: Tensor, prototypes: Prototypes) -> Tensor:
-        if prototypes.local is None or prototypes.valid is None:
-            if vectors.shape[1] == 1:
-                return self.temperature.factor * cosine_similarity(query, vectors.squeeze(1))
-            return self.temperature.factor * cosine_similarity(query.unsqueeze(2), vectors).squeeze(2)
-        n_query = vectors.shape[1]
-        every = torch.cat([vectors.unsqueeze(3), prototypes.local.expand(-1, n_query, -1, -1, -1)], dim=3)
-        local_valid = prototypes.valid.expand(-1, n_query, -1, -1)
-        valid = torch.cat([torch.ones_like(local_valid[..., :1]), local_valid], dim=3)
-        return self.temperature.factor * match_several(query, every, valid, self.temperature.factor)
+    def _match(self, query: Tensor, vectors: Tensor, local: Tensor | None, valid: Tensor | None) -> Tensor:
+        """Logits by class vectors (e, q or 1, classes, channels) and the cosines with local prototypes."""
+        factor = self.temperature.factor
+        if vectors.shape[1] == 1:
+            cosine = cosine_similarity(query, vectors.squeeze(1))
+        else:
+            cosine = cosine_similarity(query.unsqueeze(2), vectors).squeeze(2)
+        if local is None or valid is None:
+            return factor * cosine
+        every = torch.cat([cosine.unsqueeze(3), local], dim=3)
+        return factor * match_several(every, torch.cat([torch.ones_like(valid[..., :1]), valid], dim=3), factor)

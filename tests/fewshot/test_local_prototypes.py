@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from fewshot.local_prototypes import grid_prototypes, match_several, self_support
+from fewshot.local_prototypes import grid_prototypes, match_several, self_support, several_cosines
 from fewshot.matching import PrototypeMatcher
 from fewshot.prototypes import cosine_similarity, unit
 
@@ -98,7 +98,7 @@ def random_prototypes(n_query: int, seed: int = 0) -> tuple[Tensor, Tensor, Tens
 @pytest.mark.parametrize("n_query", [1, 2])
 def test_matching_equals_plain_loops(n_query: int) -> None:
     features, vectors, valid = random_prototypes(n_query)
-    found = match_several(features, vectors, valid, TEMPERATURE)
+    found = match_several(several_cosines(features, vectors), valid, TEMPERATURE)
     assert found.shape == (2, 2, 3, 3, 4)
     for e, q, k in torch.cartesian_prod(torch.arange(2), torch.arange(2), torch.arange(3)).tolist():
         own = vectors[e, q % n_query, k][valid[e, q % n_query, k]]
@@ -109,10 +109,12 @@ def test_matching_equals_plain_loops(n_query: int) -> None:
 def test_one_prototype_per_class_is_the_plain_cosine() -> None:
     features, vectors, valid = random_prototypes(n_query=1)
     expected = cosine_similarity(features, vectors[:, 0, :, 0])
-    torch.testing.assert_close(match_several(features, vectors[..., :1, :], valid[..., :1], TEMPERATURE), expected)
+    torch.testing.assert_close(
+        match_several(several_cosines(features, vectors[..., :1, :]), valid[..., :1], TEMPERATURE), expected
+    )
     only_first = torch.zeros_like(valid)
     only_first[..., 0] = True
-    torch.testing.assert_close(match_several(features, vectors, only_first, TEMPERATURE), expected)
+    torch.testing.assert_close(match_several(several_cosines(features, vectors), only_first, TEMPERATURE), expected)
 
 
 @settings(max_examples=25, deadline=None)
@@ -121,17 +123,23 @@ def test_similarity_lies_between_the_mean_and_the_nearest_prototype_s(seed: int)
     features, vectors, _ = random_prototypes(1, seed)
     valid = torch.ones(2, 1, 3, 4, dtype=torch.bool)
     every = torch.einsum("eqchx,ekpc->eqkphx", unit(features, 2), unit(vectors[:, 0], -1))
-    found = match_several(features, vectors, valid, TEMPERATURE)
+    found = match_several(several_cosines(features, vectors), valid, TEMPERATURE)
     assert bool((found <= every.amax(3) + 1e-6).all())
     assert bool((found >= every.mean(3) - 1e-6).all())
-    torch.testing.assert_close(match_several(features, vectors, valid, torch.tensor(1e-6)), every.mean(3))
-    torch.testing.assert_close(match_several(features, vectors, valid, torch.tensor(1e6)), every.amax(3))
+    torch.testing.assert_close(
+        match_several(several_cosines(features, vectors), valid, torch.tensor(1e-6)), every.mean(3)
+    )
+    torch.testing.assert_close(
+        match_several(several_cosines(features, vectors), valid, torch.tensor(1e6)), every.amax(3)
+    )
 
 
 def test_a_prototype_that_does_not_count_changes_nothing() -> None:
     features, vectors, valid = random_prototypes(n_query=2)
     other = torch.where(valid.unsqueeze(-1), vectors, -vectors)
-    torch.testing.assert_close(*(match_several(features, v, valid, TEMPERATURE) for v in (vectors, other)))
+    torch.testing.assert_close(
+        *(match_several(several_cosines(features, v), valid, TEMPERATURE) for v in (vectors, other))
+    )
 
 
 def test_the_grid_keeps_apart_what_one_mean_would_mix() -> None:
