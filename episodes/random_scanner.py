@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from episodes.transforms import ByteArray, augmentation_seed
+from episodes.transforms import ByteArray, augmentation_seed, require_pair
 
 FloatArray = NDArray[np.floating[Any]]  # float32 in fact
 
@@ -129,11 +129,7 @@ class RandomScanner:
         Raises:
             ValueError: if an array is not uint8 (H, W), or the shapes differ.
         """
-        for name, array in (("image", image), ("label map", label_map)):
-            if array.dtype != np.uint8 or array.ndim != 2:
-                raise ValueError(f"{name} must be a uint8 array (H, W), not {array.dtype} {array.shape}")
-        if image.shape != label_map.shape:
-            raise ValueError(f"image {image.shape} and label map {label_map.shape} differ in shape")
+        require_pair(image, label_map)
         rng = np.random.default_rng(seed)
         image, label_map = zoomed(image, label_map, self.zoom)
         grey = self._resolved(image)

@@ -74,11 +74,7 @@ class Augmentation:
         Raises:
             ValueError: if an array is not uint8 (H, W), or the shapes differ.
         """
-        for name, array in (("image", image), ("label map", label_map)):
-            if array.dtype != np.uint8 or array.ndim != 2:
-                raise ValueError(f"{name} must be a uint8 array (H, W), not {array.dtype} {array.shape}")
-        if image.shape != label_map.shape:
-            raise ValueError(f"image {image.shape} and label map {label_map.shape} differ in shape")
+        require_pair(image, label_map)
         if self.strength == "none":
             return image, label_map
         pipeline = _pipeline(self.strength, get_ident())
@@ -88,6 +84,19 @@ class Augmentation:
         pipeline.set_random_state(np.random.default_rng(seed), random.Random(seed))  # noqa: S311
         changed = pipeline(image=image, mask=label_map)
         return changed["image"], changed["mask"]
+
+
+def require_pair(image: ByteArray, label_map: ByteArray) -> None:
+    """Refuse what is not a grey image and its labels.
+
+    Raises:
+        ValueError: if an array is not uint8 (H, W), or the shapes differ.
+    """
+    for name, array in (("image", image), ("label map", label_map)):
+        if array.dtype != np.uint8 or array.ndim != 2:
+            raise ValueError(f"{name} must be a uint8 array (H, W), not {array.dtype} {array.shape}")
+    if image.shape != label_map.shape:
+        raise ValueError(f"image {image.shape} and label map {label_map.shape} differ in shape")
 
 
 def augmentation_seed(*numbers: int) -> int:
