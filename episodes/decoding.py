@@ -140,6 +140,16 @@ def _open(path: Path) -> Iterator[Image.Image]:
         raise DatasetError(f"{path} cannot be decoded ({error}); restore the original file") from error
 
 
+def stretch_image(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
+    """A grey image at another (height, width), antialiased."""
+    return np.asarray(Image.fromarray(image).resize(size[::-1], Image.Resampling.BILINEAR))
+
+
+def stretch_labels(label_map: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
+    """A label map at another (height, width): the nearest pixel's label."""
+    return np.asarray(Image.fromarray(label_map).resize(size[::-1], Image.Resampling.NEAREST))
+
+
 def _require_one_frame_of_fair_size(image: Image.Image, path: Path) -> None:
     if image.width * image.height > MAX_PIXELS:
         raise DatasetError(

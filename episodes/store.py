@@ -14,9 +14,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
-from episodes.decoding import read_image, read_label_map
+from episodes.decoding import read_image, read_label_map, stretch_image, stretch_labels
 from episodes.duplicates import duplicate_groups, group_patients, thumbnail
 from episodes.errors import DatasetError
 from episodes.records import Record
@@ -163,10 +162,8 @@ def _decode(
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.uint8], tuple[int, int]]:
     image = read_image(record.image)
     label_map = read_label_map(record, image.shape)
-    height, width = size
-    resized = Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR)
-    nearest = Image.fromarray(label_map).resize((width, height), Image.Resampling.NEAREST)
-    return np.asarray(resized), np.asarray(nearest), thumbnail(image), (image.shape[0], image.shape[1])
+    shape = (image.shape[0], image.shape[1])
+    return stretch_image(image, size), stretch_labels(label_map, size), thumbnail(image), shape
 
 
 def _label_by_sight(record: Record, label_map: NDArray[np.uint8]) -> Record:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from episodes.decoding import read_image, read_label_map, read_size
+from episodes.decoding import read_image, read_label_map, read_size, stretch_image, stretch_labels
 from episodes.errors import UserError
 from episodes.records import Record
 
@@ -78,13 +78,12 @@ def lesion_mask(picture: Picture, name: str) -> NDArray[np.bool_]:
 
 def resized_image(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
     """A grey image stretched to a square of this size, antialiased."""
-    return np.asarray(Image.fromarray(image).resize((size, size), Image.Resampling.BILINEAR))
+    return stretch_image(image, (size, size))
 
 
 def resized_mask(mask: NDArray[np.bool_], size: int) -> NDArray[np.bool_]:
     """A mask stretched to a square of this size: the nearest pixel."""
-    resized = Image.fromarray(mask.astype(np.uint8)).resize((size, size), Image.Resampling.NEAREST)
-    return np.asarray(resized) > 0
+    return stretch_labels(mask.astype(np.uint8), (size, size)) > 0
 
 
 def _values(picture: Image.Image | NDArray[Any], name: str) -> NDArray[Any]:
