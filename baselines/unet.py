@@ -28,26 +28,13 @@ class UNet(nn.Module):
         skips = encoder.channels[-2::-1]
         if not skips:
             raise ValueError("one encoder level, and so nothing to skip over; expected at least two in `levels`")
-        if len(decoder_channels) != len(skips):
-            raise ValueError(
-                f"decoder_channels: {len(decoder_channels)} stages for {len(skips) + 1} encoder levels;"
-                f" expected {len(skips)}"
-            )
         self.encoder = encoder
-        inputs = (encoder.channels[-1], *decoder_channels[:-1])
-        self.stages = nn.ModuleList(
-            DoubleConvolution(deep + skip, out) for deep, skip, out in zip(inputs, skips, decoder_channels, strict=True)
-        )
+        self.stages = expanding_stages(encoder.channels, decoder_channels)
         self.head = nn.Conv2d(decoder_channels[-1], 1, kernel_size=1)
 
     def forward(self, images: Tensor) -> Tensor:
         """Lesion logits (n, H, W) of images (n, 3, H, W) in [0, 1]."""
-        *skips, deepest = self.encoder(images)
-        features = deepest
-        for stage, skip in zip(self.stages, reversed(skips), strict=True):
-            if features.shape[-2:] != skip.shape[-2:]:
-                features = F.interpolate(features, size=skip.shape[-2:], mode="bilinear", align_corners=False)
-            features = stage(torch.cat([features, skip], dim=1))
+        features = expand(self.stages, self.encoder(images))
         logits = self.head(features).float()  # full precision from here, also under mixed precision
         logits = F.interpolate(logits, size=images.shape[-2:], mode="bilinear", align_corners=False)
         return logits.squeeze(1)
@@ -55,6 +42,49 @@ class UNet(nn.Module):
     def loss(self, images: Tensor, masks: Tensor) -> dict[str, Tensor]:
         """Training losses for images (n, 3, H, W) and lesion masks (n, H, W) in {0, 1}; `loss` is minimised."""
         return {"loss": bce_dice_loss(self(images), masks)}
+
+
+def expanding_stages(channels: Sequence[int], stages: Sequence[int], n_hints: int = 0) -> nn.ModuleList:
+    """The stages of an expanding path, deep to shallow, for `expand`.
+
+    Args:
+        channels: of the encoder's levels, shallow to deep.
+        stages: channels of the stages, deep to shallow: one fewer than the levels.
+        n_hints: channels of the hints that every stage is shown beside its skip connection.
+
+    Raises:
+        ValueError: if the numbers of stages and levels do not go together.
+    """
+    skips = tuple(channels)[-2::-1]
+    if len(stages) != len(skips):
+        raise ValueError(
+            f"decoder_channels: {len(stages)} stages for {len(channels)} encoder levels; expected {len(skips)}"
+        )
+    inputs = (channels[-1], *stages[:-1])
+    return nn.ModuleList(
+        DoubleConvolution(deep + skip + n_hints, out) for deep, skip, out in zip(inputs, skips, stages, strict=True)
+    )
+
+
+def expand(stages: nn.ModuleList, levels: Sequence[Tensor], hints: Tensor | None = None) -> Tensor:
+    """Features of the shallowest level's size: from deep to shallow, each stage sees the level it reaches.
+
+    Args:
+        stages: as `expanding_stages` gives them.
+        levels: an encoder's, shallow to deep, each (n, channels, h, w).
+        hints: (n, n_hints, h, w), resized to every level.
+    """
+    *skips, features = levels
+    for stage, skip in zip(stages, reversed(skips), strict=True):
+        seen = [features, skip] if hints is None else [features, skip, hints]
+        features = stage(torch.cat([_resized(part, skip.shape[-2:]) for part in seen], dim=1))
+    return features
+
+
+def _resized(maps: Tensor, size: Sequence[int]) -> Tensor:
+    if maps.shape[-2:] == size:
+        return maps
+    return F.interpolate(maps, size=tuple(size), mode="bilinear", align_corners=False)
 
 
 class DoubleConvolution(nn.Sequential):
