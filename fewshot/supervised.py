@@ -6,10 +6,10 @@ import torch
 from torch import Tensor, nn
 
 from episodes.episode import Support
-from episodes.transforms import Augmentation
+from episodes.transforms import Strength
 from fewshot.methods import Ingredients
 from fewshot.parsing import ConfigError
-from fewshot.tuning import Parts, SupportImages, require_not_negative, shrunk_share, tune, tuning_schedule
+from fewshot.tuning import Parts, SupportImages, Tuning, tuning_schedule
 
 
 @runtime_checkable
@@ -78,37 +78,25 @@ class FineTuned:
         steps: int = 40,
         learning_rate: float = 1e-4,
         weight_decay: float = 1e-4,
-        augmentation: Literal["none", "light", "strong"] = "light",
+        augmentation: Strength = "light",
         parts: Parts = "all",
         prior_shots: float = 0.0,
     ) -> None:
         self.network = lesion_network(ingredients)
-        self.device = ingredients.device
-        self.seed = ingredients.seed
-        self.parts: Parts = parts
-        self.prior_shots = require_not_negative("prior_shots", prior_shots)
-        self.schedule = tuning_schedule(
+        schedule = tuning_schedule(
             "fine-tuned options",
             steps=steps,
             learning_rate=learning_rate,
             weight_decay=weight_decay,
             augmentation=augmentation,
         )
+        self.tuning = Tuning(schedule, parts, prior_shots, ingredients.device, ingredients.seed)
 
     def adapt(self, support: Support | None) -> nn.Module:
         """A fine-tuned copy of the network; the same for the same support set."""
         if support is None:
             raise ValueError("fine-tuning needs a support set")
-        with torch.inference_mode(False), torch.enable_grad():
-            return tune(
-                self.network,
-                SupportImages(support, Augmentation(self.schedule.augmentation), self.seed),
-                self.schedule,
-                parts=self.parts,
-                share=shrunk_share(support.images.shape[1], self.prior_shots),
-                device=self.device,
-                seed=self.seed,
-            )
+        return self.tuning.tuned(self.network, support, SupportImages)
 
     def segment(self, images: Tensor, adapted: nn.Module) -> Tensor:
         """Logits (n, 2, H, W)."""

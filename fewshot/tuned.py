@@ -6,20 +6,12 @@ import torch
 from torch import Tensor
 
 from episodes.episode import Support
-from episodes.transforms import Augmentation
+from episodes.transforms import Strength
 from fewshot.methods import Ingredients
 from fewshot.multilevel import Adapted
 from fewshot.panet import PANet
 from fewshot.prototypical import naming_support
-from fewshot.tuning import (
-    Parts,
-    Strength,
-    SupportEpisodes,
-    require_not_negative,
-    shrunk_share,
-    tune,
-    tuning_schedule,
-)
+from fewshot.tuning import Parts, SupportEpisodes, Tuning, tuning_schedule
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,17 +53,14 @@ class TunedPrototypes:
         prior_shots: float = 2.0,
     ) -> None:
         self.network: PANet = ingredients.require_network(PANet)
-        self.device = ingredients.device
-        self.seed = ingredients.seed
-        self.parts: Parts = parts
-        self.prior_shots = require_not_negative("prior_shots", prior_shots)
-        self.schedule = tuning_schedule(
+        schedule = tuning_schedule(
             "tuned-prototypes options",
             steps=steps,
             learning_rate=learning_rate,
             weight_decay=weight_decay,
             augmentation=augmentation,
         )
+        self.tuning = Tuning(schedule, parts, prior_shots, ingredients.device, ingredients.seed)
 
     def adapt(self, support: Support | None) -> Tuned:
         """The tuned network and its prototypes; the same for the same support set.
@@ -81,16 +70,8 @@ class TunedPrototypes:
         """
         if support is None:
             raise ValueError("tuning needs a support set")
-        with naming_support(support), torch.inference_mode(False), torch.enable_grad():
-            network = tune(
-                self.network,
-                SupportEpisodes(support, Augmentation(self.schedule.augmentation), self.seed),
-                self.schedule,
-                parts=self.parts,
-                share=shrunk_share(support.images.shape[1], self.prior_shots),
-                device=self.device,
-                seed=self.seed,
-            )
+        with naming_support(support):
+            network = self.tuning.tuned(self.network, support, SupportEpisodes)
         with torch.inference_mode():
             return Tuned(network, network.adapt(support))
 

@@ -1,6 +1,8 @@
 """Test-time tuning: a copy of a network trained on for a few steps, on the support set alone."""
 
+from collections.abc import Callable
 from copy import deepcopy
+from dataclasses import dataclass
 from hashlib import sha256
 from typing import Literal, Protocol, TypeVar
 
@@ -9,14 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from episodes.episode import Support, augment_keeping_classes, image_tensor
-from episodes.transforms import Augmentation
+from episodes.transforms import Augmentation, Strength
 from fewshot.config import TrainingConfig
 from fewshot.engine import rate_factor
 from fewshot.parsing import parse_config
 
 Network = TypeVar("Network", bound=nn.Module)
 Parts = Literal["all", "decoder", "norm"]
-Strength = Literal["none", "light", "strong"]
 
 
 class Batches(Protocol):
@@ -104,6 +105,47 @@ def _chosen(network: nn.Module, parts: Parts) -> list[nn.Parameter]:
     ]
 
 
+@dataclass(frozen=True, slots=True)
+class Tuning:
+    """How a method tunes its network on a support set.
+
+    Attributes:
+        schedule: of the optimiser, and the augmentation.
+        parts: what is tuned.
+        prior_shots: how many support images the trained weights are worth; 0 or more.
+        device: the network's.
+        seed: of the augmentation, and of whatever is random within a step.
+
+    Raises:
+        ValueError: if `prior_shots` is negative.
+    """
+
+    schedule: TrainingConfig
+    parts: Parts
+    prior_shots: float
+    device: torch.device
+    seed: int
+
+    def __post_init__(self) -> None:
+        if self.prior_shots < 0:
+            raise ValueError(f"prior_shots is {self.prior_shots}; expected 0 or more")
+
+    def tuned(
+        self, network: Network, support: Support, batches: Callable[[Support, Augmentation, int], Batches]
+    ) -> Network:
+        """A copy of the network, tuned on batches of the support set; also where gradients are off."""
+        with torch.inference_mode(False), torch.enable_grad():
+            return tune(
+                network,
+                batches(support, Augmentation(self.schedule.augmentation), self.seed),
+                self.schedule,
+                parts=self.parts,
+                share=shrunk_share(support.images.shape[1], self.prior_shots),
+                device=self.device,
+                seed=self.seed,
+            )
+
+
 def shrunk_share(n_shot: int, prior_shots: float) -> float:
     """How far K shots may move weights that are worth `prior_shots` shots: K / (K + prior_shots).
 
@@ -111,17 +153,6 @@ def shrunk_share(n_shot: int, prior_shots: float) -> float:
     (0.3333333333333333, 0.75, 1.0)
     """
     return n_shot / (n_shot + prior_shots)
-
-
-def require_not_negative(key: str, value: float) -> float:
-    """The value.
-
-    Raises:
-        ValueError: if it is negative.
-    """
-    if value < 0:
-        raise ValueError(f"{key} is {value}; expected 0 or more")
-    return value
 
 
 class AugmentedSupport:
