@@ -25,7 +25,8 @@ def grid_prototypes(features: Tensor, masks: Tensor, cells: int) -> tuple[Tensor
 
     Returns:
         Vectors (..., 1 + n_way, n_way * n_shot * cells^2, channels), index 0 background, and which of them are
-        prototypes of their class, (..., 1 + n_way, n_way * n_shot * cells^2): a way has those of its own images.
+        prototypes of their class, (..., 1 + n_way, n_way * n_shot * cells^2): a way has those of its own images. The
+        vectors are the same for every class.
 
     Raises:
         ValueError: if the grid has more cells along a side than the features have pixels.

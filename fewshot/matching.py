@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from fewshot.attention import SupportAttention, SupportKeys
 from fewshot.local_prototypes import grid_prototypes, match_several, self_support, several_cosines
 from fewshot.prior import PriorPrototypes
-from fewshot.prototypes import cosine_similarity, pool_regions, region_weights
+from fewshot.prototypes import average_shots, cosine_similarity, pool_regions, region_weights
 from fewshot.scalars import Temperature
 
 
@@ -111,7 +111,7 @@ class PrototypeMatcher(nn.Module):
     def forward(self, query: Tensor, adapted: Prototypes | SupportMaps) -> Tensor:
         """Logits (n_episodes, n_query, 1 + n_way, h, w) of query features (n_episodes, n_query, channels, h, w)."""
         prototypes = adapted if isinstance(adapted, Prototypes) else self._attend(query, adapted)
-        local = None if prototypes.local is None else several_cosines(query, prototypes.local)
+        local = None if prototypes.local is None else several_cosines(query, prototypes.local[:, :, :1])
         logits = self._match(query, prototypes.vectors, local, prototypes.valid)
         if self.self_support:
             own = self_support(query, logits, prototypes.vectors)
@@ -126,14 +126,16 @@ class PrototypeMatcher(nn.Module):
 
     def _class_vectors(self, shots: Tensor, shot_weights: Tensor | None) -> Tensor:
         """Vectors (..., 1 + n_way, channels) of shots (..., n_way, n_shot, 2, channels)."""
-        if self.prior is not None:
-            vectors: Tensor = self.prior(shots, shot_weights)
-            return vectors
-        mean = shots.mean(-3) if shot_weights is None else torch.einsum("...src,...s->...rc", shots, shot_weights)
-        return torch.cat([mean[..., 0, :].mean(-2, keepdim=True), mean[..., 1, :]], dim=-2)
+        if self.prior is None:
+            return average_shots(shots, shot_weights)
+        vectors: Tensor = self.prior(shots, shot_weights)
+        return vectors
 
     def _match(self, query: Tensor, vectors: Tensor, local: Tensor | None, valid: Tensor | None) -> Tensor:
-        """Logits by class vectors (e, q or 1, classes, channels) and the cosines with local prototypes."""
+        """Logits by class vectors (e, q or 1, classes, channels) and the cosines with the grid's cells.
+
+        All classes have the same cells, (e, q, 1, n_prototypes, h, w), and differ in which of them count.
+        """
         factor = self.temperature.factor
         if vectors.shape[1] == 1:
             cosine = cosine_similarity(query, vectors.squeeze(1))
@@ -141,5 +143,5 @@ class PrototypeMatcher(nn.Module):
             cosine = cosine_similarity(query.unsqueeze(2), vectors).squeeze(2)
         if local is None or valid is None:
             return factor * cosine
-        every = torch.cat([cosine.unsqueeze(3), local], dim=3)
+        every = torch.cat([cosine.unsqueeze(3), local.expand(-1, -1, cosine.shape[2], -1, -1, -1)], dim=3)
         return factor * match_several(every, torch.cat([torch.ones_like(valid[..., :1]), valid], dim=3), factor)

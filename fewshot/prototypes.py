@@ -122,8 +122,18 @@ def class_prototypes(features: Tensor, masks: Tensor) -> Tensor:
         ValueError: if a mask is empty, or covers its whole image.
     """
     weights = region_weights(masks, (features.shape[-2], features.shape[-1]))
-    background, foreground = pool_regions(features, weights).unbind(-2)
-    return torch.cat([background.mean((-3, -2)).unsqueeze(-2), foreground.mean(-2)], dim=-2)
+    return average_shots(pool_regions(features, weights))
+
+
+def average_shots(shots: Tensor, shot_weights: Tensor | None = None) -> Tensor:
+    """Prototypes (..., 1 + n_way, channels) of pooled shots; the background averages over ways as well.
+
+    Args:
+        shots: (..., n_way, n_shot, 2, channels), background first.
+        shot_weights: (..., n_way, n_shot), summing to 1 over shots; None for equal ones.
+    """
+    mean = shots.mean(-3) if shot_weights is None else torch.einsum("...src,...s->...rc", shots, shot_weights)
+    return torch.cat([mean[..., 0, :].mean(-2, keepdim=True), mean[..., 1, :]], dim=-2)
 
 
 def resize_logits(logits: Tensor, size: tuple[int, int]) -> Tensor:
