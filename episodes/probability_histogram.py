@@ -1,0 +1,178 @@
+"""Predicted probabilities by truth, counted in bins: ROC and calibration over more pixels than memory holds."""
+
+from dataclasses import dataclass
+from math import nan
+
+import numpy as np
+from numpy.typing import NDArray
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+
+BINS = 1000
+RELIABILITY_BINS = 10
+# How far rounding may carry a probability, such as a sum over classes in float32, out of [0, 1].
+ROUNDING = 1e-5
+
+
+@dataclass(frozen=True, slots=True)
+class RocCurve:
+    """A receiver operating characteristic, from the highest threshold to the lowest.
+
+    Attributes:
+        false_positive_rates: share of the negatives at or above each threshold, from 0 to 1.
+        true_positive_rates: share of the positives there, from 0 to 1.
+        auc: area under the curve, with straight lines between its points; NaN without positives or negatives.
+        auc_error: the exact area of the unbinned probabilities differs by no more than this.
+    """
+
+    false_positive_rates: tuple[float, ...]
+    true_positive_rates: tuple[float, ...]
+    auc: float
+    auc_error: float
+
+
+@dataclass(frozen=True, slots=True)
+class Reliability:
+    """Predicted probability against observed frequency, in bins of equal width over [0, 1].
+
+    Attributes:
+        mean_confidences: mean predicted probability of each bin; NaN where it is empty.
+        observed_frequencies: share of positives in each bin; NaN where it is empty.
+        counts: how many predictions each bin holds.
+        expected_calibration_error: mean gap between the two over all predictions (Guo et al. 2017, eq. 3, for the
+            probability of one class); NaN without predictions.
+    """
+
+    mean_confidences: tuple[float, ...]
+    observed_frequencies: tuple[float, ...]
+    counts: tuple[int, ...]
+    expected_calibration_error: float
+
+
+class ProbabilityHistogram:
+    """How many positives and negatives were given each probability of being positive; one per class.
+
+    Costs the same memory for one pixel and for a billion. Histograms filled by different processes are added up.
+
+    Attributes:
+        positives: predictions whose truth is positive, by bin, (n_bins,).
+        negatives: the others, (n_bins,).
+        sums: summed probability of both, (n_bins,), so that mean confidences are exact.
+
+    >>> histogram = ProbabilityHistogram()
+    >>> histogram.add(np.array([[0.1, 0.4], [0.35, 0.8]]), np.array([[False, False], [True, True]]))
+    >>> histogram.roc().auc
+    0.75
+    >>> round(histogram.reliability().expected_calibration_error, 4)
+    0.3375
+    """
+
+    def __init__(self, n_bins: int = BINS) -> None:
+        if n_bins < 1:
+            raise ValueError(f"n_bins must be at least 1, not {n_bins}")
+        self.positives: IntArray = np.zeros(n_bins, np.int64)
+        self.negatives: IntArray = np.zeros(n_bins, np.int64)
+        self.sums: FloatArray = np.zeros(n_bins)
+
+    @property
+    def n_bins(self) -> int:
+        """The number of bins of equal width over [0, 1]; the last holds 1 itself."""
+        return len(self.positives)
+
+    def add(self, probabilities: NDArray[np.floating], truths: NDArray[np.bool_]) -> None:
+        """Count predictions.
+
+        Args:
+            probabilities: of being positive, in [0, 1], of any shape.
+            truths: whether each is positive, boolean, of the same shape.
+
+        Raises:
+            ValueError: if the shapes differ, truths are not boolean, or a probability is NaN or outside [0, 1].
+        """
+        if truths.dtype != np.bool_ or truths.shape != probabilities.shape:
+            raise ValueError(f"truths must be boolean {probabilities.shape}, not {truths.dtype} {truths.shape}")
+        if not probabilities.size:
+            return
+        low, high = float(probabilities.min()), float(probabilities.max())
+        if not (low >= -ROUNDING and high <= 1 + ROUNDING):
+            raise ValueError(f"probabilities must lie in [0, 1], not from {low:g} to {high:g}: pass no logits")
+        flat = probabilities.ravel().clip(0, 1)
+        bins = np.minimum((flat * self.n_bins).astype(np.intp), self.n_bins - 1)
+        self.sums += np.bincount(bins, weights=flat, minlength=self.n_bins)
+        by_truth = np.bincount(bins + self.n_bins * truths.ravel(), minlength=2 * self.n_bins)
+        self.negatives += by_truth[: self.n_bins]
+        self.positives += by_truth[self.n_bins :]
+
+    def __add__(self, other: "ProbabilityHistogram") -> "ProbabilityHistogram":
+        if self.n_bins != other.n_bins:
+            raise ValueError(f"histograms of {self.n_bins} and {other.n_bins} bins cannot be added up")
+        total = ProbabilityHistogram(self.n_bins)
+        total.positives = self.positives + other.positives
+        total.negatives = self.negatives + other.negatives
+        total.sums = self.sums + other.sums
+        return total
+
+    def roc(self) -> RocCurve:
+        """The ROC with each lower bin edge as a threshold; no points where positives or negatives are missing."""
+        n_positives, n_negatives = int(self.positives.sum()), int(self.negatives.sum())
+        if not (n_positives and n_negatives):
+            return RocCurve((), (), nan, nan)
+        true, false = (np.cumsum(counts[::-1]) for counts in (self.positives, self.negatives))
+        ties = float(self.positives.astype(np.float64) @ self.negatives)
+        return RocCurve(
+            false_positive_rates=(0.0, *(false / n_negatives).tolist()),
+            true_positive_rates=(0.0, *(true / n_positives).tolist()),
+            auc=float(area_under_roc(self.positives, self.negatives)),
+            auc_error=ties / 2 / (n_positives * n_negatives),
+        )
+
+    def reliability(self, n_bins: int = RELIABILITY_BINS) -> Reliability:
+        """Compare predicted probabilities with observed frequencies.
+
+        Args:
+            n_bins: bins of equal width over [0, 1]; their edges are rounded to those of the histogram.
+
+        Raises:
+            ValueError: if there would be less than one bin, or more than the histogram has.
+        """
+        if not 1 <= n_bins <= self.n_bins:
+            raise ValueError(f"n_bins must lie between 1 and the histogram's {self.n_bins}, not {n_bins}")
+        centres = (np.arange(self.n_bins) + 0.5) / self.n_bins
+        coarse = (centres * n_bins).astype(np.intp)
+        positives, counts, sums = (
+            np.bincount(coarse, weights=values, minlength=n_bins)
+            for values in (self.positives, self.positives + self.negatives, self.sums)
+        )
+        frequencies, confidences = (
+            np.divide(values, counts, out=np.full(n_bins, nan), where=counts > 0) for values in (positives, sums)
+        )
+        total = counts.sum()
+        return Reliability(
+            mean_confidences=tuple(confidences.tolist()),
+            observed_frequencies=tuple(frequencies.tolist()),
+            counts=tuple(int(count) for count in counts),
+            expected_calibration_error=float(np.abs(positives - sums).sum() / total) if total else nan,
+        )
+
+
+def area_under_roc(positives: NDArray[np.number], negatives: NDArray[np.number]) -> FloatArray:
+    """Area under the ROC: how often a positive scores above a negative, ties counting half (the trapezoidal rule).
+
+    Args:
+        positives: number or weight of positives at each score, scores ascending, (..., n_scores).
+        negatives: the same for negatives.
+
+    Returns:
+        Areas in [0, 1], (...); NaN where there are no positives or no negatives.
+
+    >>> area_under_roc(np.array([0, 1, 1]), np.array([1, 1, 0]))  # of four pairs three in order, one tied
+    array(0.875)
+    """
+    ours, theirs = np.asarray(positives, np.float64), np.asarray(negatives, np.float64)
+    below = np.cumsum(theirs, axis=-1) - theirs / 2
+    pairs = ours.sum(axis=-1) * theirs.sum(axis=-1)
+    ordered = np.einsum("...i,...i->...", ours, below)
+    areas = np.full(np.shape(pairs), nan)
+    np.divide(ordered, pairs, out=areas, where=pairs > 0)
+    return areas
