@@ -3,7 +3,7 @@
 import os
 import random
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from threading import get_ident
 from typing import Any, Literal, get_args
@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 ByteArray = NDArray[np.uint8]
-Strength = Literal["none", "light", "strong"]
+Strength = Literal["none", "light", "strong", "elastic"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,13 +26,16 @@ class _Ranges:
     gamma: float  # share of the exponent
     blur: float  # largest standard deviation, pixels
     speckle: float  # share of each pixel's brightness
+    bend: float = 0.0  # how far pixels move, elastically, share of the image's side
 
 
-# What another hand, gain or machine changes. Nothing bends, shears or stretches: a lesion's shape, by which
-# benign and malignant differ, stays what it is.
+# What another hand, gain or machine changes. Nothing but `elastic` bends, and nothing shears or stretches: a lesion's
+# shape, by which benign and malignant differ, stays what it is.
+_STRONG = _Ranges(rotation=20, scale=0.25, shift=0.1, contrast=0.25, gamma=0.4, blur=1.2, speckle=0.15)
 _RANGES: Mapping[Strength, _Ranges] = {
     "light": _Ranges(rotation=10, scale=0.1, shift=0.05, contrast=0.1, gamma=0.2, blur=0.7, speckle=0.05),
-    "strong": _Ranges(rotation=20, scale=0.25, shift=0.1, contrast=0.25, gamma=0.4, blur=1.2, speckle=0.15),
+    "strong": _STRONG,
+    "elastic": replace(_STRONG, bend=0.03),
 }
 
 
@@ -45,7 +48,8 @@ class Augmentation:
     the top, and shadows lie below what casts them. What moves in from outside the image is black background.
 
     Attributes:
-        strength: how far the changes go; `none` returns the pair as it is.
+        strength: how far the changes go; `none` returns the pair as it is, `elastic` bends it as well, as tissue under
+            a probe does.
 
     >>> image, labels = np.zeros((64, 64), np.uint8), np.zeros((64, 64), np.uint8)
     >>> labels[20:40, 20:40] = 2
@@ -117,9 +121,17 @@ def _pipeline(strength: Strength, thread: int) -> Any:  # noqa: ARG001 - a pipel
 
     cv2.setNumThreads(0)  # images are small, and processes run side by side
     ranges = _RANGES[strength]
+    elastic = A.ThinPlateSpline(
+        scale_range=(0.0, ranges.bend),
+        num_control_points=4,
+        interpolation=cv2.INTER_LINEAR,
+        mask_interpolation=cv2.INTER_NEAREST,
+        p=0.3,
+    )
     return A.Compose(
         [
             A.HorizontalFlip(p=0.5),
+            *([elastic] if ranges.bend else []),
             A.Affine(
                 rotate=(-ranges.rotation, ranges.rotation),
                 scale=(1 - ranges.scale, 1 + ranges.scale),

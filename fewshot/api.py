@@ -28,12 +28,9 @@ from fewshot.config import EncoderConfig, MethodConfig, ModelConfig
 from fewshot.devices import choose_device
 from fewshot.evaluation import default_batch_size, lesion_masks
 from fewshot.images import Picture, grey_image, lesion_mask, listed, picture_name, resized_image, resized_mask
-from fewshot.methods import Ingredients, Method, Sources, build_method, needs_support
-from fewshot.parsing import ConfigError, parse_config
+from fewshot.methods import Ingredients, Method, Sources, build_method, default_method, needs_support
+from fewshot.parsing import parse_config
 from fewshot.training import seeded_network
-
-# What a network is used for unless another method is asked for; supervised ones are used as they are.
-DEFAULT_METHODS = {"panet": "prototypes", "maml": "maml"}
 
 
 def load(
@@ -58,7 +55,7 @@ def load(
         UserError: if the file is missing or damaged, or the method or its options do not fit.
     """
     network, loaded = load_network(Path(checkpoint))
-    method = method or _default_method(loaded.facts["model"]["network"], network)
+    method = method or default_method(loaded.facts["model"]["network"], network)
     return _adaptable(network, method, image_size or int(loaded.facts["image_size"]), device, options)
 
 
@@ -91,7 +88,7 @@ def build(
     pyramid = parse_config(encoder or {}, EncoderConfig, "encoder")
     head = parse_config({"network": network, **(model or {})}, ModelConfig, "model")
     built = seeded_network(pyramid, head, seed).eval()
-    return _adaptable(built, method or _default_method(network, built), image_size, device, options)
+    return _adaptable(built, method or default_method(network, built), image_size, device, options)
 
 
 def _adaptable(
@@ -100,14 +97,6 @@ def _adaptable(
     place = choose_device(device)
     ingredients = Ingredients(network.to(place), Sources(Collection([]), ()), place)
     return Adaptable(build_method(MethodConfig(method=method, options=dict(options)), ingredients), image_size, place)
-
-
-def _default_method(name: str, network: nn.Module) -> str:
-    if name in DEFAULT_METHODS:
-        return DEFAULT_METHODS[name]
-    if network.trains_on == "images":
-        return "zero-shot"
-    raise ConfigError(f"no method goes with the network {name!r} by itself; name one, as in load(PATH, METHOD)")
 
 
 @dataclass(frozen=True, slots=True)

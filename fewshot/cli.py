@@ -72,6 +72,13 @@ class Layout(StrEnum):
     UDIAT = "udiat"
 
 
+class Part(StrEnum):
+    """What of a dataset a model is judged on."""
+
+    TEST = "test"
+    ALL = "all"
+
+
 def main() -> None:
     """Run the command line: status 0 done, 1 failed, 2 wrong use, 130 interrupted."""
     # --debug is good anywhere on the line, before or after the command.
@@ -171,17 +178,61 @@ def report(
         sys.stdout.write(f"{target}\n\n{comparison_table(compare_rows(table, rows, target, against), against)}\n")
 
 
-@app.command(epilog="Example: fewshot finetune unet.safetensors my_images/ adapted.safetensors steps=60")
+@app.command(epilog="Example: fewshot finetune unet.safetensors --support my_images/ --shots 5 --out mine.safetensors")
 def finetune(
     checkpoint: Annotated[Path, typer.Argument(help="What `fewshot train` wrote, of a supervised model.")],
-    support: Annotated[Path, typer.Argument(help="A folder with images/ and masks/ of equal names.")],
-    out: Annotated[Path, typer.Argument(help="The checkpoint to write.")],
+    support: Annotated[Path, typer.Option(help="A folder with images/ and masks/ of equal names.")],
+    out: Annotated[Path, typer.Option(help="The checkpoint to write.")],
     overrides: Overrides = None,
+    shots: Annotated[int | None, typer.Option(min=1, help="How many of the images, the first by name.")] = None,
 ) -> None:
     """Go on training a supervised model on a few annotated images."""
     from fewshot.finetuning import finetune_checkpoint
 
-    sys.stdout.write(f"{finetune_checkpoint(checkpoint, support, out, overrides or (), _reporter())}\n")
+    sys.stdout.write(f"{finetune_checkpoint(checkpoint, support, out, overrides or (), _reporter(), shots)}\n")
+
+
+@app.command(
+    epilog="Example: fewshot evaluate unet.safetensors --data data/BUS-UCLM -d bus_uclm --out judged"
+)
+def evaluate(
+    checkpoint: Annotated[Path, typer.Argument(help="What `fewshot train` or `fewshot finetune` wrote.")],
+    data: Annotated[Path, typer.Option(help="The dataset's folder, as distributed.")],
+    dataset: Dataset,
+    out: Annotated[Path, typer.Option(help="The folder to write.")],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Options of the method, such as flips=true.")
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="Its name in configurations; the reader's if not given.")] = None,
+    part: Annotated[Part, typer.Option(help="What the model was not trained on, or everything.")] = Part.TEST,
+    method: Annotated[str | None, typer.Option(help="How the model is used; what goes with it if not given.")] = None,
+    support: Annotated[Path | None, typer.Option(help="Annotated images to adapt to: images/ and masks/.")] = None,
+    shots: Annotated[int | None, typer.Option(min=1, help="How many of them, the first by name.")] = None,
+    also: Annotated[list[Path] | None, typer.Option(help="A further checkpoint; their mean is judged.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is in the folder.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print every number as JSON.")] = False,
+) -> None:
+    """Judge a model on one dataset: scores with intervals, ROC, calibration, confusion, best and worst masks."""
+    from fewshot.parsing import parse_overrides
+
+    options = parse_overrides(overrides or ())
+    from fewshot.assessment.run import Request, evaluate_checkpoints
+
+    request = Request(
+        checkpoints=(checkpoint, *(also or ())),
+        data=data,
+        reader=dataset,
+        name=name or dataset.partition(":")[0],
+        part=part.value,
+        method=method,
+        options=options,
+        support=support,
+        shots=shots,
+    )
+    evaluate_checkpoints(request, out, _reporter(), overwrite=overwrite)
+    sys.stdout.write((out / ("evaluation.json" if as_json else "evaluation.md")).read_text())
+    if not as_json:
+        sys.stdout.write(f"\n{out}\n")
 
 
 @data_app.command(epilog="Example: fewshot data check data/Dataset_BUSI_with_GT --dataset busi")

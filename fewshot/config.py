@@ -9,6 +9,8 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from episodes.datasets import find_reader
 from episodes.errors import UserError
 from episodes.phantoms.scanners import scanner_named
+from episodes.records import LABELS, Label
+from episodes.transforms import Strength
 
 
 class Strict(BaseModel):
@@ -87,12 +89,15 @@ class EncoderConfig(Strict):
     """The timm network under every model.
 
     `freeze_norm` keeps batch norms as loaded, `frozen` that many of the shallowest levels, counted as `levels` are.
+    The name `plain` is not timm's: it stands for the published U-Net's own encoder, whose `options` are its `width` and
+    `norm`.
     """
 
     name: str = "resnet18"
     weights: str = "none"
     freeze_norm: bool = False
     frozen: Whole = 0
+    options: dict[str, Any] = {}
 
     @model_validator(mode="after")
     def _weights_to_keep(self) -> "EncoderConfig":
@@ -100,15 +105,23 @@ class EncoderConfig(Strict):
             raise ValueError("freeze_norm: random weights have no batch-norm statistics worth keeping; set it to false")
         if self.frozen and self.weights == "none":
             raise ValueError("frozen: random weights are not worth keeping; set it to 0")
+        if self.name == "plain" and self.weights != "none":
+            raise ValueError("weights: the plain encoder is trained from random weights; set it to none")
+        if self.name != "plain" and self.options:
+            raise ValueError("options: those are of the plain encoder; remove them, or set name to plain")
         return self
 
 
 class ModelConfig(Strict):
-    """A network and which encoder levels it reads; `options` are its constructor's further arguments."""
+    """A network and which encoder levels it reads; `options` are its constructor's further arguments.
+
+    `pyramid` puts path aggregation with that many channels between the encoder and the network; 0 for none.
+    """
 
     network: str = "panet"
     levels: Annotated[tuple[Whole, ...], Field(min_length=1)] = (3,)
     output_stride: Literal[8, 16, 32] = 32
+    pyramid: Annotated[int, Field(ge=0, multiple_of=8)] = 0
     options: dict[str, Any] = {}
 
 
@@ -140,20 +153,31 @@ class ValidationConfig(Strict):
 
 
 class TrainingConfig(Strict):
-    """How a model is trained. A step takes `batch_size` episodes or images.
+    """How a model is trained: for a number of `steps`, of `batch_size` episodes or images, or of `epochs` of images.
 
+    `optimizer: adam` adds weight decay to the gradient, `adamw` takes it from the weights; `final_rate` is the learning
+    rate that the cosine ends at. `labels` trains on images of those labels alone; `duplicates: dropped` on one of every
+    group of near-duplicates; `balance: labels` shows each label equally often, and `label_augmentation` changes images
+    of some labels in another way than the rest.
     `scanner: random` shows each episode, or each image of a supervised model, as a random scanner of its own would.
     `clip_norm` bounds the gradient's norm; `average_decay` keeps an exponential moving average of the weights in
     their place; `precision: auto` is bfloat16 where the device computes in it, else float32; `channels_last` orders
     memory so that convolutions are faster, mostly in bfloat16, and rounding differs.
     """
 
-    steps: Count
+    steps: Count | None = None
+    epochs: Count | None = None
     batch_size: Count = 4
+    optimizer: Literal["adamw", "adam"] = "adamw"
     learning_rate: Annotated[float, Field(gt=0)] = 1e-3
+    final_rate: Annotated[float, Field(ge=0)] = 0.0
     weight_decay: Annotated[float, Field(ge=0)] = 1e-4
     warmup_steps: Whole = 20
-    augmentation: Literal["none", "light", "strong"] = "light"
+    labels: tuple[Label, ...] = LABELS
+    duplicates: Literal["kept", "dropped"] = "kept"
+    balance: Literal["none", "labels"] = "none"
+    augmentation: Strength = "light"
+    label_augmentation: dict[Label, Strength] = {}
     scanner: Literal["recorded", "random"] = "recorded"
     clip_norm: Annotated[float, Field(gt=0)] | None = None
     average_decay: Annotated[float, Field(gt=0, lt=1)] | None = None
@@ -163,6 +187,31 @@ class TrainingConfig(Strict):
     workers: Whole = 0
     save_every: Count = 200
     episodes: EpisodesConfig = EpisodesConfig()
+
+    @property
+    def n_steps(self) -> int:
+        """The number of steps, which must be known by now: `in_steps` makes it of a number of epochs."""
+        if self.steps is None:
+            raise ValueError("the number of steps depends on that of images; see in_steps")
+        return self.steps
+
+    def in_steps(self, n_images: int) -> "TrainingConfig":
+        """The same training in steps: enough for every epoch to be whole.
+
+        >>> TrainingConfig(epochs=3, batch_size=8).in_steps(100).n_steps
+        38
+        """
+        if self.epochs is None:
+            return self
+        return self.model_copy(update={"steps": -(-self.epochs * n_images // self.batch_size), "epochs": None})
+
+    @model_validator(mode="after")
+    def _one_length(self) -> "TrainingConfig":
+        if (self.steps is None) == (self.epochs is None):
+            raise ValueError("give either `steps` or `epochs`")
+        if self.final_rate > self.learning_rate:
+            raise ValueError(f"final_rate: {self.final_rate:g} is more than learning_rate, {self.learning_rate:g}")
+        return self
 
     @model_validator(mode="after")
     def _equal_shapes(self) -> "TrainingConfig":
@@ -200,10 +249,16 @@ class SampleConfig(DataConfig):
 
 
 class TrainConfig(DataConfig):
-    """`fewshot train`: one model on the source datasets."""
+    """`fewshot train`: one model on the source datasets.
+
+    `test_share` is that of the sources' images, whole patients at a time, which training never sees: `fewshot evaluate`
+    is for them. They depend on `split_seed`, not on the training's `seed`.
+    """
 
     name: Name
     sources: tuple[str, ...] = Field(min_length=1)
+    test_share: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    split_seed: Whole = 0
     seed: Whole = 0
     device: str = "auto"
     runs: Path = Path("runs")
@@ -215,6 +270,11 @@ class TrainConfig(DataConfig):
     def _known_names(self) -> "TrainConfig":
         _require_known("sources", self.sources, self.datasets)
         _require_distinct("sources", self.sources)
+        validation = 0.0 if self.train.validation is None else self.train.validation.share
+        if self.test_share + validation >= 1:
+            raise ValueError(
+                f"test_share and train.validation.share: {self.test_share + validation:g} leaves no images"
+            )
         return self
 
 

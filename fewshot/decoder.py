@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from baselines.unet import expand, expanding_stages
+from baselines.expanding_path import expand, expanding_stages
 from fewshot.prototypes import resize_logits
 
 
@@ -37,5 +37,5 @@ class SpatialDecoder(nn.Module):
         """
         n_way = maps.shape[1]
         shared = [level.repeat_interleave(n_way, 0) if n_way > 1 else level for level in levels]
-        logits = self.head(expand(self.stages, shared, maps.flatten(0, 1))).float()
+        logits = self.head(expand(self.stages, shared, maps.flatten(0, 1))[-1]).float()
         return resize_logits(logits, size).view(-1, n_way, *size)

@@ -17,7 +17,7 @@ from fewshot.config import TrainingConfig
 from fewshot.devices import ALONE, Processes
 from fewshot.learner import Learner, fill_learner, save_learner
 from fewshot.precision import autocast, resolved_precision
-from fewshot.validation import HeldOut, validation_loss
+from fewshot.validation import HeldOut, validation_means
 
 OnStep = Callable[[int, Mapping[str, float]], None]
 
@@ -58,7 +58,7 @@ def fit(
     held_out: HeldOut | None = None,
     on_step: OnStep | None = None,
 ) -> int:
-    """Train a network in place, with AdamW, a linear warm-up and a cosine decay to zero.
+    """Train a network in place, with Adam or AdamW, a linear warm-up and a cosine decay.
 
     Step i's batch is `batches[i]`, so the number of data workers changes nothing, and a killed training goes on from
     its last saved state as if nothing had happened. With several processes, process r of n takes batch
@@ -76,7 +76,7 @@ def fit(
         processes: this process's place among several.
         held_out: what to validate on, where `config.validation` asks for it.
         on_step: called by process 0 after each step with the number of steps done and the losses; after a
-            validation, its loss is among them as `validation`.
+            validation, its loss is among them as `validation`, its other means as `validation_dice` and the like.
 
     Returns:
         The step whose weights the network has: the last, or the one that validated best.
@@ -101,7 +101,7 @@ def fit(
         values = _step(setting, learner, objective, done, batch)
         done += 1
         values |= _validate(setting, learner, held_out, done)
-        finished = done == config.steps or _out_of_patience(config, learner)
+        finished = done == config.n_steps or _out_of_patience(config, learner)
         if processes.rank == 0:
             if on_step is not None:
                 on_step(done, values)
@@ -114,22 +114,23 @@ def fit(
 
 
 def rate_factor(step: int, config: TrainingConfig) -> float:
-    """The learning rate at a step as a share of the highest: linear warm-up, then cosine to zero.
+    """The learning rate at a step as a share of the highest: linear warm-up, then cosine to the final rate.
 
     >>> config = TrainingConfig(steps=100, warmup_steps=10)
     >>> [round(rate_factor(step, config), 2) for step in (0, 9, 10, 55, 99)]
     [0.1, 1.0, 1.0, 0.5, 0.0]
     """
-    warmup = min(config.warmup_steps, config.steps - 1)
+    warmup = min(config.warmup_steps, config.n_steps - 1)
     if step < warmup:
         return (step + 1) / warmup
-    return 0.5 * (1 + math.cos(math.pi * (step - warmup) / (config.steps - warmup)))
+    final = config.final_rate / config.learning_rate
+    return final + (1 - final) * 0.5 * (1 + math.cos(math.pi * (step - warmup) / (config.n_steps - warmup)))
 
 
 def _step(
     setting: _Setting, learner: Learner, objective: nn.Module, step: int, batch: Mapping[str, Tensor]
 ) -> dict[str, float]:
-    """Change the weights once; returns the losses before that."""
+    """Change the weights once; returns the losses before that, without scores that this batch has none of."""
     config, optimizer, scaler = setting.config, learner.optimizer, learner.scaler
     for group in optimizer.param_groups:
         group["lr"] = config.learning_rate * rate_factor(step, config)
@@ -148,22 +149,22 @@ def _step(
     scaler.update()
     if learner.average is not None:
         learner.average.update_parameters(learner.network)
-    return values
+    return {name: value for name, value in values.items() if math.isfinite(value)}
 
 
 def _validate(setting: _Setting, learner: Learner, held_out: HeldOut | None, done: int) -> dict[str, float]:
-    """The validation loss, after those steps that have one; the best weights are kept."""
+    """The validation loss and scores, after those steps that have them; the best weights are kept."""
     validation = setting.config.validation
-    if validation is None or held_out is None or (done % validation.every and done != setting.config.steps):
+    if validation is None or held_out is None or (done % validation.every and done != setting.config.n_steps):
         return {}
-    loss = 0.0
+    values = {"loss": 0.0}
     if setting.processes.rank == 0:
-        loss = validation_loss(learner.result, held_out, setting.device, setting.autocast)
-    loss = _of_first_process(setting, loss)
+        values = validation_means(learner.result, held_out, setting.device, setting.autocast)
+    loss = _of_first_process(setting, values.pop("loss"))
     if not math.isfinite(loss):
         raise _not_finite(f"the validation loss after step {done} is {loss}")
     learner.best.offer(done, loss, learner.result)
-    return {"validation": loss}
+    return {"validation": loss} | {f"validation_{name}": value for name, value in values.items()}
 
 
 def _out_of_patience(config: TrainingConfig, learner: Learner) -> bool:
@@ -208,7 +209,7 @@ def _order_channels_last(network: nn.Module) -> None:
 def _loaded(
     batches: Dataset[dict[str, Tensor]], config: TrainingConfig, done: int, processes: Processes
 ) -> Iterator[dict[str, Tensor]]:
-    mine = [step * processes.count + processes.rank for step in range(done, config.steps)]
+    mine = [step * processes.count + processes.rank for step in range(done, config.n_steps)]
     # batch_size=None: each item is a whole batch already. Without a generator, the global one would be drawn from.
     loader = DataLoader(batches, batch_size=None, sampler=mine, num_workers=config.workers, generator=torch.Generator())
     return iter(loader)

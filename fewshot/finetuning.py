@@ -3,22 +3,20 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from episodes.datasets import read_dataset
-from episodes.episode import load_support
 from episodes.errors import UserError
-from episodes.store import Collection, prepare_store
+from episodes.store import Collection
 from fewshot.checkpoints import load_network, network_tensors, save_checkpoint
-from fewshot.data import default_cache
 from fewshot.devices import choose_device
 from fewshot.methods import Ingredients, Sources
 from fewshot.networks import checked_options
 from fewshot.parsing import parse_overrides
 from fewshot.progress import Reporter
 from fewshot.supervised import FineTuned
+from fewshot.support_folder import load_support_folder
 
 
 def finetune_checkpoint(
-    checkpoint: Path, support: Path, out: Path, overrides: Sequence[str], reporter: Reporter
+    checkpoint: Path, support: Path, out: Path, overrides: Sequence[str], reporter: Reporter, shots: int | None = None
 ) -> Path:
     """Fine-tune as the benchmark's `fine-tuned` row does, and save the result.
 
@@ -28,6 +26,7 @@ def finetune_checkpoint(
         out: the checkpoint to write; it must not exist.
         overrides: `key=value` options of `FineTuned`.
         reporter: shows progress.
+        shots: how many of the images to take, the first by name; None for all.
 
     Returns:
         The path written.
@@ -42,15 +41,10 @@ def finetune_checkpoint(
     if network.trains_on != "images":
         raise UserError(f"{checkpoint}: holds a {type(network).__name__}; only a supervised model is fine-tuned")
     device = choose_device("auto")
-    size = int(loaded.facts["image_size"])
-    store = prepare_store(read_dataset("folder", support), default_cache() / "stores", (size, size))
-    empty = [record.id for record, labels in zip(store.records, store.label_maps, strict=True) if not labels.any()]
-    if empty:
-        raise UserError(f"{support}: {', '.join(empty)}: the mask is empty; outline the lesion or take the image out")
-    collection = Collection([store])
-    method = FineTuned(Ingredients(network.to(device), Sources(collection, store.records), device), **options)
-    with reporter.step(f"finetune on {len(store.records)} images"):
-        adapted = method.adapt(load_support(collection, [[record.id for record in store.records]]).to(device))
-    facts = dict(loaded.facts) | {"finetuned": {**options, "support": [record.id for record in store.records]}}
+    annotated = load_support_folder(support, int(loaded.facts["image_size"]), shots).to(device)
+    method = FineTuned(Ingredients(network.to(device), Sources(Collection([]), ()), device), **options)
+    with reporter.step(f"finetune on {annotated.images.shape[1]} images"):
+        adapted = method.adapt(annotated)
+    facts = dict(loaded.facts) | {"finetuned": {**options, "support": list(annotated.ids[0])}}
     save_checkpoint(out, network_tensors(adapted), facts)
     return out

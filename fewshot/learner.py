@@ -1,6 +1,6 @@
 """What changes while a network is trained, and how it is saved and found again."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,11 @@ from fewshot.checkpoints import (
 )
 from fewshot.config import TrainingConfig
 from fewshot.validation import Best
+
+OPTIMIZERS: Mapping[str, Callable[..., torch.optim.Optimizer]] = {
+    "adam": torch.optim.Adam,
+    "adamw": torch.optim.AdamW,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +54,7 @@ class Learner:
         return cls(
             network,
             trainable,
-            torch.optim.AdamW(trainable, lr=config.learning_rate, weight_decay=config.weight_decay),
+            OPTIMIZERS[config.optimizer](trainable, lr=config.learning_rate, weight_decay=config.weight_decay),
             torch.amp.GradScaler(device.type, enabled=precision == "float16"),
             None if config.average_decay is None else averaged(network, config.average_decay),
             Best(),

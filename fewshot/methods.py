@@ -7,6 +7,7 @@ from typing import Any, Protocol, cast, runtime_checkable
 import torch
 from torch import Tensor, nn
 
+from baselines.prediction import Prediction
 from episodes.episode import Support
 from episodes.errors import DatasetError
 from episodes.records import Record
@@ -52,6 +53,14 @@ class EncodingMethod(Protocol):
 
     def segment(self, images: Tensor | Features, adapted: Any) -> Tensor:
         """As `Method.segment`, or from the images' features."""
+
+
+@runtime_checkable
+class SamplingMethod(Protocol):
+    """A method that may answer several times, and whose answers may tell classes and labels apart."""
+
+    def sample(self, images: Tensor, adapted: Any) -> list[Prediction]:
+        """One or more predictions of images (n, 3, H, W) in [0, 1]; `segment` goes by their mean."""
 
 
 @runtime_checkable
@@ -138,6 +147,9 @@ METHODS = {
     "maml": "fewshot.optimised:InnerLoop",
 }
 
+# Networks that train on episodes, and the method that each goes with.
+DEFAULT_METHODS = {"panet": "prototypes", "maml": "maml"}
+
 
 def build_method(config: MethodConfig, ingredients: Ingredients) -> Method:
     """The method that a row of the benchmark names.
@@ -159,3 +171,21 @@ def find_method(name: str) -> type[Method]:
     if not hasattr(kind, "uses_support"):
         raise ConfigError(f"method {name!r}: has no attribute uses_support; see fewshot.methods.Method")
     return cast(type[Method], kind)
+
+
+def default_method(network_name: str, network: nn.Module, *, tuned: bool = False) -> str:
+    """What a network is used for unless another method is asked for.
+
+    Args:
+        network_name: as in a configuration.
+        network: the network itself.
+        tuned: whether there are annotated images to tune a supervised network on; else it is used as it is.
+
+    Raises:
+        ConfigError: if no method goes with the network by itself.
+    """
+    if network_name in DEFAULT_METHODS:
+        return DEFAULT_METHODS[network_name]
+    if network.trains_on == "images":
+        return "fine-tuned" if tuned else "zero-shot"
+    raise ConfigError(f"no method goes with the network {network_name!r} by itself; name one")

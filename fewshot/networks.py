@@ -10,12 +10,21 @@ from pydantic import ConfigDict, create_model
 from torch import nn
 
 from baselines.encoders import Encoder
+from baselines.path_aggregation import AggregatedEncoder
+from baselines.plain_encoder import PlainEncoder
 from fewshot.config import EncoderConfig, ModelConfig
 from fewshot.parsing import ConfigError, parse_config
 
 # A user's own network is named "module:attribute"; these are ours. Each takes an encoder first and has a
 # `loss(**batch)` and a `trains_on`, "episodes" or "images".
-NETWORKS = {"panet": "fewshot.panet:PANet", "unet": "baselines.unet:UNet", "maml": "fewshot.maml:MAML"}
+NETWORKS = {
+    "panet": "fewshot.panet:PANet",
+    "maml": "fewshot.maml:MAML",
+    "unet": "baselines.unet:UNet",
+    "multitask-unet": "baselines.multitask_unet:MultitaskUNet",
+    "deep-resnet": "baselines.deep_resnet:DeepResNet",
+    "pyramid-panet": "baselines.pyramid_panet:PyramidPANet",
+}
 
 
 def build_network(encoder: EncoderConfig, model: ModelConfig, *, weights: str | None = None) -> nn.Module:
@@ -32,19 +41,33 @@ def build_network(encoder: EncoderConfig, model: ModelConfig, *, weights: str | 
     """
     kind = find_attribute(model.network, NETWORKS, "network")
     options = checked_options(kind, model.options, f"{model.network} options", skip=1)
-    pyramid = Encoder(
-        encoder.name,
-        weights=encoder.weights if weights is None else weights,
-        levels=model.levels,
-        output_stride=model.output_stride,
-        freeze_norm=encoder.freeze_norm,
-        frozen=encoder.frozen,
-    )
+    pyramid = _build_pyramid(encoder, model, weights)
     try:
         network: nn.Module = kind(pyramid, **options)
     except ValueError as error:
         raise ConfigError(f"{model.network} options: {error}") from error
     return network
+
+
+def _build_pyramid(encoder: EncoderConfig, model: ModelConfig, weights: str | None) -> nn.Module:
+    """The encoder, with path aggregation behind it where the model asks for that."""
+    pyramid: PlainEncoder | Encoder
+    if encoder.name == "plain":
+        options = checked_options(PlainEncoder, dict(encoder.options) | {"levels": model.levels}, "encoder options", 0)
+        try:
+            pyramid = PlainEncoder(**options)
+        except ValueError as error:
+            raise ConfigError(f"plain encoder: {error}") from error
+    else:
+        pyramid = Encoder(
+            encoder.name,
+            weights=encoder.weights if weights is None else weights,
+            levels=model.levels,
+            output_stride=model.output_stride,
+            freeze_norm=encoder.freeze_norm,
+            frozen=encoder.frozen,
+        )
+    return AggregatedEncoder(pyramid, model.pyramid) if model.pyramid else pyramid
 
 
 def find_attribute(name: str, registry: dict[str, str], what: str) -> Callable[..., Any]:

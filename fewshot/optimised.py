@@ -3,10 +3,10 @@
 import torch
 from torch import Tensor, nn
 
+from baselines.prediction import with_background
 from episodes.episode import Support
 from fewshot.maml import MAML
 from fewshot.methods import Ingredients
-from fewshot.supervised import two_class_logits
 
 
 class InnerLoop:
@@ -40,4 +40,4 @@ class InnerLoop:
 
     def segment(self, images: Tensor, adapted: nn.Module) -> Tensor:
         """Logits (n, 2, H, W)."""
-        return two_class_logits(adapted(images))
+        return with_background(adapted(images))

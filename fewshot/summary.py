@@ -223,9 +223,9 @@ def write_summary(folder: Path, table: pa.Table, rows: Sequence[Row], targets: S
     """
     content = {
         "answers": {target: answer(table, rows, target) for target in targets},
-        "rows": [_without_nan(asdict(row)) for row in rows],
+        "rows": [without_nan(asdict(row)) for row in rows],
         "controls": [
-            _without_nan(asdict(controlled))
+            without_nan(asdict(controlled))
             for target in targets
             for controlled in compare_controls(table, rows, target)
         ],
@@ -235,9 +235,12 @@ def write_summary(folder: Path, table: pa.Table, rows: Sequence[Row], targets: S
     return path
 
 
-def _without_nan(value: Any) -> Any:
+def without_nan(value: Any) -> Any:
+    """The same tree of dictionaries and lists with null where a number is NaN: JSON has no NaN."""
     if isinstance(value, dict):
-        return {key: _without_nan(part) for key, part in value.items()}
+        return {key: without_nan(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_nan(part) for part in value]
     return None if isinstance(value, float) and math.isnan(value) else value
 
 

@@ -2,14 +2,15 @@
 
 from typing import Literal, Protocol, runtime_checkable
 
-import torch
 from torch import Tensor, nn
 
+from baselines.prediction import Prediction, lesion_logits, with_background
 from episodes.episode import Support
 from episodes.transforms import Strength
 from fewshot.methods import Ingredients
 from fewshot.parsing import ConfigError
 from fewshot.tuning import Parts, SupportImages, Tuning, tuning_schedule
+from fewshot.uncertainty import Sampling, pool
 
 
 @runtime_checkable
@@ -21,7 +22,7 @@ class LesionNetwork(Protocol):
     def __call__(self, images: Tensor) -> Tensor:
         """Lesion logits (n, H, W) of images (n, 3, H, W)."""
 
-    def loss(self, images: Tensor, masks: Tensor) -> dict[str, Tensor]:
+    def loss(self, images: Tensor, label_maps: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """Training losses, among them `loss`."""
 
 
@@ -37,25 +38,49 @@ def lesion_network(ingredients: Ingredients) -> nn.Module:
     return network
 
 
-class ZeroShot:
-    """Use the network as it was trained on the sources."""
+class Supervised:
+    """What methods of supervised networks share: once adapted, a network is asked.
+
+    Attributes:
+        network: as it was trained.
+        sampling: how often it is asked.
+    """
+
+    def __init__(self, ingredients: Ingredients, flips: bool, dropout_samples: int) -> None:
+        self.network = lesion_network(ingredients)
+        self.sampling = Sampling(flips, dropout_samples, ingredients.seed)
+        self.sampling.check(self.network)
+
+    def sample(self, images: Tensor, adapted: nn.Module) -> list[Prediction]:
+        """The network's answers, one or several."""
+        return self.sampling.predictions(adapted, images)
+
+    def segment(self, images: Tensor, adapted: nn.Module) -> Tensor:
+        """Logits (n, 2, H, W)."""
+        return with_background(lesion_logits(pool(self.sample(images, adapted)).prediction.classes))
+
+
+class ZeroShot(Supervised):
+    """Use the network as it was trained on the sources.
+
+    Args:
+        ingredients: with a supervised network.
+        flips: as in `Sampling`.
+        dropout_samples: as in `Sampling`.
+    """
 
     uses_support = False
 
-    def __init__(self, ingredients: Ingredients) -> None:
-        self.network = lesion_network(ingredients)
+    def __init__(self, ingredients: Ingredients, *, flips: bool = False, dropout_samples: int = 0) -> None:
+        super().__init__(ingredients, flips, dropout_samples)
 
     def adapt(self, support: Support | None) -> nn.Module:
         """The network itself."""
         del support
         return self.network
 
-    def segment(self, images: Tensor, adapted: nn.Module) -> Tensor:
-        """Logits (n, 2, H, W)."""
-        return two_class_logits(adapted(images))
 
-
-class FineTuned:
+class FineTuned(Supervised):
     """Go on training a copy of the network on the support set, augmented.
 
     Args:
@@ -67,6 +92,8 @@ class FineTuned:
         parts: what is trained: `all`, the `decoder` (everything but the encoder) or the `norm` layers.
         prior_shots: how many support images the trained weights are worth: K images move them K / (K + prior_shots)
             of the way; 0 moves them all the way.
+        flips: as in `Sampling`.
+        dropout_samples: as in `Sampling`.
     """
 
     uses_support = True
@@ -81,8 +108,10 @@ class FineTuned:
         augmentation: Strength = "light",
         parts: Parts = "all",
         prior_shots: float = 0.0,
+        flips: bool = False,
+        dropout_samples: int = 0,
     ) -> None:
-        self.network = lesion_network(ingredients)
+        super().__init__(ingredients, flips, dropout_samples)
         schedule = tuning_schedule(
             "fine-tuned options",
             steps=steps,
@@ -97,12 +126,3 @@ class FineTuned:
         if support is None:
             raise ValueError("fine-tuning needs a support set")
         return self.tuning.tuned(self.network, support, SupportImages)
-
-    def segment(self, images: Tensor, adapted: nn.Module) -> Tensor:
-        """Logits (n, 2, H, W)."""
-        return two_class_logits(adapted(images))
-
-
-def two_class_logits(lesion: Tensor) -> Tensor:
-    """Logits (n, 2, H, W) whose softmax is the sigmoid of lesion logits (n, H, W)."""
-    return torch.stack([torch.zeros_like(lesion), lesion], dim=1)

@@ -14,16 +14,19 @@ from episodes.errors import SamplingError, UserError
 from episodes.store import Collection
 from episodes.transforms import Augmentation
 from fewshot.checkpoints import load_checkpoint, network_tensors, save_checkpoint
-from fewshot.config import EncoderConfig, ModelConfig, TrainConfig
+from fewshot.config import EncoderConfig, ModelConfig, TrainConfig, TrainingConfig
 from fewshot.data import open_collection
 from fewshot.devices import choose_device, joined_processes
 from fewshot.engine import fit
 from fewshot.episodic import EpisodeBatches, episode_samplers
+from fewshot.history import read_history, write_history_csv
 from fewshot.networks import build_network
+from fewshot.parsing import ConfigError
+from fewshot.partition import Part, Partition, divide, require_labels
 from fewshot.precision import resolved_precision
 from fewshot.progress import Reporter
 from fewshot.tracking import Tracker
-from fewshot.validation import HeldOut, hold_out
+from fewshot.validation import HeldOut
 
 logger = logging.getLogger(__name__)
 
@@ -35,7 +38,8 @@ def train(config: TrainConfig, folder: Path, reporter: Reporter, collection: Col
 
     Args:
         config: the resolved configuration.
-        folder: the run's folder; also gets `metrics.jsonl`, the losses of every step.
+        folder: the run's folder; also gets `metrics.jsonl`, the losses of every step, and them as `history.csv` and
+            `history.png`.
         reporter: shows progress.
         collection: the sources' stores, where they are open already.
 
@@ -53,8 +57,13 @@ def train(config: TrainConfig, folder: Path, reporter: Reporter, collection: Col
         reporter.console.print(f"train: {config.name} is finished: {path}", highlight=False)
         return path
     network = seeded_network(config.encoder, config.model, config.seed)  # a wrong option is known before data are read
+    _require_fitting(network, config)
     sources = collection or open_collection(config, config.sources, reporter)
-    batches, held_out = divided_batches(network, sources, config)
+    partition = divide(sources, config)
+    if network.trains_on == "images":
+        require_labels(network, partition)
+    how = config.train.in_steps(len(partition.train.records))
+    batches, held_out = divided_batches(network, partition, config)
     device = choose_device(config.device)
     # An interrupted training ends in the precision that it began in, also on another machine.
     precision = interrupted.get("precision") or resolved_precision(config.train.precision, device)
@@ -69,12 +78,12 @@ def train(config: TrainConfig, folder: Path, reporter: Reporter, collection: Col
         def on_step(done: int, losses: Mapping[str, float]) -> None:
             tracker.log(done, losses)
             shown = [f"{name} {losses[name]:.3f}" for name in ("loss", "validation") if name in losses]
-            update(done, config.train.steps, ", ".join(shown))
+            update(done, how.n_steps, ", ".join(shown))
 
         kept_step = fit(
             network,
             batches,
-            config.train.model_copy(update={"precision": precision}),
+            how.model_copy(update={"precision": precision}),
             seed=config.seed,
             device=device,
             state=state,
@@ -86,10 +95,24 @@ def train(config: TrainConfig, folder: Path, reporter: Reporter, collection: Col
         if held_out is not None:
             logger.info("train: %s: the weights of step %d validated best, and are kept", config.name, kept_step)
         if processes.rank == 0:
-            how = {"precision": precision, "kept_step": kept_step}
-            save_checkpoint(path, network_tensors(network), facts | how)
+            result = {"precision": precision, "kept_step": kept_step, "test_ids": _ids(partition.test)}
+            save_checkpoint(path, network_tensors(network), facts | result)
             state.unlink(missing_ok=True)
+            _write_history(folder, kept_step)
     return path
+
+
+def _write_history(folder: Path, kept_step: int) -> None:
+    """The losses and scores of every step as a table and a picture."""
+    from fewshot.figures.training import history_figure  # matplotlib takes a second, which tests need not wait for
+
+    history = read_history(folder / "metrics.jsonl")
+    write_history_csv(history, folder / "history.csv")
+    history_figure(folder / "history.png", history, kept_step=kept_step)
+
+
+def _ids(part: Part | None) -> list[str]:
+    return [] if part is None else sorted(record.id for record in part.records)
 
 
 def seeded_network(encoder: EncoderConfig, model: ModelConfig, seed: int) -> nn.Module:
@@ -99,45 +122,74 @@ def seeded_network(encoder: EncoderConfig, model: ModelConfig, seed: int) -> nn.
         return build_network(encoder, model)
 
 
-def training_batches(network: nn.Module, sources: Collection, config: TrainConfig) -> Dataset[dict[str, Tensor]]:
+def training_batches(network: nn.Module, part: Collection, config: TrainConfig) -> Dataset[dict[str, Tensor]]:
     """The batches that a network's `trains_on` asks for."""
     how = config.train
-    changes = (Augmentation(how.augmentation), config.seed, how.scanner)
+    augmentation = Augmentation(how.augmentation)
     if network.trains_on == "images":
-        return ImageBatches(sources, sources.records, how.batch_size, *changes)
-    return EpisodeBatches(sources, episode_samplers(sources, how.episodes, config.seed), how.batch_size, *changes)
+        return ImageBatches(
+            part,
+            part.records,
+            how.batch_size,
+            augmentation,
+            config.seed,
+            how.scanner,
+            how.balance,
+            {label: Augmentation(strength) for label, strength in how.label_augmentation.items()},
+        )
+    samplers = episode_samplers(part, how.episodes, config.seed)
+    return EpisodeBatches(part, samplers, how.batch_size, augmentation, config.seed, how.scanner)
 
 
 def divided_batches(
-    network: nn.Module, sources: Collection, config: TrainConfig
+    network: nn.Module, partition: Partition, config: TrainConfig
 ) -> tuple[Dataset[dict[str, Tensor]], HeldOut | None]:
-    """The training batches, and what to validate on, where that is asked for: of other patients, not augmented.
+    """The training batches, and what to validate on, where that is asked for: as recorded, every image once.
 
     Raises:
         SamplingError: if the patients do not suffice for both.
     """
-    validation = config.train.validation
-    if validation is None:
-        return training_batches(network, sources, config), None
-    plain = config.train.model_copy(update={"augmentation": "none", "scanner": "recorded"})
+    batches = training_batches(network, partition.train, config)
+    part, validation = partition.validation, config.train.validation
+    if part is None or validation is None:
+        return batches, None
+    plain = {"augmentation": "none", "label_augmentation": {}, "scanner": "recorded", "balance": "none"}
+    unchanged = config.model_copy(update={"train": config.train.model_copy(update=plain)})
     try:
-        kept, held = hold_out(sources, validation.share, config.seed)
-        batches = training_batches(network, kept, config)
-        unseen = training_batches(network, held, config.model_copy(update={"train": plain}))
+        unseen = training_batches(network, part, unchanged)
     except SamplingError as error:
         raise SamplingError(
             f"train.validation: with a share of {validation.share:g} held out, {error};"
             " change the share, or set validation to null"
         ) from error
-    count = len(held.records) if network.trains_on == "images" else validation.episodes
+    count = len(part.records) if network.trains_on == "images" else validation.episodes
     return batches, HeldOut(unseen, count, config.train.batch_size)
+
+
+def _require_fitting(network: nn.Module, config: TrainConfig) -> None:
+    """Refuse options that a network which trains on episodes has no use for."""
+    if network.trains_on == "images":
+        return
+    unused = [key for key, value in _OF_IMAGES.items() if getattr(config.train, key) != value]
+    if unused:
+        raise ConfigError(
+            f"train.{unused[0]}: is for networks that train on images, and {config.model.network} trains on episodes;"
+            " leave it out"
+        )
+
+
+# What an option of `TrainingConfig` is where nobody asks for it.
+_OF_IMAGES = {
+    key: TrainingConfig.model_fields[key].get_default(call_default_factory=True)
+    for key in ("epochs", "balance", "label_augmentation")
+}
 
 
 def training_facts(config: TrainConfig) -> dict[str, Any]:
     """What a checkpoint says of its training: whatever changes the result, and nothing about the machine."""
     return config.model_dump(
         mode="json",
-        include={"seed", "image_size", "sources", "datasets", "encoder", "model", "train"},
+        include={"seed", "test_share", "split_seed", "image_size", "sources", "datasets", "encoder", "model", "train"},
         exclude={"train": {"workers", "save_every"}},
     )
 

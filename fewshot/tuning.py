@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from episodes.episode import Support, augment_keeping_classes, image_tensor
+from episodes.records import LABEL_VALUES
 from episodes.transforms import Augmentation, Strength
 from fewshot.config import TrainingConfig
 from fewshot.engine import rate_factor
@@ -75,7 +76,7 @@ def tune(
     trained = _chosen(tuned, parts)
     before = [weight.detach().clone() for weight in trained]
     optimizer = torch.optim.AdamW(trained, lr=schedule.learning_rate, weight_decay=schedule.weight_decay)
-    for step in range(schedule.steps):
+    for step in range(schedule.n_steps):
         for group in optimizer.param_groups:
             group["lr"] = schedule.learning_rate * rate_factor(step, schedule)
         with torch.random.fork_rng(devices=[]):
@@ -179,12 +180,17 @@ class AugmentedSupport:
 
 
 class SupportImages(AugmentedSupport):
-    """Batches for a supervised network: every support image, augmented."""
+    """Batches for a supervised network: every support image, augmented; of its lesions only the place is known."""
 
     def __getitem__(self, step: int) -> dict[str, Tensor]:
-        """Images (n, 3, H, W) in [0, 1] and masks (n, H, W)."""
+        """Images (n, 3, H, W) in [0, 1], label maps (n, H, W) of lesions of unknown kind, and labels (n,) unknown."""
         images, masks = self.draw(step)
-        return {"images": images, "masks": masks}
+        unknown = LABEL_VALUES["unknown"]
+        return {
+            "images": images,
+            "label_maps": masks.long() * unknown,
+            "labels": torch.full((len(images),), unknown),
+        }
 
 
 class SupportEpisodes(AugmentedSupport):

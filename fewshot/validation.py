@@ -1,49 +1,12 @@
-"""Validation: patients held out of the sources, the loss on them, and the weights with which it was lowest."""
+"""Validation: the loss on what is held out of training, and the weights with which it was lowest."""
 
-import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
-
-from episodes.records import Record
-from episodes.splits import split_records
-from episodes.store import Collection
-
-logger = logging.getLogger(__name__)
-
-
-class Part(Collection):
-    """Some of a collection's records, in the same stores."""
-
-    def __init__(self, whole: Collection, records: Sequence[Record]) -> None:
-        super().__init__(whole.stores)
-        self._records = tuple(records)
-
-    @property
-    def records(self) -> tuple[Record, ...]:
-        """The part's records alone."""
-        return self._records
-
-
-def hold_out(sources: Collection, share: float, seed: int) -> tuple[Part, Part]:
-    """What is trained on, and what is held out: no patient, and so no near-duplicate, is on both sides.
-
-    Args:
-        sources: of all patients.
-        share: of the images to hold out, above 0 and below 1, of each label of each dataset alike.
-        seed: chooses the patients.
-
-    Raises:
-        SamplingError: if there are too few patients for two parts.
-    """
-    split = split_records(sources.records, {"train": 1 - share, "held out": share}, seed)
-    kept, held = (Part(sources, split.select(sources.records, part)) for part in ("train", "held out"))
-    patients = len({record.patient_id for record in held.records})
-    logger.info("validation: %d images of %d patients are held out", len(held.records), patients)
-    return kept, held
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,13 +30,16 @@ class HeldOut:
             yield size, {name: tensor[:size] for name, tensor in self.batches[index].items()}
 
 
-def validation_loss(
+def validation_means(
     network: nn.Module,
     batches: Iterable[tuple[int, dict[str, Tensor]]],
     device: torch.device,
     autocast: torch.autocast,
-) -> float:
-    """A network's own loss in evaluation mode, averaged over episodes or images; always the same for the same weights.
+) -> dict[str, float]:
+    """A network's own losses and scores in evaluation mode, averaged over episodes or images.
+
+    They are always the same for the same weights. A score that is NaN for a batch is left out of its mean; one that is
+    so for every batch is not given.
 
     Args:
         network: has `loss(**batch)`; it is left in the mode that it is in.
@@ -81,17 +47,22 @@ def validation_loss(
         device: the network's.
         autocast: the precision to compute in.
     """
-    total, count = 0.0, 0
+    totals: Counter[str] = Counter()
+    counts: Counter[str] = Counter()
+    done = 0
     training = network.training
     network.eval()
     for size, batch in batches:
         with torch.no_grad(), torch.random.fork_rng(devices=[]), autocast:
-            torch.manual_seed(count)
+            torch.manual_seed(done)
             losses: dict[str, Tensor] = network.loss(**{k: v.to(device) for k, v in batch.items()})  # type: ignore[operator]
-        total += size * float(losses["loss"])
-        count += size
+        done += size
+        for name, value in losses.items():
+            if name == "loss" or bool(value.isfinite()):
+                totals[name] += size * float(value)  # type: ignore[assignment]
+                counts[name] += size
     network.train(training)
-    return total / count
+    return {name: totals[name] / counts[name] for name in counts}
 
 
 @dataclass(slots=True)

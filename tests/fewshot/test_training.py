@@ -24,10 +24,11 @@ from fewshot.checkpoints import CheckpointError, load_checkpoint, load_network
 from fewshot.config import TrainConfig
 from fewshot.episodic import EpisodeBatches
 from fewshot.networks import NETWORKS
+from fewshot.partition import divide
 from fewshot.precision import autocast
 from fewshot.progress import Reporter, Update
 from fewshot.training import divided_batches, seeded_network, train, training_batches, training_facts
-from fewshot.validation import validation_loss
+from fewshot.validation import validation_means
 from tests.fewshot.small_networks import ENCODER, MODELS, assert_same_weights, small_network, train_config, weights
 
 # Whatever can be carried from step to step, on so few steps.
@@ -138,9 +139,9 @@ def test_validation_losses_are_written_beside_the_others(
     kept = checkpoint.facts["kept_step"]
     assert losses[kept] == min(losses.values())
     assert f"the weights of step {kept} validated best" in caplog.text
-    _, held_out = divided_batches(network, linear_phantoms, config)
+    _, held_out = divided_batches(network, divide(linear_phantoms, config), config)
     assert held_out is not None
-    found = validation_loss(network, held_out, torch.device("cpu"), autocast("float32", torch.device("cpu")))
+    found = validation_means(network, held_out, torch.device("cpu"), autocast("float32", torch.device("cpu")))["loss"]
     assert found == pytest.approx(losses[kept], rel=1e-6)
 
 

@@ -18,9 +18,10 @@ from fewshot.config import TrainingConfig, ValidationConfig
 from fewshot.devices import ALONE, Processes
 from fewshot.engine import fit
 from fewshot.networks import NETWORKS
+from fewshot.partition import divide
 from fewshot.precision import autocast
 from fewshot.training import divided_batches
-from fewshot.validation import Best, HeldOut, hold_out, validation_loss
+from fewshot.validation import Best, HeldOut, validation_means
 from tests.fewshot.small_networks import CPU, assert_same_weights, small_network, train_config, weights
 
 every_network = pytest.mark.parametrize("name", list(NETWORKS))
@@ -94,44 +95,14 @@ class Trip:
             raise InterruptedTrainingError
 
 
-# Who is held out
-
-
-def test_no_patient_is_on_both_sides(linear_phantoms: Collection) -> None:
-    kept, held = hold_out(linear_phantoms, share=0.3, seed=0)
-    sides = [{record.patient_id for record in part.records} for part in (kept, held)]
-    assert not sides[0] & sides[1]
-    assert sorted(r.id for r in (*kept.records, *held.records)) == sorted(r.id for r in linear_phantoms.records)
-    assert 0.1 < len(held.records) / len(linear_phantoms.records) < 0.5
-
-
-def test_parts_have_the_pixels_of_the_whole(linear_phantoms: Collection) -> None:
-    _, held = hold_out(linear_phantoms, share=0.3, seed=0)
-    name = held.records[0].id
-    assert (held.image(name) == linear_phantoms.image(name)).all()
-    assert (held.label_map(name) == linear_phantoms.label_map(name)).all()
-
-
-def test_the_seed_chooses_the_patients(linear_phantoms: Collection) -> None:
-    def held(seed: int) -> set[str]:
-        return {record.id for record in hold_out(linear_phantoms, 0.3, seed)[1].records}
-
-    assert held(0) == held(0)
-    assert any(held(seed) != held(0) for seed in range(1, 5))
-
-
-def test_who_is_held_out_is_told(linear_phantoms: Collection, caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.INFO):
-        _, held = hold_out(linear_phantoms, share=0.3, seed=0)
-    patients = {record.patient_id for record in held.records}
-    assert f"validation: {len(held.records)} images of {len(patients)} patients are held out" in caplog.text
+# What is validated on
 
 
 @every_network
 def test_networks_train_and_are_validated_on_different_patients(name: str, linear_phantoms: Collection) -> None:
     patients = {linear_phantoms.image(r.id).tobytes(): r.patient_id for r in linear_phantoms.records}
     config = train_config(name, validation={"share": 0.4, "episodes": 5}, augmentation="none")
-    batches, held_out = divided_batches(small_network(name), linear_phantoms, config)
+    batches, held_out = divided_batches(small_network(name), divide(linear_phantoms, config), config)
     assert held_out is not None
     trained = {patients[picture(image)] for step in range(12) for image in images(batches[step])}
     validated = {patients[picture(image)] for _, batch in held_out for image in images(batch)}
@@ -144,7 +115,7 @@ def test_networks_train_and_are_validated_on_different_patients(name: str, linea
 def test_held_out_images_are_shown_as_they_were_recorded(name: str, linear_phantoms: Collection) -> None:
     recorded = {linear_phantoms.image(record.id).tobytes() for record in linear_phantoms.records}
     config = train_config(name, validation={"share": 0.4, "episodes": 5}, augmentation="strong", scanner="random")
-    batches, held_out = divided_batches(small_network(name), linear_phantoms, config)
+    batches, held_out = divided_batches(small_network(name), divide(linear_phantoms, config), config)
     assert held_out is not None
     assert not {picture(image) for image in images(batches[0])} & recorded
     assert {picture(image) for _, batch in held_out for image in images(batch)} <= recorded
@@ -163,9 +134,10 @@ def picture(image: Tensor) -> bytes:
 
 def test_supervised_networks_are_validated_on_every_held_out_image_once(linear_phantoms: Collection) -> None:
     config = train_config("unet", validation={"share": 0.4}, batch_size=5)
-    _, held_out = divided_batches(small_network("unet"), linear_phantoms, config)
+    _, held_out = divided_batches(small_network("unet"), divide(linear_phantoms, config), config)
     assert held_out is not None
-    _, held = hold_out(linear_phantoms, 0.4, config.seed)
+    held = divide(linear_phantoms, config).validation
+    assert held is not None
     found = [picture(image) for _, batch in held_out for image in images(batch)]
     assert sorted(found) == sorted(held.image(record.id).tobytes() for record in held.records)
 
@@ -176,7 +148,7 @@ def test_too_few_patients_are_counted_before_training(share: float, linear_phant
     with pytest.raises(
         SamplingError, match=rf"train\.validation: with a share of {share} held out, .*needed.*change the share"
     ):
-        divided_batches(small_network("panet"), linear_phantoms, config)
+        divided_batches(small_network("panet"), divide(linear_phantoms, config), config)
 
 
 # What the loss is
@@ -188,7 +160,7 @@ def test_the_loss_is_the_mean_over_a_fixed_number() -> None:
             return {"target": torch.tensor([10.0, 20.0]) * (index + 1)}
 
     # 10 and 20, then 20 alone: of the last batch no more is taken than is left.
-    assert validation_loss(Walk(), HeldOut(Half(), 3, 2), CPU, PLAIN) == pytest.approx((9 + 19 + 19) / 3)
+    assert validation_means(Walk(), HeldOut(Half(), 3, 2), CPU, PLAIN)["loss"] == pytest.approx((9 + 19 + 19) / 3)
 
 
 @every_network
@@ -203,7 +175,7 @@ def test_every_network_can_be_validated_and_is_left_as_it_was(
     assert held_out is not None
     before = weights(network)
     torch.manual_seed(3)
-    losses = [validation_loss(network, held_out, CPU, PLAIN) for _ in range(2)]
+    losses = [validation_means(network, held_out, CPU, PLAIN) for _ in range(2)]
     drawn = torch.rand(1)
     assert losses[0] == losses[1] > 0
     assert network.training == training

@@ -1,0 +1,133 @@
+"""How sure a network is: several predictions of the same images, their mean, and where they part."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from math import log
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.dropout import _DropoutNd
+
+from baselines.prediction import Prediction, lesion_logits, with_background
+from fewshot.parsing import ConfigError
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How often, and how, a network is asked about the same images.
+
+    Attributes:
+        flips: also ask about the images mirrored left to right, and mirror the answer back.
+        dropout_samples: ask so many times with dropout as in training (Monte-Carlo dropout, Gal and Ghahramani, ICML
+            2016); 0 asks once without dropout.
+        seed: of the dropout.
+    """
+
+    flips: bool = False
+    dropout_samples: int = 0
+    seed: int = 0
+
+    def check(self, network: nn.Module) -> None:
+        """Refuse what the network has nothing for.
+
+        Raises:
+            ConfigError: if it has no dropout to sample.
+            ValueError: if the number of samples is negative.
+        """
+        if self.dropout_samples < 0:
+            raise ValueError(f"dropout_samples is {self.dropout_samples}; expected 0 or more")
+        if self.dropout_samples and not any(module.p > 0 for module in _dropouts(network)):
+            raise ConfigError(
+                f"dropout_samples: {type(network).__name__} was trained without dropout, so that all samples would be"
+                " the same; train it with model.options.dropout, or give several checkpoints"
+            )
+
+    def predictions(self, network: nn.Module, images: Tensor) -> list[Prediction]:
+        """All answers about images (n, 3, H, W) in [0, 1], of a network in evaluation mode."""
+        views = [images, images.flip(-1)] if self.flips else [images]
+        answers = []
+        for place, view in enumerate(views):
+            if not self.dropout_samples:
+                found = [predict(network, view)]
+            else:
+                with dropout_on(network), torch.random.fork_rng(devices=[]):
+                    torch.manual_seed(self.seed)
+                    found = [predict(network, view) for _ in range(self.dropout_samples)]
+            answers += [_mirrored(one) for one in found] if place else found
+        return answers
+
+
+def predict(network: nn.Module, images: Tensor) -> Prediction:
+    """A supervised network's prediction; one of a user's own may have nothing but lesion logits."""
+    own: Callable[[Tensor], Prediction] | None = getattr(network, "predict", None)
+    return Prediction(with_background(network(images))) if own is None else own(images)
+
+
+@contextmanager
+def dropout_on(network: nn.Module) -> Iterator[None]:
+    """Switch dropout alone to training for as long as the block runs."""
+    before = [(module, module.training) for module in _dropouts(network)]
+    for module, _ in before:
+        module.train()
+    try:
+        yield
+    finally:
+        for module, training in before:
+            module.train(training)
+
+
+def _dropouts(network: nn.Module) -> list[_DropoutNd]:
+    return [module for module in network.modules() if isinstance(module, _DropoutNd)]
+
+
+def _mirrored(prediction: Prediction) -> Prediction:
+    return Prediction(prediction.classes.flip(-1), prediction.labels)
+
+
+@dataclass(frozen=True, slots=True)
+class Pooled:
+    """Several predictions of the same images as one.
+
+    Attributes:
+        prediction: whose softmax is the mean of theirs.
+        entropy: of lesion against background under that mean, in bits: 0 where it is sure, 1 where it cannot say;
+            (n, H, W).
+        disagreement: the part of it that the predictions' parting makes, in bits: the mutual information of answer and
+            network (BALD, Houlsby et al. 2011); 0 of a single prediction; (n, H, W).
+    """
+
+    prediction: Prediction
+    entropy: Tensor
+    disagreement: Tensor
+
+
+def pool(members: Sequence[Prediction]) -> Pooled:
+    """Average predictions of the same images, class by class.
+
+    Args:
+        members: at least one, all with the same classes and labels.
+    """
+    lesions = torch.stack([lesion_logits(member.classes).sigmoid() for member in members])
+    entropy = binary_entropy(lesions.mean(0))
+    if len(members) == 1:
+        return Pooled(members[0], entropy, torch.zeros_like(entropy))
+    labels = [member.labels for member in members if member.labels is not None]
+    mean = Prediction(_mean_logits([member.classes for member in members]), _mean_logits(labels) if labels else None)
+    return Pooled(mean, entropy, (entropy - binary_entropy(lesions).mean(0)).clamp_min(0))
+
+
+def binary_entropy(probabilities: Tensor) -> Tensor:
+    """Entropy in bits of yes against no.
+
+    >>> binary_entropy(torch.tensor([0.0, 0.5, 1.0])).tolist()
+    [0.0, 1.0, 0.0]
+    """
+    other = 1 - probabilities
+    return -(torch.xlogy(probabilities, probabilities) + torch.xlogy(other, other)) / log(2)
+
+
+def _mean_logits(logits: Sequence[Tensor]) -> Tensor:
+    """Logits whose softmax over axis 1 is the mean of the given ones'."""
+    log_probabilities = torch.stack([one.float().log_softmax(1) for one in logits])
+    return log_probabilities.logsumexp(0) - log(len(logits))
