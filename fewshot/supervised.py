@@ -9,7 +9,7 @@ from episodes.episode import Support
 from episodes.transforms import Strength
 from fewshot.methods import Ingredients
 from fewshot.parsing import ConfigError
-from fewshot.tuning import Parts, SupportImages, Tuning, tuning_schedule
+from fewshot.tuning import BatchNorm, Parts, SupportImages, Tuning, tuning_schedule
 from fewshot.uncertainty import Sampling, pool
 
 
@@ -92,6 +92,7 @@ class FineTuned(Supervised):
         parts: what is trained: `all`, the `decoder` (everything but the encoder) or the `norm` layers.
         prior_shots: how many support images the trained weights are worth: K images move them K / (K + prior_shots)
             of the way; 0 moves them all the way.
+        batch_norm: the statistics of batch norms that are not frozen: `kept`, or `adapted` to the support images.
         flips: as in `Sampling`.
         dropout_samples: as in `Sampling`.
     """
@@ -108,6 +109,7 @@ class FineTuned(Supervised):
         augmentation: Strength = "light",
         parts: Parts = "all",
         prior_shots: float = 0.0,
+        batch_norm: BatchNorm = "kept",
         flips: bool = False,
         dropout_samples: int = 0,
     ) -> None:
@@ -119,7 +121,7 @@ class FineTuned(Supervised):
             weight_decay=weight_decay,
             augmentation=augmentation,
         )
-        self.tuning = Tuning(schedule, parts, prior_shots, ingredients.device, ingredients.seed)
+        self.tuning = Tuning(schedule, parts, prior_shots, ingredients.device, ingredients.seed, batch_norm)
 
     def adapt(self, support: Support | None) -> nn.Module:
         """A fine-tuned copy of the network; the same for the same support set."""

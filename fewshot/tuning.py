@@ -19,6 +19,7 @@ from fewshot.parsing import parse_config
 
 Network = TypeVar("Network", bound=nn.Module)
 Parts = Literal["all", "decoder", "norm"]
+BatchNorm = Literal["kept", "adapted"]
 
 
 class Batches(Protocol):
@@ -54,6 +55,7 @@ def tune(
     share: float,
     device: torch.device,
     seed: int = 0,
+    batch_norm: BatchNorm = "kept",
 ) -> Network:
     """A tuned copy of a network, in evaluation mode; the same for the same batches and seed.
 
@@ -68,13 +70,18 @@ def tune(
             others.
         device: the network's.
         seed: of whatever is random within a step.
+        batch_norm: the statistics of batch norms are `kept`, since those of one to five images are not those of the
+            others, or `adapted` to the support images, as far as `share` goes; an encoder's frozen ones stay.
     """
     tuned = deepcopy(network).train()
-    for module in tuned.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.eval()  # the statistics of one to five images would not be those of the others
+    norms = [module for module in tuned.modules() if isinstance(module, nn.BatchNorm2d)]
+    if batch_norm == "kept":
+        for norm in norms:
+            norm.eval()
     trained = _chosen(tuned, parts)
-    before = [weight.detach().clone() for weight in trained]
+    statistics = [buffer for norm in norms for buffer in norm.buffers() if buffer.is_floating_point()]
+    moved = [*trained, *statistics]
+    before = [tensor.detach().clone() for tensor in moved]
     optimizer = torch.optim.AdamW(trained, lr=schedule.learning_rate, weight_decay=schedule.weight_decay)
     for step in range(schedule.n_steps):
         for group in optimizer.param_groups:
@@ -87,8 +94,8 @@ def tune(
         loss.backward()
         optimizer.step()
     with torch.no_grad():
-        for weight, old in zip(trained, before, strict=True):
-            weight.copy_(torch.lerp(old, weight, share))
+        for tensor, old in zip(moved, before, strict=True):
+            tensor.copy_(torch.lerp(old, tensor, share))
     return tuned.eval()
 
 
@@ -116,6 +123,7 @@ class Tuning:
         prior_shots: how many support images the trained weights are worth; 0 or more.
         device: the network's.
         seed: of the augmentation, and of whatever is random within a step.
+        batch_norm: as in `tune`.
 
     Raises:
         ValueError: if `prior_shots` is negative.
@@ -126,6 +134,7 @@ class Tuning:
     prior_shots: float
     device: torch.device
     seed: int
+    batch_norm: BatchNorm = "kept"
 
     def __post_init__(self) -> None:
         if self.prior_shots < 0:
@@ -144,6 +153,7 @@ class Tuning:
                 share=shrunk_share(support.images.shape[1], self.prior_shots),
                 device=self.device,
                 seed=self.seed,
+                batch_norm=self.batch_norm,
             )
 
 
