@@ -2,8 +2,11 @@
 
 from typing import Literal
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from baselines.prediction import UNKNOWN
 
 
 def dice_loss(logits: Tensor, targets: Tensor, smooth: float = 1.0) -> Tensor:
@@ -54,11 +57,11 @@ def class_loss(logits: Tensor, classes: Tensor, kind: ClassLoss) -> Tensor:
     if kind == "cross-entropy":
         return per_pixel.mean()
     if kind == "focal-dice":
-        per_pixel = focal(per_pixel)
+        per_pixel = focal_loss(per_pixel)
     return per_pixel.mean() + class_dice_loss(logits, classes)
 
 
-def focal(cross_entropy: Tensor, gamma: float = 2.0) -> Tensor:
+def focal_loss(cross_entropy: Tensor, gamma: float = 2.0) -> Tensor:
     """Weigh down what is right already (focal loss, Lin et al., ICCV 2017, eq. 4).
 
     Args:
@@ -75,3 +78,70 @@ def class_dice_loss(logits: Tensor, classes: Tensor, smooth: float = 1.0) -> Ten
     overlap = (probabilities * truths).sum((-2, -1))
     total = probabilities.sum((-2, -1)) + truths.sum((-2, -1))
     return (1 - (2 * overlap + smooth) / (total + smooth)).mean()
+
+
+def label_map_loss(logits: Tensor, label_maps: Tensor, *, class_weights: Tensor, focal: bool = False) -> Tensor:
+    """Cross-entropy plus Dice of masks that tell benign from malignant; both know lesions of unknown kind.
+
+    Of a lesion of unknown kind only that it is one is learned: its cross-entropy is of benign or malignant together.
+    The Dice loss is `regions_dice_loss`.
+
+    Args:
+        logits: (n, 3, H, W), of background, benign and malignant.
+        label_maps: (n, H, W) int64, values as in `LABEL_VALUES`.
+        class_weights: of background, benign and malignant in the cross-entropy, (3,); an unknown lesion has the mean
+            of both kinds.
+        focal: weigh down what is right already.
+
+    Returns:
+        A scalar.
+    """
+    unknown = label_maps == UNKNOWN
+    classes = label_maps.masked_fill(unknown, 0)
+    log_probabilities = logits.log_softmax(1)
+    per_pixel = F.nll_loss(log_probabilities, classes, reduction="none")
+    per_pixel = torch.where(unknown, -log_probabilities[:, 1:].logsumexp(1), per_pixel)
+    weights = torch.cat([class_weights, class_weights[1:].mean().view(1)])[label_maps]
+    if focal:
+        per_pixel = focal_loss(per_pixel)
+    cross_entropy = (weights * per_pixel).sum() / weights.sum().clamp_min(1e-6)
+    return cross_entropy + regions_dice_loss(log_probabilities.exp(), label_maps)
+
+
+def regions_dice_loss(probabilities: Tensor, label_maps: Tensor, smooth: float = 1.0) -> Tensor:
+    """One minus the soft Dice of benign, malignant and any lesion, each over the whole batch, averaged.
+
+    Over the batch, and of regions that it holds alone: most images hold one kind at most, and image by image the
+    Dice of a kind that is not there is near 0 whatever is predicted; nothing but background would be learned.
+    Any lesion counts as a region of its own, since to find one comes before to tell its kind.
+
+    Args:
+        probabilities: (n, 3, H, W), of background, benign and malignant.
+        label_maps: (n, H, W) int64, values as in `LABEL_VALUES`; images with a lesion of unknown kind count for any
+            lesion alone.
+        smooth: added to numerator and denominator, in pixels.
+
+    Returns:
+        A scalar in [0, 1]; 0 where there is no lesion at all.
+    """
+    known = ~(label_maps == UNKNOWN).any(-1).any(-1)
+    regions = [(probabilities[known, kind], label_maps[known] == kind) for kind in (1, 2)]
+    regions.append((probabilities[:, 1:].sum(1), label_maps > 0))
+    losses = []
+    for predicted, truth in regions:
+        if bool(truth.any()):
+            overlap, total = (predicted * truth).sum(), predicted.sum() + truth.sum()
+            losses.append(1 - (2 * overlap + smooth) / (total + smooth))
+    return torch.stack(losses).mean() if losses else probabilities.sum() * 0
+
+
+def label_loss(logits: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
+    """Weighted cross-entropy of image labels (n, n_labels); images of target -1 are left out, and all of them give 0.
+
+    Args:
+        logits: (n, n_labels).
+        targets: (n,) int64 indices, -1 for unknown.
+        weights: of the labels, (n_labels,).
+    """
+    total = F.cross_entropy(logits, targets, weight=weights, ignore_index=-1, reduction="sum")
+    return total / weights[targets[targets >= 0]].sum().clamp_min(1e-6)

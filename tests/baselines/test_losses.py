@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torchvision.ops import sigmoid_focal_loss
 
-from baselines.losses import ClassLoss, bce_dice_loss, class_dice_loss, class_loss, dice_loss, focal
+from baselines.losses import ClassLoss, bce_dice_loss, class_dice_loss, class_loss, dice_loss, focal_loss
 
 CERTAIN = 100.0  # a logit whose sigmoid is 1 in float32
 
@@ -114,19 +114,19 @@ def test_only_differences_between_logits_count(kind: ClassLoss) -> None:
 
 def test_focal_loss_without_focus_is_cross_entropy() -> None:
     entropy = torch.rand(5, 7, generator=torch.Generator().manual_seed(0))
-    assert torch.equal(focal(entropy, gamma=0.0), entropy)
+    assert torch.equal(focal_loss(entropy, gamma=0.0), entropy)
 
 
 def test_focal_loss_by_hand() -> None:
     """A pixel that is right with probability 3/4 counts a sixteenth of its entropy, one at 1/2 a quarter."""
     entropy = torch.tensor([math.log(4 / 3), math.log(2)])
-    torch.testing.assert_close(focal(entropy), entropy / torch.tensor([16.0, 4]))
+    torch.testing.assert_close(focal_loss(entropy), entropy / torch.tensor([16.0, 4]))
 
 
 @pytest.mark.parametrize("gamma", [0.5, 1.0, 2.0, 5.0])
 def test_focal_loss_is_torchvision_s(gamma: float) -> None:
     lesion, both, classes = lesion_case()
-    found = focal(F.cross_entropy(both, classes, reduction="none"), gamma)
+    found = focal_loss(F.cross_entropy(both, classes, reduction="none"), gamma)
     expected = sigmoid_focal_loss(lesion, classes.float(), alpha=-1, gamma=gamma)
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)
 

@@ -6,8 +6,9 @@ import torch
 from numpy.typing import NDArray
 
 from baselines.training import ImageBatches
-from episodes.episode import class_mask, image_tensor
+from episodes.episode import image_tensor
 from episodes.errors import SamplingError
+from episodes.records import LABEL_VALUES, LABELS, Label, Record
 from episodes.store import Collection
 from episodes.transforms import Augmentation
 from tests.episodes.made_records import made_dataset
@@ -29,14 +30,19 @@ def ids_of(items: ImageBatches, first: int, count: int) -> list[str]:
     return found
 
 
-def test_a_batch_holds_images_and_lesion_masks(linear_phantoms: Collection) -> None:
+def test_a_batch_holds_images_label_maps_and_labels(linear_phantoms: Collection) -> None:
     batch = batches(linear_phantoms)[0]
+    assert batch.keys() == {"images", "label_maps", "labels"}
     assert batch["images"].shape == (4, 3, 64, 64)
-    assert batch["masks"].shape == (4, 64, 64)
-    assert batch["images"].dtype == batch["masks"].dtype == torch.float32
-    for image, mask, name in zip(*batch.values(), ids_of(batches(linear_phantoms), 0, 1), strict=True):
+    assert batch["images"].dtype == torch.float32
+    assert batch["label_maps"].shape == (4, 64, 64)
+    assert batch["labels"].shape == (4,)
+    assert batch["label_maps"].dtype == batch["labels"].dtype == torch.int64
+    labels = {record.id: record.label for record in linear_phantoms.records}
+    for image, label_map, label, name in zip(*batch.values(), ids_of(batches(linear_phantoms), 0, 1), strict=True):
         assert torch.equal(image, image_tensor(linear_phantoms.image(name).copy()))
-        assert torch.equal(mask.bool(), torch.from_numpy(class_mask(linear_phantoms.label_map(name), "lesion")))
+        assert torch.equal(label_map, torch.from_numpy(linear_phantoms.label_map(name).astype(np.int64)))
+        assert int(label) == LABEL_VALUES[labels[name]]
 
 
 def test_every_image_is_seen_once_per_epoch_in_changing_order(linear_phantoms: Collection) -> None:
@@ -92,7 +98,7 @@ def test_image_and_mask_move_together() -> None:
     records = made_dataset("made", {"benign": 4})
     items = ImageBatches(BrightLesions(), records, 8, Augmentation("strong"))  # type: ignore[arg-type]
     batch = items[0]
-    bright, masks = batch["images"][:, 0] > 0.2, batch["masks"].bool()
+    bright, masks = batch["images"][:, 0] > 0.2, batch["label_maps"].bool()
     overlap = 2 * (bright & masks).sum((1, 2)) / (bright.sum((1, 2)) + masks.sum((1, 2)))
     assert float(overlap.min()) > 0.9
     assert len({mask.numpy().tobytes() for mask in masks}) > 4
@@ -103,7 +109,7 @@ class Flat(BrightLesions):
 
     def label_map(self, record_id: str) -> NDArray[np.uint8]:
         label_map = np.zeros((64, 64), np.uint8)
-        label_map[20:40, 12:36] = 1
+        label_map[20:40, 12:36] = 2
         return label_map
 
 
@@ -112,8 +118,8 @@ def test_every_image_has_a_random_scanner_of_its_own() -> None:
     items = ImageBatches(Flat(), records, 8, PLAIN, scanner="random")  # type: ignore[arg-type]
     batch = items[0]
     assert len({image.numpy().tobytes() for image in batch["images"]}) == 8  # also the second visit's
-    assert len({int(mask.sum()) for mask in batch["masks"]}) > 5  # each with its own magnification
-    assert torch.equal(batch["masks"], (batch["masks"] > 0).float())
+    assert len({int((label_map > 0).sum()) for label_map in batch["label_maps"]}) > 5  # each magnified otherwise
+    assert batch["label_maps"].unique().tolist() == [0, 2]
 
 
 def test_random_scanners_do_not_depend_on_the_steps_before(linear_phantoms: Collection) -> None:
@@ -133,3 +139,78 @@ def test_random_scanners_do_not_depend_on_the_steps_before(linear_phantoms: Coll
 def test_no_records_are_refused(linear_phantoms: Collection) -> None:
     with pytest.raises(SamplingError, match="no records to train on"):
         ImageBatches(linear_phantoms, [], 4, PLAIN)
+
+
+# Labels that are shown equally often
+
+
+class Numbered:
+    """Stands for a collection whose images are small, and say which they are."""
+
+    def __init__(self, records: list[Record]) -> None:
+        self.brightness = {record.id: np.uint8(place) for place, record in enumerate(records)}
+
+    def image(self, record_id: str) -> NDArray[np.uint8]:
+        return np.full((2, 2), self.brightness[record_id])
+
+    def label_map(self, record_id: str) -> NDArray[np.uint8]:
+        return np.zeros((2, 2), np.uint8)
+
+
+UNEVEN: dict[Label, int] = {"normal": 2, "benign": 13, "malignant": 4, "unknown": 1}
+
+
+def numbered(balance: str, seed: int = 0) -> ImageBatches:
+    records = made_dataset("made", UNEVEN)
+    return ImageBatches(Numbered(records), records, 100, PLAIN, seed, balance=balance)  # type: ignore[arg-type]
+
+
+def shown(items: ImageBatches, n_steps: int = 40) -> tuple[list[int], list[int]]:
+    """How often each label, and each image, is in the first steps."""
+    steps = [items[step] for step in range(n_steps)]
+    labels = torch.cat([batch["labels"] for batch in steps])
+    images = torch.cat([(batch["images"][:, 0, 0, 0] * 255).round().long() for batch in steps])
+    return labels.bincount(minlength=len(LABELS)).tolist(), images.bincount(minlength=sum(UNEVEN.values())).tolist()
+
+
+def chi_square(counts: list[int]) -> float:
+    expected = sum(counts) / len(counts)
+    return sum((count - expected) ** 2 / expected for count in counts)
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_each_label_is_drawn_equally_often_and_each_image_within_its_label(seed: int) -> None:
+    """By the chi-square test at 1 in 1000: 3 degrees of freedom between labels, 12 among the benign images."""
+    labels, images = shown(numbered("labels", seed))
+    assert sum(labels) == 4000
+    assert chi_square(labels) < 16.3
+    assert chi_square(images[2:15]) < 32.9
+
+
+def test_every_image_is_reached_under_either_balance() -> None:
+    labels, images = shown(numbered("none"))
+    assert images == [200] * 20  # 200 epochs, each once
+    assert labels == [400, 2600, 800, 200]
+    assert min(shown(numbered("labels"))[1]) > 0
+
+
+def test_a_balanced_step_does_not_depend_on_those_before_it() -> None:
+    items, again = numbered("labels"), numbered("labels")
+    forwards = [items[step]["images"] for step in range(4)]
+    for step in reversed(range(4)):
+        assert torch.equal(again[step]["images"], forwards[step])
+    assert not torch.equal(forwards[0], forwards[1])
+    assert not torch.equal(numbered("labels", seed=1)[0]["images"], forwards[0])
+
+
+def test_images_of_a_label_can_be_augmented_in_a_way_of_their_own(linear_phantoms: Collection) -> None:
+    def items(label_augmentation: dict[Label, Augmentation]) -> ImageBatches:
+        return ImageBatches(linear_phantoms, linear_phantoms.records, 24, PLAIN, label_augmentation=label_augmentation)
+
+    plain, changed = items({})[0], items({"malignant": Augmentation("strong")})[0]
+    assert torch.equal(plain["labels"], changed["labels"])
+    malignant = plain["labels"] == LABEL_VALUES["malignant"]
+    same = torch.tensor([torch.equal(*pair) for pair in zip(plain["images"], changed["images"], strict=True)])
+    assert 0 < int(malignant.sum()) < 24
+    assert bool(same[~malignant].all())
+    assert float(same[malignant].float().mean()) < 0.5  # every change has a chance of its own

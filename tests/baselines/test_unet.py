@@ -1,27 +1,42 @@
 """The U-Net on any pyramid: sizes, its own normalisation, its loss, and that it can learn one picture."""
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor, nn
 
 from baselines.encoders import Encoder
 from baselines.losses import bce_dice_loss
+from baselines.plain_encoder import PlainEncoder
 from baselines.unet import UNet
 
 
-def small_unet(levels: tuple[int, ...] = (0, 1, 2), decoder_channels: tuple[int, ...] = (16, 8)) -> UNet:
+def small_unet(
+    levels: tuple[int, ...] = (0, 1, 2), decoder_channels: tuple[int, ...] = (16, 8), **options: Any
+) -> UNet:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        return UNet(Encoder("test_resnet", levels=levels), decoder_channels=decoder_channels)
+        return UNet(Encoder("test_resnet", levels=levels), decoder_channels=decoder_channels, **options)
 
 
 def random_images(count: int, height: int = 64, width: int = 64) -> Tensor:
     return torch.rand(count, 3, height, width, generator=torch.Generator().manual_seed(0))
 
 
+@pytest.mark.parametrize("upsampling", ["bilinear", "transposed"])
 @pytest.mark.parametrize("size", [(64, 64), (96, 32), (67, 45), (33, 70)])
-def test_one_logit_per_pixel(size: tuple[int, int]) -> None:
-    assert small_unet().eval()(random_images(2, *size)).shape == (2, *size)
+def test_one_logit_per_pixel(size: tuple[int, int], upsampling: str) -> None:
+    assert small_unet(upsampling=upsampling).eval()(random_images(2, *size)).shape == (2, *size)
+
+
+def test_over_a_plain_encoder_it_is_the_published_network() -> None:
+    """Its 31 million weights, with one channel in and one out: the contracting path, four stages up, and the head."""
+    up = sum((2 * c * 4 + 1) * c + (2 * c * 9 + 1) * c + (c * 9 + 1) * c for c in (512, 256, 128, 64))
+    with torch.device("meta"):  # shapes alone
+        network = UNet(PlainEncoder(), decoder_channels=(512, 256, 128, 64), upsampling="transposed", norm="none")
+        assert network(torch.empty(1, 3, 96, 80)).shape == (1, 96, 80)
+    assert sum(weight.numel() for weight in network.parameters()) == 18_842_048 + up + 65 == 31_030_593
 
 
 @pytest.mark.parametrize(
@@ -63,12 +78,27 @@ def test_the_decoder_treats_every_image_alone_in_training_too() -> None:
     torch.testing.assert_close(network(images), alone, rtol=1e-4, atol=1e-5)
 
 
-def test_the_loss_is_that_of_its_logits() -> None:
+def test_the_loss_is_that_of_its_logits_whatever_the_kind_of_lesion() -> None:
     network, images = small_unet().eval(), random_images(2)
     masks = (images[:, 0] > 0.7).float()
-    losses = network.loss(images, masks)
-    assert losses.keys() == {"loss"}
-    torch.testing.assert_close(losses["loss"], bce_dice_loss(network(images), masks))
+    for kind in (1, 2, 3):
+        losses = network.loss(images, masks.long() * kind, torch.tensor([kind, 0]))
+        assert losses.keys() == {"loss", "dice", "accuracy"}
+        torch.testing.assert_close(losses["loss"], bce_dice_loss(network(images), masks))
+
+
+def test_dropout_is_of_training_alone() -> None:
+    network, plain, images = small_unet(dropout=0.5), small_unet(), random_images(2)
+    assert torch.equal(network.eval()(images), plain.eval()(images))
+    network.encoder.train(False)
+    network.dropout.train()
+    assert not torch.equal(network(images), network(images))
+
+
+@pytest.mark.parametrize("dropout", [-0.1, 1.5])
+def test_dropout_is_a_share(dropout: float) -> None:
+    with pytest.raises(ValueError, match="dropout probability has to be between 0 and 1"):
+        small_unet(dropout=dropout)
 
 
 def test_logits_are_full_precision_under_autocast() -> None:
@@ -79,15 +109,15 @@ def test_logits_are_full_precision_under_autocast() -> None:
 def test_one_picture_can_be_learned_by_heart() -> None:
     network = small_unet().train()
     images = random_images(1) * 0.3
-    masks = torch.zeros(1, 64, 64)
-    masks[:, 16:40, 20:44] = 1
+    label_maps = torch.zeros(1, 64, 64, dtype=torch.int64)
+    label_maps[:, 16:40, 20:44] = 1
     images[:, :, 16:40, 20:44] += 0.5
     optimizer = torch.optim.Adam(network.parameters(), lr=0.01)
     for _ in range(30):
-        loss = network.loss(images, masks)["loss"]
+        loss = network.loss(images, label_maps, torch.tensor([1]))["loss"]
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
     predicted = network(images) > 0
-    overlap = 2 * (predicted & masks.bool()).sum() / (predicted.sum() + masks.sum())
+    overlap = 2 * (predicted & label_maps.bool()).sum() / (predicted.sum() + label_maps.sum())
     assert overlap.item() > 0.9

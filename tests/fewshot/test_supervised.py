@@ -4,9 +4,12 @@ import pytest
 import torch
 
 from episodes.episode import Support, load_support
+from episodes.errors import UserError
 from episodes.store import Collection
+from episodes.transforms import Augmentation
 from fewshot.methods import Ingredients, Sources
-from fewshot.supervised import FineTuned, ZeroShot, two_class_logits
+from fewshot.supervised import FineTuned, ZeroShot
+from fewshot.tuning import SupportImages
 from tests.fewshot.conftest import Trained
 from tests.fewshot.small_networks import CPU, assert_same_weights, small_network, weights
 
@@ -17,7 +20,7 @@ def ingredients(network: torch.nn.Module, collection: Collection, seed: int = 0)
 
 def loss(network: torch.nn.Module, support: Support) -> float:
     with torch.inference_mode():
-        return float(network.loss(support.images[0], support.masks[0])["loss"])
+        return float(network.loss(**SupportImages(support, Augmentation("none"), seed=0)[0])["loss"])
 
 
 # Fine-tuning
@@ -83,8 +86,32 @@ def test_a_network_built_under_inference_mode_can_be_fine_tuned(portable_phantom
         assert any(not torch.equal(weight, adapted.state_dict()[name]) for name, weight in weights(network).items())
 
 
-def test_two_class_logits_by_hand() -> None:
-    logits = two_class_logits(torch.tensor([[[2.0, -1.0]]]))
-    assert logits.shape == (1, 2, 1, 2)
-    assert logits.argmax(1).tolist() == [[[1, 0]]]
-    torch.testing.assert_close(logits.softmax(1)[:, 1], torch.tensor([[[2.0, -1.0]]]).sigmoid())
+@pytest.mark.parametrize(
+    "name", ["unet", "multitask-unet", "deep-resnet", "pyramid-panet", "published-unet", "plain-multitask-unet"]
+)
+def test_every_supervised_network_is_fine_tuned_on_a_single_image(
+    name: str, portable_phantoms: Collection, five: Support
+) -> None:
+    """Of which batch norms would have no statistics, and of whose lesion the kind is unknown."""
+    network = small_network(name).eval()
+    before = weights(network)
+    one = Support(five.images[:, :1], five.masks[:, :1])
+    method = FineTuned(ingredients(network, portable_phantoms), steps=4, learning_rate=1e-3, augmentation="none")
+    adapted = method.adapt(one)
+    with torch.inference_mode():
+        assert bool(method.segment(five.images[0], adapted).isfinite().all())
+    assert loss(adapted, one) < loss(network, one)
+    assert_same_weights(weights(network), before)
+
+
+def test_statistics_of_a_single_image_are_refused_where_there_are_none(
+    portable_phantoms: Collection, five: Support
+) -> None:
+    """The deep ResNet's context averages every image to one pixel."""
+    network = small_network("deep-resnet").eval()
+    method = FineTuned(ingredients(network, portable_phantoms), steps=1, batch_norm="adapted")
+    with pytest.raises(UserError, match="where a single image is fine-tuned on, batch_norm to kept"):
+        method.adapt(Support(five.images[:, :1], five.masks[:, :1]))
+    two = method.adapt(Support(five.images[:, :2], five.masks[:, :2]))
+    statistics = [name for name in weights(network) if "running" in name]
+    assert any(not torch.equal(two.state_dict()[name], weights(network)[name]) for name in statistics)

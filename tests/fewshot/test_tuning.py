@@ -7,6 +7,7 @@ from torch import nn
 
 from baselines.encoders import Encoder
 from episodes.episode import Support
+from episodes.records import LABEL_VALUES
 from episodes.store import Collection
 from episodes.transforms import Augmentation
 from fewshot.methods import Ingredients, Sources
@@ -25,6 +26,15 @@ def test_without_augmentation_every_step_has_the_support_set_itself(five: Suppor
         images, masks = batches.draw(step)
         torch.testing.assert_close(images, five.images[0])
         assert torch.equal(masks, five.masks[0])
+
+
+def test_a_supervised_network_is_told_where_lesions_are_and_not_of_which_kind(five: Support) -> None:
+    batch = SupportImages(five, Augmentation("none"), seed=0)[0]
+    assert batch.keys() == {"images", "label_maps", "labels"}
+    torch.testing.assert_close(batch["images"], five.images[0])
+    assert torch.equal(batch["label_maps"], five.masks[0].long() * LABEL_VALUES["unknown"])
+    assert batch["labels"].tolist() == [LABEL_VALUES["unknown"]] * 5
+    assert batch["label_maps"].dtype == batch["labels"].dtype == torch.int64
 
 
 def test_every_step_augments_anew_and_reproducibly(five: Support) -> None:

@@ -1,0 +1,70 @@
+"""What supervised networks say of images, and the batches that they learn it from."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol, cast
+
+import torch
+from torch import Tensor
+
+from episodes.records import LABEL_VALUES, Label
+
+UNKNOWN = LABEL_VALUES["unknown"]
+
+
+class Pyramid(Protocol):
+    """What networks are built on: feature maps at several strides, from `Encoder`, `PlainEncoder` or their like.
+
+    Attributes:
+        channels: of each level, shallow to deep.
+        strides: of each level, input pixels per feature pixel.
+    """
+
+    channels: tuple[int, ...]
+    strides: tuple[int, ...]
+
+    def __call__(self, images: Tensor) -> list[Tensor]:
+        """Feature maps of images (n, 3, H, W) in [0, 1], each (n, channels, h, w)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """Logits of a batch of images.
+
+    Attributes:
+        classes: of every pixel, (n, 1 + n_classes, H, W); index 0 is background.
+        labels: of every image, (n, n_labels); None of a network without such a head.
+    """
+
+    classes: Tensor
+    labels: Tensor | None = None
+
+
+def lesion_logits(classes: Tensor) -> Tensor:
+    """Logits (n, H, W) of any lesion against background, of class logits (n, 1 + n_classes, H, W).
+
+    Their sigmoid is the sum of the lesion classes' probabilities.
+    """
+    return classes[:, 1:].logsumexp(1) - classes[:, 0]
+
+
+def with_background(lesion: Tensor) -> Tensor:
+    """Class logits (n, 2, H, W) whose softmax is the sigmoid of lesion logits (n, H, W)."""
+    return torch.stack([torch.zeros_like(lesion), lesion], dim=1)
+
+
+def lesion_targets(label_maps: Tensor) -> Tensor:
+    """Lesion masks (n, H, W), 0.0 or 1.0, of label maps (n, H, W) with values as in `LABEL_VALUES`."""
+    return (label_maps > 0).float()
+
+
+def label_indices(labels: Tensor, names: Sequence[str]) -> Tensor:
+    """Places among the names of labels (n,) with values as in `LABEL_VALUES`; -1 where a label is not among them.
+
+    >>> label_indices(torch.tensor([0, 1, 2, 3]), ("benign", "malignant")).tolist()
+    [-1, 0, 1, -1]
+    """
+    table = torch.full((len(LABEL_VALUES),), -1)
+    for place, name in enumerate(names):
+        table[LABEL_VALUES[cast(Label, name)]] = place
+    return table.to(labels.device)[labels]

@@ -1,0 +1,113 @@
+"""The other PANet: path aggregation on a feature pyramid, here for masks of lesions."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from timm.layers.cbam import CbamModule
+from torch import Tensor, nn
+
+from baselines.convolutions import DoubleConvolution
+from baselines.expanding_path import resized
+from baselines.losses import class_loss
+from baselines.monitors import mask_scores
+from baselines.path_aggregation import PathAggregation
+from baselines.prediction import Prediction, Pyramid, lesion_targets, with_background
+
+
+class PyramidPANet(nn.Module):
+    """Path aggregation, features of all levels fused, and a coarse mask that is refined.
+
+    The neck is that of Liu et al., CVPR 2018 (see `PathAggregation`). Adaptive feature pooling (their section 3.2) lets
+    every place see all levels: here each level is convolved, brought to the finest one's size and the largest response
+    taken. Channel and spatial attention (CBAM, Woo et al., ECCV 2018) weighs the result; a refinement stage then sees
+    it with the coarse mask and, over a skip connection, the encoder's finest level, and corrects the mask.
+
+    Args:
+        encoder: its levels, shallow to deep.
+        channels: of the pyramid; a multiple of 8.
+        refine_channels: of the refinement stage; a multiple of 8.
+        dropout: share of the last features' channels that training leaves out.
+        loss: binary cross-entropy with Dice, or focal loss with Dice.
+        coarse_weight: of the coarse mask's loss beside that of the refined one.
+
+    Attributes:
+        classes: of the masks, background aside.
+        labels: of whole images; none.
+
+    Raises:
+        ValueError: if the encoder has a single level, channels are no multiple of 8, or the weight is negative.
+    """
+
+    trains_on = "images"
+    classes: tuple[str, ...] = ("lesion",)
+    labels: tuple[str, ...] = ()
+
+    def __init__(
+        self,
+        encoder: Pyramid,
+        *,
+        channels: int = 128,
+        refine_channels: int = 64,
+        dropout: float = 0.0,
+        loss: Literal["bce-dice", "focal-dice"] = "bce-dice",
+        coarse_weight: float = 0.4,
+    ) -> None:
+        super().__init__()
+        if len(encoder.channels) < 2:
+            raise ValueError("one encoder level is no pyramid; expected at least two in `levels`")
+        for name, count in (("channels", channels), ("refine_channels", refine_channels)):
+            if count < 8 or count % 8:
+                raise ValueError(f"{name} is {count}; expected a multiple of 8, which group norm needs")
+        if coarse_weight < 0:
+            raise ValueError(f"coarse_weight is {coarse_weight}; expected 0 or more")
+        self.encoder = encoder
+        self.neck = PathAggregation(encoder.channels, encoder.strides, channels)
+        self.pool = nn.ModuleList(
+            nn.Sequential(nn.Conv2d(channels, channels, kernel_size=1, bias=False), nn.GroupNorm(8, channels))
+            for _ in encoder.channels
+        )
+        self.attention = CbamModule(channels)
+        self.coarse_head = nn.Conv2d(channels, 1, kernel_size=1)
+        self.refine = DoubleConvolution(channels + 1 + encoder.channels[0], refine_channels)
+        self.dropout = nn.Dropout2d(dropout)
+        self.head = nn.Conv2d(refine_channels, 1, kernel_size=1)
+        self.loss_kind: Literal["cross-entropy-dice", "focal-dice"] = (
+            "cross-entropy-dice" if loss == "bce-dice" else "focal-dice"
+        )
+        self.coarse_weight = coarse_weight
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Lesion logits (n, H, W) of images (n, 3, H, W) in [0, 1]."""
+        return self._masks(images)[1]
+
+    def predict(self, images: Tensor) -> Prediction:
+        """Logits of lesion and background."""
+        return Prediction(with_background(self(images)))
+
+    def loss(self, images: Tensor, label_maps: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        """Training losses; `loss`, of the refined and the coarse mask together, is minimised.
+
+        Args:
+            images: (n, 3, H, W) in [0, 1].
+            label_maps: (n, H, W) int64, values as in `LABEL_VALUES`.
+            labels: (n,) of the whole images; not looked at.
+        """
+        del labels
+        (coarse, refined), masks = self._masks(images), lesion_targets(label_maps)
+        of_coarse, of_refined = (
+            class_loss(with_background(m), masks.long(), self.loss_kind) for m in (coarse, refined)
+        )
+        losses = {"loss": of_refined + self.coarse_weight * of_coarse, "segmentation": of_refined}
+        return losses | mask_scores(refined, masks)
+
+    def _masks(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Lesion logits (n, H, W), coarse and refined."""
+        size = images.shape[-2:]
+        levels: Sequence[Tensor] = self.encoder(images)
+        pyramid: Sequence[Tensor] = self.neck(levels)
+        pooled = [resized(pool(level), pyramid[0].shape[-2:]) for pool, level in zip(self.pool, pyramid, strict=True)]
+        fused = self.attention(torch.stack(pooled).amax(0).relu())
+        coarse = self.coarse_head(fused)
+        refined = coarse + self.head(self.dropout(self.refine(torch.cat([fused, coarse, levels[0]], dim=1))))
+        return resized(coarse.float(), size).squeeze(1), resized(refined.float(), size).squeeze(1)
