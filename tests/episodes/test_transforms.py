@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from episodes.transforms import Augmentation, ByteArray, Strength
 
-CHANGING: tuple[Strength, ...] = ("light", "strong")
+RIGID: tuple[Strength, ...] = ("light", "strong")
+CHANGING: tuple[Strength, ...] = (*RIGID, "elastic")
 
 
 def pair(size: int = 96) -> tuple[ByteArray, ByteArray]:
@@ -44,7 +45,7 @@ def test_the_seed_alone_decides_in_any_order(strength: Strength) -> None:
     assert forwards == backwards[::-1]
 
 
-@pytest.mark.parametrize("strength", CHANGING)
+@pytest.mark.parametrize("strength", RIGID)
 def test_changes_happen_independently_of_each_other(strength: Strength) -> None:
     """Not all or none: labels stay with probability 0.5 x 0.2, and are mirrored only with the same."""
     image, labels = pair()
@@ -118,7 +119,7 @@ def test_lesions_are_mirrored_left_to_right_but_never_upside_down(strength: Stre
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.sampled_from(CHANGING), st.integers(0, 2**31))
+@given(st.sampled_from(RIGID), st.integers(0, 2**31))
 def test_lesions_keep_their_proportions(strength: Strength, seed: int) -> None:
     """An ellipse of half axes 0.2 and 0.15 spreads 4/3 times as far one way as the other, however it lies."""
     image, labels = pair(256)
@@ -131,11 +132,23 @@ def test_lesions_keep_their_proportions(strength: Strength, seed: int) -> None:
 def test_strong_goes_further_than_light() -> None:
     original = (pair()[1] > 0).sum()
     spreads = []
-    for strength in CHANGING:
+    for strength in RIGID:
         sizes = [(Augmentation(strength)(*pair(), seed=seed)[1] > 0).sum() / original for seed in range(40)]
         spreads.append(np.std(sizes))
         assert 0.5 < min(sizes) < 1 < max(sizes) < 1.7
     assert spreads[1] > 1.5 * spreads[0] > 0
+
+
+def test_only_elastic_changes_proportions() -> None:
+    """Which the others keep, see above."""
+    ratios = []
+    for seed in range(40):
+        _, moved = Augmentation("elastic")(*pair(256), seed=seed)
+        if not (moved[[0, -1]].any() or moved[:, [0, -1]].any()):
+            narrow, wide = np.linalg.eigvalsh(np.cov(np.argwhere(moved > 0).T))
+            ratios.append((wide / narrow) ** 0.5)
+    assert min(ratios) < 4 / 3 - 0.05
+    assert max(ratios) > 4 / 3 + 0.05
 
 
 def test_inputs_may_be_read_only_and_stay_as_they_are() -> None:
@@ -149,7 +162,7 @@ def test_inputs_may_be_read_only_and_stay_as_they_are() -> None:
 
 def test_wrong_arguments_are_named() -> None:
     image, labels = pair()
-    with pytest.raises(ValueError, match="strength is one of none, light, strong, not 'huge'"):
+    with pytest.raises(ValueError, match="strength is one of none, light, strong, elastic, not 'huge'"):
         Augmentation("huge")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"image must be a uint8 array \(H, W\), not float64 \(96, 96\)"):
         Augmentation("light")(image.astype(float), labels, seed=0)  # type: ignore[arg-type]
