@@ -192,9 +192,7 @@ def finetune(
     sys.stdout.write(f"{finetune_checkpoint(checkpoint, support, out, overrides or (), _reporter(), shots)}\n")
 
 
-@app.command(
-    epilog="Example: fewshot evaluate unet.safetensors --data data/BUS-UCLM -d bus_uclm --out judged"
-)
+@app.command(epilog="Example: fewshot evaluate unet.safetensors --data data/BUS-UCLM -d bus_uclm --out judged")
 def evaluate(
     checkpoint: Annotated[Path, typer.Argument(help="What `fewshot train` or `fewshot finetune` wrote.")],
     data: Annotated[Path, typer.Option(help="The dataset's folder, as distributed.")],
@@ -203,8 +201,8 @@ def evaluate(
     overrides: Annotated[
         list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Options of the method, such as flips=true.")
     ] = None,
-    name: Annotated[str | None, typer.Option(help="Its name in configurations; the reader's if not given.")] = None,
-    part: Annotated[Part, typer.Option(help="What the model was not trained on, or everything.")] = Part.TEST,
+    name: Annotated[str | None, typer.Option(help="Its name in training; found by its folder if not given.")] = None,
+    part: Annotated[Part, typer.Option(help="What the model has not seen in training, or everything.")] = Part.TEST,
     method: Annotated[str | None, typer.Option(help="How the model is used; what goes with it if not given.")] = None,
     support: Annotated[Path | None, typer.Option(help="Annotated images to adapt to: images/ and masks/.")] = None,
     shots: Annotated[int | None, typer.Option(min=1, help="How many of them, the first by name.")] = None,
@@ -222,7 +220,7 @@ def evaluate(
         checkpoints=(checkpoint, *(also or ())),
         data=data,
         reader=dataset,
-        name=name or dataset.partition(":")[0],
+        name=name,
         part=part.value,
         method=method,
         options=options,

@@ -12,7 +12,7 @@ from fewshot.networks import checked_options
 from fewshot.parsing import parse_overrides
 from fewshot.progress import Reporter
 from fewshot.supervised import FineTuned
-from fewshot.support_folder import load_support_folder
+from fewshot.support_folder import load_support_folder, support_hashes
 
 
 def finetune_checkpoint(
@@ -45,6 +45,7 @@ def finetune_checkpoint(
     method = FineTuned(Ingredients(network.to(device), Sources(Collection([]), ()), device), **options)
     with reporter.step(f"finetune on {annotated.images.shape[1]} images"):
         adapted = method.adapt(annotated)
-    facts = dict(loaded.facts) | {"finetuned": {**options, "support": list(annotated.ids[0])}}
+    shown = {"support": list(annotated.ids[0]), "hashes": support_hashes(annotated)}
+    facts = dict(loaded.facts) | {"finetuned": {**options, **shown}}
     save_checkpoint(out, network_tensors(adapted), facts)
     return out

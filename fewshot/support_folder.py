@@ -1,6 +1,10 @@
 """A folder of a few annotated images as a support set."""
 
+from hashlib import sha256
 from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
 
 from episodes.datasets import read_dataset
 from episodes.episode import Support, load_support
@@ -29,3 +33,14 @@ def load_support_folder(folder: Path, image_size: int, shots: int | None = None)
     if empty:
         raise UserError(f"{folder}: {', '.join(empty)}: the mask is empty; outline the lesion or take the image out")
     return load_support(Collection([store]), [[record.id for record in store.records]])
+
+
+def image_hashes(images: NDArray[np.uint8]) -> list[str]:
+    """By which grey images (n, H, W) are known again, whatever their files are called."""
+    return [sha256(np.ascontiguousarray(image).tobytes()).hexdigest()[:16] for image in images]
+
+
+def support_hashes(support: Support) -> list[str]:
+    """The hashes of a support set's images, as of the grey images that they were made of."""
+    grey = (support.images.flatten(0, 1)[:, 0] * 255).round()
+    return image_hashes(grey.cpu().numpy().astype(np.uint8))

@@ -7,7 +7,6 @@ from math import log
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.dropout import _DropoutNd
 
 from baselines.prediction import Prediction, lesion_logits, with_background
 from fewshot.parsing import ConfigError
@@ -77,8 +76,11 @@ def dropout_on(network: nn.Module) -> Iterator[None]:
             module.train(training)
 
 
-def _dropouts(network: nn.Module) -> list[_DropoutNd]:
-    return [module for module in network.modules() if isinstance(module, _DropoutNd)]
+Dropout = nn.Dropout | nn.Dropout1d | nn.Dropout2d | nn.Dropout3d | nn.AlphaDropout | nn.FeatureAlphaDropout
+
+
+def _dropouts(network: nn.Module) -> list[Dropout]:
+    return [module for module in network.modules() if isinstance(module, Dropout)]
 
 
 def _mirrored(prediction: Prediction) -> Prediction:
@@ -124,7 +126,8 @@ def binary_entropy(probabilities: Tensor) -> Tensor:
     [0.0, 1.0, 0.0]
     """
     other = 1 - probabilities
-    return -(torch.xlogy(probabilities, probabilities) + torch.xlogy(other, other)) / log(2)
+    entropy = -(torch.xlogy(probabilities, probabilities) + torch.xlogy(other, other)) / log(2)
+    return entropy.clamp(0, 1)  # rounding goes beyond
 
 
 def _mean_logits(logits: Sequence[Tensor]) -> Tensor:

@@ -1,4 +1,4 @@
-"""Predicting a dataset image by image: what later scores are made of, without keeping any map in memory."""
+"""Predicting a dataset image by image: what scores are made of, without keeping any map in memory."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from baselines.prediction import UNKNOWN, lesion_logits
 from episodes.class_scores import count_pixels
@@ -14,30 +15,44 @@ from episodes.metrics import Scores, score
 from episodes.probability_histogram import ProbabilityHistogram
 from episodes.records import LABEL_VALUES, Record
 from episodes.store import Progress, Store
-from fewshot.assessment.subject import Member
+from fewshot.assessment.members import KINDS, Member
 from fewshot.evaluation import batched, default_batch_size
 from fewshot.uncertainty import pool
 
-CLASS_VALUES: Mapping[str, int] = {"benign": LABEL_VALUES["benign"], "malignant": LABEL_VALUES["malignant"]}
+Bytes = NDArray[np.uint8]
+CLASS_VALUES: Mapping[str, int] = {kind: LABEL_VALUES[kind] for kind in KINDS}  # type: ignore[index]
 
 
 @dataclass(frozen=True, slots=True)
-class Maps:
-    """What is predicted of one image, pixel by pixel.
+class ImagePrediction:
+    """What is predicted of one image.
 
     Attributes:
-        mask: of lesions, (H, W) bool.
-        classes: 0 background, i the i-th class, (H, W) uint8.
-        probability: of a lesion, (H, W) in [0, 1].
-        entropy: of that, in bits, (H, W).
+        classes: probabilities of background and of each class, (1 + n_classes, H, W).
+        lesion: probability of any lesion, (H, W).
+        labels: probabilities of the image's labels, (n_labels,); empty of a network that gives none.
+        entropy: of lesion against background, in bits, (H, W).
         disagreement: its part that several predictions' parting makes, (H, W).
+        n_predictions: how many predictions these are the mean of.
     """
 
-    mask: NDArray[np.bool_]
-    classes: NDArray[np.uint8]
-    probability: NDArray[np.float32]
+    classes: NDArray[np.float32]
+    lesion: NDArray[np.float32]
+    labels: NDArray[np.float32]
     entropy: NDArray[np.float32]
     disagreement: NDArray[np.float32]
+    n_predictions: int
+
+    @property
+    def mask(self) -> NDArray[np.bool_]:
+        """Where a lesion is more probable than none, (H, W)."""
+        return self.lesion > 0.5
+
+    @property
+    def class_map(self) -> Bytes:
+        """The most probable of background, 0, and the classes, 1 and up, (H, W)."""
+        found: Bytes = self.classes.argmax(0).astype(np.uint8)
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,21 +81,52 @@ class ImageResult:
 
 
 @dataclass(frozen=True, slots=True)
-class Predicted:
+class Results:
     """A dataset's results.
 
     Attributes:
-        images: in the order asked for.
+        classes: that the masks tell apart, background aside.
+        labels: that the images were given.
+        images: in the order in which they were added.
         lesion_histogram: of every pixel's lesion probability.
-        class_histograms: by class, of a network that tells several apart.
+        class_histograms: by class, where there are several, of images whose lesions' kind is known.
     """
 
+    classes: tuple[str, ...]
+    labels: tuple[str, ...] = ()
     images: list[ImageResult] = field(default_factory=list)
     lesion_histogram: ProbabilityHistogram = field(default_factory=ProbabilityHistogram)
     class_histograms: dict[str, ProbabilityHistogram] = field(default_factory=dict)
 
+    def add(self, record: Record, prediction: ImagePrediction, truth: Bytes) -> None:
+        """Score what is predicted of an image against its label map (H, W)."""
+        lesion = truth > 0
+        self.lesion_histogram.add(prediction.lesion, lesion)
+        kinds_known = len(self.classes) > 1 and not (truth == UNKNOWN).any()
+        if kinds_known:
+            for channel, name in enumerate(self.classes, start=1):
+                histogram = self.class_histograms.setdefault(name, ProbabilityHistogram())
+                histogram.add(prediction.classes[channel], truth == CLASS_VALUES[name])
+        result = ImageResult(
+            record,
+            shows_lesion=bool(lesion.any()),
+            scores=score(prediction.mask, lesion),
+            lesion_counts=count_pixels(prediction.mask.astype(np.uint8), lesion.astype(np.uint8), 1),
+            class_counts=self._class_counts(prediction, truth) if kinds_known else None,
+            label_probabilities=dict(zip(self.labels, prediction.labels.tolist(), strict=True)),
+            entropy=float(prediction.entropy.mean()),
+            disagreement=float(prediction.disagreement.mean()),
+        )
+        self.images.append(result)
 
-OnImage = Callable[[Record, Maps], None]
+    def _class_counts(self, prediction: ImagePrediction, truth: Bytes) -> NDArray[np.int64]:
+        channels = np.zeros(len(LABEL_VALUES), np.uint8)  # by value of a label map
+        for channel, name in enumerate(self.classes, start=1):
+            channels[CLASS_VALUES[name]] = channel
+        return count_pixels(prediction.class_map, channels[truth], len(self.classes))
+
+
+OnImage = Callable[[Record, ImagePrediction], None]
 
 
 def predict_records(
@@ -91,70 +137,47 @@ def predict_records(
     *,
     on_image: OnImage | None = None,
     progress: Progress | None = None,
-) -> Predicted:
+) -> Results:
     """Predict every record by the members' mean, and score it.
 
     Args:
-        members: one, or several as an ensemble.
+        members: one, or several as an ensemble; they have adapted.
         store: holds the records' pixels.
         records: which.
         device: where to compute.
-        on_image: given each image's maps.
+        on_image: given what is predicted of each image.
         progress: given the number done and in all.
     """
-    classes, labels = members[0].classes, members[0].labels
-    result = Predicted()
-    if len(classes) > 1:
-        result.class_histograms.update({name: ProbabilityHistogram() for name in classes})
+    results = Results(members[0].classes, members[0].labels)
     rows = {record.id: row for row, record in enumerate(store.records)}
     for places in batched(range(len(records)), default_batch_size(device)):
-        chosen = [rows[records[place].id] for place in places]
-        with torch.inference_mode():
-            images = image_tensor(store.images[chosen]).to(device)
-            pooled = pool([one for member in members for one in member.predictions(images)])
-            probabilities = pooled.prediction.classes.float().softmax(1).cpu().numpy()
-            lesion = lesion_logits(pooled.prediction.classes.float()).sigmoid().cpu().numpy()
-            named = pooled.prediction.labels
-            chances = None if named is None else named.float().softmax(1).cpu().numpy()
-        for at, place in enumerate(places):
-            maps = Maps(
-                lesion[at] > 0.5,
-                probabilities[at].argmax(0).astype(np.uint8),
-                lesion[at],
-                pooled.entropy[at].cpu().numpy(),
-                pooled.disagreement[at].cpu().numpy(),
-            )
-            truth = np.asarray(store.label_maps[chosen[at]])
-            result.lesion_histogram.add(lesion[at], truth > 0)
-            known = not (truth == UNKNOWN).any()
-            for channel, name in enumerate(result.class_histograms, start=1):
-                if known:
-                    result.class_histograms[name].add(probabilities[at, channel], truth == CLASS_VALUES[name])
-            given = {} if chances is None else dict(zip(labels, map(float, chances[at]), strict=True))
-            result.images.append(_result(records[place], maps, truth, classes, given))
+        batch = [records[place] for place in places]
+        chosen = [rows[record.id] for record in batch]
+        predictions = predict_images(members, image_tensor(store.images[chosen]).to(device))
+        for record, prediction, row in zip(batch, predictions, chosen, strict=True):
+            results.add(record, prediction, np.asarray(store.label_maps[row]))
             if on_image is not None:
-                on_image(records[place], maps)
+                on_image(record, prediction)
         if progress is not None:
             progress(places[-1] + 1, len(records))
-    return result
+    return results
 
 
-def _result(
-    record: Record, maps: Maps, truth: NDArray[np.uint8], classes: Sequence[str], labels: Mapping[str, float]
-) -> ImageResult:
-    counts = None
-    if len(classes) > 1 and not (truth == UNKNOWN).any():
-        places = np.zeros(len(LABEL_VALUES), np.uint8)
-        for place, name in enumerate(classes, start=1):
-            places[CLASS_VALUES[name]] = place
-        counts = count_pixels(maps.classes, places[truth], len(classes))
-    return ImageResult(
-        record,
-        bool(truth.any()),
-        score(maps.mask, truth > 0),
-        count_pixels(maps.mask.astype(np.uint8), (truth > 0).astype(np.uint8), 1),
-        counts,
-        labels,
-        float(maps.entropy.mean()),
-        float(maps.disagreement.mean()),
-    )
+def predict_images(members: Sequence[Member], images: Tensor) -> list[ImagePrediction]:
+    """What the members together predict of images (n, 3, H, W) in [0, 1]."""
+    with torch.inference_mode():
+        found = [prediction for member in members for prediction in member.predictions(images)]
+        pooled = pool(found)
+        logits, labels = pooled.prediction.classes.float(), pooled.prediction.labels
+        parts = {
+            "classes": logits.softmax(1),
+            "lesion": lesion_logits(logits).sigmoid(),
+            "labels": logits.new_zeros(len(images), 0) if labels is None else labels.float().softmax(1),
+            "entropy": pooled.entropy,
+            "disagreement": pooled.disagreement,
+        }
+        arrays = {name: part.float().cpu().numpy() for name, part in parts.items()}
+    return [
+        ImagePrediction(**{name: array[place] for name, array in arrays.items()}, n_predictions=len(found))
+        for place in range(len(images))
+    ]

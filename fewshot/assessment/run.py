@@ -2,25 +2,31 @@
 
 import os
 import shutil
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+import torch
+
+from episodes.episode import Support
 from episodes.errors import UserError
 from episodes.records import Record
-from fewshot.assessment.files import write_cases, write_figures, write_numbers
-from fewshot.assessment.inference import Maps, predict_records
-from fewshot.assessment.subject import load_members, unseen_records
-from fewshot.assessment.summary import Assessment, assess
-from fewshot.checkpoints import load_checkpoint
+from episodes.store import Store
+from fewshot.assessment.figures import write_cases, write_figures
+from fewshot.assessment.inference import ImagePrediction, predict_records
+from fewshot.assessment.members import Member, load_members
+from fewshot.assessment.numbers import NUMBERS, write_numbers
+from fewshot.assessment.scores import Assessment, assess
+from fewshot.assessment.unseen import Trainings, name_in_training, unseen_records, without_shown
 from fewshot.config import DataConfig
 from fewshot.data import open_store
 from fewshot.devices import choose_device
 from fewshot.figures.maps import write_map, write_mask
 from fewshot.parsing import parse_config
 from fewshot.progress import Reporter
-from fewshot.support_folder import load_support_folder
+from fewshot.support_folder import load_support_folder, support_hashes
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +37,9 @@ class Request:
         checkpoints: one, or several whose mean is judged.
         data: the dataset's folder.
         reader: of the dataset: a name, or `module:function`.
-        name: the dataset's name in the configuration that the checkpoints were trained by.
-        part: `test`, what the checkpoints were not trained on, or `all`.
+        name: the dataset's name in the configuration that the checkpoints were trained by; None for the one that the
+            checkpoints know this folder by, or the reader's.
+        part: `test`, what the checkpoints were neither trained on nor adapted to, or `all`.
         method: how the checkpoints are used; None for what goes with the network.
         options: of the method.
         support: folder of annotated images to adapt to.
@@ -42,10 +49,10 @@ class Request:
     checkpoints: Sequence[Path]
     data: Path
     reader: str
-    name: str
-    part: str = "test"
+    name: str | None = None
+    part: Literal["test", "all"] = "test"
     method: str | None = None
-    options: Mapping[str, Any] | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
     support: Path | None = None
     shots: int | None = None
 
@@ -61,56 +68,99 @@ def evaluate_checkpoints(request: Request, out: Path, reporter: Reporter, *, ove
         request: what is judged.
         out: the folder to write; must not exist.
         reporter: shows progress.
-        overwrite: replace it if it does.
+        overwrite: replace it if it does, and holds an evaluation.
 
     Raises:
         UserError: if the folder exists, or for whatever is wrong with checkpoints, data or options.
     """
-    if out.exists() and not overwrite:
-        raise UserError(f"{out}: exists already; give another folder, or add --overwrite")
+    _require_free(out, overwrite=overwrite)
+    if request.shots is not None and request.support is None:
+        raise UserError("--shots says how many annotated images to take; give their folder as --support")
     device = choose_device("auto")
-    size = int(load_checkpoint(request.checkpoints[0]).facts["image_size"])
-    folder_of = load_support_folder(request.support, size, request.shots) if request.support else None
-    support = None if folder_of is None else folder_of.to(device)
-    members = load_members(request.checkpoints, request.method, request.options or {}, support, device)
-    tree = {"datasets": {request.name: {"reader": request.reader, "root": request.data}}, "image_size": size}
-    store = open_store(parse_config(tree, DataConfig, "evaluate"), request.name, reporter)
-    records = unseen_records(store, members, request.part)
+    members = load_members(
+        request.checkpoints, request.method, request.options, device, with_support=request.support is not None
+    )
+    size, trainings = members[0].image_size, {member.path: member.facts for member in members}
+    name = request.name or name_in_training(trainings, request.reader, request.data)
+    support = None if request.support is None else load_support_folder(request.support, size, request.shots)
+    tree = {"datasets": {name: {"reader": request.reader, "root": request.data}}, "image_size": size}
+    store = open_store(parse_config(tree, DataConfig, "evaluate"), name, reporter)
+    records = list(store.records) if request.part == "all" else _unseen(store, trainings, support)
+    with reporter.step("adapt"):
+        members = [member.after(None if support is None else support.to(device)) for member in members]
+    with _put_in_place(out) as folder:
+        return _judge(members, store, records, device, folder, about(request, name), reporter)
 
+
+def _unseen(store: Store, trainings: Trainings, support: Support | None) -> list[Record]:
+    shown = [found for facts in trainings.values() for found in facts.get("finetuned", {}).get("hashes", ())]
+    if support is not None:
+        shown += support_hashes(support)
+    return without_shown(store, unseen_records(store, trainings), shown)
+
+
+def _judge(
+    members: Sequence[Member],
+    store: Store,
+    records: Sequence[Record],
+    device: torch.device,
+    folder: Path,
+    about: Mapping[str, Any],
+    reporter: Reporter,
+) -> Assessment:
+    """Predict, score, draw and write everything into a folder."""
+    (folder / "masks").mkdir()
+
+    def keep(record: Record, prediction: ImagePrediction) -> None:
+        write_mask(folder / "masks" / f"{record.image.stem}.png", prediction.mask)
+        if prediction.n_predictions > 1:
+            (folder / "uncertainty").mkdir(exist_ok=True)
+            write_map(folder / "uncertainty" / f"{record.image.stem}.png", prediction.entropy)
+
+    with reporter.step(f"evaluate: {about['dataset']}, {len(records)} of {len(store.records)} images") as update:
+        results = predict_records(members, store, records, device, on_image=keep, progress=update)
+        assessment = assess(results)
+    with reporter.step("figures"):
+        write_numbers(folder, assessment, results.images, about)
+        write_figures(folder, assessment, members)
+        write_cases(folder, results.images, members, store, device)
+    return assessment
+
+
+def _require_free(out: Path, *, overwrite: bool) -> None:
+    """Refuse to write where something is, and to delete what is no evaluation."""
+    if not out.exists():
+        return
+    if not overwrite:
+        raise UserError(f"{out}: exists already; give another folder, or add --overwrite")
+    if not (out / NUMBERS).is_file():
+        raise UserError(f"{out}: holds no evaluation, and --overwrite would delete it; give another folder")
+
+
+@contextmanager
+def _put_in_place(out: Path) -> Iterator[Path]:
+    """A folder to write into, which takes its name once all is there; nothing is left of it otherwise."""
+    out = out.absolute()
     partial = out.with_name(f".{out.name}.{os.getpid()}.partial")
     shutil.rmtree(partial, ignore_errors=True)
-    (partial / "masks").mkdir(parents=True)
+    partial.mkdir(parents=True)
     try:
-
-        def keep(record: Record, maps: Maps) -> None:
-            write_mask(partial / "masks" / f"{record.image.stem}.png", maps.mask)
-            if maps.disagreement.any():
-                (partial / "uncertainty").mkdir(exist_ok=True)
-                write_map(partial / "uncertainty" / f"{record.image.stem}.png", maps.entropy)
-
-        with reporter.step(f"evaluate on {request.name}") as update:
-            predicted = predict_records(members, store, records, device, on_image=keep, progress=update)
-            assessment = assess(predicted, members[0].classes, members[0].labels)
-        with reporter.step("figures"):
-            write_numbers(partial, assessment, predicted, about(request))
-            write_figures(partial, assessment, members)
-            write_cases(partial, predicted, members, store, device)
+        yield partial
         if out.exists():
             shutil.rmtree(out)
         partial.rename(out)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-    return assessment
 
 
-def about(request: Request) -> dict[str, Any]:
+def about(request: Request, name: str) -> dict[str, Any]:
     """What was judged, for the results' head."""
     return {
-        "dataset": request.name,
+        "dataset": name,
         "part": request.part,
         "checkpoints": [str(path) for path in request.checkpoints],
         "method": request.method,
-        "options": dict(request.options or {}),
+        "options": dict(request.options),
         "support": None if request.support is None else str(request.support),
         "shots": request.shots,
     }

@@ -18,6 +18,7 @@ from fewshot.finetuning import finetune_checkpoint
 from fewshot.methods import Ingredients, Sources
 from fewshot.parsing import ConfigError, parse_config
 from fewshot.supervised import FineTuned
+from fewshot.support_folder import image_hashes
 from fewshot.training import seeded_network
 from tests.fewshot.tiny_runs import PANET, UNET, silent
 
@@ -60,6 +61,15 @@ def test_the_result_is_what_the_benchmarks_fine_tuned_row_uses(tmp_path: Path, s
     assert loaded.facts["seed"] == 3
     assert loaded.facts["finetuned"]["steps"] == 3
     assert loaded.facts["finetuned"]["support"] == [record.id for record in store.records]
+    assert loaded.facts["finetuned"]["hashes"] == image_hashes(store.images)
+
+
+def test_the_first_shots_by_name_are_taken(tmp_path: Path, support: Path) -> None:
+    out = tmp_path / "adapted.safetensors"
+    source = checkpoint(tmp_path / "unet.safetensors")
+    finetune_checkpoint(source, support, out, ["steps=1"], silent(), shots=2)
+    names = sorted(path.stem for path in (support / "images").iterdir())
+    assert load_network(out)[1].facts["finetuned"]["support"] == [f"folder/{name}" for name in names[:2]]
 
 
 def test_an_existing_file_is_not_overwritten(tmp_path: Path, support: Path) -> None:

@@ -8,10 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
-from episodes.class_scores import ClassRoc, ClassScores, LabelScores, class_scores, label_scores, roc
+from episodes.class_scores import ClassScores, class_scores
+from episodes.label_scores import LabelRoc, LabelScores, label_rocs, label_scores
 from episodes.probability_histogram import Reliability, RocCurve
 from episodes.statistics import Interval, crossed_bootstrap
-from fewshot.assessment.inference import ImageResult, Predicted
+from fewshot.assessment.inference import ImageResult, Results
 from fewshot.summary import LESION_SCORES, NORMAL_SCORES
 
 
@@ -31,7 +32,7 @@ class Assessment:
         roc: of lesion pixels.
         reliability: of their probabilities.
         classes: benign and malignant pixels, of a network that tells them apart, over images whose lesions' kind is
-            known.
+            known; empty where no lesion's is.
         class_rocs: likewise, by class.
         labels: whole images, of a network that names them, over images that have one of its labels.
         label_rocs: likewise, by label.
@@ -52,29 +53,20 @@ class Assessment:
     classes: tuple[ClassScores, ...] = ()
     class_rocs: dict[str, RocCurve] = field(default_factory=dict)
     labels: LabelScores | None = None
-    label_rocs: tuple[ClassRoc, ...] = ()
+    label_rocs: tuple[LabelRoc, ...] = ()
     uncertainty: dict[str, float] = field(default_factory=dict)
 
 
-def assess(predicted: Predicted, classes: Sequence[str], labels: Sequence[str]) -> Assessment:
-    """Score what was predicted.
-
-    Args:
-        predicted: of at least one image.
-        classes: that the masks tell apart.
-        labels: that the images were given; empty for none.
-    """
-    images = predicted.images
+def assess(results: Results) -> Assessment:
+    """Score what was predicted of at least one image."""
+    images = results.images
     lesions = [image for image in images if image.shows_lesion]
     normals = [image for image in images if not image.shows_lesion]
-    pixels = class_scores(np.stack([image.lesion_counts for image in images]), ("lesion",), _patients(images))[0]
-    counts = sum(image.lesion_counts[0] for image in images)
-    known = [image for image in images if image.class_counts is not None]
-    named = [image for image in images if image.record.label in labels]
-    by_class: tuple[ClassScores, ...] = ()
-    if known:
-        stacked = np.stack([image.class_counts for image in known if image.class_counts is not None])
-        by_class = tuple(class_scores(stacked, classes, _patients(known)))
+    counts = np.stack([image.lesion_counts for image in images])
+    pixels = counts[:, 0].sum(0)
+    by_class = _class_scores(images, results.classes)
+    rocs = {name: histogram.roc() for name, histogram in results.class_histograms.items()} if by_class else {}
+    named = [image for image in images if image.record.label in results.labels]
     return Assessment(
         n_images=len(images),
         n_patients=len(set(_patients(images))),
@@ -82,20 +74,29 @@ def assess(predicted: Predicted, classes: Sequence[str], labels: Sequence[str]) 
         n_normal=len(normals),
         lesion={name: _mean(lesions, name) for name in ("dice", *LESION_SCORES)},
         normal={name: _mean(normals, name) for name in NORMAL_SCORES},
-        pixels=pixels,
-        pixel_accuracy=float((counts[0] + counts[3]) / counts.sum()),
-        roc=predicted.lesion_histogram.roc(),
-        reliability=predicted.lesion_histogram.reliability(),
+        pixels=class_scores(counts, ("lesion",), _patients(images))[0],
+        pixel_accuracy=float((pixels[0] + pixels[3]) / pixels.sum()),
+        roc=results.lesion_histogram.roc(),
+        reliability=results.lesion_histogram.reliability(),
         classes=by_class,
-        class_rocs={name: histogram.roc() for name, histogram in predicted.class_histograms.items()},
-        labels=_label_scores(named, labels) if named else None,
-        label_rocs=_label_rocs(named, labels) if named else (),
+        class_rocs=rocs,
+        labels=_label_scores(named, results.labels) if named else None,
+        label_rocs=_label_rocs(named, results.labels) if named else (),
         uncertainty=_uncertainty(images, lesions),
     )
 
 
 def _patients(images: Sequence[ImageResult]) -> list[str]:
     return [image.record.patient_id for image in images]
+
+
+def _class_scores(images: Sequence[ImageResult], classes: Sequence[str]) -> tuple[ClassScores, ...]:
+    """Of the images whose lesions' kind is known; none where these are normal images alone."""
+    known = {place: image.class_counts for place, image in enumerate(images) if image.class_counts is not None}
+    if not any(images[place].shows_lesion for place in known):
+        return ()
+    patients = _patients([images[place] for place in known])
+    return tuple(class_scores(np.stack(list(known.values())), classes, patients))
 
 
 def _mean(images: Sequence[ImageResult], score: str) -> Interval:
@@ -109,8 +110,8 @@ def _label_scores(images: Sequence[ImageResult], labels: Sequence[str]) -> Label
     return label_scores(_truths(images, labels), _chances(images, labels).argmax(1), labels, _patients(images))
 
 
-def _label_rocs(images: Sequence[ImageResult], labels: Sequence[str]) -> tuple[ClassRoc, ...]:
-    return tuple(roc(_chances(images, labels), _truths(images, labels), labels, _patients(images)))
+def _label_rocs(images: Sequence[ImageResult], labels: Sequence[str]) -> tuple[LabelRoc, ...]:
+    return tuple(label_rocs(_chances(images, labels), _truths(images, labels), labels, _patients(images)))
 
 
 def _truths(images: Sequence[ImageResult], labels: Sequence[str]) -> NDArray[np.int64]:
