@@ -173,7 +173,7 @@ class TrainingConfig(Strict):
     final_rate: Annotated[float, Field(ge=0)] = 0.0
     weight_decay: Annotated[float, Field(ge=0)] = 1e-4
     warmup_steps: Whole = 20
-    labels: tuple[Label, ...] = LABELS
+    labels: Annotated[tuple[Label, ...], Field(min_length=1)] = LABELS
     duplicates: Literal["kept", "dropped"] = "kept"
     balance: Literal["none", "labels"] = "none"
     augmentation: Strength = "light"
@@ -195,15 +195,16 @@ class TrainingConfig(Strict):
             raise ValueError("the number of steps depends on that of images; see in_steps")
         return self.steps
 
-    def in_steps(self, n_images: int) -> "TrainingConfig":
-        """The same training in steps: enough for every epoch to be whole.
+    def in_steps(self, n_images: int, n_processes: int = 1) -> "TrainingConfig":
+        """The same training in steps, each of a batch per process: enough for every epoch to be whole.
 
         >>> TrainingConfig(epochs=3, batch_size=8).in_steps(100).n_steps
         38
         """
         if self.epochs is None:
             return self
-        return self.model_copy(update={"steps": -(-self.epochs * n_images // self.batch_size), "epochs": None})
+        steps = -(-self.epochs * n_images // (self.batch_size * n_processes))
+        return self.model_copy(update={"steps": steps, "epochs": None})
 
     @model_validator(mode="after")
     def _one_length(self) -> "TrainingConfig":

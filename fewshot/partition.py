@@ -57,14 +57,14 @@ def divide(sources: Collection, config: TrainConfig) -> Partition:
     """Divide the sources as the configuration asks for.
 
     Raises:
-        SamplingError: if there are too few patients for the parts.
+        SamplingError: if there are too few patients for the parts, or a part has no image of `train.labels`.
     """
     how = config.train
     whole = without_duplicates(sources) if how.duplicates == "dropped" else Part(sources, sources.records)
     shares = {"validation": how.validation.share if how.validation else 0.0, "test": config.test_share}
     held_out = {part: share for part, share in shares.items() if share}
     if not held_out:
-        return Partition(whole.labelled(how.labels), None, None)
+        return Partition(_labelled(whole, how.labels, "train"), None, None)
     grouped = _look_alikes_together(whole)
     try:
         fractions = {"train": 1 - sum(held_out.values()), **held_out}
@@ -78,12 +78,18 @@ def divide(sources: Collection, config: TrainConfig) -> Partition:
     for part in held_out:
         patients = len({record.patient_id for record in split.select(grouped, part)})
         logger.info("%s: %d images of %d patients are held out", part, len(parts[part].records), patients)
-    validation = parts.get("validation")
-    return Partition(
-        parts["train"].labelled(how.labels),
-        None if validation is None else validation.labelled(how.labels),
-        parts.get("test"),
-    )
+    chosen = {part: _labelled(parts[part], how.labels, part) for part in parts if part != "test"}
+    return Partition(chosen["train"], chosen.get("validation"), parts.get("test"))
+
+
+def _labelled(part: Part, labels: Sequence[str], name: str) -> Part:
+    chosen = part.labelled(labels)
+    if not chosen.records:
+        raise SamplingError(
+            f"the {name} part of the sources has {len(part.records)} images, and none of train.labels,"
+            f" {', '.join(labels)}; add labels or a source, or change the shares or split_seed"
+        )
+    return chosen
 
 
 def without_duplicates(sources: Collection) -> Part:
@@ -91,9 +97,9 @@ def without_duplicates(sources: Collection) -> Part:
     dropped: set[str] = set()
     for store in sources.stores:
         for group in _groups(store):
-            first, *others = sorted(group, key=lambda record: record.id)
-            conflict = len({record.label for record in group}) > 1
-            dropped |= {record.id for record in ([first, *others] if conflict else others)}
+            _, *others = sorted(group, key=lambda record: record.id)
+            conflicting = len({record.label for record in group}) > 1
+            dropped |= {record.id for record in (group if conflicting else others)}
     kept = Part(sources, (record for record in sources.records if record.id not in dropped))
     logger.info("duplicates: %d of %d images are dropped", len(dropped), len(sources.records))
     return kept

@@ -62,8 +62,13 @@ def train(config: TrainConfig, folder: Path, reporter: Reporter, collection: Col
     partition = divide(sources, config)
     if network.trains_on == "images":
         require_labels(network, partition)
-    how = config.train.in_steps(len(partition.train.records))
     batches, held_out = divided_batches(network, partition, config)
+    test_ids = _ids(partition.test)
+    if interrupted.get("test_ids", test_ids) != test_ids:
+        raise UserError(
+            f"{state}: the interrupted training kept other images for its test, so the sources have changed since; give"
+            " another name, or delete its folder"
+        )
     device = choose_device(config.device)
     # An interrupted training ends in the precision that it began in, also on another machine.
     precision = interrupted.get("precision") or resolved_precision(config.train.precision, device)
@@ -74,6 +79,7 @@ def train(config: TrainConfig, folder: Path, reporter: Reporter, collection: Col
         reporter.step(f"train: {config.name}") as update,
         Tracker(folder / "metrics.jsonl") as tracker,
     ):
+        how = config.train.in_steps(len(partition.train.records), processes.count)
 
         def on_step(done: int, losses: Mapping[str, float]) -> None:
             tracker.log(done, losses)
@@ -87,7 +93,7 @@ def train(config: TrainConfig, folder: Path, reporter: Reporter, collection: Col
             seed=config.seed,
             device=device,
             state=state,
-            facts=facts | {"precision": precision},
+            facts=facts | {"precision": precision, "test_ids": test_ids},
             processes=processes,
             held_out=held_out,
             on_step=on_step,
@@ -95,7 +101,7 @@ def train(config: TrainConfig, folder: Path, reporter: Reporter, collection: Col
         if held_out is not None:
             logger.info("train: %s: the weights of step %d validated best, and are kept", config.name, kept_step)
         if processes.rank == 0:
-            result = {"precision": precision, "kept_step": kept_step, "test_ids": _ids(partition.test)}
+            result = {"precision": precision, "kept_step": kept_step, "test_ids": test_ids}
             save_checkpoint(path, network_tensors(network), facts | result)
             state.unlink(missing_ok=True)
             _write_history(folder, kept_step)

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from fewshot.checkpoints import CheckpointError, load_checkpoint, load_network
 from fewshot.config import TrainConfig
 from fewshot.episodic import EpisodeBatches
 from fewshot.networks import NETWORKS
+from fewshot.parsing import ConfigError
 from fewshot.partition import divide
 from fewshot.precision import autocast
 from fewshot.progress import Reporter, Update
@@ -62,6 +64,14 @@ def steps_of(folder: Path) -> list[int]:
     return [json.loads(line)["step"] for line in (folder / "metrics.jsonl").read_text().splitlines()]
 
 
+def _of_lesions(config: TrainConfig) -> TrainConfig:
+    """Of a network that tells labels apart, benign and malignant alone: the phantoms have one normal patient."""
+    if config.model.network != "multitask-unet":
+        return config
+    options = {**config.model.options, "labels": ["benign", "malignant"]}
+    return config.model_copy(update={"model": config.model.model_copy(update={"options": options})})
+
+
 # A whole training
 
 
@@ -71,9 +81,14 @@ def test_training_leaves_a_checkpoint_and_its_losses(
 ) -> None:
     config = train_config(name)
     path = train(config, tmp_path, reporter, linear_phantoms)
-    assert sorted(file.name for file in tmp_path.iterdir()) == ["checkpoint.safetensors", "metrics.jsonl"]
+    assert sorted(file.name for file in tmp_path.iterdir()) == [
+        "checkpoint.safetensors",
+        "history.csv",
+        "history.png",
+        "metrics.jsonl",
+    ]
     network, checkpoint = load_network(path)
-    assert checkpoint.facts == training_facts(config) | {"precision": "float32", "kept_step": 6}
+    assert checkpoint.facts == training_facts(config) | {"precision": "float32", "kept_step": 6, "test_ids": []}
     before = weights(small_network(name))
     assert any(not torch.equal(tensor, before[key]) for key, tensor in network.state_dict().items())
     assert steps_of(tmp_path) == [1, 2, 3, 4, 5, 6]
@@ -109,7 +124,7 @@ def test_a_finished_training_is_not_repeated(
 def test_an_interrupted_training_goes_on_and_ends_the_same(
     name: str, options: dict[str, Any], linear_phantoms: Collection, tmp_path: Path, reporter: Reporter
 ) -> None:
-    config = train_config(name, **options)
+    config = _of_lesions(train_config(name, **options)) if options else train_config(name)
     undisturbed, folder = tmp_path / "undisturbed", tmp_path / "interrupted"
     train(config, undisturbed, reporter, linear_phantoms)
     with pytest.raises(KeyboardInterrupt):
@@ -118,7 +133,8 @@ def test_an_interrupted_training_goes_on_and_ends_the_same(
     assert steps_of(folder) == [1, 2, 3, 4, 5]
     path = train(config, folder, reporter, linear_phantoms)
     assert path.read_bytes() == (undisturbed / path.name).read_bytes()
-    assert (folder / "metrics.jsonl").read_bytes() == (undisturbed / "metrics.jsonl").read_bytes()
+    for file in ("metrics.jsonl", "history.csv"):
+        assert (folder / file).read_bytes() == (undisturbed / file).read_bytes()
     assert not (folder / "state.safetensors").exists()
 
 
@@ -152,6 +168,97 @@ def test_too_few_patients_to_validate_on_are_told_before_a_step(
     with pytest.raises(SamplingError, match=r"train\.validation: .* patients?, 4 needed"):
         train(config, tmp_path, reporter, linear_phantoms)
     assert not list(tmp_path.iterdir())
+
+
+# A test part
+
+
+@pytest.mark.parametrize("name", ["panet", "unet"])
+def test_the_test_part_is_written_down_and_never_seen(
+    name: str, linear_phantoms: Collection, tmp_path: Path, reporter: Reporter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever training and validation read of the stores is watched."""
+    seen: set[str] = set()
+    image = Collection.image
+
+    def watched(collection: Collection, record_id: str) -> Any:
+        seen.add(record_id)
+        return image(collection, record_id)
+
+    config = train_config(name, validation={"share": 0.3, "every": 3, "episodes": 3}, steps=9)
+    config = config.model_copy(update={"test_share": 0.3})
+    partition = divide(linear_phantoms, config)
+    monkeypatch.setattr(Collection, "image", watched)
+    facts = load_checkpoint(train(config, tmp_path, reporter, linear_phantoms)).facts
+    assert partition.test is not None
+    assert partition.validation is not None
+    assert facts["test_ids"] == sorted(record.id for record in partition.test.records) != []
+    assert (facts["test_share"], facts["split_seed"]) == (0.3, 0)
+    assert seen
+    assert not seen & set(facts["test_ids"])
+    assert seen <= {record.id for part in (partition.train, partition.validation) for record in part.records}
+
+
+def test_an_interrupted_training_does_not_go_on_with_another_test_part(
+    linear_phantoms: Collection, portable_phantoms: Collection, tmp_path: Path, reporter: Reporter
+) -> None:
+    """The sources' files may have changed since."""
+    config = train_config("unet").model_copy(update={"test_share": 0.3})
+    with pytest.raises(KeyboardInterrupt):
+        train(config, tmp_path, InterruptingReporter(5), linear_phantoms)
+    fewer = Collection([replace(store, records=store.records[:-4]) for store in linear_phantoms.stores])
+    with pytest.raises(UserError, match=r"state\.safetensors: .* other images .* test"):
+        train(config, tmp_path, reporter, fewer)
+    assert train(config, tmp_path, reporter, linear_phantoms).is_file()
+
+
+# What training is configured to see
+
+
+def test_epochs_show_every_image_so_often(linear_phantoms: Collection, tmp_path: Path, reporter: Reporter) -> None:
+    config = train_config("unet", steps=None, epochs=2, batch_size=5)
+    train(config, tmp_path, reporter, linear_phantoms)
+    assert steps_of(tmp_path) == list(range(1, 11))  # 48 images in tens of five
+
+
+def test_adam_is_trained_with_and_differs_from_adamw(
+    linear_phantoms: Collection, tmp_path: Path, reporter: Reporter
+) -> None:
+    common = {"steps": 2, "weight_decay": 0.1, "warmup_steps": 0}
+    found = [
+        weights(
+            load_network(
+                train(train_config("unet", optimizer=name, **common), tmp_path / name, reporter, linear_phantoms)
+            )[0]
+        )
+        for name in ("adam", "adamw")
+    ]
+    assert any(not torch.equal(tensor, found[1][key]) for key, tensor in found[0].items())
+
+
+@pytest.mark.parametrize(
+    ("changes", "key"),
+    [
+        ({"steps": None, "epochs": 2}, "epochs"),
+        ({"balance": "labels"}, "balance"),
+        ({"label_augmentation": {"normal": "none"}}, "label_augmentation"),
+    ],
+)
+def test_what_is_of_images_is_refused_by_networks_that_train_on_episodes(
+    changes: dict[str, Any], key: str, linear_phantoms: Collection, tmp_path: Path, reporter: Reporter
+) -> None:
+    with pytest.raises(ConfigError, match=rf"^train\.{key}: .*panet trains on episodes; leave it out"):
+        train(train_config("panet", **changes), tmp_path / "run", reporter, linear_phantoms)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_label_that_no_image_has_is_told_before_a_step(
+    linear_phantoms: Collection, tmp_path: Path, reporter: Reporter
+) -> None:
+    config = train_config("multitask-unet", labels=["benign", "malignant"])
+    with pytest.raises(ConfigError, match="the train part of the sources has no normal image"):
+        train(config, tmp_path / "run", reporter, linear_phantoms)
+    assert not (tmp_path / "run").exists()
 
 
 # Precision

@@ -169,9 +169,8 @@ def test_every_network_can_be_validated_and_is_left_as_it_was(
     name: str, training: bool, linear_phantoms: Collection
 ) -> None:
     network = small_network(name).train(training)
-    _, held_out = divided_batches(
-        network, linear_phantoms, train_config(name, validation={"share": 0.4, "episodes": 3})
-    )
+    config = train_config(name, validation={"share": 0.4, "episodes": 3})
+    _, held_out = divided_batches(network, divide(linear_phantoms, config), config)
     assert held_out is not None
     before = weights(network)
     torch.manual_seed(3)
