@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from fewshot.figures.style import BLUE, GREY, VERMILLION, figure_at
 from fewshot.history import History
 
-SCORES = ("dice", "iou", "accuracy", "auc")
-"""Columns in [0, 1] that get a panel of their own, here or as `validation_...`."""
+SCORES = {"dice": "Dice", "accuracy": "right pixels", "label_accuracy": "right image labels"}
+"""Columns in [0, 1] that get a panel of their own, here or as `validation_...`, and what its axis says."""
 
 
 def history_figure(path: Path, history: History, *, kept_step: int | None = None, title: str = "") -> Path:
@@ -46,7 +46,7 @@ def history_figure(path: Path, history: History, *, kept_step: int | None = None
             if kept_step is not None:
                 line = axes.axvline(kept_step, color=GREY, linewidth=1, linestyle=(0, (4, 2)), zorder=1)
                 entries[f"kept: step {kept_step:,}"] = line
-            axes.set_ylabel(name if name == "loss" else {"dice": "Dice", "iou": "IoU", "auc": "AUC"}.get(name, name))
+            axes.set_ylabel(SCORES.get(name, name))
             axes.set_xlabel("step")
             axes.grid(visible=True)
             axes.xaxis.set_major_locator(MaxNLocator(5, integer=True, min_n_ticks=1))

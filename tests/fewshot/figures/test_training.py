@@ -30,7 +30,7 @@ def history(count: int, *names: str) -> History:
         (("validation",), (5.6, 3.8)),
         (("loss", "dice"), (8.4, 3.8)),
         (("loss", "validation_dice"), (8.4, 3.8)),
-        (("loss", "dice", "validation_dice", "accuracy", "iou"), (8.4, 7.1)),
+        (("loss", "dice", "validation_dice", "accuracy", "label_accuracy"), (8.4, 7.1)),
     ],
 )
 def test_the_loss_and_every_score_have_a_panel(tmp_path: Path, names: tuple[str, ...], size: tuple[float, ...]) -> None:
