@@ -148,7 +148,8 @@ class AttendedStage(nn.Module):
     def __init__(self, stage: nn.Module, channels: int) -> None:
         super().__init__()
         self.stage = stage
-        self.attention = CbamModule(channels)
+        # The usual sixteenth would leave few channels a single hidden unit, which may start, and stay, at zero.
+        self.attention = CbamModule(channels, rd_channels=max(8, channels // 16))
 
     def forward(self, features: Tensor, seen: Sequence[Tensor]) -> Tensor:
         """Features (n, channels, h, w) of those from below, and of what is seen at this level."""
