@@ -53,6 +53,10 @@ def _build_pyramid(encoder: EncoderConfig, model: ModelConfig, weights: str | No
     """The encoder, with path aggregation behind it where the model asks for that."""
     pyramid: PlainEncoder | Encoder
     if encoder.name == "plain":
+        if "levels" in encoder.options:
+            raise ConfigError("encoder.options: levels: the model says which it reads; set model.levels")
+        if model.output_stride != ModelConfig().output_stride:
+            raise ConfigError("model.output_stride: the plain encoder's strides are fixed; leave it out")
         options = checked_options(PlainEncoder, dict(encoder.options) | {"levels": model.levels}, "encoder options", 0)
         try:
             pyramid = PlainEncoder(**options)

@@ -275,6 +275,21 @@ def test_encoders_that_cannot_be_are_explained_in_one_line(values: dict[str, Any
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("options", "output_stride", "message"),
+    [
+        ({"levels": [0, 1]}, 32, "encoder.options: levels: the model says which it reads; set model.levels"),
+        ({}, 8, "model.output_stride: the plain encoder's strides are fixed; leave it out"),
+    ],
+)
+def test_what_the_plain_encoder_would_not_heed_is_refused(
+    options: dict[str, Any], output_stride: int, message: str
+) -> None:
+    model = MODELS["unet"].model_copy(update={"output_stride": output_stride})
+    with pytest.raises(ConfigError, match=message):
+        build_network(EncoderConfig(name="plain", options=options), model)
+
+
 def test_options_are_converted_and_completed() -> None:
     def build(first: object, *, rate: float = 0.5, steps: int) -> None: ...
 
