@@ -21,6 +21,9 @@ from fewshot.panet import PANet
 from fewshot.parsing import ConfigError, parse_config
 from tests.fewshot.small_networks import ENCODER, MODELS, SMALL, assert_same_weights, small_network, training, weights
 
+# Its strides are fixed.
+ON_PLAIN = MODELS["unet"].model_copy(update={"output_stride": 32})
+
 every_network = pytest.mark.parametrize("name", list(SMALL))
 every_supervised_network = pytest.mark.parametrize(
     "name",
@@ -173,7 +176,7 @@ def test_options_reach_the_constructor() -> None:
 
 def test_the_plain_encoder_has_the_levels_of_the_model_and_options_of_its_own() -> None:
     encoder = EncoderConfig(name="plain", options={"width": 16, "norm": "batch"})
-    network = build_network(encoder, MODELS["unet"], weights="none")
+    network = build_network(encoder, ON_PLAIN, weights="none")
     assert isinstance(network.encoder, PlainEncoder)
     assert network.encoder.channels == (16, 32, 64)
 
@@ -257,7 +260,7 @@ def test_wrong_options_of_supervised_networks_are_explained_in_one_line(
 )
 def test_wrong_options_of_the_plain_encoder_are_explained_in_one_line(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        build_network(EncoderConfig(name="plain", options=options), MODELS["unet"])
+        build_network(EncoderConfig(name="plain", options=options), ON_PLAIN)
     assert str(caught.value) == message
 
 
@@ -285,7 +288,7 @@ def test_encoders_that_cannot_be_are_explained_in_one_line(values: dict[str, Any
 def test_what_the_plain_encoder_would_not_heed_is_refused(
     options: dict[str, Any], output_stride: int, message: str
 ) -> None:
-    model = MODELS["unet"].model_copy(update={"output_stride": output_stride})
+    model = ON_PLAIN.model_copy(update={"output_stride": output_stride})
     with pytest.raises(ConfigError, match=message):
         build_network(EncoderConfig(name="plain", options=options), model)
 
