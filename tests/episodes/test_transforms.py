@@ -147,8 +147,7 @@ def test_only_elastic_changes_proportions() -> None:
         if not (moved[[0, -1]].any() or moved[:, [0, -1]].any()):
             narrow, wide = np.linalg.eigvalsh(np.cov(np.argwhere(moved > 0).T))
             ratios.append((wide / narrow) ** 0.5)
-    assert min(ratios) < 4 / 3 - 0.05
-    assert max(ratios) > 4 / 3 + 0.05
+    assert max(ratios) > 1.1 * 4 / 3
 
 
 def test_inputs_may_be_read_only_and_stay_as_they_are() -> None:

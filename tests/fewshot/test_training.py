@@ -64,14 +64,6 @@ def steps_of(folder: Path) -> list[int]:
     return [json.loads(line)["step"] for line in (folder / "metrics.jsonl").read_text().splitlines()]
 
 
-def _of_lesions(config: TrainConfig) -> TrainConfig:
-    """Of a network that tells labels apart, benign and malignant alone: the phantoms have one normal patient."""
-    if config.model.network != "multitask-unet":
-        return config
-    options = {**config.model.options, "labels": ["benign", "malignant"]}
-    return config.model_copy(update={"model": config.model.model_copy(update={"options": options})})
-
-
 # A whole training
 
 
@@ -124,7 +116,7 @@ def test_a_finished_training_is_not_repeated(
 def test_an_interrupted_training_goes_on_and_ends_the_same(
     name: str, options: dict[str, Any], linear_phantoms: Collection, tmp_path: Path, reporter: Reporter
 ) -> None:
-    config = _of_lesions(train_config(name, **options)) if options else train_config(name)
+    config = train_config(name, **options)
     undisturbed, folder = tmp_path / "undisturbed", tmp_path / "interrupted"
     train(config, undisturbed, reporter, linear_phantoms)
     with pytest.raises(KeyboardInterrupt):
@@ -255,7 +247,7 @@ def test_what_is_of_images_is_refused_by_networks_that_train_on_episodes(
 def test_a_label_that_no_image_has_is_told_before_a_step(
     linear_phantoms: Collection, tmp_path: Path, reporter: Reporter
 ) -> None:
-    config = train_config("multitask-unet", labels=["benign", "malignant"])
+    config = train_config("plain-multitask-unet", labels=["benign", "malignant"])
     with pytest.raises(ConfigError, match="the train part of the sources has no normal image"):
         train(config, tmp_path / "run", reporter, linear_phantoms)
     assert not (tmp_path / "run").exists()
