@@ -85,10 +85,21 @@ def fill_network(network: nn.Module, checkpoint: Checkpoint, origin: str) -> Non
     """
     prefix = "network."
     state = {k.removeprefix(prefix): v for k, v in checkpoint.tensors.items() if k.startswith(prefix)}
-    try:
-        network.load_state_dict(state)
-    except RuntimeError as error:
-        raise CheckpointError(f"{origin}: does not fit its network: {' '.join(str(error).split())}") from error
+    if misfits := _misfits(network.state_dict(), state):
+        raise CheckpointError(f"{origin}: does not fit its network: {'; '.join(misfits)}")
+    network.load_state_dict(state)
+
+
+def _misfits(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> list[str]:
+    """What is wrong with tensors, one example of each kind: a wrong encoder's are hundreds."""
+    kinds = {
+        "missing": expected.keys() - found.keys(),
+        "left over": found.keys() - expected.keys(),
+        "of another shape": {
+            name for name in expected.keys() & found.keys() if expected[name].shape != found[name].shape
+        },
+    }
+    return [f"{len(names)} tensors are {kind}, such as {min(names)}" for kind, names in kinds.items() if names]
 
 
 def load_network(path: Path) -> tuple[nn.Module, Checkpoint]:
