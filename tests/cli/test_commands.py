@@ -133,6 +133,8 @@ def test_train_writes_a_checkpoint_and_prints_nothing_but_its_path(fewshot: Fews
     assert {"loss", "segmentation", "alignment"} <= set(losses[0])
     assert sorted(path.name for path in (configs / "runs" / "panet").iterdir()) == [
         "checkpoint.safetensors",
+        "history.csv",
+        "history.png",
         "metrics.jsonl",
     ]
 
@@ -155,19 +157,21 @@ def test_finetune_goes_on_from_a_checkpoint(fewshot: Fewshot, configs: Path) -> 
     lesions = configs / "lesions"
     fewshot("data", "generate", lesions, "--scanner", "linear", "--images", 3)
     trained = fewshot("train", "unet.yaml").out.strip()
-    ended = fewshot("finetune", trained, lesions, "adapted.safetensors", "steps=2")
+    words = ("finetune", trained, "--support", lesions, "--shots", 2, "--out", "adapted.safetensors")
+    ended = fewshot(*words, "steps=2")
     assert (ended.status, ended.out) == (0, "adapted.safetensors\n")
     network, loaded = load_network(configs / "adapted.safetensors")
     assert loaded.facts["finetuned"]["steps"] == 2
+    assert loaded.facts["finetuned"]["support"] == ["folder/linear_0000", "folder/linear_0001"]
     assert type(network).__name__ == "UNet"
-    refused = fewshot("finetune", trained, lesions, "adapted.safetensors")
+    refused = fewshot(*words)
     assert refused.status == 1
     assert "adapted.safetensors: exists already" in refused.message
 
 
 def test_finetune_refuses_a_few_shot_model(fewshot: Fewshot, configs: Path, phantoms: Path) -> None:
     trained = fewshot("train", "train.yaml").out.strip()
-    ended = fewshot("finetune", trained, phantoms, "adapted.safetensors")
+    ended = fewshot("finetune", trained, "--support", phantoms, "--out", "adapted.safetensors")
     assert ended.status == 1
     assert f"{trained}: holds a PANet; only a supervised model is fine-tuned" in ended.message
 

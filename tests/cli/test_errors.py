@@ -33,6 +33,14 @@ def complaint(ended: Ended, status: int) -> str:
         ("episodes sample episodes.yaml out.jsonl --count 0", "'--count'"),
         ("episodes sample episodes.yaml out.jsonl --count many", "'--count'"),
         ("data check .", "Missing option '--dataset'"),
+        ("finetune a.safetensors --out b.safetensors", "Missing option '--support'"),
+        ("finetune a.safetensors --support . --out b.safetensors --shots 0", "'--shots'"),
+        ("evaluate a.safetensors --data . -d busi", "Missing option '--out'"),
+        (
+            "evaluate a.safetensors --data . -d busi --out b --part train",
+            "'--part': .*'train' is not one of 'test', 'all'",
+        ),
+        ("evaluate a.safetensors --data . -d busi --out b flips", "'flips': expected key=value"),
         ("data check . --dataset busy", "'--dataset'.* no dataset reader 'busy': did you mean busi"),
         ("data check . --dataset nobody:read", "'--dataset'.* 'nobody:read' cannot be imported"),
         ("data prepare . --dataset folder --size 8", "'--size'"),
@@ -117,11 +125,11 @@ def test_every_wrong_key_has_its_line(fewshot: Fewshot, configs: Path) -> None:
         ("train train.yaml model.levels=[8]", r"levels \(8,\).*fewer levels"),
         ("train train.yaml train.episodes.n_shot=9", r"linear, class lesion: \d patients, 10 needed.*Lower n_shot"),
         (
-            "finetune none.safetensors . out.safetensors",
+            "finetune none.safetensors --support . --out out.safetensors",
             r"none\.safetensors: no such checkpoint; `fewshot train` writes",
         ),
-        ("finetune train.yaml . out.safetensors", r"train\.yaml: damaged"),
-        ("finetune none.safetensors . train.yaml", r"train\.yaml: exists already; give another name"),
+        ("finetune train.yaml --support . --out out.safetensors", r"train\.yaml: damaged"),
+        ("finetune none.safetensors --support . --out train.yaml", r"train\.yaml: exists already; give another name"),
         ("benchmark benchmark.yaml draw_depth=10", r"portable: \d patients with a lesion, 11 needed"),
         ("data generate . --scanner linear", r"\.: exists already; give a folder that does not"),
     ],
@@ -135,7 +143,7 @@ def test_what_is_missing_or_does_not_fit_is_named(
 def test_a_damaged_checkpoint_is_named(fewshot: Fewshot, configs: Path) -> None:
     path = Path(fewshot("train", "unet.yaml").out.strip())
     path.write_bytes(path.read_bytes()[:-1000])
-    ended = fewshot("finetune", path, support_folder(configs), "out.safetensors")
+    ended = fewshot("finetune", path, "--support", support_folder(configs), "--out", "out.safetensors")
     assert_matches(complaint(ended, FAILED), rf"{path}: damaged .*train it again, or restore the file")
 
 
@@ -144,7 +152,7 @@ def test_a_support_image_without_a_lesion_is_named(fewshot: Fewshot, configs: Pa
     support = support_folder(configs)
     mask = min((support / "masks").iterdir())
     Image.fromarray(np.zeros((64, 64), np.uint8)).save(mask)
-    ended = fewshot("finetune", path, support, "out.safetensors")
+    ended = fewshot("finetune", path, "--support", support, "--out", "out.safetensors")
     assert_matches(
         complaint(ended, FAILED), rf"{mask.stem}: the mask is empty; outline the lesion or take the image out"
     )

@@ -29,6 +29,7 @@ def test_these_are_the_commands() -> None:
         "data generate",
         "data prepare",
         "episodes sample",
+        "evaluate",
         "finetune",
         "report",
         "train",
