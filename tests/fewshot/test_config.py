@@ -12,6 +12,7 @@ from fewshot.config import (
     DataConfig,
     EncoderConfig,
     EpisodesConfig,
+    ModelConfig,
     SampleConfig,
     TrainConfig,
     TrainingConfig,
@@ -49,19 +50,23 @@ def complaint(path: Path, *overrides: str, kind: type[DataConfig] = BenchmarkCon
     return str(caught.value).replace(f"{path}: ", "")
 
 
+def kind_of(path: Path) -> str:
+    return path.relative_to(CONFIGS).parts[0]
+
+
 # What is accepted
 
 
 @pytest.mark.parametrize("path", sorted(CONFIGS.rglob("*.yaml")), ids=lambda path: str(path.relative_to(CONFIGS)))
 def test_every_file_under_configs_loads_and_says_how_to_run_it(path: Path) -> None:
-    config = load_config(path, KINDS[path.parent.name])
+    config = load_config(path, KINDS[kind_of(path)])
     assert config.datasets
     head = path.read_text().splitlines()[:8]
     assert any(line.startswith("#   fewshot ") and str(path.relative_to(CONFIGS.parent)) in line for line in head)
 
 
 def test_all_kinds_of_configurations_have_examples() -> None:
-    assert {path.parent.name for path in CONFIGS.rglob("*.yaml")} == KINDS.keys()
+    assert {kind_of(path) for path in CONFIGS.rglob("*.yaml")} == KINDS.keys()
 
 
 def test_defaults_fill_what_a_file_leaves_out(tmp_path: Path) -> None:
@@ -299,6 +304,7 @@ def test_the_network_s_part_of_a_benchmark_s_model(tmp_path: Path) -> None:
         "network": "panet",
         "levels": (3,),
         "output_stride": 32,
+        "pyramid": 0,
         "options": {},
     }
 
@@ -319,3 +325,74 @@ def test_training_episodes_have_one_number_of_ways() -> None:
     mixed = {"classes": [["lesion"], ["benign", "malignant"]]}
     with pytest.raises(ValidationError, match="equally many ways; give tuples of one length"):
         TrainingConfig(steps=1, episodes=mixed)
+
+
+# The four baselines' options
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({}, "give either `steps` or `epochs`"),
+        ({"steps": 3, "epochs": 2}, "give either `steps` or `epochs`"),
+        ({"epochs": 0}, "greater than or equal to 1"),
+        (
+            {"steps": 3, "learning_rate": 1e-3, "final_rate": 2e-3},
+            "final_rate: 0.002 is more than learning_rate, 0.001",
+        ),
+        ({"steps": 3, "optimizer": "sgd"}, "'adamw' or 'adam'"),
+        ({"steps": 3, "labels": []}, "at least 1 item"),
+        ({"steps": 3, "balance": "patients"}, "'none' or 'labels'"),
+        ({"steps": 3, "label_augmentation": {"cyst": "light"}}, "'normal', 'benign', 'malignant' or 'unknown'"),
+    ],
+)
+def test_a_training_that_cannot_be_is_refused(given: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        TrainingConfig.model_validate(given)
+
+
+@pytest.mark.parametrize(
+    ("epochs", "batch_size", "n_images", "n_processes", "steps"),
+    [(1, 4, 8, 1, 2), (1, 4, 9, 1, 3), (3, 4, 9, 1, 7), (3, 4, 9, 2, 4), (1, 100, 9, 1, 1)],
+)
+def test_epochs_are_steps_enough_to_see_every_image_so_often(
+    epochs: int, batch_size: int, n_images: int, n_processes: int, steps: int
+) -> None:
+    config = TrainingConfig(epochs=epochs, batch_size=batch_size).in_steps(n_images, n_processes)
+    assert (config.n_steps, config.epochs) == (steps, None)
+    assert steps * batch_size * n_processes >= epochs * n_images
+
+
+def test_a_number_of_steps_stays_what_it_is() -> None:
+    assert TrainingConfig(steps=5).in_steps(100, 2).n_steps == 5
+    with pytest.raises(ValueError, match="depends on that of images"):
+        _ = TrainingConfig(epochs=5).n_steps
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"name": "plain", "weights": "imagenet"}, "weights: the plain encoder is trained from random weights"),
+        ({"name": "resnet18", "options": {"width": 8}}, "options: those are of the plain encoder"),
+        ({"frozen": 1}, "frozen: random weights are not worth keeping"),
+        ({"name": "plain", "freeze_norm": True}, "freeze_norm: random weights have no batch-norm statistics"),
+    ],
+)
+def test_encoder_options_that_do_not_go_together(given: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        EncoderConfig.model_validate(given)
+
+
+@pytest.mark.parametrize("pyramid", [-8, 12])
+def test_a_pyramid_has_eights_of_channels(pyramid: int) -> None:
+    with pytest.raises(ValidationError, match="pyramid"):
+        ModelConfig(pyramid=pyramid)
+
+
+def test_a_test_and_a_validation_leave_something_to_train_on() -> None:
+    tree = {"name": "mine", "datasets": BENCHMARK["datasets"], "sources": ["busi"]}
+    half = {**tree, "test_share": 0.5, "train": {"steps": 1, "validation": {"share": 0.4}}}
+    assert parse_config(half, TrainConfig, "here").test_share == 0.5
+    whole = {**tree, "test_share": 0.5, "train": {"steps": 1, "validation": {"share": 0.5}}}
+    with pytest.raises(ConfigError, match=r"test_share and train\.validation\.share: 1 leaves no images"):
+        parse_config(whole, TrainConfig, "here")

@@ -1,0 +1,126 @@
+"""How a model is trained, and `fewshot train`."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from episodes.records import LABELS, Label
+from episodes.transforms import Strength
+from fewshot.config.data import DataConfig
+from fewshot.config.episodes import EpisodesConfig
+from fewshot.config.model import EncoderConfig, ModelConfig
+from fewshot.config.strict import Count, Name, Strict, Whole, require_distinct, require_known
+
+
+class ValidationConfig(Strict):
+    """Keep the weights with the lowest loss on held-out patients, and stop early where it no longer falls.
+
+    `share` is that of the sources' images, whole patients at a time; `every` the steps between validations;
+    `episodes` how many a few-shot model is validated on (others see every held-out image); `patience` the validations
+    without a new lowest loss after which training stops, and `null` trains to the end.
+    """
+
+    share: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    every: Count = 100
+    episodes: Count = 64
+    patience: Count | None = None
+
+
+class TrainingConfig(Strict):
+    """How a model is trained: for a number of `steps`, of `batch_size` episodes or images, or of `epochs` of images.
+
+    `optimizer: adam` adds weight decay to the gradient, `adamw` takes it from the weights; `final_rate` is the learning
+    rate that the cosine ends at. `labels` trains on images of those labels alone; `duplicates: dropped` on one of every
+    group of near-duplicates; `balance: labels` shows each label equally often, and `label_augmentation` changes images
+    of some labels in another way than the rest.
+    `scanner: random` shows each episode, or each image of a supervised model, as a random scanner of its own would.
+    `clip_norm` bounds the gradient's norm; `average_decay` keeps an exponential moving average of the weights in
+    their place; `precision: auto` is bfloat16 where the device computes in it, else float32; `channels_last` orders
+    memory so that convolutions are faster, mostly in bfloat16, and rounding differs.
+    """
+
+    steps: Count | None = None
+    epochs: Count | None = None
+    batch_size: Count = 4
+    optimizer: Literal["adamw", "adam"] = "adamw"
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-3
+    final_rate: Annotated[float, Field(ge=0)] = 0.0
+    weight_decay: Annotated[float, Field(ge=0)] = 1e-4
+    warmup_steps: Whole = 20
+    labels: Annotated[tuple[Label, ...], Field(min_length=1)] = LABELS
+    duplicates: Literal["kept", "dropped"] = "kept"
+    balance: Literal["none", "labels"] = "none"
+    augmentation: Strength = "light"
+    label_augmentation: dict[Label, Strength] = Field(default_factory=dict)
+    scanner: Literal["recorded", "random"] = "recorded"
+    clip_norm: Annotated[float, Field(gt=0)] | None = None
+    average_decay: Annotated[float, Field(gt=0, lt=1)] | None = None
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = "float32"
+    channels_last: bool = False
+    validation: ValidationConfig | None = None
+    workers: Whole = 0
+    save_every: Count = 200
+    episodes: EpisodesConfig = EpisodesConfig()
+
+    @property
+    def n_steps(self) -> int:
+        """The number of steps, which must be known by now: `in_steps` makes it of a number of epochs."""
+        if self.steps is None:
+            raise ValueError("the number of steps depends on that of images; see in_steps")
+        return self.steps
+
+    def in_steps(self, n_images: int, n_processes: int = 1) -> "TrainingConfig":
+        """The same training in steps, each of a batch per process: enough for every epoch to be whole.
+
+        >>> TrainingConfig(epochs=3, batch_size=8).in_steps(100).n_steps
+        38
+        """
+        if self.epochs is None:
+            return self
+        steps = -(-self.epochs * n_images // (self.batch_size * n_processes))
+        return self.model_copy(update={"steps": steps, "epochs": None})
+
+    @model_validator(mode="after")
+    def _one_length(self) -> "TrainingConfig":
+        if (self.steps is None) == (self.epochs is None):
+            raise ValueError("give either `steps` or `epochs`")
+        if self.final_rate > self.learning_rate:
+            raise ValueError(f"final_rate: {self.final_rate:g} is more than learning_rate, {self.learning_rate:g}")
+        return self
+
+    @model_validator(mode="after")
+    def _equal_shapes(self) -> "TrainingConfig":
+        if len({len(ways) for ways in self.episodes.classes}) > 1:
+            raise ValueError("episodes.classes: a batch needs episodes of equally many ways; give tuples of one length")
+        return self
+
+
+class TrainConfig(DataConfig):
+    """`fewshot train`: one model on the source datasets.
+
+    `test_share` is that of the sources' images, whole patients at a time, which training never sees: `fewshot evaluate`
+    is for them. They depend on `split_seed`, not on the training's `seed`.
+    """
+
+    name: Name
+    sources: tuple[str, ...] = Field(min_length=1)
+    test_share: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    split_seed: Whole = 0
+    seed: Whole = 0
+    device: str = "auto"
+    runs: Path = Path("runs")
+    encoder: EncoderConfig = EncoderConfig()
+    model: ModelConfig = ModelConfig()
+    train: TrainingConfig
+
+    @model_validator(mode="after")
+    def _known_names(self) -> "TrainConfig":
+        require_known("sources", self.sources, self.datasets)
+        require_distinct("sources", self.sources)
+        validation = 0.0 if self.train.validation is None else self.train.validation.share
+        if self.test_share + validation >= 1:
+            raise ValueError(
+                f"test_share and train.validation.share: {self.test_share + validation:g} leaves no images"
+            )
+        return self
