@@ -1,6 +1,8 @@
 """Fixtures of the model side: networks that have learned a little."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import pytest
@@ -19,33 +21,46 @@ class Trained:
     losses: list[float]
 
 
-def trained(
-    name: str, sources: Collection, folder: pytest.TempPathFactory, steps: int, learning_rate: float, **changes: Any
-) -> Trained:
-    losses: list[float] = []
-    schedule = {"steps": steps, "batch_size": 4, "learning_rate": learning_rate, "warmup_steps": 3, **changes}
-    case = training(name, sources, augmentation="none", **schedule)
-    case.run(folder.mktemp(name) / "state", on_step=lambda _, values: losses.append(values["loss"]))
-    return Trained(case.network, losses)
+# What each network needs to learn a little within a few seconds.
+SCHEDULES: dict[str, dict[str, Any]] = {
+    "panet": {"steps": 25, "learning_rate": 1e-3},
+    "maml": {"steps": 25, "learning_rate": 1e-2, "batch_size": 2, "episodes": {"n_query": 2}},
+    "unet": {"steps": 40, "learning_rate": 1e-2},
+    "multitask-unet": {"steps": 40, "learning_rate": 1e-2},
+    "deep-resnet": {"steps": 30, "learning_rate": 3e-3},
+    "pyramid-panet": {"steps": 30, "learning_rate": 3e-3},
+}
 
 
 @pytest.fixture(scope="session")
-def trained_panet(linear_phantoms: Collection, tmp_path_factory: pytest.TempPathFactory) -> Trained:
-    """After a second or two on linear phantoms."""
-    return trained("panet", linear_phantoms, tmp_path_factory, steps=25, learning_rate=1e-3)
+def trained(linear_phantoms: Collection, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Trained]:
+    """Networks by name, each trained once on linear phantoms."""
+
+    @cache
+    def train(name: str) -> Trained:
+        losses: list[float] = []
+        case = training(
+            name, linear_phantoms, **{"augmentation": "none", "batch_size": 4, "warmup_steps": 3, **SCHEDULES[name]}
+        )
+        case.run(tmp_path_factory.mktemp(name) / "state", on_step=lambda _, values: losses.append(values["loss"]))
+        return Trained(case.network, losses)
+
+    return train
 
 
 @pytest.fixture(scope="session")
-def trained_unet(linear_phantoms: Collection, tmp_path_factory: pytest.TempPathFactory) -> Trained:
-    """After a few seconds on linear phantoms."""
-    return trained("unet", linear_phantoms, tmp_path_factory, steps=40, learning_rate=1e-2)
+def trained_panet(trained: Callable[[str], Trained]) -> Trained:
+    return trained("panet")
 
 
 @pytest.fixture(scope="session")
-def trained_maml(linear_phantoms: Collection, tmp_path_factory: pytest.TempPathFactory) -> Trained:
-    """After a few seconds on linear phantoms."""
-    changes = {"batch_size": 2, "episodes": {"n_query": 2}}
-    return trained("maml", linear_phantoms, tmp_path_factory, steps=25, learning_rate=1e-2, **changes)
+def trained_unet(trained: Callable[[str], Trained]) -> Trained:
+    return trained("unet")
+
+
+@pytest.fixture(scope="session")
+def trained_maml(trained: Callable[[str], Trained]) -> Trained:
+    return trained("maml")
 
 
 @pytest.fixture

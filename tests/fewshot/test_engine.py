@@ -2,7 +2,7 @@
 
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from itertools import pairwise
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from fewshot.config import TrainingConfig
 from fewshot.devices import Processes
 from fewshot.engine import fit, rate_factor
 from fewshot.networks import NETWORKS
+from tests.fewshot.conftest import Trained
 from tests.fewshot.small_networks import CPU, assert_same_weights, training, weights
 
 every_network = pytest.mark.parametrize("name", list(NETWORKS))
@@ -68,17 +69,37 @@ def state(tmp_path: Path) -> Path:
 # What a step does
 
 
-def test_a_step_is_adamw_s_at_the_scheduled_rate(state: Path) -> None:
-    config = line_config(steps=3, warmup_steps=2, weight_decay=0.3)
+@pytest.mark.parametrize(("name", "kind"), [("adamw", torch.optim.AdamW), ("adam", torch.optim.Adam)])
+def test_a_step_is_the_optimizer_s_at_the_scheduled_rate(
+    name: str, kind: Callable[..., torch.optim.Optimizer], state: Path
+) -> None:
+    """Adam adds the weights to the gradient, AdamW takes from the weights: they part at once."""
+    config = line_config(steps=3, warmup_steps=2, weight_decay=0.3, optimizer=name)
     line, points = fit_line(state, config)
     expected = Line()
-    optimizer = torch.optim.AdamW(expected.parameters(), weight_decay=0.3)
+    optimizer = kind(expected.parameters(), weight_decay=0.3)
     for step, rate in enumerate((0.05, 0.1, 0.1)):
         optimizer.param_groups[0]["lr"] = rate
         optimizer.zero_grad()
         expected.loss(**points[step])["loss"].backward()
         optimizer.step()
     assert torch.equal(line.slope, expected.slope)
+
+
+def test_the_rate_falls_from_the_highest_to_the_final_one() -> None:
+    config = line_config(steps=1000, warmup_steps=100, learning_rate=0.1, final_rate=0.02)
+    rates = [0.1 * rate_factor(step, config) for step in range(1000)]
+    assert rates[:100] == pytest.approx([0.001 * (step + 1) for step in range(100)])
+    assert rates[100:] == sorted(rates[100:], reverse=True)
+    assert rates[100] == pytest.approx(0.1)
+    assert rates[550] == pytest.approx(0.06)  # halfway
+    assert rates[-1] == pytest.approx(0.02, rel=1e-4)
+    assert min(rates[100:]) >= 0.02
+
+
+def test_a_final_rate_as_high_as_the_highest_is_a_constant_rate() -> None:
+    config = line_config(steps=20, final_rate=0.1)
+    assert {rate_factor(step, config) for step in range(20)} == {1.0}
 
 
 def test_steps_take_their_batches_in_order_and_tell_their_losses(state: Path) -> None:
@@ -308,8 +329,8 @@ def test_a_loss_that_is_not_finite_ends_the_training_at_once(value: float, told:
 
 
 @every_network
-def test_the_loss_falls_on_phantoms(name: str, request: pytest.FixtureRequest) -> None:
-    losses = request.getfixturevalue(f"trained_{name}").losses
+def test_the_loss_falls_on_phantoms(name: str, trained: Callable[[str], Trained]) -> None:
+    losses = trained(name).losses
     assert sum(losses[-5:]) < 0.8 * sum(losses[:5])
 
 
