@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from baselines.prediction import UNKNOWN
+from baselines.prediction import UNKNOWN, lesion_logits, lesion_targets
 
 
 def dice_loss(logits: Tensor, targets: Tensor, smooth: float = 1.0) -> Tensor:
@@ -105,18 +105,19 @@ def label_map_loss(logits: Tensor, label_maps: Tensor, *, class_weights: Tensor,
     if focal:
         per_pixel = focal_loss(per_pixel)
     cross_entropy = (weights * per_pixel).sum() / weights.sum().clamp_min(1e-6)
-    return cross_entropy + regions_dice_loss(log_probabilities.exp(), label_maps)
+    return cross_entropy + regions_dice_loss(logits, label_maps)
 
 
-def regions_dice_loss(probabilities: Tensor, label_maps: Tensor, smooth: float = 1.0) -> Tensor:
-    """One minus the soft Dice of benign, malignant and any lesion, each over the whole batch, averaged.
+def regions_dice_loss(logits: Tensor, label_maps: Tensor, smooth: float = 1.0) -> Tensor:
+    """One minus the soft Dice of any lesion, of benign and of malignant ones, averaged over those that there are.
 
-    Over the batch, and of regions that it holds alone: most images hold one kind at most, and image by image the
-    Dice of a kind that is not there is near 0 whatever is predicted; nothing but background would be learned.
-    Any lesion counts as a region of its own, since to find one comes before to tell its kind.
+    Any lesion counts as a region of its own, since to find one comes before to tell its kind: image by image, over
+    those that show one, so that small lesions count as much as large ones. Benign and malignant count over the whole
+    batch: most images hold one kind at most, and image by image the Dice of a kind that is not there is near 0 whatever
+    is predicted, so that nothing but background would be learned.
 
     Args:
-        probabilities: (n, 3, H, W), of background, benign and malignant.
+        logits: (n, 3, H, W), of background, benign and malignant.
         label_maps: (n, H, W) int64, values as in `LABEL_VALUES`; images with a lesion of unknown kind count for any
             lesion alone.
         smooth: added to numerator and denominator, in pixels.
@@ -124,15 +125,18 @@ def regions_dice_loss(probabilities: Tensor, label_maps: Tensor, smooth: float =
     Returns:
         A scalar in [0, 1]; 0 where there is no lesion at all.
     """
-    known = ~(label_maps == UNKNOWN).any(-1).any(-1)
-    regions = [(probabilities[known, kind], label_maps[known] == kind) for kind in (1, 2)]
-    regions.append((probabilities[:, 1:].sum(1), label_maps > 0))
     losses = []
-    for predicted, truth in regions:
+    shown = (label_maps > 0).any(-1).any(-1)
+    if bool(shown.any()):
+        losses.append(dice_loss(lesion_logits(logits[shown]), lesion_targets(label_maps[shown]), smooth))
+    known = ~(label_maps == UNKNOWN).any(-1).any(-1)
+    probabilities = logits[known].softmax(1)
+    for kind in (1, 2):
+        predicted, truth = probabilities[:, kind], label_maps[known] == kind
         if bool(truth.any()):
             overlap, total = (predicted * truth).sum(), predicted.sum() + truth.sum()
             losses.append(1 - (2 * overlap + smooth) / (total + smooth))
-    return torch.stack(losses).mean() if losses else probabilities.sum() * 0
+    return torch.stack(losses).mean() if losses else logits.sum() * 0
 
 
 def label_loss(logits: Tensor, targets: Tensor, weights: Tensor) -> Tensor:

@@ -31,7 +31,7 @@ def logits_of(*probabilities: tuple[float, float, float]) -> Tensor:
 
 def test_without_unknown_lesions_it_is_cross_entropy_and_the_dice_of_regions() -> None:
     logits, label_maps = random_case()
-    dice = regions_dice_loss(logits.softmax(1), label_maps)
+    dice = regions_dice_loss(logits, label_maps)
     found = label_map_loss(logits, label_maps, class_weights=EVEN)
     torch.testing.assert_close(found, F.cross_entropy(logits, label_maps) + dice)
     found = label_map_loss(logits, label_maps, class_weights=EVEN, focal=True)
@@ -63,7 +63,7 @@ def test_exchanging_kinds_does_not_matter_where_they_are_unknown() -> None:
 
 
 def without_dice(logits: Tensor, label_maps: Tensor, **options: Any) -> Tensor:
-    return label_map_loss(logits, label_maps, **options) - regions_dice_loss(logits.softmax(1), label_maps)
+    return label_map_loss(logits, label_maps, **options) - regions_dice_loss(logits, label_maps)
 
 
 def test_class_weights_by_hand() -> None:
@@ -118,40 +118,40 @@ def test_a_step_towards_the_truth_costs_less() -> None:
 
 
 def certain(said: list[list[int]]) -> Tensor:
-    """Probabilities (n, 3, 1, n_pixels) of what is said of each image's pixels."""
-    return F.one_hot(torch.tensor(said), 3).movedim(-1, 1).unsqueeze(2).float()
+    """Logits (n, 3, 1, n_pixels) that leave no doubt about what is said of each image's pixels."""
+    return 60 * F.one_hot(torch.tensor(said), 3).movedim(-1, 1).unsqueeze(2).float()
 
 
 def test_regions_by_hand() -> None:
-    """Over both images together: benign 1 of 2 and 1 pixels, malignant 1 of 1 and 2, any lesion 3 of 3 and 3."""
+    """Benign overlaps by 1 of 2 and 1 pixels, malignant by 1 of 2 and 2; lesions wholly, and by 1 of 2 and 1."""
     truth = torch.tensor([[[1, 2, 0, 0]], [[0, 2, 0, 0]]])
-    probabilities = certain([[1, 1, 0, 0], [0, 2, 0, 0]])
-    dice = [2 * 1 / (2 + 1), 2 * 1 / (1 + 2), 2 * 3 / (3 + 3)]
-    assert regions_dice_loss(probabilities, truth, smooth=0).item() == pytest.approx(1 - sum(dice) / 3)
-    smooth = [3 / 4, 3 / 4, 7 / 7]
-    assert regions_dice_loss(probabilities, truth).item() == pytest.approx(1 - sum(smooth) / 3)
+    logits = certain([[1, 1, 0, 0], [0, 2, 2, 0]])
+    dice = [2 * 1 / (2 + 1), 2 * 1 / (2 + 2), (1 + 2 * 1 / (2 + 1)) / 2]
+    assert regions_dice_loss(logits, truth, smooth=0).item() == pytest.approx(1 - sum(dice) / 3)
+    smooth = [3 / 4, 3 / 5, (1 + 3 / 4) / 2]
+    assert regions_dice_loss(logits, truth).item() == pytest.approx(1 - sum(smooth) / 3)
 
 
 def test_a_kind_that_the_batch_does_not_hold_is_left_out() -> None:
     """Benign is half right, any lesion too; that malignant is not there is no merit."""
     truth = torch.tensor([[[1, 1, 0, 0]], [[0, 0, 0, 0]]])
-    probabilities = certain([[1, 0, 0, 0], [0, 0, 0, 0]])
-    assert regions_dice_loss(probabilities, truth, smooth=0).item() == pytest.approx(1 - 2 / 3)
+    logits = certain([[1, 0, 0, 0], [0, 0, 0, 0]])
+    assert regions_dice_loss(logits, truth, smooth=0).item() == pytest.approx(1 - 2 / 3)
 
 
 def test_images_with_a_lesion_of_unknown_kind_count_for_any_lesion_alone() -> None:
     """In the first image benign is right; what is said of the second one's kind does not matter."""
     truth = torch.tensor([[[1, 0, 0, 0]], [[3, 3, 0, 0]]])
     found = [regions_dice_loss(certain([[1, 0, 0, 0], [kind, 0, 0, 0]]), truth, smooth=0).item() for kind in (1, 2)]
-    assert found == [pytest.approx(1 - (1 + 2 * 2 / (2 + 3)) / 2)] * 2
+    assert found == [pytest.approx(1 - (1 + (1 + 2 / 3) / 2) / 2)] * 2
 
 
 def test_without_a_lesion_there_is_nothing_to_overlap_with() -> None:
-    probabilities = certain([[1, 0, 0, 0]]).requires_grad_()
-    loss = regions_dice_loss(probabilities, torch.zeros(1, 1, 4, dtype=torch.int64))
+    logits = certain([[1, 0, 0, 0]]).requires_grad_()
+    loss = regions_dice_loss(logits, torch.zeros(1, 1, 4, dtype=torch.int64))
     loss.backward()
     assert loss.item() == 0
-    assert probabilities.grad is not None
+    assert logits.grad is not None
 
 
 # Labels of whole images
