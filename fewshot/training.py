@@ -155,13 +155,13 @@ def divided_batches(
     Raises:
         SamplingError: if the patients do not suffice for both.
     """
-    batches = training_batches(network, partition.train, config)
     part, validation = partition.validation, config.train.validation
     if part is None or validation is None:
-        return batches, None
+        return training_batches(network, partition.train, config), None
     plain = {"augmentation": "none", "label_augmentation": {}, "scanner": "recorded", "balance": "none"}
     unchanged = config.model_copy(update={"train": config.train.model_copy(update=plain)})
     try:
+        batches = training_batches(network, partition.train, config)
         unseen = training_batches(network, part, unchanged)
     except SamplingError as error:
         raise SamplingError(

@@ -125,9 +125,8 @@ def binary_entropy(probabilities: Tensor) -> Tensor:
     >>> binary_entropy(torch.tensor([0.0, 0.5, 1.0])).tolist()
     [0.0, 1.0, 0.0]
     """
-    other = 1 - probabilities
-    entropy = -(torch.xlogy(probabilities, probabilities) + torch.xlogy(other, other)) / log(2)
-    return entropy.clamp(0, 1)  # rounding goes beyond
+    nats = torch.special.entr(probabilities) + torch.special.entr(1 - probabilities)
+    return (nats / log(2)).clamp(max=1)  # rounding may go beyond
 
 
 def _mean_logits(logits: Sequence[Tensor]) -> Tensor:
