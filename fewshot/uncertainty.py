@@ -125,7 +125,7 @@ def binary_entropy(probabilities: Tensor) -> Tensor:
     >>> binary_entropy(torch.tensor([0.0, 0.5, 1.0])).tolist()
     [0.0, 1.0, 0.0]
     """
-    nats = torch.special.entr(probabilities) + torch.special.entr(1 - probabilities)
+    nats: Tensor = torch.special.entr(probabilities) + torch.special.entr(1 - probabilities)
     return (nats / log(2)).clamp(max=1)  # rounding may go beyond
 
 
