@@ -50,9 +50,13 @@ class ImagePrediction:
 
     @property
     def class_map(self) -> Bytes:
-        """The most probable of background, 0, and the classes, 1 and up, (H, W)."""
-        found: Bytes = self.classes.argmax(0).astype(np.uint8)
-        return found
+        """The more probable class, 1 and up, wherever the mask has a lesion; background, 0, elsewhere; (H, W).
+
+        Not the most probable of background and classes: where a network is sure of a lesion and not of its kind, each
+        kind by itself is less probable than background, and every such lesion would be lost.
+        """
+        kinds: Bytes = (1 + self.classes[1:].argmax(0)).astype(np.uint8)
+        return np.where(self.mask, kinds, np.uint8(0))
 
 
 @dataclass(frozen=True, slots=True)
