@@ -110,7 +110,7 @@ def train(config: TrainConfig, folder: Path, reporter: Reporter, collection: Col
 
 def _write_history(folder: Path, kept_step: int) -> None:
     """The losses and scores of every step as a table and a picture."""
-    from fewshot.figures.training import history_figure  # matplotlib takes a second, which tests need not wait for
+    from fewshot.figures.training import history_figure  # takes a second that only a training need wait for
 
     history = read_history(folder / "metrics.jsonl")
     write_history_csv(history, folder / "history.csv")
