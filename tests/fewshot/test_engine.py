@@ -368,7 +368,10 @@ def test_two_processes_average_their_gradients(name: str, linear_phantoms: Colle
     expected: dict[str, Tensor] = {}
     for step in (0, 1):
         case = training(name, linear_phantoms)
-        case.network.train().loss(**case.batches[step])["loss"].backward()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)  # dropout at the first step, in every process
+            losses = case.network.train().loss(**case.batches[step])
+        losses["loss"].backward()
         for key, weight in case.network.named_parameters():
             assert weight.grad is not None
             expected[key] = expected.get(key, torch.zeros(())) + weight.grad / 2
