@@ -9,13 +9,14 @@ from torch import Tensor, nn
 
 from baselines.convolutions import DoubleConvolution
 from baselines.expanding_path import resized
+from baselines.lesion_network import LesionNetwork
 from baselines.losses import class_loss
 from baselines.monitors import mask_scores
 from baselines.path_aggregation import PathAggregation
-from baselines.prediction import Prediction, Pyramid, lesion_targets, with_background
+from baselines.prediction import Pyramid, lesion_targets, with_background
 
 
-class PyramidPANet(nn.Module):
+class PyramidPANet(LesionNetwork):
     """Path aggregation, features of all levels fused, and a coarse mask that is refined.
 
     The neck is that of Liu et al., CVPR 2018 (see `PathAggregation`). Adaptive feature pooling (their section 3.2) lets
@@ -31,17 +32,9 @@ class PyramidPANet(nn.Module):
         loss: binary cross-entropy with Dice, or focal loss with Dice.
         coarse_weight: of the coarse mask's loss beside that of the refined one.
 
-    Attributes:
-        classes: of the masks, background aside.
-        labels: of whole images; none.
-
     Raises:
         ValueError: if the encoder has a single level, channels are no multiple of 8, or the weight is negative.
     """
-
-    trains_on = "images"
-    classes: tuple[str, ...] = ("lesion",)
-    labels: tuple[str, ...] = ()
 
     def __init__(
         self,
@@ -80,10 +73,6 @@ class PyramidPANet(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Lesion logits (n, H, W) of images (n, 3, H, W) in [0, 1]."""
         return self._masks(images)[1]
-
-    def predict(self, images: Tensor) -> Prediction:
-        """Logits of lesion and background."""
-        return Prediction(with_background(self(images)))
 
     def loss(self, images: Tensor, label_maps: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """Training losses; `loss`, of the refined and the coarse mask together, is minimised.

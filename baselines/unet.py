@@ -6,12 +6,13 @@ from torch import Tensor, nn
 
 from baselines.convolutions import Norm
 from baselines.expanding_path import Upsampling, expand, expanding_stages, resized
+from baselines.lesion_network import LesionNetwork
 from baselines.losses import bce_dice_loss
 from baselines.monitors import mask_scores
-from baselines.prediction import Prediction, Pyramid, lesion_targets, with_background
+from baselines.prediction import Pyramid, lesion_targets
 
 
-class UNet(nn.Module):
+class UNet(LesionNetwork):
     """A decoder with skip connections over an encoder's levels, and one logit per pixel.
 
     Over a `PlainEncoder`, with `upsampling: transposed` and `norm: none`, it is the published network but for its
@@ -24,17 +25,9 @@ class UNet(nn.Module):
         norm: of the stages' convolutions.
         dropout: share of the last features' channels that training leaves out; what Monte-Carlo dropout samples.
 
-    Attributes:
-        classes: of the masks, background aside.
-        labels: of whole images; none.
-
     Raises:
         ValueError: if the numbers of stages and levels do not go together, or the dropout is no share.
     """
-
-    trains_on = "images"
-    classes: tuple[str, ...] = ("lesion",)
-    labels: tuple[str, ...] = ()
 
     def __init__(
         self,
@@ -62,10 +55,6 @@ class UNet(nn.Module):
         features = self.dropout(expand(self.stages, levels)[-1])
         logits = self.head(features).float()  # full precision from here, also under mixed precision
         return resized(logits, size).squeeze(1)
-
-    def predict(self, images: Tensor) -> Prediction:
-        """Logits of lesion and background."""
-        return Prediction(with_background(self(images)))
 
     def loss(self, images: Tensor, label_maps: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """Training losses; `loss` is minimised, the others are watched.
