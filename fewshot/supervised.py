@@ -10,7 +10,7 @@ from episodes.transforms import Strength
 from fewshot.methods import Ingredients
 from fewshot.parsing import ConfigError
 from fewshot.tuning import BatchNorm, Parts, SupportImages, Tuning, tuning_schedule
-from fewshot.uncertainty import Sampling, pool
+from fewshot.uncertainty import Sampling, mean_prediction
 
 
 @runtime_checkable
@@ -57,7 +57,7 @@ class Supervised:
 
     def segment(self, images: Tensor, adapted: nn.Module) -> Tensor:
         """Logits (n, 2, H, W)."""
-        return with_background(lesion_logits(pool(self.sample(images, adapted)).prediction.classes))
+        return with_background(lesion_logits(mean_prediction(self.sample(images, adapted)).classes))
 
 
 class ZeroShot(Supervised):

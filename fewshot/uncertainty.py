@@ -112,11 +112,17 @@ def pool(members: Sequence[Prediction]) -> Pooled:
     """
     lesions = torch.stack([lesion_logits(member.classes).sigmoid() for member in members])
     entropy = binary_entropy(lesions.mean(0))
+    alone = len(members) == 1
+    parting = torch.zeros_like(entropy) if alone else (entropy - binary_entropy(lesions).mean(0)).clamp_min(0)
+    return Pooled(mean_prediction(members), entropy, parting)
+
+
+def mean_prediction(members: Sequence[Prediction]) -> Prediction:
+    """The prediction whose softmax is the mean of theirs; of a single one, itself."""
     if len(members) == 1:
-        return Pooled(members[0], entropy, torch.zeros_like(entropy))
+        return members[0]
     labels = [member.labels for member in members if member.labels is not None]
-    mean = Prediction(_mean_logits([member.classes for member in members]), _mean_logits(labels) if labels else None)
-    return Pooled(mean, entropy, (entropy - binary_entropy(lesions).mean(0)).clamp_min(0))
+    return Prediction(_mean_logits([member.classes for member in members]), _mean_logits(labels) if labels else None)
 
 
 def binary_entropy(probabilities: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
 """Validation: the loss on what is held out of training, and the weights with which it was lowest."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
@@ -47,7 +47,7 @@ def validation_means(
         device: the network's.
         autocast: the precision to compute in.
     """
-    totals: Counter[str] = Counter()
+    totals: defaultdict[str, float] = defaultdict(float)
     counts: Counter[str] = Counter()
     done = 0
     training = network.training
@@ -59,7 +59,7 @@ def validation_means(
         done += size
         for name, value in losses.items():
             if name == "loss" or bool(value.isfinite()):
-                totals[name] += size * float(value)  # type: ignore[assignment]
+                totals[name] += size * float(value)
                 counts[name] += size
     network.train(training)
     return {name: totals[name] / counts[name] for name in counts}

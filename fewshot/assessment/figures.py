@@ -110,9 +110,5 @@ def chosen_cases(images: Sequence[ImageResult], count: int = CASES_OF_A_KIND) ->
     for kind, of_kind in kinds.items():
         yield from ((image.record.id, f"{kind} {image.scores.dice:.2f}") for image in of_kind)
     normals = [image for image in images if image.scores.false_positive_area > 0]
-    for image in sorted(normals, key=_false_area)[:count]:
+    for image in sorted(normals, key=lambda image: image.scores.false_positive_area, reverse=True)[:count]:
         yield image.record.id, f"normal, {image.scores.false_positive_area:.0%} marked"
-
-
-def _false_area(image: ImageResult) -> float:
-    return -image.scores.false_positive_area
