@@ -5,14 +5,22 @@ from collections.abc import Callable
 from functools import partial
 from time import perf_counter
 
-from tests.benchmarks import features_speed, panet_speed, pooling_speed, sampler_speed, startup_speed, store_speed
+from tests.benchmarks import (
+    features_speed,
+    panet_speed,
+    pooling_speed,
+    sampler_speed,
+    startup_speed,
+    statistics_speed,
+    store_speed,
+)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m tests.benchmarks", description="Measure speed as ratios in one run. The machine should be idle."
     )
-    names = ("startup", "sampler", "store", "pooling", "panet", "features")
+    names = ("startup", "sampler", "store", "pooling", "statistics", "panet", "features")
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(names)}; all if none is given")
     parser.add_argument(
         "--full", action="store_true", help="features: every episode both ways (an hour); panet: 256x256"
@@ -25,6 +33,7 @@ def main() -> None:
         "sampler": ("Episode sampler", sampler_speed.measure),
         "store": ("Reading an episode from the store", store_speed.measure),
         "pooling": ("Masked average pooling", pooling_speed.measure),
+        "statistics": ("Crossed bootstrap", statistics_speed.measure),
         "panet": ("PANet in batches", partial(panet_speed.measure, full=options.full)),
         "features": (
             "Evaluation on cached features",

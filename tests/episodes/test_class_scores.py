@@ -14,7 +14,7 @@ from sklearn.metrics import multilabel_confusion_matrix, precision_recall_fscore
 
 from episodes import metrics
 from episodes.class_scores import ClassScores, class_scores, confusion_matrix, count_pixels
-from episodes.statistics import Interval, crossed_bootstrap, patient_weights
+from episodes.statistics import Interval, patient_weights, weighted_interval
 
 Maps = NDArray[np.uint8]
 LESIONS = ["benign", "malignant"]
@@ -72,9 +72,9 @@ def test_dice_and_iou_are_the_means_of_the_metrics_of_single_images(seed: int) -
 def test_where_all_images_hold_the_class_the_interval_is_that_of_the_mean() -> None:
     predicted, truths, patients = study(0)
     truths[:, 0, 0] = 1
-    values = np.array([[metrics.dice(o == 1, t == 1) for o, t in zip(predicted, truths, strict=True)]])
+    values = np.array([metrics.dice(o == 1, t == 1) for o, t in zip(predicted, truths, strict=True)])
     scores = class_scores(counted(predicted, truths), LESIONS, patients, level=0.9, seed=5)[0]
-    expected = crossed_bootstrap(values, patients, level=0.9, seed=5)
+    expected = weighted_interval(lambda w: w @ values / w.sum(axis=1), patient_weights(patients, seed=5), level=0.9)
     assert asdict(scores.dice) == pytest.approx(asdict(expected))
 
 

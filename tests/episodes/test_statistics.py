@@ -1,89 +1,18 @@
-"""The bootstrap against a plain loop over lists, hand-made cases, and its coverage on simulated studies."""
+"""Intervals and paired differences: cases worked by hand, and what may not depend on the numbers."""
 
-from collections.abc import Sequence
 from dataclasses import astuple
-from math import isnan
+from math import isnan, sqrt
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from episodes.statistics import (
-    FloatArray,
-    Statistic,
-    crossed_bootstrap,
-    paired_difference,
-    patient_weights,
-    resampled_means,
-    weighted_interval,
-)
+from episodes.statistics import Unit, crossed_bootstrap, paired_difference
+from tests.episodes.made_studies import literal_mean, study
 
-
-def study(seed: int, n_draws: int = 4, n_queries: int = 12, n_patients: int = 5) -> tuple[FloatArray, list[str]]:
-    """Random scores, a fifth of them missing, one query without any; patients in no order."""
-    rng = np.random.default_rng(seed)
-    values = rng.random((n_draws, n_queries))
-    values[rng.random(values.shape) < 0.2] = np.nan
-    values[:, 0] = np.nan
-    values[0, 1] = 0.5
-    return values, [f"patient {i}" for i in rng.integers(n_patients, size=n_queries)]
-
-
-def literal_mean(values: FloatArray, patients: Sequence[str], held: Sequence[str], draws: Sequence[int]) -> float:
-    """The estimate on lists of patients and draws, in which both may appear several times."""
-    query_means = []
-    for patient in held:
-        for query in range(values.shape[1]):
-            scores = [values[draw, query] for draw in draws if not isnan(values[draw, query])]
-            if patients[query] == patient and scores:
-                query_means.append(sum(scores) / len(scores))
-    return sum(query_means) / len(query_means) if query_means else np.nan
-
-
-# Against a plain loop
-
-
-@pytest.mark.parametrize("seed", range(5))
-def test_weighted_means_equal_a_loop_over_resampled_lists(seed: int) -> None:
-    values, patients = study(seed)
-    names, owners = np.unique(patients, return_inverse=True)
-    rng = np.random.default_rng(seed)
-    held = rng.integers(len(names), size=(40, len(names)))
-    draws = rng.integers(len(values), size=(40, len(values)))
-    means = resampled_means(
-        values,
-        owners,
-        np.array([np.bincount(row, minlength=len(names)) for row in held]),
-        np.array([np.bincount(row, minlength=len(values)) for row in draws]),
-    )
-    expected = [literal_mean(values, patients, names[h].tolist(), d.tolist()) for h, d in zip(held, draws, strict=True)]
-    np.testing.assert_allclose(means, expected, rtol=1e-12)
-
-
-def test_interval_agrees_with_a_loop_of_its_own_random_numbers() -> None:
-    values, patients = study(seed=0)
-    names = sorted({patient for query, patient in enumerate(patients) if query > 0})
-    rng = np.random.default_rng(99)
-    means = [
-        literal_mean(
-            values,
-            patients,
-            rng.choice(names, len(names)).tolist(),
-            rng.integers(len(values), size=4).tolist(),
-        )
-        for _ in range(2000)
-    ]
-    interval = crossed_bootstrap(values, patients, n_resamples=20_000)
-    low, high = np.quantile(means, [0.025, 0.975])
-    assert (interval.low, interval.high) == pytest.approx((low, high), abs=0.06 * (high - low))
-
-
-def test_chunks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    values, patients = study(seed=1)
-    whole = crossed_bootstrap(values, patients, n_resamples=100)
-    monkeypatch.setattr("episodes.statistics.CHUNK", 7 * values.shape[1])
-    assert crossed_bootstrap(values, patients, n_resamples=100) == whole
+# At the upper 2.5 %, by how much the t of one degree of freedom (two patients, or two draws) exceeds the normal.
+STRETCH = 12.7062 / 1.95996
 
 
 # Cases worked out by hand
@@ -94,34 +23,72 @@ def test_estimate_averages_draws_before_queries() -> None:
     assert crossed_bootstrap(values, ["a", "b", "c"]).estimate == (0.75 + 0.0) / 2
 
 
+def test_a_patient_counts_once_where_patients_are_asked_for() -> None:
+    """Patient a has 0.75 and 0, patient b 0.9."""
+    values = np.array([[1.0, 0.0, np.nan], [0.5, np.nan, 0.9]])
+    assert crossed_bootstrap(values, ["a", "a", "b"]).estimate == pytest.approx((0.75 + 0 + 0.9) / 3)
+    assert crossed_bootstrap(values, ["a", "a", "b"], unit="patient").estimate == pytest.approx((0.375 + 0.9) / 2)
+
+
+@pytest.mark.parametrize("unit", ["image", "patient"])
+@pytest.mark.parametrize("seed", range(3))
+def test_estimates_equal_a_loop(seed: int, unit: Unit) -> None:
+    (first, patients), (second, _) = study(seed), study(seed + 100)
+    names, draws = sorted(set(patients)), range(len(first))
+    estimate = crossed_bootstrap(first, patients, unit=unit, n_resamples=9).estimate
+    assert estimate == pytest.approx(literal_mean(first, patients, names, draws, unit))
+    difference = paired_difference(first, second, patients, unit=unit, n_resamples=9).interval.estimate
+    assert difference == pytest.approx(literal_mean(first - second, patients, names, draws, unit))
+
+
 def test_two_patients_and_one_draw_have_three_possible_means() -> None:
-    """Both patients in half of the resamples, each of them twice in a quarter: 0.2, 0.5 or 0.8."""
+    """Both patients in half of the resamples, each of them twice in a quarter: 0.2, 0.5 or 0.8.
+
+    Their standard deviation is 0.3 / sqrt(2), that of the mean of two values 0.6 apart is 0.3. The quantiles of t with
+    one degree of freedom are 1.376 at 80 % and 12.706 at 97.5 %, the normal ones 0.842 and 1.960.
+    """
     values = np.array([[0.2, 0.8]])
-    assert crossed_bootstrap(values, ["a", "b"]).estimate == 0.5
-    assert crossed_bootstrap(values, ["a", "b"], level=0.6).low == pytest.approx(0.2)
-    assert crossed_bootstrap(values, ["a", "b"], level=0.6).high == pytest.approx(0.8)
-    assert crossed_bootstrap(values, ["a", "b"], level=0.4).low == pytest.approx(0.5)
-    assert crossed_bootstrap(values, ["a", "b"], level=0.4).high == pytest.approx(0.5)
+    interval = crossed_bootstrap(values, ["a", "b"])
+    assert interval.estimate == 0.5
+    assert interval.high - 0.5 == pytest.approx(0.3 * sqrt(2) * STRETCH, rel=0.02)
+    assert 0.5 - interval.low == pytest.approx(0.3 * sqrt(2) * STRETCH, rel=0.02)
+    interval = crossed_bootstrap(values, ["a", "b"], level=0.6)
+    assert interval.high - 0.5 == pytest.approx(0.3 * sqrt(2) * 1.376 / 0.842, rel=0.02)
+    interval = crossed_bootstrap(values, ["a", "b"], level=0.4)
+    assert (interval.low, interval.high) == pytest.approx((0.5, 0.5))
 
 
 def test_all_queries_of_a_patient_come_and_go_together() -> None:
     """Three alike images of one patient are no more evidence than one."""
     values = np.array([[0.2, 0.2, 0.2, 0.8, 0.8, 0.8]])
     interval = crossed_bootstrap(values, ["a", "a", "a", "b", "b", "b"])
-    assert (interval.low, interval.high) == pytest.approx((0.2, 0.8))
+    assert astuple(interval) == pytest.approx(astuple(crossed_bootstrap(values[:, ::3], ["a", "b"])))
 
 
 def test_one_patient_leaves_an_interval_over_draws() -> None:
+    """The draws' means are 0.2 and 0.6."""
     values = np.array([[0.1, 0.3], [0.5, 0.7]])
     interval = crossed_bootstrap(values, ["a", "a"])
-    assert (interval.low, interval.estimate, interval.high) == pytest.approx((0.2, 0.4, 0.6))
+    half = 0.2 * sqrt(2) * STRETCH
+    assert astuple(interval) == pytest.approx((0.4, 0.4 - half, 0.4 + half), rel=0.02)
 
 
 def test_draws_and_patients_both_widen_the_interval() -> None:
-    """Draws 0 and 1 apart by 0.4, patients by 0.2: the extremes have one draw and one patient alone."""
+    """Draws 0 and 1 apart by 0.4, patients by 0.2: the extremes have one draw and one patient alone, 0.3 away.
+
+    One in 16 resamples is at each of them. All have variance 0.1**2 / 2 + 0.2**2 / 2, and the mean twice as much.
+    """
     values = np.array([[0.2, 0.4], [0.6, 0.8]])
     interval = crossed_bootstrap(values, ["a", "b"])
-    assert (interval.low, interval.estimate, interval.high) == pytest.approx((0.2, 0.5, 0.8))
+    half = 0.3 * sqrt(2) * STRETCH
+    assert astuple(interval) == pytest.approx((0.5, 0.5 - half, 0.5 + half), rel=0.02)
+
+
+def test_draws_that_do_not_differ_do_not_matter() -> None:
+    """Scores without any annotated image are the same in every draw."""
+    values, patients = study(seed=1)
+    once = crossed_bootstrap(values[:1], patients)
+    assert astuple(crossed_bootstrap(np.repeat(values[:1], 3, axis=0), patients)) == pytest.approx(astuple(once))
 
 
 @pytest.mark.parametrize("values", [[[0.3, 0.5]], [[0.3, 0.5], [np.nan, np.nan]]])
@@ -148,88 +115,26 @@ def test_undefined_scores_are_as_good_as_absent() -> None:
 
 
 def test_a_resample_without_any_score_is_left_out() -> None:
-    """Each query is in one draw only: patient a with draw 1 alone has nothing to average."""
+    """Each query is in one draw only: patient a with draw 1 alone has nothing to average.
+
+    Of 14 resamples with a score 5 are 0.2, 4 are 0.5 and 5 are 0.8; their variance is 0.09 * 10 / 14. That of the
+    mean is 0.09 over patients and as much over draws.
+    """
     values = np.array([[0.2, np.nan], [np.nan, 0.8]])
     interval = crossed_bootstrap(values, ["a", "b"])
-    assert (interval.low, interval.estimate, interval.high) == pytest.approx((0.2, 0.5, 0.8))
+    half = 0.3 * sqrt(0.18 / (0.09 * 10 / 14)) * STRETCH
+    assert astuple(interval) == pytest.approx((0.5, 0.5 - half, 0.5 + half), rel=0.03)
 
 
-# Any score of weighted queries
-
-
-def weighted_mean(values: FloatArray) -> Statistic:
-    return lambda weights: weights @ values / weights.sum(axis=1)
-
-
-def ratio(numerators: FloatArray, denominators: FloatArray) -> Statistic:
-    def statistic(weights: FloatArray) -> FloatArray:
-        bottoms = weights @ denominators
-        return np.divide(weights @ numerators, bottoms, out=np.full(len(weights), np.nan), where=bottoms > 0)
-
-    return statistic
-
-
-@pytest.mark.parametrize("seed", range(5))
-def test_weights_are_equal_within_a_patient_and_hold_as_many_patients_as_there_are(seed: int) -> None:
-    _, patients = study(seed)
-    weights = patient_weights(patients, n_resamples=300, seed=seed)
-    names, first, owners = np.unique(patients, return_index=True, return_inverse=True)
-    assert weights.shape == (300, len(patients))
-    np.testing.assert_array_equal(weights, weights[:, first][:, owners])
-    assert (weights[:, first].sum(axis=1) == len(names)).all()
-    np.testing.assert_allclose(weights.mean(axis=0), 1, atol=0.25)
-
-
-@pytest.mark.parametrize("seed", range(5))
-def test_the_interval_of_a_mean_is_that_of_the_crossed_bootstrap(seed: int) -> None:
-    _, patients = study(seed)
-    values = np.random.default_rng(seed).random(len(patients))
-    weights = patient_weights(patients, n_resamples=300, seed=seed)
-    interval = weighted_interval(weighted_mean(values), weights, level=0.9)
-    expected = crossed_bootstrap(values[None], patients, n_resamples=300, level=0.9, seed=seed)
-    assert astuple(interval) == pytest.approx(astuple(expected))
-
-
-def test_a_ratio_of_sums_is_resampled_as_such() -> None:
-    """Either patient alone gives 0.9 or 0.1, each in a quarter of the resamples, both 100 of 200."""
-    weights = patient_weights(["a", "b"])
-    interval = weighted_interval(ratio(np.array([9.0, 19.0]), np.array([10.0, 190.0])), weights)
-    assert astuple(interval) == pytest.approx((28 / 200, 0.1, 0.9))
-
-
-def test_resamples_that_leave_a_statistic_undefined_are_left_out() -> None:
-    weights = patient_weights(["a", "b", "c"])
-    interval = weighted_interval(ratio(np.array([3.0, 0.0, 8.0]), np.array([10.0, 0.0, 10.0])), weights)
-    assert astuple(interval) == pytest.approx((0.55, 0.3, 0.8))
-
-
-@pytest.mark.parametrize("patients", [["a", "a", "a"], ["a"]])
-def test_queries_of_one_patient_have_no_interval(patients: list[str]) -> None:
-    values = np.arange(len(patients)) / 2
-    interval = weighted_interval(weighted_mean(values), patient_weights(patients))
-    assert interval.estimate == values.mean()
-    assert isnan(interval.low)
-    assert isnan(interval.high)
-
-
-def test_queries_of_one_patient_among_others_have_no_interval() -> None:
-    weights = patient_weights(["a", "a", "b", "c"])[:, :2]
-    interval = weighted_interval(weighted_mean(np.array([0.2, 0.4])), weights)
-    assert interval.estimate == pytest.approx(0.3)
-    assert isnan(interval.low)
-
-
-def test_no_queries_have_what_the_statistic_says_of_none() -> None:
-    interval = weighted_interval(ratio(np.empty(0), np.empty(0)), patient_weights([], n_resamples=5))
-    assert all(map(isnan, astuple(interval)))
-
-
-def test_chunks_of_weights_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    _, patients = study(seed=1)
-    weights, values = patient_weights(patients, n_resamples=100), np.arange(len(patients)) / 3
-    whole = weighted_interval(weighted_mean(values), weights)
-    monkeypatch.setattr("episodes.statistics.CHUNK", 7 * len(patients))
-    assert astuple(weighted_interval(weighted_mean(values), weights)) == pytest.approx(astuple(whole))
+def test_bounds_clip_an_interval_and_nothing_else() -> None:
+    values, patients = study(seed=4)
+    free = crossed_bootstrap(values, patients)
+    assert free.low < 0.5 < 0.7 < free.high
+    assert astuple(crossed_bootstrap(values, patients, bounds=(0, 1))) == (free.estimate, free.low, free.high)
+    assert astuple(crossed_bootstrap(values, patients, bounds=(0.5, 0.7))) == (free.estimate, 0.5, 0.7)
+    whole, clipped = (paired_difference(values, 1 - values, patients, bounds=b) for b in (None, (-0.01, 0.01)))
+    assert (clipped.p_value, clipped.interval.estimate) == (whole.p_value, whole.interval.estimate)
+    assert clipped.interval.high <= 0.01
 
 
 # Differences
@@ -264,12 +169,14 @@ def test_changing_sides_changes_the_sign_alone(seed: int) -> None:
     assert there.interval.estimate == pytest.approx(-back.interval.estimate)
 
 
-@pytest.mark.parametrize("shift", np.linspace(0, 0.3, 7))
-def test_p_value_and_interval_say_the_same(shift: float) -> None:
+@pytest.mark.parametrize("unit", ["image", "patient"])
+@pytest.mark.parametrize("level", [0.8, 0.95])
+@pytest.mark.parametrize("shift", np.linspace(0, 0.5, 11))
+def test_p_value_and_interval_say_the_same(shift: float, level: float, unit: Unit) -> None:
     (first, patients), (second, _) = study(7), study(107)
-    difference = paired_difference(first + shift, second, patients)
+    difference = paired_difference(first + shift, second, patients, unit=unit, n_resamples=2000, level=level)
     excludes_zero = not difference.interval.low <= 0 <= difference.interval.high
-    assert excludes_zero == (difference.p_value < 0.05)
+    assert excludes_zero == (difference.p_value < 1 - level)
 
 
 # Properties
@@ -292,22 +199,6 @@ def test_the_seed_alone_decides() -> None:
     assert crossed_bootstrap(values, patients, seed=1) != crossed_bootstrap(values, patients, seed=2)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(("draw_spread", "n_draws"), [(0.0, 1), (0.02, 5), (0.05, 5)])
-def test_a_95_percent_interval_holds_the_truth_about_so_often(draw_spread: float, n_draws: int) -> None:
-    """Patients, draws and single scores vary about a true mean of 0; 38 patients of 7 images each."""
-    rng = np.random.default_rng(0)
-    owners = np.repeat(np.arange(38), 7)
-    hits, repetitions = 0, 300
-    for seed in range(repetitions):
-        values = rng.normal(0, 0.2, 38)[owners] + rng.normal(0, draw_spread, (n_draws, 1))
-        values = values + rng.normal(0, 0.1, (n_draws, len(owners)))
-        values[rng.random(values.shape) < 0.05] = np.nan
-        interval = crossed_bootstrap(values, [str(owner) for owner in owners], n_resamples=600, seed=seed)
-        hits += interval.low <= 0 <= interval.high
-    assert 0.90 <= hits / repetitions <= 0.99
-
-
 # Errors
 
 
@@ -319,11 +210,11 @@ def test_impossible_arguments_are_named() -> None:
         crossed_bootstrap(values[0], patients)
     with pytest.raises(ValueError, match="n_resamples must be at least 1, not 0"):
         crossed_bootstrap(values, patients, n_resamples=0)
-    with pytest.raises(ValueError, match="n_resamples must be at least 1, not 0"):
-        patient_weights(patients, n_resamples=0)
-    with pytest.raises(ValueError, match=r"level must lie between 0 and 1, not 95"):
-        weighted_interval(weighted_mean(values[1]), patient_weights(patients), level=95)
     with pytest.raises(ValueError, match=r"level must lie between 0 and 1, not 95"):
         crossed_bootstrap(values, patients, level=95)
+    with pytest.raises(ValueError, match=r"bounds must be a lower and a higher value, not \(1, 0\)"):
+        crossed_bootstrap(values, patients, bounds=(1, 0))
+    with pytest.raises(ValueError, match="unit must be one of image, patient, not 'pixel'"):
+        crossed_bootstrap(values, patients, unit="pixel")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"same shape, not \(4, 12\) and \(3, 12\)"):
         paired_difference(values, values[:3], patients)
