@@ -1,16 +1,21 @@
 """Evaluate one method on one target: features once, then any number of support sets."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from time import perf_counter
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from episodes.episode import Support, image_tensor, load_support
-from episodes.metrics import Scores, score
+from episodes.episode import Support, class_mask, image_tensor, load_support
+from episodes.metrics import Spacing
+from episodes.sampler import Class
 from episodes.store import Collection, Progress, Store
 from fewshot.features import Features
+from fewshot.judging import Judgement, judge, working_spacing
 from fewshot.methods import EncodingMethod, Method
 
 Encode = Callable[[Tensor], Features]
@@ -23,19 +28,35 @@ class EncodedTarget:
         store: the target.
         device: where to compute.
         batch_size: images at once; None for `default_batch_size`.
+        support: the dataset that support images come from; None for the target itself.
+
+    Attributes:
+        encode_seconds: what encoding one image took, the last time that features were computed.
     """
 
-    def __init__(self, store: Store, device: torch.device, batch_size: int | None = None) -> None:
+    def __init__(
+        self, store: Store, device: torch.device, batch_size: int | None = None, support: Store | None = None
+    ) -> None:
         self.store = store
-        self.collection = Collection([store])
+        self.collection = Collection([store] if support is None else [store, support])
         self.device = device
         self.batch_size = batch_size or default_batch_size(device)
         self.rows = {record.id: row for row, record in enumerate(store.records)}
+        self.encode_seconds = 0.0
         self._features: tuple[Encode, Features] | None = None
 
     def images(self, rows: Sequence[int]) -> Tensor:
         """Images (n, 3, H, W) in [0, 1], on the device."""
         return image_tensor(self.store.images[list(rows)]).to(self.device)
+
+    def truth(self, row: int, asked: Class) -> NDArray[np.bool_]:
+        """Where an image shows what is asked for, (H, W)."""
+        return class_mask(np.asarray(self.store.label_maps[row]), asked)
+
+    def spacing(self, row: int) -> Spacing | None:
+        """Millimetres from pixel to pixel at the working size, where they are known."""
+        height, width = self.store.label_maps.shape[1:]
+        return working_spacing(self.store.records[row].spacing, self.store.original_sizes[row], (height, width))
 
     def features(self, encode: Encode, progress: Progress | None = None) -> Features:
         """Features of all the target's images, row by row as in the store.
@@ -44,8 +65,10 @@ class EncodedTarget:
         """
         if self._features is None or self._features[0] != encode:
             self._features = None  # frees the memory before the next encoder's features fill it
+            began = perf_counter()
             with torch.inference_mode():
                 self._features = (encode, self._encode(encode, progress))
+            self.encode_seconds = (perf_counter() - began) / len(self.rows)
         return self._features[1]
 
     def _encode(self, encode: Encode, progress: Progress | None) -> Features:
@@ -63,45 +86,112 @@ class EncodedTarget:
         return Features(levels, size)
 
 
-def evaluate(
-    method: Method,
-    target: EncodedTarget,
-    support: Sequence[str],
-    queries: Sequence[str],
-    *,
-    masks: Tensor | None = None,
-    cached: bool = True,
-) -> list[Scores]:
-    """Adapt a method to a support set once and score its masks of all queries.
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What a method is given and asked, at one number of shots.
 
-    Args:
-        method: what to evaluate.
-        target: holds the records' pixels.
-        support: ids of the support records, one way of lesions; empty for a method that uses none.
+    Attributes:
+        support: ids of the support records, one way; empty for none.
         queries: ids of the records to segment.
         masks: shown with the support images in place of their own, (1, n_shot, H, W), as a control.
+        asked: what is to be segmented.
+    """
+
+    support: tuple[str, ...]
+    queries: tuple[str, ...]
+    masks: Tensor | None = None
+    asked: Class = "lesion"
+
+
+@dataclass(frozen=True, slots=True)
+class Segmented:
+    """One query as a method sees it.
+
+    Attributes:
+        id: of the record.
+        row: its row in the target's store.
+        mask: where the method sees what is asked for, (H, W).
+        probability: of it, (H, W).
+    """
+
+    id: str
+    row: int
+    mask: NDArray[np.bool_]
+    probability: NDArray[np.float32]
+
+
+@dataclass(slots=True)
+class Seconds:
+    """What a method took.
+
+    Attributes:
+        adapt: to adapt, once for every task.
+        segment: to segment, all queries together; encoding included where it is not shared.
+    """
+
+    adapt: float = 0.0
+    segment: float = 0.0
+
+
+def segment_queries(
+    method: Method, target: EncodedTarget, task: Task, *, cached: bool = True, seconds: Seconds | None = None
+) -> Iterator[Segmented]:
+    """Adapt a method to a support set once and segment all queries, in their order.
+
+    Args:
+        method: what to use.
+        target: holds the records' pixels.
+        task: what it is given and asked.
         cached: whether a method with an encoder is given the target's features, which are computed at the first call;
             otherwise it is given the images, as a method without an encoder always is.
-
-    Returns:
-        The scores, in the order of the queries.
+        seconds: what adapting and segmenting take is added to it.
     """
-    rows = [target.rows[record_id] for record_id in queries]
-    support_set = load_support(target.collection, [support]) if support else None
-    if support_set is not None:
-        support_set = replace(support_set, masks=support_set.masks if masks is None else masks).to(target.device)
-    features = None
+    seconds = seconds or Seconds()
+    support = _support(target, task)
     with torch.inference_mode():
-        if cached and isinstance(method, EncodingMethod):
-            features = target.features(method.encode)
-        adapted = _adapt(method, target, support, support_set, features)
-        scores = []
-        for batch in batched(rows, target.batch_size):
+        features = target.features(method.encode) if cached and isinstance(method, EncodingMethod) else None
+        began = perf_counter()
+        adapted = _adapt(method, target, task, support, features)
+        seconds.adapt += perf_counter() - began
+    rows = [target.rows[record_id] for record_id in task.queries]
+    for places in batched(range(len(rows)), target.batch_size):
+        batch = [rows[place] for place in places]
+        began = perf_counter()
+        with torch.inference_mode():
             inputs: Tensor | Features = target.images(batch) if features is None else features.take(batch)
-            predicted = lesion_masks(method.segment(inputs, adapted)).cpu().numpy()  # type: ignore[arg-type]
-            truths = target.store.label_maps[batch] > 0
-            scores += [score(mask, truth) for mask, truth in zip(predicted, truths, strict=True)]
-    return scores
+            logits = method.segment(inputs, adapted).float()  # type: ignore[arg-type]
+            masks = lesion_masks(logits).cpu().numpy()
+            probabilities = (1 - logits.softmax(1)[:, 0]).cpu().numpy()
+        seconds.segment += perf_counter() - began
+        for place, mask, probability in zip(places, masks, probabilities, strict=True):
+            yield Segmented(task.queries[place], rows[place], mask, probability)
+
+
+def evaluate(
+    method: Method, target: EncodedTarget, task: Task, *, cached: bool = True, seconds: Seconds | None = None
+) -> list[Judgement]:
+    """Judge a method's answers to a task, in the order of the queries; the arguments are those of `segment_queries`."""
+    return [
+        judge(query.mask, target.truth(query.row, task.asked), query.probability, target.spacing(query.row))
+        for query in segment_queries(method, target, task, cached=cached, seconds=seconds)
+    ]
+
+
+def _support(target: EncodedTarget, task: Task) -> Support | None:
+    if not task.support:
+        return None
+    support = load_support(target.collection, [task.support], [task.asked])
+    return replace(support, masks=support.masks if task.masks is None else task.masks).to(target.device)
+
+
+def _adapt(
+    method: Method, target: EncodedTarget, task: Task, support: Support | None, features: Features | None
+) -> Any:
+    from_target = all(record_id in target.rows for record_id in task.support)
+    if features is None or support is None or not from_target or not isinstance(method, EncodingMethod):
+        return method.adapt(support)
+    rows = [target.rows[record_id] for record_id in task.support]
+    return method.adapt(support, features.take(rows).unsqueeze())
 
 
 def lesion_masks(logits: Tensor) -> Tensor:
@@ -113,19 +203,6 @@ def lesion_masks(logits: Tensor) -> Tensor:
     [[[True, False, False]]]
     """
     return logits[:, 1:].amax(1) > logits[:, 0]
-
-
-def _adapt(
-    method: Method,
-    target: EncodedTarget,
-    support: Sequence[str],
-    support_set: Support | None,
-    features: Features | None,
-) -> Any:
-    if features is None or support_set is None or not isinstance(method, EncodingMethod):
-        return method.adapt(support_set)
-    rows = [target.rows[record_id] for record_id in support]
-    return method.adapt(support_set, features.take(rows).unsqueeze())
 
 
 def default_batch_size(device: torch.device) -> int:

@@ -9,11 +9,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from episodes.episode import Support
+from episodes.episode import Support, image_tensor, load_support
 from episodes.store import Collection, Store
 from fewshot.config import EncoderConfig, ModelConfig
 from fewshot.data import open_store
-from fewshot.evaluation import EncodedTarget, evaluate, lesion_masks
+from fewshot.evaluation import EncodedTarget, Seconds, Task, evaluate, lesion_masks, segment_queries
 from fewshot.features import Features
 from fewshot.methods import Ingredients, Sources
 from fewshot.parsing import parse_config
@@ -60,8 +60,8 @@ class Spy:
         return logits
 
 
-def ids(store: Store, *rows: int) -> list[str]:
-    return [store.records[row].id for row in rows]
+def ids(store: Store, *rows: int) -> tuple[str, ...]:
+    return tuple(store.records[row].id for row in rows)
 
 
 def prototypes(store: Store, kind: type = SupportPrototypes, seed: int = 0) -> Any:
@@ -78,7 +78,7 @@ def lesion_rows(store: Store, count: int) -> list[int]:
 
 def test_a_method_adapts_once_and_sees_the_pixels_of_its_support_and_queries(store: Store) -> None:
     spy = Spy()
-    evaluate(spy, EncodedTarget(store, CPU, batch_size=2), ids(store, 3, 1), ids(store, 5, 0, 4), cached=False)
+    evaluate(spy, EncodedTarget(store, CPU, batch_size=2), Task(ids(store, 3, 1), ids(store, 5, 0, 4)), cached=False)
     (support,) = spy.supports
     assert support is not None
     assert support.ids == (tuple(ids(store, 3, 1)),)
@@ -95,7 +95,7 @@ def test_a_method_adapts_once_and_sees_the_pixels_of_its_support_and_queries(sto
 def test_masks_can_be_shown_in_place_of_the_supports_own(store: Store, cached: bool) -> None:
     spy = Spy()
     masks = torch.from_numpy(store.label_maps[[1, 3]] > 0).float()[None]
-    evaluate(spy, EncodedTarget(store, CPU), ids(store, 3, 1), ids(store, 5), masks=masks, cached=cached)
+    evaluate(spy, EncodedTarget(store, CPU), Task(ids(store, 3, 1), ids(store, 5), masks), cached=cached)
     (support,) = spy.supports
     assert support is not None
     assert support.ids == (tuple(ids(store, 3, 1)),)
@@ -107,7 +107,7 @@ def test_a_method_with_an_encoder_is_given_the_features_of_the_same_images(store
     spy = Spy()
     target = EncodedTarget(store, CPU, batch_size=5)
     for _ in range(2):
-        evaluate(spy, target, ids(store, 3, 1), ids(store, 5, 0))
+        evaluate(spy, target, Task(ids(store, 3, 1), ids(store, 5, 0)))
     assert spy.encoded == len(store.records)  # once for both calls
     maps = torch.from_numpy(np.array(store.images)).float()[:, None, ::4, ::4] / 255
     (support, queries) = spy.support_features[0], spy.segmented[0]
@@ -120,7 +120,7 @@ def test_a_method_with_an_encoder_is_given_the_features_of_the_same_images(store
 
 def test_a_method_without_a_support_set_is_given_none(store: Store) -> None:
     spy = Spy()
-    evaluate(spy, EncodedTarget(store, CPU), [], ids(store, 0))
+    evaluate(spy, EncodedTarget(store, CPU), Task((), ids(store, 0)))
     assert spy.supports == [None]
     assert spy.support_features == [None]
 
@@ -148,34 +148,34 @@ def test_progress_counts_images(store: Store) -> None:
 
 def test_scores_come_in_the_order_of_the_queries(store: Store) -> None:
     lesions = lesion_rows(store, 4)
-    scores = evaluate(Spy(), EncodedTarget(store, CPU, batch_size=3), [], ids(store, *lesions[::-1]))
+    found = evaluate(Spy(), EncodedTarget(store, CPU, batch_size=3), Task((), ids(store, *lesions[::-1])))
     upper = np.zeros((64, 64), bool)
     upper[:32] = True
     expected = []
     for row in lesions[::-1]:
         truth = store.label_maps[row] > 0
         expected.append(2 * (truth & upper).sum() / (truth.sum() + upper.sum()))
-    assert [score.dice for score in scores] == pytest.approx(expected)
+    assert [one.scores.dice for one in found] == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("batch_size", [1, 7, 100])
 def test_scores_do_not_depend_on_the_batch_size_or_on_the_other_queries(store: Store, batch_size: int) -> None:
     method = prototypes(store)
     support, queries = ids(store, *lesion_rows(store, 2)), ids(store, *range(8, 20))
-    together = evaluate(method, EncodedTarget(store, CPU, batch_size=batch_size), support, queries)
-    alone = [evaluate(method, EncodedTarget(store, CPU), support, [query], cached=False)[0] for query in queries]
+    together = evaluate(method, EncodedTarget(store, CPU, batch_size=batch_size), Task(support, queries))
+    alone = [evaluate(method, EncodedTarget(store, CPU), Task(support, (query,)), cached=False)[0] for query in queries]
     assert_equal_scores(together, alone)
 
 
 def assert_equal_scores(first: Sequence[Any], second: Sequence[Any]) -> None:
     for left, right in zip(first, second, strict=True):
-        assert astuple(left) == pytest.approx(astuple(right), abs=1e-4, nan_ok=True)
+        assert astuple(left.scores) == pytest.approx(astuple(right.scores), abs=1e-4, nan_ok=True)
 
 
 def test_evaluation_keeps_no_gradients(store: Store) -> None:
     method = prototypes(store)
     target = EncodedTarget(store, CPU)
-    evaluate(method, target, ids(store, *lesion_rows(store, 1)), ids(store, 5))
+    evaluate(method, target, Task(ids(store, *lesion_rows(store, 1)), ids(store, 5)))
     assert target.features(method.encode).deepest.grad_fn is None
     assert all(parameter.grad is None for parameter in method.network.parameters())
 
@@ -184,3 +184,25 @@ def test_a_pixel_is_lesion_where_any_way_beats_background_and_ties_are_backgroun
     generator = torch.Generator().manual_seed(0)
     logits = torch.randint(-2, 3, (5, 3, 16, 16), generator=generator).float()  # many ties
     assert torch.equal(lesion_masks(logits), logits.argmax(1) > 0)
+
+
+def test_probabilities_are_those_of_the_logits_and_lie_above_a_half_in_the_mask(store: Store) -> None:
+    method = prototypes(store)
+    task = Task(ids(store, *lesion_rows(store, 2)), ids(store, 8, 9))
+    adapted = None
+    for place, query in enumerate(segment_queries(method, EncodedTarget(store, CPU), task)):
+        assert (query.id, query.row) == (task.queries[place], 8 + place)
+        np.testing.assert_array_equal(query.probability > 0.5, query.mask)
+        with torch.inference_mode():
+            adapted = adapted or method.adapt(load_support(Collection([store]), [task.support]))
+            logits = method.segment(image_tensor(store.images[[query.row]]), adapted)
+        np.testing.assert_allclose(query.probability, logits.softmax(1)[0, 1], atol=1e-4)
+
+
+def test_seconds_add_up_over_tasks(store: Store) -> None:
+    seconds, task = Seconds(), Task((), ids(store, 0, 1))
+    evaluate(Spy(), EncodedTarget(store, CPU), task, seconds=seconds)
+    first = seconds.segment
+    evaluate(Spy(), EncodedTarget(store, CPU), task, seconds=seconds)
+    assert seconds.segment > first > 0
+    assert seconds.adapt > 0

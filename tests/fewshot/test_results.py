@@ -9,26 +9,32 @@ import pyarrow.parquet as pq
 import pytest
 
 from episodes.errors import UserError
-from fewshot.results import SCHEMA, SCORES, Cell, read_table, write_rows
+from fewshot.results import (
+    CALIBRATION,
+    MILLIMETRES,
+    PIXELS,
+    SCHEMA,
+    SCORES,
+    Cell,
+    read_table,
+    table_facts,
+    write_rows,
+    write_table,
+)
+from tests.fewshot.made_results import scored, table
 
 
 def row(query: str, **values: Any) -> dict[str, Any]:
-    facts: dict[str, Any] = {
-        "target": "t",
-        "method": "m",
-        "seed": 0,
-        "shot": 1,
-        "draw": 2,
-        "query": query,
-        "patient": "t/p",
-    }
-    facts |= {"label": "benign", "lesion": True, "control": "swapped", "control_of": None}
-    return {**facts, **dict.fromkeys(SCORES, math.nan), **values}
+    """Every column, in their order."""
+    content = scored(query, math.nan, target="t", method="m", draw=2, patient="t/p", control="swapped")
+    return {name: (content | values)[name] for name in SCHEMA.names}
 
 
 def test_rows_come_back_as_they_were_written(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "er" / "rows.parquet"
-    rows = [row("t/b", dice=0.1 + 0.2), row("t/a", dice=1.0, lesion=False)]
+    no_bins = dict.fromkeys(CALIBRATION)
+    rows = [row("t/b", dice=0.1 + 0.2, **no_bins), row("t/a", dice=1.0, lesion=False, bin_counts=list(range(10)))]
+    rows[1] |= {"bin_confidences": [0.5] * 10, "bin_positives": [1] * 10}  # exact in float32
     write_rows(path, rows)
     assert repr(read_table(path).to_pylist()) == repr(rows)  # NaN is written alike
     assert list(path.parent.iterdir()) == [path]
@@ -41,9 +47,21 @@ def test_the_same_rows_give_the_same_bytes(tmp_path: Path) -> None:
 
 
 def test_columns_are_those_of_the_protocol() -> None:
-    keys = ["target", "method", "seed", "shot", "draw", "query", "patient", "label", "lesion", "control", "control_of"]
-    assert SCHEMA.names == [*keys, *SCORES]
+    row = ["target", "method", "kind", "model", "trained_on", "seed", "shot", "draw", "episode"]
+    query = ["query", "patient", "label", "lesion", "class", "control", "control_of"]
+    assert SCHEMA.names == [*row, *query, *SCORES, *MILLIMETRES, *PIXELS, *CALIBRATION]
     assert {"dice", "iou", "hd95", "nsd", "detected", "false_positive"} < set(SCORES)
+
+
+def test_facts_come_back_and_are_no_column(tmp_path: Path) -> None:
+    facts = {"protocol": "support-draws", "image_size": 256, "targets": ["a", "b"]}
+    path = tmp_path / "results.parquet"
+    write_table(path, table(row("t/a"), row("t/b")), facts)
+    found = read_table(path)
+    assert table_facts(found) == facts
+    assert found["query"].to_pylist() == ["t/a", "t/b"]
+    write_rows(path, [row("t/a")])
+    assert table_facts(read_table(path)) == {}
 
 
 @pytest.mark.parametrize("content", [None, b"", b"PAR1 but nothing else PAR1"])

@@ -1,0 +1,136 @@
+"""Single queries of a run to look at: pixels, truth, prediction, and the support set they were segmented by."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from episodes.errors import UserError
+from episodes.files import write_text, written_whole
+
+GALLERY = "gallery"
+INDEX = "gallery.json"
+
+Why = Literal["worst", "median", "best", "false lesion"]
+
+
+@dataclass(frozen=True, slots=True)
+class Annotated:
+    """An image and its lesion.
+
+    Attributes:
+        id: of the record.
+        image: grey levels, (H, W).
+        mask: where the lesion is, (H, W).
+    """
+
+    id: str
+    image: NDArray[np.uint8]
+    mask: NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class GalleryCase:
+    """One query as one method segmented it.
+
+    Attributes:
+        target: dataset.
+        method: row of the table.
+        seed: of the training.
+        shot: support images.
+        draw: number of the support draw; -1 where there is none.
+        why: what it is an example of.
+        label: of the query.
+        dice: of the prediction; None for an image without a lesion.
+        query: with its true lesion.
+        prediction: where the method sees a lesion, (H, W).
+        supports: the support set, with the masks that the method was shown; empty without one.
+    """
+
+    target: str
+    method: str
+    seed: int
+    shot: int
+    draw: int
+    why: Why
+    label: str
+    dice: float | None
+    query: Annotated
+    prediction: NDArray[np.bool_]
+    supports: tuple[Annotated, ...] = ()
+
+
+_FACTS = ("target", "method", "seed", "shot", "draw", "why", "label", "dice")
+
+
+def write_gallery(folder: Path, cases: Sequence[GalleryCase]) -> Path:
+    """Write cases as PNG files into `gallery/` of a run's folder, and `gallery.json`, which names them, last.
+
+    Returns:
+        The index.
+    """
+    root, seen = folder / GALLERY, dict[str, dict[str, str]]()
+    entries: list[dict[str, Any]] = []
+    for number, case in enumerate(cases):
+        prediction = f"{number:03d}-prediction.png"
+        _write_picture(root / prediction, case.prediction)
+        pictures = {"query": _write_annotated(root, case.query, seen), "prediction": prediction}
+        supports = [_write_annotated(root, support, seen) for support in case.supports]
+        entries.append({name: getattr(case, name) for name in _FACTS} | pictures | {"supports": supports})
+    write_text(root / INDEX, json.dumps(entries, indent=1) + "\n")
+    return root / INDEX
+
+
+def read_gallery(folder: Path) -> list[GalleryCase]:
+    """The cases of a run's folder; none of a run without a gallery.
+
+    Raises:
+        UserError: if it is damaged.
+    """
+    path = folder / GALLERY / INDEX
+    if not path.is_file():
+        return []
+    try:
+        return [_read_case(path.parent, entry) for entry in json.loads(path.read_text())]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path}: damaged ({error}); delete its folder, and run the benchmark again") from error
+
+
+def _write_annotated(root: Path, shown: Annotated, seen: dict[str, dict[str, str]]) -> dict[str, str]:
+    """Write an image and its mask, each image once: a support image serves many cases."""
+    key = f"{shown.id} {hash(shown.mask.tobytes())}"
+    if key not in seen:
+        name = f"image-{len(seen):03d}"
+        seen[key] = {"id": shown.id, "image": f"{name}.png", "mask": f"{name}-mask.png"}
+        _write_picture(root / f"{name}.png", shown.image)
+        _write_picture(root / f"{name}-mask.png", shown.mask)
+    return seen[key]
+
+
+def _read_case(root: Path, entry: dict[str, Any]) -> GalleryCase:
+    return GalleryCase(
+        **{name: entry[name] for name in _FACTS},
+        query=_read_annotated(root, entry["query"]),
+        prediction=_read_picture(root / entry["prediction"]) > 0,
+        supports=tuple(_read_annotated(root, support) for support in entry["supports"]),
+    )
+
+
+def _read_annotated(root: Path, entry: dict[str, str]) -> Annotated:
+    return Annotated(entry["id"], _read_picture(root / entry["image"]), _read_picture(root / entry["mask"]) > 0)
+
+
+def _write_picture(path: Path, pixels: NDArray[np.uint8] | NDArray[np.bool_]) -> None:
+    grey = pixels.astype(np.uint8) * np.uint8(255) if pixels.dtype == np.bool_ else pixels
+    with written_whole(path) as partial:
+        Image.fromarray(grey).save(partial, format="PNG")
+
+
+def _read_picture(path: Path) -> NDArray[np.uint8]:
+    with Image.open(path) as picture:
+        return np.asarray(picture.convert("L"))
