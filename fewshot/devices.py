@@ -46,6 +46,14 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
+def device_name(device: torch.device) -> str:
+    """What a device is called, with the number of threads of a CPU."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    threads = torch.get_num_threads()
+    return f"{device.type}, {threads} thread{'s' if threads > 1 else ''}"
+
+
 @contextmanager
 def joined_processes(device: torch.device) -> Iterator[Processes]:
     """Belong to the process group that `torchrun` announces, if it does, for as long as the block runs.

@@ -9,7 +9,7 @@ from torch import nn
 from episodes.duplicates import duplicate_groups, group_patients
 from episodes.errors import SamplingError
 from episodes.records import LABELS, Record
-from episodes.splits import split_records
+from episodes.splits import k_folds, split_records
 from episodes.store import Collection, Store
 from fewshot.config import TrainConfig
 from fewshot.parsing import ConfigError
@@ -61,25 +61,43 @@ def divide(sources: Collection, config: TrainConfig) -> Partition:
     """
     how = config.train
     whole = without_duplicates(sources) if how.duplicates == "dropped" else Part(sources, sources.records)
-    shares = {"validation": how.validation.share if how.validation else 0.0, "test": config.test_share}
-    held_out = {part: share for part, share in shares.items() if share}
-    if not held_out:
-        return Partition(_labelled(whole, how.labels, "train"), None, None)
-    grouped = _look_alikes_together(whole)
+    grouped = look_alikes_together(whole) if how.validation or config.test_share or config.test_fold else whole.records
     try:
-        fractions = {"train": 1 - sum(held_out.values()), **held_out}
-        split = split_records(grouped, fractions, config.split_seed)
+        names = _parts(grouped, config)
     except SamplingError as error:
-        raise SamplingError(
-            f"test_share {config.test_share:g}, train.validation.share {shares['validation']:g}: {error};"
-            " change the shares, or leave them out"
-        ) from error
-    parts = {part: Part(whole, split.select(whole.records, part)) for part in fractions}
-    for part in held_out:
-        patients = len({record.patient_id for record in split.select(grouped, part)})
+        raise SamplingError(f"{_asked_for(config)}: {error}; change the shares, or leave them out") from error
+    parts = {part: Part(whole, (record for record in whole.records if record.id in ids)) for part, ids in names.items()}
+    for part in parts.keys() - {"train"}:
+        patients = len({record.patient_id for record in grouped if record.id in names[part]})
         logger.info("%s: %d images of %d patients are held out", part, len(parts[part].records), patients)
     chosen = {part: _labelled(parts[part], how.labels, part) for part in parts if part != "test"}
     return Partition(chosen["train"], chosen.get("validation"), parts.get("test"))
+
+
+def _parts(grouped: Sequence[Record], config: TrainConfig) -> dict[str, set[str]]:
+    """The ids of each part, of records whose patients are merged where they look alike."""
+    validation = config.train.validation.share if config.train.validation else 0.0
+    rest, parts = list(grouped), dict[str, set[str]]()
+    shares = {"validation": validation, "test": config.test_share}
+    if config.test_fold is not None:
+        folds = k_folds(grouped, config.test_fold.of, config.split_seed)
+        test = folds[config.test_fold.index].select(grouped, "test")
+        parts["test"] = {record.id for record in test}
+        rest = [record for record in grouped if record.id not in parts["test"]]
+    held_out = {part: share for part, share in shares.items() if share}
+    if not held_out:
+        return {"train": {record.id for record in rest}, **parts}
+    fractions = {"train": 1 - sum(held_out.values()), **held_out}
+    split = split_records(rest, fractions, config.split_seed)
+    return {part: {record.id for record in split.select(rest, part)} for part in fractions} | parts
+
+
+def _asked_for(config: TrainConfig) -> str:
+    """The keys that a division depends on, for errors."""
+    validation = config.train.validation.share if config.train.validation else 0.0
+    fold = config.test_fold
+    test = f"test_share {config.test_share:g}" if fold is None else f"test_fold {fold.index} of {fold.of}"
+    return f"{test}, train.validation.share {validation:g}"
 
 
 def _labelled(part: Part, labels: Sequence[str], name: str) -> Part:
@@ -109,7 +127,7 @@ def _groups(store: Store) -> list[list[Record]]:
     return [[store.records[place] for place in group] for group in duplicate_groups(store.images)]
 
 
-def _look_alikes_together(whole: Collection) -> list[Record]:
+def look_alikes_together(whole: Collection) -> list[Record]:
     """The records, patients that share look-alike images merged: BUSI shows many lesions several times, without ids."""
     of_patients: dict[str, Record] = {}
     for store in whole.stores:

@@ -18,8 +18,8 @@ from fewshot.config import BenchmarkConfig
 
 PACKAGES = ("fewshot-bus", "torch", "torchvision", "timm", "numpy", "scipy", "scikit-learn", "albumentations")
 
-# What may differ between two calls of the same run: where things lie and compute, never what is computed.
-PLACES = {"data_root", "cache", "device", "runs"}
+# What may differ between two calls of the same run: where things lie, compute and report to, never what is computed.
+PLACES = {"data_root", "cache", "device", "runs", "tracking"}
 
 
 def open_run(config: BenchmarkConfig, inputs: Mapping[str, str], *, overwrite: bool) -> Path:

@@ -5,22 +5,33 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
+from episodes.sampler import Class
 from fewshot.config.data import DataConfig
 from fewshot.config.model import EncoderConfig, ModelConfig
 from fewshot.config.strict import Count, Name, Strict, Whole, require_distinct, require_known
+from fewshot.config.tracking import Tracking
 from fewshot.config.training import TrainingConfig
 
 
 class BenchmarkModel(ModelConfig):
-    """A model of a benchmark: trained there, read from a checkpoint, or left as its encoder's weights are."""
+    """A model of a benchmark: trained there, read from a checkpoint, or left as its encoder's weights are.
+
+    `trained_on: target` trains on the target itself, by cross-validation over `folds` parts of its patients: each query
+    is segmented by the model that has not seen its patient. Rows of such a model are oracles among others, and the
+    within-dataset scenario where all models are such.
+    """
 
     train: TrainingConfig | None = None
     checkpoint: Path | None = None
+    trained_on: Literal["sources", "target"] = "sources"
+    folds: Annotated[int, Field(ge=2)] = 5
 
     @model_validator(mode="after")
     def _one_origin(self) -> "BenchmarkModel":
         if self.train is not None and self.checkpoint is not None:
             raise ValueError("give `train` or `checkpoint`, not both")
+        if self.trained_on == "target" and self.train is None:
+            raise ValueError("trained_on: target needs `train`, which says how")
         return self
 
     def network_only(self) -> ModelConfig:
@@ -44,26 +55,52 @@ class MethodConfig(Strict):
     control: Control = "none"
 
 
-class BenchmarkConfig(DataConfig):
-    """`fewshot benchmark`: every method on every target, by the support-draws protocol.
+class ClassicConfig(Strict):
+    """The protocol of papers: so many `runs` of so many random `episodes`, each asking for one of the `classes`.
 
-    Among the `shots`, 0 asks for every method without any annotated image; those that need a support set have no such
-    row.
+    A method adapts anew in every episode. An episode has the largest number of support images; fewer are its first.
+    """
+
+    episodes: Count = 1000
+    runs: Count = 5
+    n_query: Count = 1
+    classes: Annotated[tuple[Class, ...], Field(min_length=1)] = ("lesion",)
+
+
+class BenchmarkConfig(DataConfig):
+    """`fewshot benchmark`: every method on every target.
+
+    Models are trained on the `sources`, of which a target is left out for its own rows (leave one dataset out). Support
+    images are drawn from the target, or from another dataset, `support_from` (cross-support). Among the `shots`, 0 asks
+    for every method without any annotated image; those that need a support set have no such row.
     """
 
     name: Name
-    sources: tuple[str, ...] = Field(min_length=1)
+    protocol: Literal["support-draws", "classic"] = "support-draws"
+    sources: tuple[str, ...] = ()
     targets: tuple[str, ...] = Field(min_length=1)
+    support_from: str | None = None
     shots: Annotated[tuple[Whole, ...], Field(min_length=1)] = (1, 5)
     draws: Count = 5
     draw_depth: Count = 10
+    classic: ClassicConfig = ClassicConfig()
     seed: Whole = 0
     training_seeds: Annotated[tuple[Whole, ...], Field(min_length=1)] = (0,)
     device: str = "auto"
     runs: Path = Path("runs")
+    tracking: Tracking = "local"
     encoder: EncoderConfig = EncoderConfig()
     models: dict[Name, BenchmarkModel] = Field(default_factory=dict)
     methods: dict[Name, MethodConfig] = Field(min_length=1)
+
+    def sources_of(self, target: str) -> tuple[str, ...]:
+        """The datasets that models may be trained on whose target this is."""
+        return tuple(source for source in self.sources if source != target)
+
+    @property
+    def holds_out(self) -> bool:
+        """Whether targets are among the sources, so that models differ from target to target."""
+        return bool(set(self.sources) & set(self.targets))
 
     @model_validator(mode="after")
     def _known_names(self) -> "BenchmarkConfig":
@@ -71,21 +108,44 @@ class BenchmarkConfig(DataConfig):
         require_known("targets", self.targets, self.datasets)
         for key in ("sources", "targets", "shots", "training_seeds"):
             require_distinct(key, getattr(self, key))
-        both = set(self.sources) & set(self.targets)
-        if both:
-            raise ValueError(f"{', '.join(sorted(both))}: a target must not be a source; hold it out of training")
         named = [method.model for method in self.methods.values() if method.model is not None]
         require_known("methods: model", named, self.models)
-        if max(self.shots) > self.draw_depth:
-            raise ValueError(f"shots: {max(self.shots)} is more than draw_depth, {self.draw_depth}")
+        return self
+
+    @model_validator(mode="after")
+    def _something_to_train_on(self) -> "BenchmarkConfig":
+        trained = [name for name, model in self.models.items() if model.train and model.trained_on == "sources"]
+        for target in self.targets:
+            if trained and not self.sources_of(target):
+                raise ValueError(
+                    f"sources: none is left to train {trained[0]} for {target}, which must not be one itself; add"
+                    " another dataset, or set the model's trained_on to target"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _enough_support(self) -> "BenchmarkConfig":
+        swapped = [row for row, method in self.methods.items() if method.control == "swapped"]
+        if self.protocol == "classic":
+            key, depth = "shots", max(self.shots)
+            if self.support_from is not None:
+                raise ValueError("support_from: is for the protocol support-draws; leave it out")
+        else:
+            key, depth = "draw_depth", self.draw_depth
+            if max(self.shots) > depth:
+                raise ValueError(f"shots: {max(self.shots)} is more than draw_depth, {depth}")
+        if swapped and depth < 2:
+            raise ValueError(f"methods.{swapped[0]}.control: swapped masks need a {key} of at least 2")
+        if self.support_from is not None:
+            require_known("support_from", [self.support_from], self.datasets)
+            if self.support_from in self.targets:
+                raise ValueError(
+                    f"support_from: {self.support_from} is a target; leave it out, or name another dataset"
+                )
         return self
 
     @model_validator(mode="after")
     def _controls_of_something(self) -> "BenchmarkConfig":
-        controls = {row: method.control for row, method in self.methods.items() if method.control != "none"}
-        if controls.keys() == self.methods.keys():
+        if all(method.control != "none" for method in self.methods.values()):
             raise ValueError("methods: all of them are controls; add what they control, with `control: none`")
-        swapped = [row for row, control in controls.items() if control == "swapped"]
-        if swapped and self.draw_depth < 2:
-            raise ValueError(f"methods.{swapped[0]}.control: swapped masks need a draw_depth of at least 2")
         return self

@@ -69,7 +69,7 @@ def assert_matches(text: str, pattern: str) -> None:
         ("benchmark benchmark.yaml draws", r"'draws': expected key=value, such as train\.steps=100"),
         ("benchmark benchmark.yaml name.first=x", r"'name\.first=x': name is a value, it has no keys below it"),
         ("benchmark benchmark.yaml shots=[1,1]", r"shots: 1 is given twice"),
-        ("benchmark benchmark.yaml targets=[linear]", r"linear: a target must not be a source"),
+        ("benchmark benchmark.yaml targets=[linear] sources=[linear]", r"none is left to train panet for linear"),
         ("benchmark benchmark.yaml sources=[busi]", r"sources: 'busi' is not among linear, highfreq, portable"),
         ("benchmark benchmark.yaml datasets.linear.phantom.scanner=loud", r"scanner: unknown scanner 'loud': use one"),
         ("benchmark benchmark.yaml datasets.linear.root=x", r"datasets\.linear: give either `root`.* or `phantom`"),

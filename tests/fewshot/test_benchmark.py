@@ -15,7 +15,7 @@ import yaml
 from numpy.typing import NDArray
 from sklearn.metrics import f1_score, jaccard_score, precision_score, recall_score
 
-import fewshot.benchmark
+import fewshot.cell_evaluation
 import fewshot.training
 from episodes.draws import SupportDraw
 from episodes.episode import image_tensor, load_support
@@ -27,10 +27,10 @@ from fewshot.benchmark import run_benchmark
 from fewshot.checkpoints import load_network
 from fewshot.config import BenchmarkConfig
 from fewshot.data import open_collection, open_store
-from fewshot.evaluation import EncodedTarget, evaluate
+from fewshot.evaluation import EncodedTarget, Task, evaluate
 from fewshot.methods import Ingredients, Method, Sources, build_method
 from fewshot.parsing import parse_config
-from fewshot.results import SCORES, read_table
+from fewshot.results import PIXELS, SCORES, read_table
 from fewshot.training import seeded_network
 from tests.fewshot.tiny_runs import METHODS, MODELS, PANET, PHANTOMS, silent, tiny_benchmark
 
@@ -175,11 +175,11 @@ def test_features_computed_once_give_the_scores_of_every_episode_on_its_own(run:
     method, target = run.method(row), EncodedTarget(run.store, CPU)
     draw = run.draws[1]
     support = draw.support[:2] if method.uses_support else ()
-    cached = evaluate(method, target, support, draw.queries)
-    alone = [evaluate(method, target, support, [query], cached=False)[0] for query in draw.queries]
-    for name in SCORES:
-        expected = [getattr(scores, name) for scores in alone]
-        assert [getattr(scores, name) for scores in cached] == pytest.approx(expected, abs=1e-4, nan_ok=True)
+    cached = evaluate(method, target, Task(support, draw.queries))
+    alone = [evaluate(method, target, Task(support, (query,)), cached=False)[0] for query in draw.queries]
+    for name in (*SCORES, *PIXELS):
+        expected = [one.columns()[name] for one in alone]
+        assert [one.columns()[name] for one in cached] == pytest.approx(expected, abs=1e-4, nan_ok=True)
 
 
 def test_a_run_says_what_it_was_made_of(run: Run) -> None:
@@ -268,22 +268,20 @@ def test_a_run_interrupted_in_evaluation_ends_with_the_same_bytes(
     calls: list[Sequence[str]] = []
 
     def failing_at(last: int) -> Callable[..., Any]:
-        def counted(
-            method: Method, target: EncodedTarget, support: Sequence[str], queries: Sequence[str], **options: Any
-        ) -> Any:
-            calls.append(support)
+        def counted(method: Method, target: EncodedTarget, task: Task, **options: Any) -> Any:
+            calls.append(task.support)
             if len(calls) == last:
                 raise KeyboardInterrupt
-            return evaluate(method, target, support, queries, **options)
+            return evaluate(method, target, task, **options)
 
         return counted
 
     n_cells = len(WITHOUT_SUPPORT) + 4 * len(WITH_SUPPORT)
-    monkeypatch.setattr(fewshot.benchmark, "evaluate", failing_at(8))
+    monkeypatch.setattr(fewshot.cell_evaluation, "evaluate", failing_at(8))
     with pytest.raises(KeyboardInterrupt):
         run_benchmark(config, silent())
     assert not (tmp_path / "tiny" / "results.parquet").exists()
-    monkeypatch.setattr(fewshot.benchmark, "evaluate", failing_at(0))
+    monkeypatch.setattr(fewshot.cell_evaluation, "evaluate", failing_at(0))
     resumed = run_benchmark(config, silent())
     assert len(calls) == n_cells + 1  # the interrupted cell twice, every other once
     assert (resumed / "results.parquet").read_bytes() == (run.folder / "results.parquet").read_bytes()
@@ -313,7 +311,7 @@ def test_a_run_interrupted_in_training_ends_with_the_same_bytes(
 
 def test_a_finished_run_is_not_computed_again(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     before = (run.folder / "results.parquet").read_bytes()
-    forbid(monkeypatch, "fewshot.benchmark._Run.evaluate", "fewshot.training.fit")
+    forbid(monkeypatch, "fewshot.cell_evaluation.evaluate", "fewshot.training.fit")
     assert run_benchmark(run.config, silent()) == run.folder
     assert (run.folder / "results.parquet").read_bytes() == before
 
@@ -421,7 +419,7 @@ def test_a_checkpoint_gives_the_rows_of_the_model_that_was_trained(run: Run, fol
         ),
         (
             {"methods": {**METHODS, "mine": {**METHODS["PANet"], "control": "emptied"}}},
-            r"methods\.mine: control: emptied masks are refused \(.*linear_0000.*\); use `swapped`",
+            r"methods\.mine: control: emptied masks are refused \(.*portable_0000.*\); use `swapped`",
         ),
         ({"shots": [0]}, r"methods\.PANet untrained: it needs a support set; add a number of at least 1 to `shots`"),
         ({"draw_depth": 10}, r"portable: \d+ patients with a lesion, 11 needed"),

@@ -6,12 +6,16 @@ from typing import Any
 import pytest
 from torch import Tensor
 
+from episodes.draws import SupportDraw
 from episodes.episode import Support
+from episodes.sampler import EpisodeSampler
 from fewshot.cells import list_cells
 from fewshot.config import BenchmarkConfig
 from fewshot.methods import Method
 from fewshot.parsing import ConfigError, parse_config
 from fewshot.results import Cell
+from fewshot.tasks import Classic, SupportDraws, TargetProtocol
+from tests.episodes.made_records import made_dataset
 
 
 @dataclass
@@ -42,14 +46,19 @@ KINDS: dict[str, Method] = {
 }
 
 
-def cells(*rows: str, models: dict[str, str] | None = None, **changes: Any) -> list[Cell]:
+PATIENTS = made_dataset("t", {"benign": 3})
+
+
+def cells(
+    *rows: str, models: dict[str, str] | None = None, settings: dict[str, Any] | None = None, **changes: Any
+) -> list[Cell]:
     tree = {
         "name": "cells",
         "datasets": {name: {"phantom": {"scanner": "linear"}} for name in ("s", "t", "u")},
         "sources": ["s"],
         "targets": ["t"],
         "draws": 2,
-        "models": {"a": {}, "b": {}},
+        "models": {"a": {}, "b": {}} | (settings or {}),
         "methods": {
             row: {"method": row, "model": (models or {}).get(row), "control": row.split()[-1]}
             if " " in row
@@ -59,7 +68,15 @@ def cells(*rows: str, models: dict[str, str] | None = None, **changes: Any) -> l
         **changes,
     }
     config = parse_config(tree, BenchmarkConfig, "cells")
-    return list_cells(config, {row: KINDS[row] for row in rows})
+    protocols = {target: protocol(config, target) for target in config.targets}
+    return list_cells(config, {row: KINDS[row] for row in rows}, protocols)
+
+
+def protocol(config: BenchmarkConfig, target: str) -> TargetProtocol:
+    """Of a target without records, on which cells do not depend."""
+    if config.protocol == "classic":
+        return Classic(target, (), [EpisodeSampler(PATIENTS, n_shot=1)] * config.classic.runs, config.classic)
+    return SupportDraws(target, (), (), [SupportDraw(draw, (), ()) for draw in range(config.draws)], {})
 
 
 def places(found: list[Cell]) -> list[tuple[int, int]]:
@@ -110,3 +127,18 @@ def test_rows_of_one_model_follow_each_other() -> None:
     found = cells("needing", "prior", "fine-tuned", "prior swapped", models=models, shots=[1])
     order = [models[cell.method] for cell in found]
     assert order == sorted(order)
+
+
+def test_a_model_trained_on_the_target_has_every_cell_in_every_fold() -> None:
+    own = {"a": {"train": {"steps": 1}, "trained_on": "target", "folds": 3}}
+    found = cells("prior", "floor", models={"prior": "a"}, shots=[0, 1], settings=own)
+    of_prior = {(cell.fold, cell.shot, cell.draw) for cell in found if cell.method == "prior"}
+    assert of_prior == {(fold, *place) for fold in range(3) for place in ((0, -1), (1, 0), (1, 1))}
+    assert [cell.fold for cell in found if cell.method == "floor"] == [-1]
+
+
+def test_runs_of_the_classic_protocol_are_draws_with_and_without_supports() -> None:
+    found = cells("prior", "floor", shots=[0, 2], protocol="classic", classic={"runs": 3})
+    assert [cell.draw for cell in found if cell.method == "floor"] == [0, 1, 2]
+    of_prior = [(cell.shot, cell.draw) for cell in found if cell.method == "prior"]
+    assert of_prior == [(shot, run) for shot in (0, 2) for run in range(3)]

@@ -265,7 +265,13 @@ def test_zero_is_a_number_of_shots(tmp_path: Path) -> None:
             "models.panet.train.episodes.n_shot=[1, 5, 5]",
             "models.panet.train.episodes.n_shot: 5 is given twice",
         ),
-        ("targets=[busi]", "busi: a target must not be a source; hold it out of training"),
+        (
+            "targets=[busi]",
+            "sources: none is left to train panet for busi, which must not be one itself; add another dataset, or set"
+            " the model's trained_on to target",
+        ),
+        ("support_from=theirs", "support_from: 'theirs' is not among busi, ours, linear"),
+        ("support_from=ours", "support_from: ours is a target; leave it out, or name another dataset"),
         ("shots=[1, 11]", "shots: 11 is more than draw_depth, 10"),
         ("methods.PANet.model=pannet", "methods: model: 'pannet' is not among panet"),
         (

@@ -1,0 +1,224 @@
+"""Evaluating a benchmark's cells: networks and methods where they are needed, rows and costs where they are kept."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cache, lru_cache
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from episodes.files import write_text
+from episodes.store import Collection, Store
+from fewshot.checkpoints import load_checkpoint, load_network
+from fewshot.config import BenchmarkConfig
+from fewshot.controls import controlled_row
+from fewshot.evaluation import EncodedTarget, Seconds, Task, evaluate
+from fewshot.judging import Judgement
+from fewshot.memory import peak_bytes, start_peak
+from fewshot.methods import EncodingMethod, Ingredients, Method, Sources, build_method
+from fewshot.partition import Part
+from fewshot.progress import Reporter
+from fewshot.results import CALIBRATION, Cell, write_rows
+from fewshot.tasks import TargetProtocol
+from fewshot.training import seeded_network
+from fewshot.trainings import training_for
+
+
+@dataclass(frozen=True, slots=True)
+class CellCost:
+    """What one cell took.
+
+    Attributes:
+        adapt_seconds: to adapt to one support set.
+        image_seconds: to segment one image, encoding included.
+        n_queries: that were segmented.
+        peak_bytes: most memory held while the cells of its row were evaluated; None where unknown.
+        parameters: of the network; None without one.
+    """
+
+    adapt_seconds: float
+    image_seconds: float
+    n_queries: int
+    peak_bytes: int | None
+    parameters: int | None
+
+
+def rows_path(folder: Path, cell: Cell) -> Path:
+    """Where a cell's rows are kept until all cells are there."""
+    return folder / "cells" / cell.file_name
+
+
+def cost_path(folder: Path, cell: Cell) -> Path:
+    """Where its cost is kept."""
+    return rows_path(folder, cell).with_suffix(".json")
+
+
+class CellEvaluation:
+    """Evaluates cells of one run.
+
+    Args:
+        config: of the benchmark.
+        folder: of the run, in which its models are trained.
+        device: where to compute.
+        stores: of all datasets.
+        protocols: by target.
+    """
+
+    def __init__(
+        self,
+        config: BenchmarkConfig,
+        folder: Path,
+        device: torch.device,
+        stores: Mapping[str, Store],
+        protocols: Mapping[str, TargetProtocol],
+    ) -> None:
+        self.config, self.folder, self.device, self.stores, self.protocols = config, folder, device, stores, protocols
+        support = None if config.support_from is None else stores[config.support_from]
+        self.targets = {name: EncodedTarget(stores[name], device, support=support) for name in config.targets}
+        # Rows of one model follow each other, and share its features.
+        self._network = lru_cache(maxsize=1)(self._load_network)
+        self._folds = cache(self._read_folds)
+
+    def run(self, cells: Sequence[Cell], reporter: Reporter) -> None:
+        """Evaluate the cells whose rows are not there yet."""
+        missing = [cell for cell in cells if not rows_path(self.folder, cell).is_file()]
+        for (name, row), of_row in groupby(missing, key=lambda cell: (cell.target, cell.method)):
+            waiting = list(of_row)
+            with reporter.step(f"evaluate: {name}, {row}") as update:
+                done = 0
+                for _, group in groupby(waiting, key=lambda cell: (cell.seed, cell.fold)):
+                    for cell, method in self._with_method(list(group), update):
+                        cost = self._evaluate(method, cell)
+                        done += 1
+                        update(done, len(waiting), f"{1000 * cost.image_seconds:.0f} ms an image")
+
+    def method(self, cell: Cell) -> Method:
+        """The method of a cell's row, with the network that is meant for its queries."""
+        settings = self.config.methods[cell.method]
+        network = None if settings.model is None else self._network(settings.model, cell.seed, cell.target, cell.fold)
+        return build_method(settings, Ingredients(network, self.sources(cell), self.device, cell.seed))
+
+    def sources(self, cell: Cell) -> Sources:
+        """What the cell's method may know: the sources, or the target but for the fold that its queries are in."""
+        if cell.fold < 0:
+            collection = Collection(self.stores[name] for name in self.config.sources_of(cell.target))
+            return Sources(collection, collection.records)
+        own = Collection([self.stores[cell.target]])
+        others = Part(own, (record for record in own.records if self._fold_of(cell, record.patient_id) != cell.fold))
+        return Sources(others, others.records)
+
+    def in_fold(self, cell: Cell, query: str) -> Cell:
+        """The same cell in the fold that a query is in, if its model is trained on the target."""
+        model = self.config.methods[cell.method].model
+        if model is None or self.config.models[model].trained_on == "sources":
+            return cell
+        target = self.targets[cell.target]
+        return replace(cell, fold=self._fold_of(cell, target.store.records[target.rows[query]].patient_id))
+
+    def tasks(self, cell: Cell) -> Iterator[tuple[int, Task]]:
+        """The cell's tasks with the numbers of their episodes; of a fold, those queries that are in it."""
+        target, control = self.targets[cell.target], self.config.methods[cell.method].control
+        for episode, task in self.protocols[cell.target].tasks(cell, target, control):
+            queries = tuple(query for query in task.queries if self.in_fold(cell, query) == cell)
+            if queries:
+                yield episode, replace(task, queries=queries)
+
+    def _with_method(self, cells: Sequence[Cell], update: Any) -> Iterator[tuple[Cell, Method]]:
+        """Cells that have a method in common, each with it; features are computed once, and shown as progress."""
+        start_peak(self.device)
+        method = self.method(cells[0])
+        if isinstance(method, EncodingMethod):
+            self.targets[cells[0].target].features(method.encode, update)
+        yield from ((cell, method) for cell in cells)
+
+    def _evaluate(self, method: Method, cell: Cell) -> CellCost:
+        """Evaluate one cell and write its cost and its rows."""
+        target, settings = self.targets[cell.target], self.config.methods[cell.method]
+        seconds, tasks = Seconds(), list(self.tasks(cell))
+        rows = []
+        for episode, task, judgements in _judged(method, target, tasks, seconds):
+            for query, judgement in zip(task.queries, judgements, strict=True):
+                rows.append(self._row(cell, target, episode, task, query, judgement))
+        network = None if settings.model is None else self._network(settings.model, cell.seed, cell.target, cell.fold)
+        encoding = target.encode_seconds if isinstance(method, EncodingMethod) else 0.0
+        cost = CellCost(
+            adapt_seconds=seconds.adapt / max(1, len(tasks)),
+            image_seconds=seconds.segment / max(1, len(rows)) + encoding,
+            n_queries=len(rows),
+            peak_bytes=peak_bytes(self.device),
+            parameters=None if network is None else sum(weights.numel() for weights in network.parameters()),
+        )
+        write_text(cost_path(self.folder, cell), json.dumps(asdict(cost)) + "\n")
+        write_rows(rows_path(self.folder, cell), rows)
+        return cost
+
+    def _row(
+        self, cell: Cell, target: EncodedTarget, episode: int, task: Task, query: str, judgement: Judgement
+    ) -> dict[str, Any]:
+        settings, record = self.config.methods[cell.method], target.store.records[target.rows[query]]
+        model = None if settings.model is None else self.config.models[settings.model]
+        columns = dict(judgement.columns())
+        if model is None:  # a floor's logits are no probabilities
+            columns |= dict.fromkeys(CALIBRATION)
+        facts = {
+            "kind": settings.method,
+            "model": settings.model,
+            "trained_on": None if model is None or (model.train or model.checkpoint) is None else model.trained_on,
+            "episode": episode,
+            "query": query,
+            "patient": record.patient_id,
+            "label": record.label,
+            "lesion": judgement.lesion_pixels > 0,
+            "class": task.asked,
+            "control": None if settings.control == "none" else settings.control,
+            "control_of": controlled_row(self.config.methods, cell.method),
+        }
+        return {name: value for name, value in asdict(cell).items() if name != "fold"} | facts | columns
+
+    def _load_network(self, model: str, seed: int, target: str, fold: int) -> nn.Module:
+        """A model of the benchmark, trained, in evaluation mode."""
+        settings, training = self.config.models[model], training_for(self.config, model, seed, target, fold)
+        if settings.checkpoint is not None:
+            network = load_network(settings.checkpoint)[0]
+        elif training is not None:
+            network = load_network(training.folder(self.folder) / "checkpoint.safetensors")[0]
+        else:
+            network = seeded_network(self.config.encoder, settings, seed).eval()
+        return network.to(self.device)
+
+    def _fold_of(self, cell: Cell, patient: str) -> int:
+        """The fold whose model has not seen a patient; any would do for one whose images no training took."""
+        model = self.config.methods[cell.method].model or ""
+        return self._folds(model, cell.seed, cell.target).get(patient, 0)
+
+    def _read_folds(self, model: str, seed: int, target: str) -> dict[str, int]:
+        """The fold of every patient, as the trainings that kept it have it."""
+        patient_of = {record.id: record.patient_id for record in self.stores[target].records}
+        folds: dict[str, int] = {}
+        for fold in range(self.config.models[model].folds):
+            training = training_for(self.config, model, seed, target, fold)
+            assert training is not None  # noqa: S101 - only a model that is trained has folds
+            facts = load_checkpoint(training.folder(self.folder) / "checkpoint.safetensors").facts
+            folds |= {patient_of[record_id]: fold for record_id in facts["test_ids"]}
+        return folds
+
+
+def _judged(
+    method: Method, target: EncodedTarget, tasks: Sequence[tuple[int, Task]], seconds: Seconds
+) -> Iterator[tuple[int, Task, list[Judgement]]]:
+    """The tasks with the judgements of their queries; without supports, a query is segmented once for all tasks."""
+    if any(task.support for _, task in tasks):
+        for episode, task in tasks:
+            yield episode, task, evaluate(method, target, task, seconds=seconds)
+        return
+    known: dict[tuple[str, str], Judgement] = {}
+    for asked in dict.fromkeys(task.asked for _, task in tasks):
+        queries = tuple(dict.fromkeys(query for _, task in tasks if task.asked == asked for query in task.queries))
+        judgements = evaluate(method, target, Task((), queries, asked=asked), seconds=seconds)
+        known |= {(asked, query): judgement for query, judgement in zip(queries, judgements, strict=True)}
+    for episode, task in tasks:
+        yield episode, task, [known[task.asked, query] for query in task.queries]
