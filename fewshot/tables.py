@@ -1,114 +1,132 @@
-"""The summary as a table: in the terminal, and as Markdown."""
+"""A report in the terminal, and as one page of Markdown."""
 
-import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import groupby
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import pyarrow as pa
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from episodes.curation import CheckReport
 from episodes.files import write_text
-from fewshot.comparison import Compared
-from fewshot.summary import Row, answer, compare_controls, judge_control, show
+from fewshot.comparison import Compared, CorrectedDifference
+from fewshot.report.classic import NOTE, classic_markdown
+from fewshot.report.content import ReportContent, TargetContent
+from fewshot.report.exports import markdown_text
+from fewshot.report.sheets.differences import pair_sheet
+from fewshot.report.sheets.scores import ROW_HEADINGS, best_rows, classic_sheet, row_texts
+from fewshot.report.sheets.sheet import Sheet
+from fewshot.summary import Row, show
 
-COLUMNS = ("K", "method", "lesion Dice [95 %]", "IoU", "found", "HD95", "NSD", "normals with a false lesion")
+MARKDOWN = "summary.md"
+# Bold is lost where output is piped or colour is off.
+BEST = "*"
+BEST_NOTE = f"{BEST} best with as many annotated images; controls and oracles are not for use"
 
 
-def terminal_table(rows: Sequence[Row], target: str) -> Table:
-    """A rich table of one target; within each number of shots the best row that is no control is bold."""
-    own = [row for row in rows if row.target == target]
-    count = f"{own[0].n_lesion} lesion and {own[0].n_normal} normal images"
-    table = Table(title=f"{target}: {count}", title_justify="left")
-    for column in COLUMNS:
-        table.add_column(column, justify="left" if column == "method" else "right", no_wrap=column != COLUMNS[-1])
-    for shot, group in groupby(own, key=lambda row: row.shot):
-        if shot != own[0].shot:
+def terminal_table(part: TargetContent) -> Table:
+    """A rich table of one target; within each number of shots the best row that can be used is bold and starred."""
+    table = Table(title=_counts(part), title_justify="left", caption=BEST_NOTE, caption_justify="left")
+    for heading in ROW_HEADINGS:
+        is_text = heading == "method"
+        table.add_column(heading, justify="left" if is_text else "right", no_wrap=heading != ROW_HEADINGS[-1])
+    best = best_rows(part.rows)
+    for number, row in enumerate(part.rows):
+        if number and row.shot != part.rows[number - 1].shot:
             table.add_section()
-        for row, is_best in _with_best(group):
-            table.add_row(*_texts(row), style="bold" if is_best else None)
+        shot, method, *scores = map(escape, row_texts(row))
+        marked = f"{method} {BEST}" if number in best else method
+        table.add_row(shot, marked, *scores, style="bold" if number in best else None)
     return table
 
 
-def _with_best(rows: Iterable[Row]) -> Iterator[tuple[Row, bool]]:
-    """Rows from best to worst, and which is the best that is no control."""
-    found = False
-    for row in rows:
-        is_best = row.control is None and not found
-        found |= is_best
-        yield row, is_best
+def sheet_table(sheet: Sheet, caption: str | None = None) -> Table:
+    """A rich table of any other table of a report."""
+    table = Table(title=sheet.title, title_justify="left", caption=caption, caption_justify="left")
+    for heading, is_text in zip(sheet.headings, sheet.words, strict=True):
+        table.add_column(heading, justify="left" if is_text else "right")
+    for texts in sheet.texts:
+        table.add_row(*map(escape, texts))
+    return table
 
 
-def markdown_table(rows: Sequence[Row], target: str) -> str:
-    """The same table as Markdown, with the best row of each number of shots in bold."""
-    lines = ["| " + " | ".join(COLUMNS) + " |", "|---:|:---" + "|---:" * (len(COLUMNS) - 2) + "|"]
-    own = [row for row in rows if row.target == target]
-    for _, group in groupby(own, key=lambda row: row.shot):
-        for row, is_best in _with_best(group):
-            mark = "**" if is_best else ""
-            lines.append("| " + " | ".join(f"{mark}{text}{mark}" for text in _texts(row)) + " |")
+def _counts(part: TargetContent) -> str:
+    patients = "1 patient" if part.n_patients == 1 else f"{part.n_patients} patients"
+    return f"{part.target}: {part.n_lesion} lesion and {part.n_normal} normal images of {patients}"
+
+
+def markdown_table(rows: Sequence[Row]) -> str:
+    """The rows of one target as Markdown, with the best of each number of shots in bold."""
+    lines = ["| " + " | ".join(ROW_HEADINGS) + " |", "|---:|:---" + "|---:" * (len(ROW_HEADINGS) - 2) + "|"]
+    best = best_rows(rows)
+    for number, row in enumerate(rows):
+        mark = "**" if number in best else ""
+        lines.append("| " + " | ".join(f"{mark}{text}{mark}" for text in row_texts(row)) + " |")
     return "\n".join(lines) + "\n"
 
 
-def write_markdown(folder: Path, table: pa.Table, rows: Sequence[Row], targets: Sequence[str]) -> Path:
-    """Write `summary.md`: each target's table, answer and what its controls say.
+def write_markdown(folder: Path, content: ReportContent) -> Path:
+    """Write `summary.md`: the headline, then each target's table, answers and what its controls say, then warnings.
 
     Returns:
         The file written.
     """
-    parts = [
-        "\n".join([markdown_table(rows, target), *(f"{line}\n" for line in _conclusions(table, rows, target))])
-        for target in targets
-    ]
-    path = folder / "summary.md"
+    parts = [f"{content.headline}\n", *(text for part in content.targets for text in _markdown_parts(part))]
+    if content.pairs:
+        parts.append(markdown_text(pair_sheet(content)))
+    parts += [f"Note: {warning}\n" for warning in content.warnings]
+    path = folder / MARKDOWN
     write_text(path, "\n".join(parts))
     return path
 
 
+def _markdown_parts(part: TargetContent) -> Iterator[str]:
+    yield f"## {_counts(part)}\n"
+    yield markdown_table(part.rows)
+    if part.classic:
+        yield classic_markdown(part.classic)
+    yield from (f"{line}\n" for line in _conclusions(part))
+
+
 def comparison_table(compared: Sequence[Compared], reference: str) -> str:
-    """Each row's lesion Dice and its paired differences as Markdown."""
+    """Each row's lesion Dice and its paired differences as Markdown; p-values as they are, and corrected."""
     header = ("K", "method", "lesion Dice [95 %]", f"minus {reference}", "minus itself at K = 0")
     lines = ["| " + " | ".join(header) + " |", "|---:|:---|---:|---:|---:|"]
     for one in compared:
-        differences = (
-            "" if found is None else f"{show(found.interval, sign=True)}, p = {found.p_value:.3f}"
-            for found in (one.to_reference, one.to_zero)
-        )
+        differences = map(_difference_text, (one.to_reference, one.to_zero))
         lines.append("| " + " | ".join([str(one.row.shot), one.row.method, show(one.row.dice), *differences]) + " |")
     return "\n".join(lines) + "\n"
 
 
-def _conclusions(table: pa.Table, rows: Sequence[Row], target: str) -> list[str]:
-    """The answer, then a sentence about every control."""
-    return [answer(table, rows, target), *map(judge_control, compare_controls(table, rows, target))]
+def _difference_text(found: CorrectedDifference | None) -> str:
+    if found is None:
+        return ""
+    p_values = f"p = {found.difference.p_value:.3f}, corrected {found.corrected_p:.3f}"
+    return f"{show(found.difference.interval, sign=True)}, {p_values}"
 
 
-def _texts(row: Row) -> list[str]:
-    scores = row.scores
-    dice = show(row.dice) + (f" ±{row.seed_spread:.3f} over seeds" if not math.isnan(row.seed_spread) else "")
-    return [
-        str(row.shot),
-        row.method,
-        dice,
-        f"{scores['iou']:.3f}",
-        f"{scores['detected']:.0%}",
-        f"{scores['hd95']:.1f}",
-        f"{scores['nsd']:.3f}",
-        "-" if math.isnan(scores["false_positive"]) else f"{scores['false_positive']:.0%}",
-    ]
+def _conclusions(part: TargetContent) -> list[str]:
+    """The answers from few to many annotated images, then a sentence about every control."""
+    return [*(answer.sentence for answer in part.answers), *(control.sentence for control in part.controls)]
 
 
-def print_summary(table: pa.Table, rows: Sequence[Row], targets: Sequence[str], files: Sequence[Path]) -> None:
-    """Print each target's table, answer and what its controls say, then where the results are."""
+def print_summary(content: ReportContent, files: Sequence[Path]) -> None:
+    """Print the headline, each target's table and what it says, warnings, then where the results are."""
     console = _console()
-    for target in targets:
-        console.print(terminal_table(rows, target))
-        for line in _conclusions(table, rows, target):
-            console.print(line, highlight=False, markup=False)
+    _print_sentence(console, content.headline, style="bold")
+    console.print()
+    for part in content.targets:
+        console.print(terminal_table(part))
+        for line in _conclusions(part):
+            _print_sentence(console, line)
         console.print()
+    for sheet, caption in ((classic_sheet(content), NOTE), (pair_sheet(content), None)):
+        if sheet.records:
+            console.print(sheet_table(sheet, caption))
+            console.print()
+    for warning in content.warnings:
+        _print_sentence(console, f"Note: {warning}")
     _print_line(console, f"Results: {', '.join(map(str, files))}")
 
 
@@ -135,6 +153,11 @@ def print_check(report: CheckReport) -> None:
 def _print_line(console: Console, text: str) -> None:
     """Print text as it is: a path may hold brackets, and must not be broken."""
     console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+
+def _print_sentence(console: Console, text: str, style: str | None = None) -> None:
+    """Print a sentence, on a terminal wrapped between words, elsewhere on a line of its own."""
+    console.print(text, style=style, highlight=False, markup=False, soft_wrap=not console.is_terminal)
 
 
 def _console() -> Console:

@@ -30,7 +30,7 @@ DASHES: tuple[str | tuple[float, tuple[float, ...]], ...] = (
     (0, (9, 3)),
 )
 
-_STYLE = {
+STYLE = {
     "font.size": 10,
     "axes.titlesize": 11,
     "axes.labelsize": 10,
@@ -94,7 +94,7 @@ def figure_at(path: Path, width: float, height: float) -> Iterator[Figure]:
 
 @contextmanager
 def _written(path: Path, width: float, height: float) -> Iterator[Figure]:
-    with style.context(["default", _STYLE]), warnings.catch_warnings():
+    with style.context(["default", STYLE]), warnings.catch_warnings():
         # A file name may be in any script; a box in the picture is answer enough.
         warnings.filterwarnings("ignore", message=r"Glyph .* missing from font")
         figure = Figure((width, height), dpi=DPI)

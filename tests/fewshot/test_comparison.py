@@ -3,10 +3,11 @@
 import pytest
 
 from episodes.errors import UserError
+from episodes.holm import holm
 from fewshot.comparison import compare_rows
 from fewshot.summary import summarise
 from fewshot.tables import comparison_table
-from tests.fewshot.test_summary import scored, table
+from tests.fewshot.made_results import scored, table
 
 # Two patients; what is reference scores 0.5 everywhere, the other gains 0.1 from one image and 0.3 from five.
 CONTENT = table(
@@ -23,12 +24,12 @@ def test_rows_are_compared_at_as_many_shots_and_with_themselves_at_none() -> Non
     one_shot = compared["ours", 1]
     assert one_shot.to_reference is not None
     assert one_shot.to_zero is not None
-    assert one_shot.to_reference.interval.estimate == pytest.approx(0.1)
-    assert one_shot.to_zero.interval.estimate == pytest.approx(0.1)
+    assert one_shot.to_reference.difference.interval.estimate == pytest.approx(0.1)
+    assert one_shot.to_zero.difference.interval.estimate == pytest.approx(0.1)
     five_shots = compared["ours", 5]
     assert five_shots.to_reference is None  # the reference was measured neither at 5 nor at 0 shots
     assert five_shots.to_zero is not None
-    assert five_shots.to_zero.interval.estimate == pytest.approx(0.3)
+    assert five_shots.to_zero.difference.interval.estimate == pytest.approx(0.3)
     assert compared["reference", 1].to_reference is None
     assert compared["ours", 0].to_zero is None
 
@@ -41,7 +42,15 @@ def test_a_reference_without_shots_stands_beside_every_number_of_shots() -> None
     compared = compare_rows(content, summarise(content, ["ours"]), "ours", "zero-shot")
     (found,) = [one.to_reference for one in compared if one.row.method == "ours"]
     assert found is not None
-    assert found.interval.estimate == pytest.approx(-0.1)
+    assert found.difference.interval.estimate == pytest.approx(-0.1)
+
+
+def test_p_values_are_corrected_over_all_differences_of_the_table() -> None:
+    compared = compare_rows(CONTENT, ROWS, "ours", "reference")
+    found = [one for both in compared for one in (both.to_reference, both.to_zero) if one is not None]
+    assert len(found) == 3
+    assert [one.corrected_p for one in found] == holm([one.difference.p_value for one in found])
+    assert all(one.corrected_p >= one.difference.p_value for one in found)
 
 
 def test_an_unknown_reference_names_those_there_are() -> None:
@@ -54,3 +63,4 @@ def test_the_table_shows_estimates_intervals_and_p_values() -> None:
     assert lines[0] == "| K | method | lesion Dice [95 %] | minus reference | minus itself at K = 0 |"
     (five,) = [line for line in lines if line.startswith("| 5 |")]
     assert five.startswith("| 5 | ours | 0.800 [0.800, 0.800] |  | +0.300 [+0.300, +0.300], p = ")
+    assert ", corrected " in five

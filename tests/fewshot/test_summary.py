@@ -1,59 +1,15 @@
-"""From per-query rows to the table: every number worked out by hand."""
+"""From per-query rows to the rows of a report: every number worked out by hand."""
 
-import json
 import math
 import random
-from pathlib import Path
-from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pytest
 
 from episodes.statistics import Interval, crossed_bootstrap
-from fewshot.results import SCHEMA, SCORES
-from fewshot.summary import (
-    Row,
-    answer,
-    compare,
-    compare_controls,
-    judge_control,
-    show,
-    summarise,
-    write_summary,
-)
-
-NAN = math.nan
-PATIENTS = {"q1": "p1", "q2": "p1", "q3": "p2", "n1": "p3", "n2": "p3"}
-
-
-def scored(query: str, dice: float, method: str = "A", shot: int = 1, draw: int = 0, **facts: Any) -> dict[str, Any]:
-    """A row about a lesion image; a missed lesion scores 0 everywhere, and `dice` stands in for the other scores."""
-    row = {
-        "target": "ours",
-        "method": method,
-        "seed": 0,
-        "shot": shot,
-        "draw": draw,
-        "query": query,
-        "patient": PATIENTS.get(query, query),
-        "label": "benign",
-        "lesion": True,
-        **dict.fromkeys(SCORES, dice),
-        "false_positive": NAN,
-        "false_positive_area": NAN,
-    }
-    return row | facts
-
-
-def normal(query: str, false_positive: float, area: float, **facts: Any) -> dict[str, Any]:
-    found = {"false_positive": false_positive, "false_positive_area": area}
-    return scored(query, NAN, **facts) | {"label": "normal", "lesion": False} | found
-
-
-def table(*rows: dict[str, Any]) -> pa.Table:
-    return pa.Table.from_pylist(list(rows), schema=SCHEMA)
-
+from fewshot.results_index import RowKey
+from fewshot.summary import Row, compare, show, summarise, without_nan
+from tests.fewshot.made_results import FLOOR, NAN, ORACLE, normal, scored, table
 
 # Two draws; q2 is in the second alone, since its patient lent the first draw an image of another kind.
 TWO_DRAWS = [
@@ -105,7 +61,41 @@ def test_normal_images_count_in_their_own_scores_alone() -> None:
 def test_the_interval_is_the_crossed_bootstrap_s() -> None:
     row = only(summarise(table(*TWO_DRAWS), ["ours"]))
     values = np.array([[0.8, NAN, 0.4], [0.6, 0.2, 0.0]])
-    assert row.dice == crossed_bootstrap(values, ["p1", "p1", "p2"])
+    assert row.dice == crossed_bootstrap(values, ["p1", "p1", "p2"], bounds=(0, 1))
+
+
+def test_patients_count_once_each_in_their_own_mean() -> None:
+    row = only(summarise(table(*TWO_DRAWS), ["ours"]))
+    # p1: (0.7 + 0.2) / 2; p2: 0.2
+    assert row.patient_dice.estimate == pytest.approx((0.45 + 0.2) / 2)
+
+
+def test_what_is_known_of_a_row_is_kept() -> None:
+    facts = {"kind": "fine-tuned", "model": "unet", "trained_on": "sources", "control_of": "B", "control": "swapped"}
+    row = only(summarise(table(*(row | facts for row in TWO_DRAWS)), ["ours"]))
+    assert {name: getattr(row, name) for name in facts} == facts
+    assert row.key == RowKey("ours", "A", 1)
+
+
+@pytest.mark.parametrize(
+    ("facts", "role"),
+    [
+        ({}, "method"),
+        (FLOOR, "floor"),
+        (ORACLE, "oracle"),
+        ({"control": "emptied", "control_of": "A"}, "control"),
+        (ORACLE | {"control": "emptied"}, "control"),
+    ],
+)
+def test_a_rows_role_follows_from_what_is_known_of_it(facts: dict[str, str], role: str) -> None:
+    assert only(summarise(table(*(row | facts for row in TWO_DRAWS)), ["ours"])).role == role
+
+
+def test_millimetres_are_averaged_over_the_images_whose_pixels_have_a_size() -> None:
+    known = [row | ({"hd95_mm": 3.0} if row["query"] == "q1" else {}) for row in TWO_DRAWS]
+    row = only(summarise(table(*known), ["ours"]))
+    assert row.scores["hd95_mm"] == 3.0
+    assert math.isnan(row.scores["nsd_mm"])
 
 
 def test_training_seeds_are_averaged_and_their_spread_is_shown() -> None:
@@ -115,14 +105,17 @@ def test_training_seeds_are_averaged_and_their_spread_is_shown() -> None:
     row = only(summarise(table(*seeds), ["ours"]))
     first = (0.7 + 0.2 + 0.2) / 3
     assert row.dice.estimate == pytest.approx(first + 0.05)
+    assert row.seed_means == pytest.approx({0: first, 1: first + 0.1})
     assert row.seed_spread == pytest.approx(0.1 / math.sqrt(2))  # the standard deviation of two values 0.1 apart
     values = np.array([[0.85, NAN, 0.45], [0.65, 0.25, 0.05]])
-    expected = crossed_bootstrap(values, ["p1", "p1", "p2"])
+    expected = crossed_bootstrap(values, ["p1", "p1", "p2"], bounds=(0, 1))
     assert (row.dice.low, row.dice.high) == pytest.approx((expected.low, expected.high))
 
 
 def test_a_single_seed_has_no_spread() -> None:
-    assert math.isnan(only(summarise(table(*TWO_DRAWS), ["ours"])).seed_spread)
+    row = only(summarise(table(*TWO_DRAWS), ["ours"]))
+    assert math.isnan(row.seed_spread)
+    assert list(row.seed_means) == [0]
 
 
 def test_the_order_of_the_results_does_not_matter() -> None:
@@ -152,6 +145,15 @@ def test_rows_are_sorted_by_target_shots_and_dice() -> None:
     ]
 
 
+def test_what_has_no_dice_comes_last() -> None:
+    rows = [
+        *(normal("n1", 0.0, 0.0, method=method) for method in ("b", "a")),
+        scored("q1", 0.0, "zero"),
+        scored("q1", 0.5, "half"),
+    ]
+    assert [row.method for row in summarise(table(*rows), ["ours"])] == ["half", "zero", "a", "b"]
+
+
 # Comparing two rows
 
 
@@ -172,6 +174,15 @@ def test_rows_are_compared_on_the_queries_and_draws_they_share() -> None:
     assert compare(results, first, second).interval.estimate == pytest.approx((0.3 + 0.8 + 1) / 3)
 
 
+def test_rows_are_compared_on_draws_of_the_same_number() -> None:
+    first = [scored("q1", dice, draw=draw) for draw, dice in ((0, 0.1), (1, 0.5), (2, 0.9))]
+    second = [scored("q1", dice, "C", draw=draw) for draw, dice in ((1, 0.4), (2, 0.6), (3, 0.0))]
+    results = table(*first, *second)
+    rows = {row.method: row for row in summarise(results, ["ours"])}
+    # draws 1 and 2: 0.5 - 0.4 and 0.9 - 0.6
+    assert compare(results, rows["A"], rows["C"]).interval.estimate == pytest.approx(0.2)
+
+
 def test_a_paired_difference_is_surer_than_the_scores_themselves() -> None:
     rng = np.random.default_rng(0)
     hardness = rng.uniform(0.2, 0.8, 30)
@@ -189,121 +200,6 @@ def test_a_paired_difference_is_surer_than_the_scores_themselves() -> None:
     assert difference.p_value < 0.01
 
 
-# The answer
-
-
-def study(gain: float, noise: float = 0.02, shots: tuple[int, ...] = (1, 5)) -> tuple[pa.Table, list[Row]]:
-    """Forty patients; with annotated images the best method gains so much on the zero-shot one."""
-    rng = np.random.default_rng(1)
-    rows = [scored(f"x{i}", 0.5, "U-Net", shot=0, draw=-1) for i in range(40)] + [
-        scored(f"x{i}", 0.5 + bonus + noise * rng.standard_normal(), method, shot, draw)
-        for i in range(40)
-        for draw in range(3)
-        for shot in shots
-        for method, bonus in (("PANet", gain), ("other", gain - 0.1))
-    ]
-    results = table(*rows)
-    return results, summarise(results, ["ours"])
-
-
-@pytest.mark.parametrize(
-    ("gain", "noise", "verdict"),
-    [(0.2, 0.02, "more than"), (-0.2, 0.02, "less than"), (0.01, 0.3, "not clearly different from")],
-)
-def test_the_answer_names_the_best_and_whether_it_beats_doing_without(gain: float, noise: float, verdict: str) -> None:
-    results, rows = study(gain, noise)
-    best, rival = next(row for row in rows if row.shot == 5), rows[0]
-    difference = compare(results, best, rival)
-    assert answer(results, rows, "ours") == (
-        f"On ours, with 5 annotated images, 'PANet' is best: lesion Dice {show(best.dice)}. That is {verdict}"
-        f" 'U-Net' with no annotated image at all, {show(rival.dice)}: the difference is"
-        f" {show(difference.interval, sign=True)}, p = {difference.p_value:.3f}."
-    )
-    assert difference.interval.estimate == pytest.approx(gain, abs=0.05)
-
-
-def test_the_answer_with_one_image_and_nothing_to_compare_with() -> None:
-    results = table(scored("q1", 0.5), scored("q3", 0.7))
-    rows = summarise(results, ["ours"])
-    assert answer(results, rows, "ours").startswith("On ours, with 1 annotated image, 'A' is best: lesion Dice 0.600 [")
-    assert "That is" not in answer(results, rows, "ours")
-
-
-def test_the_answer_without_any_annotated_image() -> None:
-    results = table(*ZERO_SHOT)
-    said = answer(results, summarise(results, ["ours"]), "ours")
-    assert said == "On ours, with no annotated image, 'B' is best: lesion Dice 0.500 [0.500, 0.500]."
-
-
-# Controls
-
-
-def with_controls(*losses: float) -> pa.Table:
-    """Six patients in two draws at one shot; each control scores so much less than `A`, on average over draws."""
-    rows = []
-    for number in range(6):
-        for draw in (0, 1):
-            rows.append(scored(f"x{number}", 0.5 + number / 100, "A", draw=draw))
-            for place, loss in enumerate(losses):
-                shown = {"control": "swapped", "control_of": "A"}
-                noise = 0.01 * (-1) ** number
-                rows.append(scored(f"x{number}", 0.5 + number / 100 - loss + noise, f"c{place}", draw=draw, **shown))
-    return table(*rows)
-
-
-def test_a_control_is_compared_with_the_row_that_it_is_a_control_of() -> None:
-    results = table(
-        *TWO_DRAWS,
-        *(row | {"shot": 5, "dice": 0.9} for row in TWO_DRAWS),
-        *(
-            row | {"method": "A emptied", "control": "emptied", "control_of": "A", "dice": row["dice"] / 2}
-            for row in TWO_DRAWS
-        ),
-        *(row | {"method": "alone", "control": "swapped"} for row in TWO_DRAWS),
-        *(row | {"target": "theirs"} for row in TWO_DRAWS),
-    )
-    rows = summarise(results, ["ours", "theirs"])
-    (found,) = compare_controls(results, rows, "ours")
-    assert (found.target, found.shot, found.method, found.control) == ("ours", 1, "A", "A emptied")
-    assert found.masks == "emptied"
-    # Half of each query's mean over draws: (0.7 + 0.2 + 0.2) / 2 / 3
-    assert found.difference.interval.estimate == pytest.approx(0.55 / 3)
-    assert compare_controls(results, rows, "theirs") == []
-
-
-@pytest.mark.parametrize(
-    ("loss", "verdict"),
-    [
-        (0.2, "'A' falls by 0.200 ["),
-        (0.0, "'A' does not use its support set: the loss is +0.000 [-"),
-        (-0.2, "'A' does not use its support set: the loss is -0.200 [-"),
-    ],
-)
-def test_a_control_says_whether_the_support_set_is_used(loss: float, verdict: str) -> None:
-    results = with_controls(loss)
-    (found,) = compare_controls(results, summarise(results, ["ours"]), "ours")
-    said = judge_control(found)
-    # The differences of the six patients are the loss plus or minus 0.01, so that the estimate is the loss.
-    assert said.startswith(verdict)
-    assert said.endswith("] with 1 annotated image when its supports' masks are swapped.")
-    assert show(found.difference.interval, sign=loss <= 0) in said
-
-
-def test_one_patient_and_draw_say_nothing_about_a_control() -> None:
-    results = table(scored("q1", 0.5), scored("q1", 0.2, "c", control="emptied", control_of="A"))
-    (found,) = compare_controls(results, summarise(results, ["ours"]), "ours")
-    assert judge_control(found) == "Whether 'A' uses its support set cannot be told from one patient and one draw."
-
-
-def test_controls_are_never_the_answer() -> None:
-    results = with_controls(-0.3, -0.2)  # better than what they control
-    rows = summarise(results, ["ours"])
-    assert [row.method for row in rows] == ["c0", "c1", "A"]
-    without = table(*(row for row in results.to_pylist() if row["control"] is None))
-    assert answer(results, rows, "ours") == answer(without, summarise(without, ["ours"]), "ours")
-    assert "'A' is best" in answer(results, rows, "ours")
-
-
 # Intervals
 
 
@@ -311,35 +207,8 @@ def test_differences_are_shown_with_their_sign() -> None:
     assert show(Interval(0.1, -0.02, 0.2214), sign=True) == "+0.100 [-0.020, +0.221]"
 
 
-# The file
-
-
-def test_the_summary_is_strict_json(tmp_path: Path) -> None:
-    results = table(*(row for row in [*TWO_DRAWS, *ZERO_SHOT] if row["lesion"]))
-    rows = summarise(results, ["ours"])
-    path = write_summary(tmp_path, results, rows, ["ours"])
-
-    def refuse(constant: str) -> None:
-        raise AssertionError(f"{constant} is no JSON")
-
-    content = json.loads(path.read_text(), parse_constant=refuse)
-    assert content["answers"] == {"ours": answer(results, rows, "ours")}
-    assert content["controls"] == []
-    zero, one = content["rows"]
-    assert (zero["method"], zero["shot"], zero["n_lesion"], zero["n_normal"]) == ("B", 0, 3, 0)
-    assert zero["scores"]["false_positive"] is None
-    assert zero["seed_spread"] is None
-    assert one["dice"]["estimate"] == pytest.approx(1.1 / 3)
-
-
-def test_the_summary_holds_what_the_controls_say(tmp_path: Path) -> None:
-    results = with_controls(0.2)
-    rows = summarise(results, ["ours"])
-    content = json.loads(write_summary(tmp_path, results, rows, ["ours"]).read_text())
-    (found,) = content["controls"]
-    assert (found["method"], found["control"], found["masks"], found["shot"]) == ("A", "c0", "swapped", 1)
-    assert found["difference"]["interval"]["estimate"] == pytest.approx(0.2)
-    assert [(row["method"], row["control"], row["control_of"]) for row in content["rows"]] == [
-        ("A", None, None),
-        ("c0", "swapped", "A"),
-    ]
+def test_json_has_no_nan() -> None:
+    assert without_nan({"a": [NAN, 1.0, (NAN,)], "b": {"c": NAN, "d": "NaN"}}) == {
+        "a": [None, 1.0, [None]],
+        "b": {"c": None, "d": "NaN"},
+    }

@@ -1,0 +1,130 @@
+"""Lesion Dice over the number of annotated images."""
+
+from collections.abc import Mapping, Sequence
+
+from matplotlib.axes import Axes
+
+from fewshot.figures.style import shortened
+from fewshot.report.content import TargetContent
+from fewshot.report.figures.series import Look
+from fewshot.report.figures.theme import MUTED, PAPER, WIDTH, Drawing, blank, themed
+from fewshot.summary import Row
+
+# Inches.
+LEFT, TOP, NAMES, FOOT, LINE = 0.52, 0.14, 1.98, 0.52, 0.18
+LEAST_TALL = 3.1
+
+
+def shot_curve(target: TargetContent, looks: Mapping[str, Look]) -> Drawing:
+    """Draw each method's lesion Dice with its interval at every number of annotated images.
+
+    A method that is there without annotated images only is a line across: it needs none, whatever there is. Floors
+    far below all others are named at the foot instead of stretching the axis. Controls have a figure of their own.
+    """
+    rows = [row for row in target.rows if row.role != "control"]
+    low, high = _limits(rows)
+    curves = _curves([row for row in rows if row.dice.estimate >= low])
+    shots = sorted({row.shot for row in target.rows})
+    tall = max(LEAST_TALL, LINE * (len(curves) + 1))
+    with themed():
+        page = blank(TOP + tall + FOOT)
+        axes = page.axes(LEFT, TOP, WIDTH - LEFT - NAMES, tall)
+        axes.set(xlim=(-0.3, len(shots) - 0.7), ylim=(low, high), xlabel="annotated images")
+        axes.set_xticks(range(len(shots)), [str(shot) for shot in shots])
+        axes.set_ylabel("lesion Dice", labelpad=3)
+        axes.grid(visible=True, axis="y")
+        axes.tick_params(length=0, pad=4)
+        axes.spines[["left", "top", "right"]].set_visible(False)
+        for place, (method, own) in enumerate(curves.items()):
+            aside = (place - (len(curves) - 1) / 2) * 0.3 / len(curves)
+            _draw_curve(axes, own, looks[method], shots, aside)
+        names = page.axes(WIDTH - NAMES, TOP, NAMES, tall)
+        names.set(xlim=(0, NAMES), ylim=(low, high))
+        names.set_axis_off()
+        _name_curves(names, curves, looks, LINE * (high - low) / tall)
+        _note_beneath(axes, [row for row in rows if row.dice.estimate < low], low)
+    return Drawing("shot-curve", target.target, f"Lesion Dice over annotated images on {target.target}", page.figure)
+
+
+def _limits(rows: Sequence[Row]) -> tuple[float, float]:
+    """Of the axis: all intervals but those of floors, and floors that lie near them."""
+    judged = [row.dice for row in rows if row.role != "floor"] or [row.dice for row in rows]
+    known = [bound for dice in judged for bound in (dice.estimate, dice.low, dice.high) if bound == bound]
+    low, high = min(known, default=0.0), max(known, default=1.0)
+    air = max(0.05, 0.1 * (high - low))
+    near = [row.dice.estimate for row in rows if low - 2 * air < row.dice.estimate < low]
+    return max(-0.02, min([low, *near]) - air), min(1.02, high + air / 2)
+
+
+def _curves(rows: Sequence[Row]) -> dict[str, list[Row]]:
+    """Rows by method, the number of annotated images rising; the highest curve first."""
+    methods: dict[str, list[Row]] = {}
+    for row in sorted(rows, key=lambda row: row.shot):
+        methods.setdefault(row.method, []).append(row)
+    return dict(sorted(methods.items(), key=lambda item: -item[1][-1].dice.estimate))
+
+
+def _draw_curve(axes: Axes, rows: Sequence[Row], look: Look, shots: Sequence[int], aside: float) -> None:
+    places = [shots.index(row.shot) + aside for row in rows]
+    values = [row.dice.estimate for row in rows]
+    if [row.shot for row in rows] == [0] and len(shots) > 1:
+        axes.plot([places[0], len(shots) - 0.7], values * 2, linewidth=1.2, **look.line)
+    else:
+        axes.plot(places, values, linewidth=1.8, **look.line)
+    for place, row in zip(places, rows, strict=True):
+        axes.plot([place, place], [row.dice.low, row.dice.high], color=look.colour, linewidth=1.3)
+    axes.plot(places, values, color=look.colour, marker=look.marker, markersize=6, linestyle="none", clip_on=False)
+
+
+def _name_curves(axes: Axes, curves: Mapping[str, Sequence[Row]], looks: Mapping[str, Look], line: float) -> None:
+    """Write each method's name beside the end of its curve; they move apart where they would overlap."""
+    ends = [rows[-1].dice.estimate for rows in curves.values()]
+    for (method, _), end, y in zip(curves.items(), ends, spread(ends, line, axes.get_ylim()), strict=True):
+        look = looks[method]
+        axes.plot([0.02, 0.1, 0.2], [end, y, y], color=look.colour, linewidth=0.7, clip_on=False)
+        axes.plot([0.2], [y], marker=look.marker, markersize=5, color=look.colour, clip_on=False)
+        shortened(axes.text(0.3, y, method, va="center_baseline", fontsize=9), NAMES - 0.36)
+
+
+def spread(ends: Sequence[float], gap: float, limits: tuple[float, float]) -> list[float]:
+    """Move falling positions apart, as little as need be, so that each is a gap below the one before.
+
+    >>> [round(y, 2) for y in spread([0.7, 0.7, 0.2], 0.1, (0, 1))]
+    [0.75, 0.65, 0.2]
+    """
+    groups: list[list[float]] = []  # of positions that touch: each is centred on the mean of its ends
+    for end in ends:
+        groups.append([end])
+        while len(groups) > 1 and _bottom(groups[-2], gap) - gap < _top(groups[-1], gap):
+            groups[-2:] = [groups[-2] + groups[-1]]
+    places = [_top(group, gap) - gap * place for group in groups for place in range(len(group))]
+    if not places:
+        return places
+    low, high = limits
+    over, under = max(0.0, places[0] - (high - gap / 2)), max(0.0, low + gap / 2 - places[-1])
+    return [place - over + under for place in places]
+
+
+def _top(group: Sequence[float], gap: float) -> float:
+    return sum(group) / len(group) + gap * (len(group) - 1) / 2
+
+
+def _bottom(group: Sequence[float], gap: float) -> float:
+    return _top(group, gap) - gap * (len(group) - 1)
+
+
+def _note_beneath(axes: Axes, rows: Sequence[Row], low: float) -> None:
+    """Name the floors that lie below the axis."""
+    if not rows:
+        return
+    known = {row.method: f"{row.method} {row.dice.estimate:.2f}" for row in rows}
+    note = axes.text(
+        -0.28,
+        low + 0.015 * (axes.get_ylim()[1] - low),
+        "below: " + ", ".join(known.values()),
+        fontsize=8,
+        color=MUTED,
+        va="bottom",
+    )
+    note.set_bbox({"facecolor": PAPER, "edgecolor": "none", "pad": 1})
+    shortened(note, WIDTH - LEFT - NAMES)

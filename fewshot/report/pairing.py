@@ -1,0 +1,152 @@
+"""Two runs side by side, paired query by query: only where both segmented the same queries from the same supports."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from episodes.errors import UserError
+from episodes.holm import holm
+from fewshot.report.collect import RESULTS, RunFiles, content_of, read_run_files
+from fewshot.report.content import ReportContent, RunPair
+from fewshot.report.manifests import require_same_manifests
+from fewshot.results import FACTS, read_table, table_facts
+from fewshot.results_index import ResultsIndex, RowKey
+from fewshot.summary import Row, compare
+
+SEPARATOR = ": "
+# In these, runs that are compared may differ.
+FREE_FACTS = ("benchmark", "shots", "targets")
+
+
+def pair_runs(first: Path, second: Path) -> ReportContent:
+    """Compare two runs on the same manifest.
+
+    Their rows stand in one table, each method named `RUN: method`, and every row that both runs have gets the paired
+    difference of the two, second minus first.
+
+    Args:
+        first: a run's folder.
+        second: another one.
+
+    Returns:
+        What a report of both says; `pairs` has the differences.
+
+    Raises:
+        UserError: if the runs have other targets, another protocol or other draws, and in what they differ; or if a
+            file is missing or damaged.
+    """
+    names = run_names(first, second)
+    tables = [read_table(folder / RESULTS) for folder in (first, second)]
+    _require_same_question(names, tables)
+    for target in _targets(tables[0]):
+        require_same_manifests(first, second, target)
+    files = [read_run_files(folder, name) for folder, name in zip((first, second), names, strict=True)]
+    facts, differing = _common_facts(*map(table_facts, tables))
+    merged = pa.concat_tables(_renamed(table, name) for table, name in zip(tables, names, strict=True))
+    index = ResultsIndex(merged.replace_schema_metadata({FACTS: json.dumps(facts).encode()}))
+    content = content_of(index, " and ".join(names), _merged_files(files, names))
+    warnings = [*_warnings(differing, names), *content.warnings]
+    rows = {row.key: row for part in content.targets for row in part.rows}
+    return replace(content, warnings=warnings, pairs=_pairs(index, rows, names))
+
+
+def run_names(first: Path, second: Path) -> tuple[str, str]:
+    """The folders' names; with their parents' where they are the same.
+
+    Raises:
+        UserError: if it is the same folder twice.
+
+    >>> run_names(Path("/runs/short"), Path("/runs/long"))
+    ('short', 'long')
+    >>> run_names(Path("/mine/phantom"), Path("/yours/phantom"))
+    ('mine/phantom', 'yours/phantom')
+    """
+    paths = first.resolve(), second.resolve()
+    if paths[0] == paths[1]:
+        raise UserError(f"{first}: the same run twice; name another one to compare it with")
+    depth = next(depth for depth in range(1, 99) if paths[0].parts[-depth:] != paths[1].parts[-depth:])
+    ours, theirs = ("/".join(path.parts[-depth:]) for path in paths)
+    return ours, theirs
+
+
+def _targets(table: pa.Table) -> list[str]:
+    return sorted(pc.unique(table["target"]).to_pylist())
+
+
+def _require_same_question(names: Sequence[str], tables: Sequence[pa.Table]) -> None:
+    targets = [", ".join(_targets(table)) for table in tables]
+    protocols = [table_facts(table).get("protocol") for table in tables]
+    for kind, (ours, theirs) in (("targets", targets), ("protocols", protocols)):
+        if ours != theirs:
+            raise UserError(
+                f"{names[0]} and {names[1]} cannot be paired: their {kind} differ, {ours or 'none'} and"
+                f" {theirs or 'none'}; report each by itself"
+            )
+
+
+def _common_facts(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, list[Any]]]:
+    """What holds for both tables, and what does not."""
+    keys = sorted({*ours, *theirs})
+    values = {key: [ours.get(key), theirs.get(key)] for key in keys}
+    same = {key: both[0] for key, both in values.items() if both[0] == both[1]}
+    return same, {key: both for key, both in values.items() if key not in same}
+
+
+def _renamed(table: pa.Table, run: str) -> pa.Table:
+    """The same table with the run in front of every method's name."""
+    for column in ("method", "control_of"):
+        names = pc.binary_join_element_wise(f"{run}{SEPARATOR}", table[column], "")
+        table = table.set_column(table.schema.get_field_index(column), table.schema.field(column), names)
+    return table.replace_schema_metadata(None)
+
+
+def _merged_files(files: Sequence[RunFiles], names: Sequence[str]) -> RunFiles:
+    pairs = list(zip(files, names, strict=True))
+    return RunFiles(
+        config={name: text for one in files for name, text in one.config.items()},
+        environment={name: facts for one in files for name, facts in one.environment.items()},
+        costs=[replace(cost, method=f"{run}{SEPARATOR}{cost.method}") for one, run in pairs for cost in one.costs],
+        cases=[replace(case, method=f"{run}{SEPARATOR}{case.method}") for one, run in pairs for case in one.cases],
+    )
+
+
+def _warnings(differing: Mapping[str, Sequence[Any]], names: Sequence[str]) -> list[str]:
+    both = f"{names[0]} and {names[1]}"
+    warnings = []
+    for key, (ours, theirs) in differing.items():
+        if key in FREE_FACTS:
+            continue
+        if key == "image_size":
+            warnings.append(
+                f"{both} work at different sizes, {ours} and {theirs} pixels: distances in pixels (HD95, NSD) cannot be"
+                " compared between them."
+            )
+        else:
+            warnings.append(f"{both} differ in {key.replace('_', ' ')}: {_shown(ours)} and {_shown(theirs)}.")
+    return warnings
+
+
+def _shown(fact: Any) -> str:
+    """A fact in words: what a list holds, and `none` for null."""
+    return ", ".join(map(str, fact)) if isinstance(fact, list) else "none" if fact is None else str(fact)
+
+
+def _pairs(index: ResultsIndex, rows: Mapping[RowKey, Row], names: Sequence[str]) -> list[RunPair]:
+    first, second = (f"{name}{SEPARATOR}" for name in names)
+    found = []
+    for key, row in rows.items():
+        method = key.method.removeprefix(first)
+        other = rows.get(RowKey(key.target, f"{second}{method}", key.shot))
+        if key.method.startswith(first) and other is not None:
+            found.append((method, row, other))
+    differences = [compare(index, theirs, ours) for _, ours, theirs in found]
+    corrected = holm([difference.p_value for difference in differences])
+    return [
+        RunPair(method, ours, theirs, difference, p_value)
+        for (method, ours, theirs), difference, p_value in zip(found, differences, corrected, strict=True)
+    ]

@@ -1,0 +1,152 @@
+"""The per-query table, sorted once, so that each row of a report finds its scores without searching."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from episodes.statistics import FloatArray, IntArray
+from fewshot.results import MILLIMETRES, SCORES
+from fewshot.score_grid import Queries, ScoreGrid
+
+QUERY_FACTS = ["query", "patient", "label", "lesion_pixels", "image_pixels"]
+GRID_SCORES = (*SCORES, *MILLIMETRES)
+
+
+class RowKey(NamedTuple):
+    """What tells the rows of a report apart."""
+
+    target: str
+    method: str
+    shot: int
+
+
+class ResultsIndex:
+    """A per-query table whose rows are looked up by target, method and shots.
+
+    A real run's table has hundreds of thousands of lines, and a report asks for its rows again and again: names are
+    turned into numbers once, and all that follows is indexing.
+
+    Args:
+        table: per-query results, as `fewshot.results.read_table` gives them.
+
+    Attributes:
+        table: the same.
+        targets: its datasets, sorted.
+    """
+
+    def __init__(self, table: pa.Table) -> None:
+        self.table = table.combine_chunks()
+        self._places = _places_by_row(self.table)
+        self.targets = sorted({key.target for key in self._places})
+        self._lesion: NDArray[np.bool_] = self.table["lesion"].to_numpy()
+        self._query_codes = _sorted_codes(self.table, "query")[0]
+        self._columns = {name: self.table[name].to_numpy() for name in ("seed", "draw")}
+        self._scores = {name: floats(self.table, name) for name in GRID_SCORES}
+        self._queries: dict[tuple[str, bool], _Numbered] = {}
+        self._grids: dict[tuple[RowKey, bool], ScoreGrid] = {}
+
+    def keys(self, target: str) -> list[RowKey]:
+        """The rows of one target, sorted."""
+        return sorted(key for key in self._places if key.target == target)
+
+    def part(self, key: RowKey, columns: Sequence[str]) -> pa.Table:
+        """Some columns of a row's part of the table."""
+        return self.table.select(list(columns)).take(pa.array(self._places[key]))
+
+    def fact(self, key: RowKey, column: str) -> Any:
+        """A column's value where all queries of a row share it, such as `model`."""
+        return self.table[column][int(self._places[key][0])].as_py()
+
+    def queries(self, target: str, *, lesion: bool) -> Queries:
+        """The images of a target that show what is asked for, or those that do not."""
+        return self._numbered(target, lesion).queries
+
+    def grid(self, key: RowKey, *, lesion: bool = True) -> ScoreGrid:
+        """A row's scores of the images that show what is asked for, or of those that do not."""
+        if (key, lesion) not in self._grids:
+            self._grids[key, lesion] = self._built(key, lesion)
+        return self._grids[key, lesion]
+
+    def _built(self, key: RowKey, lesion: bool) -> ScoreGrid:
+        numbered = self._numbered(key.target, lesion)
+        places = self._places[key]
+        places = places[self._lesion[places] == lesion]
+        seeds, of_seed = np.unique(self._columns["seed"][places], return_inverse=True)
+        draws, of_draw = np.unique(self._columns["draw"][places], return_inverse=True)
+        of_query = np.searchsorted(numbered.codes, self._query_codes[places])
+        shape = len(seeds), len(draws), len(numbered.codes)
+        cells = (of_seed * len(draws) + of_draw) * len(numbered.codes) + of_query
+        scores = {name: _cell_means(cells, values[places], shape) for name, values in self._scores.items()}
+        return ScoreGrid(numbered.queries, seeds.astype(np.int64), draws.astype(np.int64), scores)
+
+    def _numbered(self, target: str, lesion: bool) -> "_Numbered":
+        if (target, lesion) not in self._queries:
+            places = np.concatenate([self._places[key] for key in self.keys(target)])
+            places = places[self._lesion[places] == lesion]
+            codes, first = np.unique(self._query_codes[places], return_index=True)
+            described = self.table.select(QUERY_FACTS).take(pa.array(places[first]))
+            self._queries[target, lesion] = _Numbered(codes, _describe(described))
+        return self._queries[target, lesion]
+
+
+@dataclass(frozen=True, slots=True)
+class _Numbered:
+    """Queries and the numbers that stand for their ids, rising."""
+
+    codes: IntArray
+    queries: Queries
+
+
+def floats(table: pa.Table, column: str) -> FloatArray:
+    """A column as float64, NaN for null."""
+    values: FloatArray = table[column].cast(pa.float64(), safe=False).to_numpy()
+    return values
+
+
+def _describe(table: pa.Table) -> Queries:
+    """What is known of the queries of a table with one line for each."""
+    lesions, images = floats(table, "lesion_pixels"), floats(table, "image_pixels")
+    ids, patients, labels = (tuple(table[name].to_pylist()) for name in ("query", "patient", "label"))
+    return Queries(ids, patients, labels, lesions / images)
+
+
+def _places_by_row(table: pa.Table) -> dict[RowKey, IntArray]:
+    """Which lines of the table each row has."""
+    targets, target_names = _sorted_codes(table, "target")
+    methods, method_names = _sorted_codes(table, "method")
+    shots, of_shot = np.unique(table["shot"].to_numpy(), return_inverse=True)
+    rows, of_row = np.unique((targets * len(method_names) + methods) * len(shots) + of_shot, return_inverse=True)
+    # Stable, so that the lines of a row keep their order and sums of floats come out the same.
+    order = np.argsort(of_row, kind="stable")
+    parts = np.split(order, np.cumsum(np.bincount(of_row, minlength=len(rows)))[:-1])
+    places = {}
+    for row, part in zip(rows.tolist(), parts, strict=True):
+        rest, shot = divmod(row, len(shots))
+        target, method = divmod(rest, len(method_names))
+        places[RowKey(target_names[target], method_names[method], int(shots[shot]))] = part
+    return places
+
+
+def _sorted_codes(table: pa.Table, column: str) -> tuple[IntArray, list[str]]:
+    """A column of strings as numbers in their order, (n_lines,), and the strings that they stand for."""
+    encoded = table[column].combine_chunks().dictionary_encode()
+    names = encoded.dictionary.to_pylist()
+    order = sorted(range(len(names)), key=names.__getitem__)
+    ranks = np.empty(len(names), np.int64)
+    ranks[order] = np.arange(len(names))
+    return ranks[encoded.indices.to_numpy()], [names[index] for index in order]
+
+
+def _cell_means(cells: IntArray, values: FloatArray, shape: tuple[int, ...]) -> FloatArray:
+    """The mean of the values of each cell that are not NaN, (shape); NaN in cells without any."""
+    known = ~np.isnan(values)
+    counts = np.bincount(cells[known], minlength=prod(shape))
+    totals = np.bincount(cells[known], values[known], minlength=prod(shape))
+    means = np.full(prod(shape), np.nan)
+    np.divide(totals, counts, out=means, where=counts > 0)
+    return means.reshape(shape)

@@ -1,0 +1,72 @@
+"""What a reader is warned of."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import pytest
+
+from episodes.statistics import crossed_bootstrap, paired_difference
+from fewshot import summary
+from fewshot.report import breakdowns
+from fewshot.report.collect import RunFiles, content_of
+from fewshot.results_index import ResultsIndex
+from tests.fewshot.made_results import STUDY, MadeMethod, study
+
+FINE: dict[str, Any] = {"patients": 12, "draws": 5, "per_patient": 1, "normals": 4}
+
+
+@pytest.fixture(autouse=True)
+def _few_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is clear here is so with few resamples as well."""
+    monkeypatch.setattr(summary, "crossed_bootstrap", partial(crossed_bootstrap, n_resamples=200))
+    monkeypatch.setattr(breakdowns, "crossed_bootstrap", partial(crossed_bootstrap, n_resamples=200))
+    monkeypatch.setattr(summary, "paired_difference", partial(paired_difference, n_resamples=1000))
+
+
+def warned(**changes: Any) -> Sequence[str]:
+    return content_of(ResultsIndex(study(**(FINE | changes))), "run", RunFiles()).warnings
+
+
+def test_a_careful_run_is_not_warned_of() -> None:
+    assert warned() == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "warning"),
+    [
+        ({"seeds": (0,)}, "Models were trained once only: "),
+        ({"seeds": (0, 1)}, "Models were trained twice only: "),
+        ({"draws": 3}, "3 draws of support images only: "),
+        ({"draws": 1}, "One draw of support images only: "),
+        ({"patients": 7}, "alpha has lesion images of 7 patients only: "),
+    ],
+)
+def test_too_little_of_something_is_warned_of(changes: dict[str, Any], warning: str) -> None:
+    (found,) = warned(**changes)
+    assert found.startswith(warning)
+
+
+def changed(name: str, **changes: Any) -> list[MadeMethod]:
+    return [replace(method, **changes) if method.name == name else method for method in STUDY]
+
+
+def test_a_control_that_does_not_fall_is_warned_of() -> None:
+    found = warned(methods=changed("PANet swapped", dice=0.5, gain={1: 0.0}))
+    assert [
+        line.startswith("On alpha: With 1 annotated image, PANet does not use its support set") for line in found
+    ] == [True]
+
+
+def test_an_answer_that_marks_normals_is_warned_of() -> None:
+    found = warned(methods=changed("U-Net fine-tuned", false_positives=1.0))
+    assert found == ["On alpha, U-Net fine-tuned marks a lesion on 100% of the images without one."]
+
+
+def test_images_that_bring_nothing_are_warned_of() -> None:
+    worse = changed("U-Net fine-tuned", gain={1: -0.1, 5: -0.1})
+    assert warned(methods=worse) == ["On alpha, no method gains anything from annotated images over U-Net without any."]
+    same = changed("U-Net fine-tuned", gain={1: 0.0, 5: 0.004})
+    (found,) = warned(methods=same, noise=0.1)
+    assert found.startswith(("On alpha, it may be chance that U-Net fine-tuned is better", "On alpha, no method gains"))
