@@ -4,7 +4,7 @@ import json
 import logging
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
@@ -15,7 +15,9 @@ import typer
 from episodes.errors import UserError
 
 if TYPE_CHECKING:
+    from fewshot.config import Tracking
     from fewshot.progress import Reporter
+    from fewshot.report.content import ReportContent
 
 INTERRUPTED = 130  # what typer makes of Ctrl-C, and shells expect
 
@@ -36,6 +38,9 @@ Overrides = Annotated[
     list[str] | None, typer.Argument(metavar="[KEY.SUB=VALUE]...", help="In place of what the file says.")
 ]
 Root = Annotated[Path, typer.Argument(help="The dataset's folder, as distributed.")]
+Wandb = Annotated[
+    bool, typer.Option("--wandb", help="Log to Weights & Biases as well; without a login, to files for `wandb sync`.")
+]
 
 
 def _known_reader(name: str) -> str:
@@ -118,35 +123,32 @@ def benchmark(
     overrides: Overrides = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace another run of this name.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the table as JSON.")] = False,
+    wandb: Wandb = False,
 ) -> None:
-    """Compare methods: train on the sources, adapt to a few target images, score all the others."""
+    """Compare methods: train on the sources, adapt to a few target images, score all the others, and report."""
     from fewshot.config import BenchmarkConfig
     from fewshot.parsing import load_config
 
-    settings = load_config(config, BenchmarkConfig, overrides or ())
+    settings = load_config(config, BenchmarkConfig, _with_tracking(overrides, wandb))
     # Takes seconds, which a wrong configuration need not wait for.
     from fewshot.benchmark import run_benchmark
-    from fewshot.results import read_table
-    from fewshot.summary import summarise, write_summary
-    from fewshot.tables import print_summary, write_markdown
+    from fewshot.report.collect import collect
 
     reporter = _reporter()
     folder = run_benchmark(settings, reporter, overwrite=overwrite)
-    table = read_table(folder / "results.parquet")
-    rows = summarise(table, settings.targets)
-    files = [
-        folder / "results.parquet",
-        write_summary(folder, table, rows, settings.targets),
-        write_markdown(folder, table, rows, settings.targets),
-    ]
-    if as_json:
-        sys.stdout.write((folder / "summary.json").read_text())
-    else:
-        print_summary(table, rows, settings.targets, files)
+    with reporter.step("report"):
+        content = collect(folder)
+    _show_report(content, folder, as_json=as_json, results=[folder / "results.parquet"])
+    if settings.tracking == "wandb":
+        from fewshot.results import read_table
+        from fewshot.tracking.wandb_benchmark import log_benchmark
+
+        table, rows = read_table(folder / "results.parquet"), [row for part in content.targets for row in part.rows]
+        log_benchmark(folder, settings.name, settings.model_dump(mode="json"), table, rows, reporter)
 
 
 @app.command(epilog="Example: fewshot train configs/train/panet.yaml train.steps=500 seed=1")
-def train(config: ConfigFile, overrides: Overrides = None) -> None:
+def train(config: ConfigFile, overrides: Overrides = None, wandb: Wandb = False) -> None:
     """Train one model on the source datasets and write its checkpoint.
 
     Several processes train together under torchrun: torchrun --nproc-per-node 4 -m fewshot train CONFIG
@@ -154,28 +156,68 @@ def train(config: ConfigFile, overrides: Overrides = None) -> None:
     from fewshot.config import TrainConfig
     from fewshot.parsing import load_config
 
-    settings = load_config(config, TrainConfig, overrides or ())
+    settings = load_config(config, TrainConfig, _with_tracking(overrides, wandb))
     from fewshot.training import train as train_model
 
     sys.stdout.write(f"{train_model(settings, settings.runs / settings.name, _reporter())}\n")
 
 
-@app.command(epilog="Example: fewshot report runs/phantom --against U-Net")
+@app.command(epilog="Example: fewshot report runs/phantom; fewshot report runs/phantom runs/other --out compared")
 def report(
-    run: Annotated[Path, typer.Argument(help="The folder of a finished benchmark.")],
-    against: Annotated[str, typer.Option(help="The row that every other is compared with.")],
+    run: Annotated[Path, typer.Argument(help="The folder of a finished benchmark, or its results.parquet alone.")],
+    other: Annotated[Path | None, typer.Argument(help="Another run, to compare on the same draws.")] = None,
+    out: Annotated[Path | None, typer.Option(help="The folder to write; beside the results if not given.")] = None,
+    against: Annotated[str | None, typer.Option(help="Print every row's difference from this one, no more.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print every number as JSON.")] = False,
+    wandb: Annotated[bool, typer.Option("--wandb", help="Save a wandb Report of the runs that were logged.")] = False,
 ) -> None:
-    """Compare every row of a benchmark with one of them, and with itself without annotated images; as Markdown."""
+    """Write a benchmark's report, computed anew from its results, or that of two runs side by side."""
+    if against is not None:
+        _print_differences(run, against)
+        return
+    from fewshot.report.collect import collect
+    from fewshot.report.pairing import pair_runs
+
+    reporter = _reporter()
+    with reporter.step("report"):
+        content = collect(run) if other is None else pair_runs(run, other)
+    folder = out or (run if run.is_dir() else run.parent)
+    if other is not None:
+        folder = out or other / f"against-{run.resolve().name}"
+    _show_report(content, folder, as_json=as_json)
+    if wandb:
+        from fewshot.tracking.wandb_publish import publish_report
+
+        rows = [row for part in content.targets for row in part.rows]
+        sys.stderr.write(f"{publish_report(run, content.facts['benchmark'], rows, content.headline)}\n")
+
+
+def _show_report(content: "ReportContent", folder: Path, *, as_json: bool, results: Sequence[Path] = ()) -> None:
+    """Write a report's files, and print what it says."""
+    from fewshot.report.write import write_everything
+    from fewshot.tables import print_summary
+
+    files = write_everything(content, folder)
+    if as_json:
+        sys.stdout.write((folder / "summary.json").read_text())
+    else:
+        print_summary(content, [*results, *files])
+
+
+def _print_differences(run: Path, reference: str) -> None:
+    """Print every row's paired difference from one of them, and from itself without annotated images, as Markdown."""
     from fewshot.comparison import compare_rows
+    from fewshot.report.collect import RESULTS
     from fewshot.results import read_table
+    from fewshot.results_index import ResultsIndex
     from fewshot.summary import summarise
     from fewshot.tables import comparison_table
 
-    table = read_table(run / "results.parquet")
-    targets = sorted(set(table["target"].to_pylist()))
+    table = ResultsIndex(read_table(run / RESULTS if run.is_dir() or not run.suffix else run))
+    targets = sorted(table.targets)
     rows = summarise(table, targets)
     for target in targets:
-        sys.stdout.write(f"{target}\n\n{comparison_table(compare_rows(table, rows, target, against), against)}\n")
+        sys.stdout.write(f"{target}\n\n{comparison_table(compare_rows(table, rows, target, reference), reference)}\n")
 
 
 @app.command(epilog="Example: fewshot finetune unet.safetensors --support my_images/ --shots 5 --out mine.safetensors")
@@ -185,11 +227,14 @@ def finetune(
     out: Annotated[Path, typer.Option(help="The checkpoint to write.")],
     overrides: Overrides = None,
     shots: Annotated[int | None, typer.Option(min=1, help="How many of the images, the first by name.")] = None,
+    wandb: Wandb = False,
 ) -> None:
     """Go on training a supervised model on a few annotated images."""
     from fewshot.finetuning import finetune_checkpoint
 
-    sys.stdout.write(f"{finetune_checkpoint(checkpoint, support, out, overrides or (), _reporter(), shots)}\n")
+    tracking: Tracking = "wandb" if wandb else "local"
+    path = finetune_checkpoint(checkpoint, support, out, overrides or (), _reporter(), shots, tracking)
+    sys.stdout.write(f"{path}\n")
 
 
 @app.command(epilog="Example: fewshot evaluate unet.safetensors --data data/BUS-UCLM -d bus_uclm --out judged")
@@ -209,6 +254,7 @@ def evaluate(
     also: Annotated[list[Path] | None, typer.Option(help="A further checkpoint; their mean is judged.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is in the folder.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print every number as JSON.")] = False,
+    wandb: Wandb = False,
 ) -> None:
     """Judge a model on one dataset: scores with intervals, ROC, calibration, confusion, best and worst masks."""
     from fewshot.parsing import parse_overrides
@@ -227,7 +273,8 @@ def evaluate(
         support=support,
         shots=shots,
     )
-    evaluate_checkpoints(request, out, _reporter(), overwrite=overwrite)
+    tracking: Tracking = "wandb" if wandb else "local"
+    evaluate_checkpoints(request, out, _reporter(), overwrite=overwrite, tracking=tracking)
     sys.stdout.write((out / ("evaluation.json" if as_json else "evaluation.md")).read_text())
     if not as_json:
         sys.stdout.write(f"\n{out}\n")
@@ -316,6 +363,11 @@ def sample(
     specs = sampler.specs(0, count)
     write_manifest(out, specs, collection.records, overwrite=overwrite, **sampler.parameters)
     sys.stdout.write(f"{out}: {count} episodes\n")
+
+
+def _with_tracking(overrides: list[str] | None, wandb: bool) -> list[str]:
+    """A configuration's overrides, in which --wandb has the last word."""
+    return [*(overrides or ()), *(["tracking=wandb"] if wandb else [])]
 
 
 def _reporter() -> "Reporter":

@@ -6,6 +6,7 @@ from pathlib import Path
 from episodes.errors import UserError
 from episodes.store import Collection
 from fewshot.checkpoints import load_network, network_tensors, save_checkpoint
+from fewshot.config import Tracking
 from fewshot.devices import choose_device
 from fewshot.methods import Ingredients, Sources
 from fewshot.networks import checked_options
@@ -13,10 +14,17 @@ from fewshot.parsing import parse_overrides
 from fewshot.progress import Reporter
 from fewshot.supervised import FineTuned
 from fewshot.support_folder import load_support_folder, support_hashes
+from fewshot.tracking.wandb_finetuning import log_finetuning
 
 
 def finetune_checkpoint(
-    checkpoint: Path, support: Path, out: Path, overrides: Sequence[str], reporter: Reporter, shots: int | None = None
+    checkpoint: Path,
+    support: Path,
+    out: Path,
+    overrides: Sequence[str],
+    reporter: Reporter,
+    shots: int | None = None,
+    tracking: Tracking = "local",
 ) -> Path:
     """Fine-tune as the benchmark's `fine-tuned` row does, and save the result.
 
@@ -27,6 +35,7 @@ def finetune_checkpoint(
         overrides: `key=value` options of `FineTuned`.
         reporter: shows progress.
         shots: how many of the images to take, the first by name; None for all.
+        tracking: whether wandb is told of it.
 
     Returns:
         The path written.
@@ -48,4 +57,5 @@ def finetune_checkpoint(
     shown = {"support": list(annotated.ids[0]), "hashes": support_hashes(annotated)}
     facts = dict(loaded.facts) | {"finetuned": {**options, **shown}}
     save_checkpoint(out, network_tensors(adapted), facts)
+    log_finetuning(tracking, out, checkpoint, facts)
     return out

@@ -26,12 +26,19 @@ from fewshot.partition import Part, Partition, divide, require_labels
 from fewshot.precision import resolved_precision
 from fewshot.progress import Reporter
 from fewshot.tracking import Tracker
+from fewshot.tracking.wandb_training import log_finished_training, training_run, training_run_facts
 from fewshot.validation import HeldOut
 
 logger = logging.getLogger(__name__)
 
 
-def train(config: TrainConfig, folder: Path, reporter: Reporter, collection: Collection | None = None) -> Path:
+def train(
+    config: TrainConfig,
+    folder: Path,
+    reporter: Reporter,
+    collection: Collection | None = None,
+    group: str | None = None,
+) -> Path:
     """Train the configured model and write `folder/checkpoint.safetensors`.
 
     A finished training of the same configuration is not repeated; an interrupted one is continued.
@@ -42,6 +49,7 @@ def train(config: TrainConfig, folder: Path, reporter: Reporter, collection: Col
             `history.png`.
         reporter: shows progress.
         collection: the sources' stores, where they are open already.
+        group: what the training is for, such as a benchmark, in wandb; the training's own name if not given.
 
     Returns:
         The checkpoint's path.
@@ -53,8 +61,10 @@ def train(config: TrainConfig, folder: Path, reporter: Reporter, collection: Col
     facts = training_facts(config)
     path, state = folder / "checkpoint.safetensors", folder / "state.safetensors"
     finished, interrupted = (_earlier_facts(file, facts) for file in (path, state))
+    run_facts = training_run_facts(config.name, group or config.name, config.model_dump(mode="json"), facts)
     if finished:
         reporter.console.print(f"train: {config.name} is finished: {path}", highlight=False)
+        log_finished_training(config.tracking, folder, run_facts, finished.get("kept_step"))
         return path
     network = seeded_network(config.encoder, config.model, config.seed)  # a wrong option is known before data are read
     _require_fitting(network, config)
@@ -78,11 +88,13 @@ def train(config: TrainConfig, folder: Path, reporter: Reporter, collection: Col
         joined_processes(device) as processes,
         reporter.step(f"train: {config.name}") as update,
         Tracker(folder / "metrics.jsonl") as tracker,
+        training_run(config.tracking, folder, run_facts) as wandb_run,
     ):
         how = config.train.in_steps(len(partition.train.records), processes.count)
 
         def on_step(done: int, losses: Mapping[str, float]) -> None:
             tracker.log(done, losses)
+            wandb_run.log(done, losses)
             shown = [f"{name} {losses[name]:.3f}" for name in ("loss", "validation") if name in losses]
             update(done, how.n_steps, ", ".join(shown))
 
@@ -104,6 +116,7 @@ def train(config: TrainConfig, folder: Path, reporter: Reporter, collection: Col
             result = {"precision": precision, "kept_step": kept_step, "test_ids": test_ids}
             save_checkpoint(path, network_tensors(network), facts | result)
             state.unlink(missing_ok=True)
+            wandb_run.keep(kept_step)
             _write_history(folder, kept_step)
     return path
 
@@ -193,11 +206,17 @@ _OF_IMAGES = {
 
 def training_facts(config: TrainConfig) -> dict[str, Any]:
     """What a checkpoint says of its training: whatever changes the result, and nothing about the machine."""
-    return config.model_dump(
+    facts = config.model_dump(
         mode="json",
-        include={"seed", "test_share", "split_seed", "image_size", "sources", "datasets", "encoder", "model", "train"},
+        include={
+            *("seed", "test_share", "test_fold", "split_seed", "image_size"),
+            *("sources", "datasets", "encoder", "model", "train"),
+        },
         exclude={"train": {"workers", "save_every"}},
     )
+    if facts["test_fold"] is None:  # as in trainings from before there were folds
+        del facts["test_fold"]
+    return facts
 
 
 def _earlier_facts(path: Path, expected: Mapping[str, Any]) -> Mapping[str, Any]:

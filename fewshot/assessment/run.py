@@ -15,18 +15,19 @@ from episodes.errors import UserError
 from episodes.records import Record
 from episodes.store import Store
 from fewshot.assessment.figures import write_cases, write_figures
-from fewshot.assessment.inference import ImagePrediction, predict_records
+from fewshot.assessment.inference import ImagePrediction, ImageResult, predict_records
 from fewshot.assessment.members import Member, load_members
 from fewshot.assessment.numbers import NUMBERS, write_numbers
 from fewshot.assessment.scores import Assessment, assess
 from fewshot.assessment.unseen import Trainings, name_in_training, unseen_records, without_shown
-from fewshot.config import DataConfig
+from fewshot.config import DataConfig, Tracking
 from fewshot.data import open_store
 from fewshot.devices import choose_device
 from fewshot.figures.maps import write_map, write_mask
 from fewshot.parsing import parse_config
 from fewshot.progress import Reporter
 from fewshot.support_folder import load_support_folder, support_hashes
+from fewshot.tracking.wandb_evaluation import log_evaluation
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +58,9 @@ class Request:
     shots: int | None = None
 
 
-def evaluate_checkpoints(request: Request, out: Path, reporter: Reporter, *, overwrite: bool = False) -> Assessment:
+def evaluate_checkpoints(
+    request: Request, out: Path, reporter: Reporter, *, overwrite: bool = False, tracking: Tracking = "local"
+) -> Assessment:
     """Judge checkpoints on a dataset and write the results' folder, whole.
 
     The folder gets `evaluation.json` (every number), `evaluation.md`, `images.csv`, the figures `roc_pixels.png`,
@@ -69,6 +72,7 @@ def evaluate_checkpoints(request: Request, out: Path, reporter: Reporter, *, ove
         out: the folder to write; must not exist.
         reporter: shows progress.
         overwrite: replace it if it does, and holds an evaluation.
+        tracking: whether wandb is told of it.
 
     Raises:
         UserError: if the folder exists, or for whatever is wrong with checkpoints, data or options.
@@ -89,7 +93,9 @@ def evaluate_checkpoints(request: Request, out: Path, reporter: Reporter, *, ove
     with reporter.step("adapt"):
         members = [member.after(None if support is None else support.to(device)) for member in members]
     with _put_in_place(out) as folder:
-        return _judge(members, store, records, device, folder, about(request, name), reporter)
+        assessment, images = _judge(members, store, records, device, folder, about(request, name), reporter)
+    log_evaluation(tracking, out, about(request, name), assessment, images, store)
+    return assessment
 
 
 def _unseen(store: Store, trainings: Trainings, support: Support | None) -> list[Record]:
@@ -107,7 +113,7 @@ def _judge(
     folder: Path,
     about: Mapping[str, Any],
     reporter: Reporter,
-) -> Assessment:
+) -> tuple[Assessment, Sequence[ImageResult]]:
     """Predict, score, draw and write everything into a folder."""
     (folder / "masks").mkdir()
 
@@ -124,7 +130,7 @@ def _judge(
         write_numbers(folder, assessment, results.images, about)
         write_figures(folder, assessment, members)
         write_cases(folder, results.images, members, store, device)
-    return assessment
+    return assessment, results.images
 
 
 def _require_free(out: Path, *, overwrite: bool) -> None:

@@ -11,6 +11,7 @@ from fewshot.config.data import DataConfig
 from fewshot.config.episodes import EpisodesConfig
 from fewshot.config.model import EncoderConfig, ModelConfig
 from fewshot.config.strict import Count, Name, Strict, Whole, require_distinct, require_known
+from fewshot.config.tracking import Tracking
 
 
 class ValidationConfig(Strict):
@@ -96,20 +97,36 @@ class TrainingConfig(Strict):
         return self
 
 
+class FoldConfig(Strict):
+    """One of the parts that cross-validation divides the sources into: fold `index`, from 0, `of` so many."""
+
+    index: Whole
+    of: Annotated[int, Field(ge=2)]
+
+    @model_validator(mode="after")
+    def _one_of_them(self) -> "FoldConfig":
+        if self.index >= self.of:
+            raise ValueError(f"index: there is no fold {self.index} of {self.of}; they are 0 to {self.of - 1}")
+        return self
+
+
 class TrainConfig(DataConfig):
     """`fewshot train`: one model on the source datasets.
 
     `test_share` is that of the sources' images, whole patients at a time, which training never sees: `fewshot evaluate`
-    is for them. They depend on `split_seed`, not on the training's `seed`.
+    is for them. `test_fold` keeps one of several equal parts instead. Both depend on `split_seed`, not on the
+    training's `seed`.
     """
 
     name: Name
     sources: tuple[str, ...] = Field(min_length=1)
     test_share: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    test_fold: FoldConfig | None = None
     split_seed: Whole = 0
     seed: Whole = 0
     device: str = "auto"
     runs: Path = Path("runs")
+    tracking: Tracking = "local"
     encoder: EncoderConfig = EncoderConfig()
     model: ModelConfig = ModelConfig()
     train: TrainingConfig
@@ -118,6 +135,8 @@ class TrainConfig(DataConfig):
     def _known_names(self) -> "TrainConfig":
         require_known("sources", self.sources, self.datasets)
         require_distinct("sources", self.sources)
+        if self.test_share and self.test_fold:
+            raise ValueError("give either `test_share` or `test_fold`")
         validation = 0.0 if self.train.validation is None else self.train.validation.share
         if self.test_share + validation >= 1:
             raise ValueError(
