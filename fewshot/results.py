@@ -57,7 +57,7 @@ SCHEMA = pa.schema(
         ("method", pa.string()),  # the row's name in the configuration
         ("kind", pa.string()),  # the way of using a model, such as `fine-tuned`
         ("model", pa.string()),  # the model's name; null for floors
-        ("trained_on", pa.string()),  # `sources`, or `target` for an oracle; null where nothing was trained
+        ("trained_on", pa.string()),  # `sources` or `target`; null where nothing was trained
         ("seed", pa.int32()),
         ("shot", pa.int32()),
         ("draw", pa.int32()),

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -39,7 +39,9 @@ class Row:
         control_of: the method that it is a control of; None without one.
         kind: the way of using a model, such as `fine-tuned`.
         model: its name; None for floors.
-        trained_on: `sources`, or `target` for an oracle; None where nothing was trained.
+        trained_on: `sources` or `target`; None where nothing was trained.
+        within: whether no row of the table was trained on sources: what is trained on the target is then no oracle
+            beside the methods, but all that there is.
         patient_dice: lesion Dice as the mean over patients of each patient's mean, with its interval.
         seed_means: mean lesion Dice by training seed.
     """
@@ -59,13 +61,14 @@ class Row:
     trained_on: str | None
     patient_dice: Interval
     seed_means: dict[int, float]
+    within: bool = False
 
     @property
     def role(self) -> Role:
         """What the row is there for; a `method` alone can be the answer."""
         if self.control is not None:
             return "control"
-        if self.trained_on == "target":
+        if self.trained_on == "target" and not self.within:
             return "oracle"
         return "floor" if self.model is None else "method"
 
@@ -107,6 +110,8 @@ def summarise(results: Results, targets: Sequence[str]) -> list[Row]:
     """
     table = indexed(results)
     rows = [_summarise_row(table, key) for target in targets for key in table.keys(target)]
+    if all(row.trained_on != "sources" for row in rows):
+        rows = [replace(row, within=True) for row in rows]
     return sorted(rows, key=lambda row: (targets.index(row.target), row.shot, *_best_first(row)))
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from fewshot.report.content import Answer, ReportContent, TargetContent
 from fewshot.report.controls import uses_support
-from fewshot.report.phrases import is_clear
+from fewshot.report.phrases import is_clear, rounded
 
 FEWEST_SEEDS = 3
 FEWEST_DRAWS = 5
@@ -33,8 +33,8 @@ def _about_the_run(content: ReportContent, n_draws: int) -> Iterator[str]:
     if 0 < n_draws < FEWEST_DRAWS:
         draws = "One draw" if n_draws == 1 else f"{n_draws} draws"
         yield (
-            f"{draws} of support images only: intervals are too narrow where the choice of annotated images matters;"
-            f" {FEWEST_DRAWS} draws or more show it better."
+            f"{draws} of support images only: that shows poorly how much depends on which images are annotated;"
+            f" take {FEWEST_DRAWS} draws or more."
         )
 
 
@@ -44,6 +44,7 @@ def _about(part: TargetContent) -> Iterator[str]:
         yield f"{part.target} has lesion images of {_patients(n_patients)} only: its intervals are rough."
     yield from _about_controls(part)
     if part.answers:
+        yield from _about_floors(part, part.answers[-1])
         yield from _about_the_answer(part.target, part.answers[-1])
 
 
@@ -51,6 +52,16 @@ def _about_controls(part: TargetContent) -> Iterator[str]:
     for control in part.controls:
         if uses_support(control.controlled) is False:
             yield f"On {part.target}: {control.sentence}"
+
+
+def _about_floors(part: TargetContent, answer: Answer) -> Iterator[str]:
+    floors = [row for row in part.rows if row.role == "floor" and row.dice.estimate >= answer.best.dice.estimate]
+    if floors and answer.best.role != "floor":
+        floor, best = max(floors, key=lambda row: row.dice.estimate), answer.best
+        yield (
+            f"On {part.target}, no method is any good: {floor.method}, which does not look at the image, has"
+            f" {rounded(floor.dice.estimate)} lesion Dice, and {best.method} {rounded(best.dice.estimate)}."
+        )
 
 
 def _about_the_answer(target: str, answer: Answer) -> Iterator[str]:

@@ -10,6 +10,7 @@ from tests.benchmarks import (
     panet_speed,
     pooling_speed,
     sampler_speed,
+    scoring_speed,
     startup_speed,
     statistics_speed,
     store_speed,
@@ -20,7 +21,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m tests.benchmarks", description="Measure speed as ratios in one run. The machine should be idle."
     )
-    names = ("startup", "sampler", "store", "pooling", "statistics", "panet", "features")
+    names = ("startup", "sampler", "store", "pooling", "statistics", "scoring", "panet", "features")
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(names)}; all if none is given")
     parser.add_argument(
         "--full", action="store_true", help="features: every episode both ways (an hour); panet: 256x256"
@@ -34,6 +35,7 @@ def main() -> None:
         "store": ("Reading an episode from the store", store_speed.measure),
         "pooling": ("Masked average pooling", pooling_speed.measure),
         "statistics": ("Crossed bootstrap", statistics_speed.measure),
+        "scoring": ("Scoring, as a share of a benchmark", scoring_speed.measure),
         "panet": ("PANet in batches", partial(panet_speed.measure, full=options.full)),
         "features": (
             "Evaluation on cached features",

@@ -20,7 +20,7 @@ from episodes.sampler import EpisodeSampler, EpisodeSpec
 from episodes.store import Collection, Store, prepare_store
 from fewshot.config import EncoderConfig, ModelConfig
 from fewshot.data import default_cache
-from fewshot.evaluation import EncodedTarget, evaluate
+from fewshot.evaluation import EncodedTarget, Task, evaluate
 from fewshot.methods import Ingredients, Sources
 from fewshot.prototypical import SupportPrototypes
 from fewshot.training import seeded_network
@@ -95,7 +95,8 @@ def timed_episodes(specs: Sequence[EpisodeSpec], full: bool) -> list[EpisodeSpec
 def evaluate_all(
     method: SupportPrototypes, target: EncodedTarget, specs: Sequence[EpisodeSpec], *, cached: bool
 ) -> list[Scores]:
-    return [evaluate(method, target, spec.support[0], spec.query, cached=cached)[0] for spec in specs]
+    tasks = (Task(spec.support[0], spec.query) for spec in specs)
+    return [evaluate(method, target, task, cached=cached)[0].scores for task in tasks]
 
 
 def largest_difference(first: Sequence[Scores], second: Sequence[Scores]) -> float:

@@ -267,8 +267,10 @@ def test_zero_is_a_number_of_shots(tmp_path: Path) -> None:
         ),
         (
             "targets=[busi]",
-            "sources: none is left to train panet for busi, which must not be one itself; add another dataset, or set"
-            " the model's trained_on to target",
+            (
+                "sources: none is left to train panet for busi, which must not be one itself; add another dataset, or"
+                " set the model's trained_on to target"
+            ),
         ),
         ("support_from=theirs", "support_from: 'theirs' is not among busi, ours, linear"),
         ("support_from=ours", "support_from: ours is a target; leave it out, or name another dataset"),

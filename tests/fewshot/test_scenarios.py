@@ -1,4 +1,4 @@
-"""Where models are trained and supports are drawn: held-out targets, the target's own folds, another dataset, episodes."""
+"""Where models are trained and supports drawn: held-out targets, the target's folds, another dataset, episodes."""
 
 import json
 from collections.abc import Sequence

@@ -88,7 +88,15 @@ def test_what_is_known_of_a_row_is_kept() -> None:
     ],
 )
 def test_a_rows_role_follows_from_what_is_known_of_it(facts: dict[str, str], role: str) -> None:
-    assert only(summarise(table(*(row | facts for row in TWO_DRAWS)), ["ours"])).role == role
+    other = [row | {"method": "B"} for row in TWO_DRAWS]
+    rows = summarise(table(*other, *(row | facts for row in TWO_DRAWS)), ["ours"])
+    assert only([row for row in rows if row.method == "A"]).role == role
+
+
+def test_where_nothing_is_trained_on_sources_what_is_trained_on_the_target_is_a_method() -> None:
+    floor = [row | FLOOR | {"method": "B"} for row in TWO_DRAWS]
+    rows = summarise(table(*floor, *(row | ORACLE for row in TWO_DRAWS)), ["ours"])
+    assert {row.method: row.role for row in rows} == {"A": "method", "B": "floor"}
 
 
 def test_millimetres_are_averaged_over_the_images_whose_pixels_have_a_size() -> None:

@@ -37,7 +37,7 @@ def reliability(target: TargetContent, looks: Mapping[str, Look]) -> Drawing | N
             shortened(page.text(left, top - 0.33, method, ha="left", color=INK, fontsize=9), SIDE)
             page.text(left, top - 0.14, images(shot), ha="left", color=MUTED, fontsize=8.5)
             error = f"ECE {found.expected_calibration_error:.3f}"
-            axes.text(0.97, 0.05, error, ha="right", fontsize=8.5, color=MUTED)
+            axes.text(0.05, 0.95, error, va="top", fontsize=8.5, color=MUTED)
         page.text(LEFT, n_lines * (TOP + SIDE) + 0.36, "predicted probability of lesion", ha="left", color=MUTED)
         side = page.text(0.14, TOP + SIDE / 2, "observed share", ha="center", color=MUTED, rotation=90)
         side.set_rotation_mode("default")

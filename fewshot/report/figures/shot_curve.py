@@ -11,7 +11,7 @@ from fewshot.report.figures.theme import MUTED, PAPER, WIDTH, Drawing, blank, th
 from fewshot.summary import Row
 
 # Inches.
-LEFT, TOP, NAMES, FOOT, LINE = 0.52, 0.14, 1.98, 0.52, 0.18
+LEFT, TOP, NAMES, FOOT, LINE = 0.6, 0.14, 1.98, 0.52, 0.18
 LEAST_TALL = 3.1
 
 

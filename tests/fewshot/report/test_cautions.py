@@ -64,6 +64,12 @@ def test_an_answer_that_marks_normals_is_warned_of() -> None:
     assert found == ["On alpha, U-Net fine-tuned marks a lesion on 100% of the images without one."]
 
 
+def test_methods_worse_than_a_floor_are_warned_of() -> None:
+    (found,) = warned(methods=changed("empty", dice=0.95))
+    assert found.startswith("On alpha, no method is any good: empty, which does not look at the image, has 0.9")
+    assert "and U-Net fine-tuned 0.7" in found
+
+
 def test_images_that_bring_nothing_are_warned_of() -> None:
     worse = changed("U-Net fine-tuned", gain={1: -0.1, 5: -0.1})
     assert warned(methods=worse) == ["On alpha, no method gains anything from annotated images over U-Net without any."]
