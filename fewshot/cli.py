@@ -162,7 +162,7 @@ def train(config: ConfigFile, overrides: Overrides = None, wandb: Wandb = False)
     sys.stdout.write(f"{train_model(settings, settings.runs / settings.name, _reporter())}\n")
 
 
-@app.command(epilog="Example: fewshot report runs/phantom; fewshot report runs/phantom runs/other --out compared")
+@app.command(epilog="Example: fewshot report runs/phantom runs/other --out compared")
 def report(
     run: Annotated[Path, typer.Argument(help="The folder of a finished benchmark, or its results.parquet alone.")],
     other: Annotated[Path | None, typer.Argument(help="Another run, to compare on the same draws.")] = None,
@@ -189,7 +189,8 @@ def report(
         from fewshot.tracking.wandb_publish import publish_report
 
         rows = [row for part in content.targets for row in part.rows]
-        sys.stderr.write(f"{publish_report(run, content.facts['benchmark'], rows, content.headline)}\n")
+        place = run if run.is_dir() else run.parent
+        sys.stderr.write(f"{publish_report(place, content.facts['benchmark'], rows, content.headline)}\n")
 
 
 def _show_report(content: "ReportContent", folder: Path, *, as_json: bool, results: Sequence[Path] = ()) -> None:

@@ -133,4 +133,4 @@ def _write_picture(path: Path, pixels: NDArray[np.uint8] | NDArray[np.bool_]) ->
 
 def _read_picture(path: Path) -> NDArray[np.uint8]:
     with Image.open(path) as picture:
-        return np.asarray(picture.convert("L"))
+        return np.array(picture.convert("L"))

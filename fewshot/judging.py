@@ -92,8 +92,8 @@ def working_spacing(spacing: Spacing | None, original: tuple[int, int], working:
         original: (height, width) in pixels.
         working: likewise.
 
-    >>> working_spacing((0.1, 0.1), (400, 600), (200, 200))
-    (0.2, 0.30000000000000004)
+    >>> working_spacing((0.1, 0.25), (400, 600), (200, 200))
+    (0.2, 0.75)
     """
     if spacing is None:
         return None

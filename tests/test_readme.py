@@ -4,6 +4,7 @@ import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,6 +12,9 @@ from PIL import Image
 
 from episodes.phantoms import PhantomSpec, generate, write_busi
 from fewshot.checkpoints import network_tensors, save_checkpoint
+from fewshot.results import write_table
+from fewshot.summary import summarise
+from tests.fewshot.made_results import study
 from tests.fewshot.small_networks import ENCODER, MODELS, small_network
 
 README = Path(__file__).parents[1] / "README.md"
@@ -57,3 +61,16 @@ def test_one_episode_of_a_dataset(folder: Path, capsys: pytest.CaptureFixture[st
     write_busi(generate(PhantomSpec("linear", 12, 0, 64)), folder / "data/Dataset_BUSI_with_GT")
     exec(example("sampler[123]"), {})  # noqa: S102 - it is our own README
     assert capsys.readouterr().out == "torch.Size([2, 1, 3, 256, 256])\n"
+
+
+@pytest.mark.usefixtures("folder")
+def test_the_results_table_in_pandas_gives_the_table_of_the_report(capsys: pytest.CaptureFixture[str]) -> None:
+    results = study(("portable",))
+    write_table(Path("runs/phantom/results.parquet"), results)
+    found: dict[str, Any] = {}
+    exec(example("read_parquet"), found)  # noqa: S102 - it is our own README
+    means = found["dice"].groupby(["target", "method", "shot"]).mean()
+    rows = summarise(results, ["portable"])
+    expected = {(row.target, row.method, row.shot): row.dice.estimate for row in rows}
+    assert means.to_dict() == pytest.approx(expected)
+    assert "U-Net fine-tuned" in capsys.readouterr().out

@@ -488,9 +488,9 @@ def test_a_method_and_a_reader_of_the_users_own(folder: Path, tmp_path: Path, mo
     # The method shares its model with PANet, but not PANet's features: its own `encode` is another.
     method, target = run.method("own"), EncodedTarget(run.store, CPU)
     for draw in run.draws:
-        expected = evaluate(method, target, draw.support[:1], draw.queries, cached=False)
+        expected = evaluate(method, target, Task(draw.support[:1], draw.queries), cached=False)
         found = run.cell("own", 1, draw.index)
         assert [found[query]["dice"] for query in draw.queries] == pytest.approx(
-            [scores.dice for scores in expected], nan_ok=True
+            [one.scores.dice for one in expected], nan_ok=True
         )
     assert max(row["dice"] for row in run.cell("own", 2, 0).values() if row["lesion"]) > 0.1

@@ -7,7 +7,7 @@ import pytest
 
 from episodes.store import Collection
 from fewshot.checkpoints import load_network, network_tensors, save_checkpoint
-from fewshot.evaluation import EncodedTarget, evaluate
+from fewshot.evaluation import EncodedTarget, Task, evaluate
 from fewshot.methods import Ingredients, Method, Sources
 from fewshot.supervised import FineTuned, ZeroShot
 from tests.conftest import phantom_collection
@@ -22,12 +22,13 @@ def unseen(tmp_path_factory: pytest.TempPathFactory) -> Collection:
     return phantom_collection("linear", tmp_path_factory.mktemp("unseen"), n_images=48)
 
 
-def annotated_and_queries(target: Collection) -> tuple[list[str], list[str]]:
+def annotated_and_queries(target: Collection) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Lesion images of five patients, one each, and all those of the other patients."""
     lesions = [record for record in target.records if record.has_lesion]
     first = {record.patient: record.id for record in reversed(lesions)}
     known = sorted(first)[:5]
-    return [first[patient] for patient in known], [record.id for record in lesions if record.patient not in known]
+    queries = (record.id for record in lesions if record.patient not in known)
+    return tuple(first[patient] for patient in known), tuple(queries)
 
 
 @pytest.mark.parametrize("name", SUPERVISED)
@@ -42,10 +43,10 @@ def test_five_images_of_an_unseen_scanner_improve_a_checkpoint(
     annotated, queries = annotated_and_queries(unseen)
     ingredients = Ingredients(network, Sources(portable_phantoms, ()), CPU)
 
-    def lesion_dice(method: Method, support: list[str]) -> float:
+    def lesion_dice(method: Method, support: tuple[str, ...]) -> float:
         target = EncodedTarget(unseen.stores[0], CPU)
-        return float(np.mean([scores.dice for scores in evaluate(method, target, support, queries)]))
+        return float(np.mean([one.scores.dice for one in evaluate(method, target, Task(support, queries))]))
 
-    before = lesion_dice(ZeroShot(ingredients), [])
+    before = lesion_dice(ZeroShot(ingredients), ())
     after = lesion_dice(FineTuned(ingredients, steps=20, learning_rate=2e-3, augmentation="light"), annotated)
     assert after > before + 0.1

@@ -102,7 +102,7 @@ def test_oracles_controls_and_floors_are_never_the_answer(facts: dict[str, Any])
 
 
 def test_a_floor_is_the_answer_where_there_is_nothing_else() -> None:
-    (zero,), rows, _ = found(lesions("empty", 0, 0.1, **FLOOR), lesions("oracle", 0, 0.9, **ORACLE))
+    (zero,), rows, _ = found(lesions("empty", 0, 0.1, **FLOOR), lesions("control", 0, 0.9, control="swapped"))
     assert zero.best.method == "empty"
     (one,), *_ = found(lesions("empty", 0, 0.1, **FLOOR), lesions("A", 1, 0.5))
     assert (one.shot, one.without) == (1, None)
