@@ -7,23 +7,24 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
+from fewshot.report.breakdowns import shown_rows
 from fewshot.report.content import TargetContent
 from fewshot.report.figures.ladder import Rung, lay_out
 from fewshot.report.figures.series import Look, named
 from fewshot.report.figures.theme import GRID, INK, Drawing, themed
 
-MOST = 6
 STRIP = 0.4
 GOLDEN_RATIO = (5**0.5 - 1) / 2
 
 
 def patients(target: TargetContent, looks: Mapping[str, Look]) -> Drawing | None:
-    """Draw one dot per patient for the first rows of the content, over a box from the first to the third quartile.
+    """Draw one dot per patient for the best rows of every number of shots, over a box of the middle half of patients.
 
     Returns:
         None where there is no patient.
     """
-    chosen = [item for item in target.patients.items() if len(item[1])][:MOST]
+    keys = [(row.method, row.shot) for row in shown_rows(target.rows)]
+    chosen = [(key, target.patients[key]) for key in keys if len(target.patients.get(key, ()))]
     if not chosen:
         return None
     rungs = [Rung(named(*row), f"median {np.median(values):.2f}", STRIP) for row, values in chosen]

@@ -7,22 +7,24 @@ from matplotlib.axes import Axes
 
 from episodes.probability_histogram import Reliability
 from fewshot.figures.style import shortened
+from fewshot.report.breakdowns import shown_rows
 from fewshot.report.content import TargetContent
 from fewshot.report.figures.series import Look, images
 from fewshot.report.figures.theme import INK, MUTED, Drawing, blank, themed
 
-MOST, COLUMNS = 6, 3
+COLUMNS = 3
 # Inches.
 LEFT, SIDE, GAP, TOP, FOOT = 0.58, 1.2, 0.14, 0.5, 0.5
 
 
 def reliability(target: TargetContent, looks: Mapping[str, Look]) -> Drawing | None:
-    """Draw the observed share of lesion pixels over the predicted probability, a small plot for each of the first rows.
+    """Draw the observed share of lesion pixels over the predicted probability, a small plot for each of the best rows.
 
     Returns:
         None where no method gives probabilities.
     """
-    chosen = list(target.reliability.items())[:MOST]
+    keys = [(row.method, row.shot) for row in shown_rows(target.rows)]
+    chosen = [(key, target.reliability[key]) for key in keys if key in target.reliability]
     if not chosen:
         return None
     n_lines = -(-len(chosen) // COLUMNS)

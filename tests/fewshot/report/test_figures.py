@@ -13,11 +13,14 @@ import pytest
 from PIL import Image
 
 from episodes.statistics import Interval
+from fewshot.report.breakdowns import shown_rows
 from fewshot.report.content import TargetContent
 from fewshot.report.drawings import draw, file_names
 from fewshot.report.figures.difference import difference
 from fewshot.report.figures.groups import groups
 from fewshot.report.figures.outlines import outline
+from fewshot.report.figures.patients import patients
+from fewshot.report.figures.reliability import reliability
 from fewshot.report.figures.series import looks_of
 from fewshot.report.figures.shot_curve import shot_curve
 from fewshot.report.figures.theme import SERIES, VARIABLES, Drawing
@@ -199,3 +202,15 @@ def test_pictures_are_small_and_look_like_the_image() -> None:
 def test_pyplot_is_never_imported() -> None:
     program = "import sys, fewshot.report.page; sys.exit('matplotlib.pyplot' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0  # noqa: S603
+
+
+def test_patients_and_calibration_are_of_the_best_rows_at_every_number_of_shots(target: TargetContent) -> None:
+    wanted = {(row.method, row.shot) for row in shown_rows(target.rows)}
+    assert {shot for _, shot in wanted} == {row.shot for row in target.rows}
+    assert all(row.role == "method" for row in target.rows if (row.method, row.shot) in wanted)
+    for figure in (patients, reliability):
+        drawing = figure(target, looks_of(target.rows))
+        assert drawing is not None
+        said = " ".join(texts(drawing.svg()))
+        assert all(method[:8] in said for method, _ in wanted)  # a long name is shortened in the middle
+        assert "centre" not in said
