@@ -82,7 +82,10 @@ def _next_best(answer: Answer) -> str:
         return ""
     name = f"The next best method, {answer.rival.method},"
     if answer.shot and not answer.best.shot:
-        name = f"The best that uses {'it' if answer.shot == 1 else 'them'}, {answer.rival.method},"
+        images = "it" if answer.shot == 1 else "them"
+        name = f"The best that uses {images}, {answer.rival.method},"
+        if answer.rival.method == answer.best.method:
+            name = f"With {images}, {answer.best.method}"
     return f"{name} is {below(answer.lead)}."
 
 

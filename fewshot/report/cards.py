@@ -14,10 +14,14 @@ def how_sure(answer: Answer) -> str:
     if answer.rival is None or answer.lead is None:
         return "No other method was tried."
     lead, rival = answer.lead.interval, answer.rival.method
+    if rival == answer.best.method:
+        rival = f"{rival} with {'the image' if answer.rival.shot == 1 else 'the images'}"
     if math.isnan(lead.low):
         return f"Next is {rival}; how sure that is cannot be told from so few images."
     if lead.low > 0:
         return f"Clearly better than {rival} (by {number(lead.estimate, 2)})."
+    if number(lead.estimate, 2) == "0.00":
+        return f"{rival} is just as good."
     return f"{rival} is nearly as good: the difference ({number(lead.estimate, 2)}) may be chance."
 
 
@@ -26,7 +30,7 @@ def what_annotating_brings(answer: Answer) -> str:
     if answer.shot == 0:
         return ""
     if answer.best.shot == 0:
-        return "It needs no annotated image, and no method that reads some did better."
+        return "Annotating brings nothing here: no method that reads annotated images did better."
     if answer.without is None or answer.gain is None:
         return ""
     gain, images = answer.gain.interval, "the image" if answer.best.shot == 1 else "the images"

@@ -46,7 +46,11 @@ def below(lead: Difference) -> str:
     '0.13 lower [0.09, 0.16]: a clear difference'
     >>> below(Difference(Interval(-0.02, -0.05, 0.01), 0.2))
     '0.02 higher [-0.01, 0.05]: this may be chance'
+    >>> below(Difference(Interval(0.002, -0.01, 0.02), 0.7))
+    'just as good [-0.01, 0.02]'
     """
+    if rounded(lead.interval.estimate) == "0.00" and is_clear(lead) is False:
+        return f"just as good{_bounds(lead)}"
     word, shown = "lower", lead
     if lead.interval.estimate < 0:
         estimate, low, high = lead.interval.estimate, lead.interval.low, lead.interval.high

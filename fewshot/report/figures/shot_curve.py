@@ -13,17 +13,20 @@ from fewshot.summary import Row
 # Inches.
 LEFT, TOP, NAMES, FOOT, LINE = 0.6, 0.14, 1.98, 0.52, 0.18
 LEAST_TALL = 3.1
+# Of lesion Dice: methods that far below the best are no choice, and would press those that are into one line.
+REACH = 0.3
 
 
 def shot_curve(target: TargetContent, looks: Mapping[str, Look]) -> Drawing:
     """Draw each method's lesion Dice with its interval at every number of annotated images.
 
-    A method that is there without annotated images only is a line across: it needs none, whatever there is. Floors
-    far below all others are named at the foot instead of stretching the axis. Controls have a figure of their own.
+    A method that is there without annotated images only is a line across: it needs none, whatever there is. What lies
+    far below the best is named at the foot instead of stretching the axis. Controls have a figure of their own.
     """
     rows = [row for row in target.rows if row.role != "control"]
     low, high = _limits(rows)
-    curves = _curves([row for row in rows if row.dice.estimate >= low])
+    beneath = {row.method for row in rows if row.dice.estimate < low}
+    curves = _curves([row for row in rows if row.method not in beneath])
     shots = sorted({row.shot for row in target.rows})
     tall = max(LEAST_TALL, LINE * (len(curves) + 1))
     with themed():
@@ -42,13 +45,16 @@ def shot_curve(target: TargetContent, looks: Mapping[str, Look]) -> Drawing:
         names.set(xlim=(0, NAMES), ylim=(low, high))
         names.set_axis_off()
         _name_curves(names, curves, looks, LINE * (high - low) / tall)
-        _note_beneath(axes, [row for row in rows if row.dice.estimate < low], low)
+        _note_beneath(axes, [row for row in rows if row.method in beneath], low)
     return Drawing("shot-curve", target.target, f"Lesion Dice over annotated images on {target.target}", page.figure)
 
 
 def _limits(rows: Sequence[Row]) -> tuple[float, float]:
-    """Of the axis: all intervals but those of floors, and floors that lie near them."""
-    judged = [row.dice for row in rows if row.role != "floor"] or [row.dice for row in rows]
+    """Of the axis: all intervals of methods that come near the best, and what lies near them."""
+    methods = [row for row in rows if row.role != "floor"] or list(rows)
+    best = max((row.dice.estimate for row in methods if row.dice.estimate == row.dice.estimate), default=1.0)
+    near_best = {row.method for row in methods if row.dice.estimate >= best - REACH}
+    judged = [row.dice for row in methods if row.method in near_best]
     known = [bound for dice in judged for bound in (dice.estimate, dice.low, dice.high) if bound == bound]
     low, high = min(known, default=0.0), max(known, default=1.0)
     air = max(0.05, 0.1 * (high - low))
@@ -114,10 +120,11 @@ def _bottom(group: Sequence[float], gap: float) -> float:
 
 
 def _note_beneath(axes: Axes, rows: Sequence[Row], low: float) -> None:
-    """Name the floors that lie below the axis."""
+    """Name the rows that lie below the axis, each method with its best value there."""
     if not rows:
         return
-    known = {row.method: f"{row.method} {row.dice.estimate:.2f}" for row in rows}
+    lowest_first = sorted(rows, key=lambda row: row.dice.estimate)
+    known = {row.method: f"{row.method} {row.dice.estimate:.2f}" for row in lowest_first}
     note = axes.text(
         -0.28,
         low + 0.015 * (axes.get_ylim()[1] - low),

@@ -79,7 +79,7 @@ def test_a_method_is_compared_with_itself_where_images_do_it_harm() -> None:
     (_, one), rows, _ = found(lesions("MAML", 0, 0.7), lesions("MAML", 1, 0.6))
     assert (one.best, one.rival) == (rows[0], rows[1])
     assert one.sentence.startswith("On ours, your annotated image brings nothing measurable: use MAML as it is.")
-    assert "The best that uses it, MAML, is 0.10 lower" in one.sentence
+    assert "With it, MAML is 0.10 lower" in one.sentence
 
 
 def test_fewer_images_than_there_are_may_be_the_answer() -> None:

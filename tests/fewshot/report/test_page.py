@@ -226,10 +226,18 @@ def test_an_answer_without_a_rival_says_so() -> None:
     assert how_sure(replace(made_target("busi").answers[-1], rival=None, lead=None)) == "No other method was tried."
 
 
+def test_a_method_that_annotating_does_not_help_is_not_called_its_own_rival() -> None:
+    five = made_target("busi").answers[-1]
+    rival = replace(five.best, shot=1)
+    same = Difference(Interval(0.001, -0.01, 0.01), 0.9)
+    said = how_sure(replace(five, rival=rival, lead=same))
+    assert said == f"{five.best.method} with the image is just as good."
+
+
 def test_what_annotating_brings_is_said_where_there_is_something_to_say() -> None:
     nothing, one, five = made_target("busi").answers
     assert what_annotating_brings(nothing) == ""
-    assert "needs no annotated image" in what_annotating_brings(one)
+    assert "no method that reads annotated images did better" in what_annotating_brings(one)
     assert "U-Net without any annotated image may do as well" in what_annotating_brings(five)
     gain = Difference(Interval(0.05, 0.02, 0.08), 0.01)
     assert (
