@@ -23,10 +23,10 @@ from torch import Tensor, nn
 from episodes.episode import Support, image_tensor
 from episodes.errors import UserError
 from episodes.store import Collection
+from fewshot.benchmark.evaluation import default_batch_size, lesion_masks
 from fewshot.checkpoints import load_network
 from fewshot.config import EncoderConfig, MethodConfig, ModelConfig
 from fewshot.devices import choose_device
-from fewshot.evaluation import default_batch_size, lesion_masks
 from fewshot.images import Picture, grey_image, lesion_mask, listed, picture_name, resized_image, resized_mask
 from fewshot.methods import Ingredients, Method, Sources, build_method, default_method, needs_support
 from fewshot.parsing import parse_config

@@ -131,7 +131,7 @@ def benchmark(
 
     settings = load_config(config, BenchmarkConfig, _with_tracking(overrides, wandb))
     # Takes seconds, which a wrong configuration need not wait for.
-    from fewshot.benchmark import run_benchmark
+    from fewshot.benchmark.run import run_benchmark
     from fewshot.report.collect import collect
 
     reporter = _reporter()
@@ -140,7 +140,7 @@ def benchmark(
         content = collect(folder)
     _show_report(content, folder, as_json=as_json, results=[folder / "results.parquet"])
     if settings.tracking == "wandb":
-        from fewshot.results import read_table
+        from fewshot.results.table import read_table
         from fewshot.tracking.wandb_benchmark import log_benchmark
 
         table, rows = read_table(folder / "results.parquet"), [row for part in content.targets for row in part.rows]
@@ -207,11 +207,11 @@ def _show_report(content: "ReportContent", folder: Path, *, as_json: bool, resul
 
 def _print_differences(run: Path, reference: str) -> None:
     """Print every row's paired difference from one of them, and from itself without annotated images, as Markdown."""
-    from fewshot.comparison import compare_rows
     from fewshot.report.collect import RESULTS
-    from fewshot.results import read_table
-    from fewshot.results_index import ResultsIndex
-    from fewshot.summary import summarise
+    from fewshot.results.comparison import compare_rows
+    from fewshot.results.index import ResultsIndex
+    from fewshot.results.summary import summarise
+    from fewshot.results.table import read_table
     from fewshot.tables import comparison_table
 
     table = ResultsIndex(read_table(run / RESULTS if run.is_dir() or not run.suffix else run))

@@ -10,14 +10,14 @@ from rich.table import Table
 
 from episodes.curation import CheckReport
 from episodes.files import write_text
-from fewshot.comparison import Compared, CorrectedDifference
 from fewshot.report.classic import NOTE, classic_markdown
 from fewshot.report.content import ReportContent, TargetContent
 from fewshot.report.exports import markdown_text
 from fewshot.report.sheets.differences import pair_sheet
 from fewshot.report.sheets.scores import ROW_HEADINGS, best_rows, classic_sheet, row_texts
 from fewshot.report.sheets.sheet import Sheet
-from fewshot.summary import Row, show
+from fewshot.results.comparison import Compared, CorrectedDifference
+from fewshot.results.summary import Row, show
 
 MARKDOWN = "summary.md"
 # Bold is lost where output is piped or colour is off.

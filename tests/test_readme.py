@@ -12,8 +12,8 @@ from PIL import Image
 
 from episodes.phantoms import PhantomSpec, generate, write_busi
 from fewshot.checkpoints import network_tensors, save_checkpoint
-from fewshot.results import write_table
-from fewshot.summary import summarise
+from fewshot.results.summary import summarise
+from fewshot.results.table import write_table
 from tests.fewshot.made_results import study
 from tests.fewshot.small_networks import ENCODER, MODELS, small_network
 

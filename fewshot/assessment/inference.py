@@ -16,7 +16,7 @@ from episodes.probability_histogram import ProbabilityHistogram
 from episodes.records import LABEL_VALUES, Record
 from episodes.store import Progress, Store
 from fewshot.assessment.members import KINDS, Member
-from fewshot.evaluation import batched, default_batch_size
+from fewshot.benchmark.evaluation import batched, default_batch_size
 from fewshot.uncertainty import pool
 
 Bytes = NDArray[np.uint8]

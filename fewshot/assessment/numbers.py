@@ -15,8 +15,8 @@ from episodes.files import write_text
 from episodes.statistics import Interval
 from fewshot.assessment.inference import ImageResult
 from fewshot.assessment.scores import Assessment
-from fewshot.results import SCORES
-from fewshot.summary import show, without_nan
+from fewshot.results.summary import show, without_nan
+from fewshot.results.table import SCORES
 
 EMPTY_AS_ONE = "Dice if empty = 1"
 NUMBERS = "evaluation.json"

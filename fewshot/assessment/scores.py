@@ -13,7 +13,7 @@ from episodes.label_scores import LabelRoc, LabelScores, label_rocs, label_score
 from episodes.probability_histogram import Reliability, RocCurve
 from episodes.statistics import Interval, crossed_bootstrap
 from fewshot.assessment.inference import ImageResult, Results
-from fewshot.summary import LESION_SCORES, NORMAL_SCORES
+from fewshot.results.summary import LESION_SCORES, NORMAL_SCORES
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,8 +7,8 @@ from statistics import fmean
 
 from fewshot.report.content import Answer
 from fewshot.report.phrases import below, bounds, brought, rounded, with_images
-from fewshot.results_index import ResultsIndex
-from fewshot.summary import Row, compare
+from fewshot.results.index import ResultsIndex
+from fewshot.results.summary import Row, compare
 
 
 def answers(table: ResultsIndex, rows: Sequence[Row]) -> list[Answer]:

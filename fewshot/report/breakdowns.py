@@ -11,9 +11,9 @@ from episodes.probability_histogram import Reliability
 from episodes.records import LABELS
 from episodes.statistics import FloatArray, crossed_bootstrap
 from fewshot.report.content import Share
-from fewshot.results import CALIBRATION
-from fewshot.results_index import ResultsIndex
-from fewshot.summary import Row
+from fewshot.results.index import ResultsIndex
+from fewshot.results.summary import Row
+from fewshot.results.table import CALIBRATION
 
 SIZES = ("small", "medium", "large")
 MOST_ROWS = 6

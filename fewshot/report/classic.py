@@ -15,9 +15,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from episodes.statistics import FloatArray, IntArray
-from fewshot.results import PIXELS
-from fewshot.results_index import ResultsIndex, RowKey
-from fewshot.score_grid import mean_of_known
+from fewshot.results.index import ResultsIndex, RowKey
+from fewshot.results.score_grid import mean_of_known
+from fewshot.results.table import PIXELS
 
 NOTE = (
     "Pooled scores sum pixels over all episodes of a run, so that large lesions count most and false positives on"

@@ -10,17 +10,17 @@ import numpy as np
 
 from episodes.errors import UserError
 from episodes.holm import holm
-from fewshot.costs import Cost, read_costs
-from fewshot.gallery import GalleryCase, read_gallery
+from fewshot.benchmark.costs import Cost, read_costs
+from fewshot.benchmark.gallery import GalleryCase, read_gallery
 from fewshot.report.answer import answers, headline
 from fewshot.report.breakdowns import by_label, by_patient, by_size, reliability, shown_rows
 from fewshot.report.cautions import warnings_of
 from fewshot.report.classic import classic_rows
 from fewshot.report.content import Answer, Comparison, ReportContent, TargetContent
 from fewshot.report.controls import controls_of
-from fewshot.results import read_table, table_facts
-from fewshot.results_index import ResultsIndex
-from fewshot.summary import Row, compare, summarise
+from fewshot.results.index import ResultsIndex
+from fewshot.results.summary import Row, compare, summarise
+from fewshot.results.table import read_table, table_facts
 
 RESULTS = "results.parquet"
 

@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 
 from episodes.probability_histogram import Reliability
 from episodes.statistics import Difference, Interval
-from fewshot.costs import Cost
-from fewshot.gallery import GalleryCase
+from fewshot.benchmark.costs import Cost
+from fewshot.benchmark.gallery import GalleryCase
 from fewshot.report.classic import ClassicRow
-from fewshot.summary import Controlled, Row
+from fewshot.results.summary import Controlled, Row
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from math import isnan
 
 from fewshot.report.content import Control
 from fewshot.report.phrases import bounds, rounded, with_images
-from fewshot.summary import Controlled, Results, Row, compare, indexed
+from fewshot.results.summary import Controlled, Results, Row, compare, indexed
 
 
 def controls_of(results: Results, rows: Sequence[Row], target: str) -> list[Control]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from statistics import fmean
 
-from fewshot.costs import Cost
+from fewshot.benchmark.costs import Cost
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from fewshot.gallery import Annotated, GalleryCase
+from fewshot.benchmark.gallery import Annotated, GalleryCase
 from fewshot.report.figures.outlines import outline
 from fewshot.report.wording import annotated, number
 

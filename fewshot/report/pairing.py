@@ -14,9 +14,9 @@ from episodes.holm import holm
 from fewshot.report.collect import RESULTS, RunFiles, content_of, read_run_files
 from fewshot.report.content import ReportContent, RunPair
 from fewshot.report.manifests import require_same_manifests
-from fewshot.results import FACTS, read_table, table_facts
-from fewshot.results_index import ResultsIndex, RowKey
-from fewshot.summary import Row, compare
+from fewshot.results.index import ResultsIndex, RowKey
+from fewshot.results.summary import Row, compare
+from fewshot.results.table import FACTS, read_table, table_facts
 
 SEPARATOR = ": "
 # In these, runs that are compared may differ.

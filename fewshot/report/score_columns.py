@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from episodes.statistics import Interval
 from fewshot.report.wording import DASH, brackets, number, percent
-from fewshot.summary import Row
+from fewshot.results.summary import Row
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from fewshot.report.content import ReportContent, TargetContent
 from fewshot.report.score_columns import Cell, columns_of, dice
 from fewshot.report.wording import annotated
-from fewshot.summary import Role, Row
+from fewshot.results.summary import Role, Row
 
 TAGS: dict[Role, str] = {"floor": "floor", "control": "control", "oracle": "trained on it", "method": ""}
 

@@ -8,7 +8,7 @@ from typing import Any
 from episodes.files import write_text
 from fewshot.report.content import Answer, Control, ReportContent, Share, TargetContent
 from fewshot.report.sheets.differences import comparison_sheet, pair_sheet
-from fewshot.summary import Row, without_nan
+from fewshot.results.summary import Row, without_nan
 
 SUMMARY = "summary.json"
 

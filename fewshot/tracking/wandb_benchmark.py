@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from fewshot.benchmark.gallery import GalleryCase, read_gallery
 from fewshot.checkpoints import load_checkpoint
-from fewshot.gallery import GalleryCase, read_gallery
 from fewshot.progress import Reporter
-from fewshot.results import SCORES
-from fewshot.summary import Row, summarise
+from fewshot.results.summary import Row, summarise
+from fewshot.results.table import SCORES
 from fewshot.tracking.wandb_index import LoggedRuns
 from fewshot.tracking.wandb_offline import say_what_waits
 from fewshot.tracking.wandb_run import RunFacts, WandbRun, digest, wandb_run

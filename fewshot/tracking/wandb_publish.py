@@ -8,7 +8,7 @@ from pathlib import Path
 
 from episodes.errors import UserError
 from episodes.files import write_text
-from fewshot.summary import Row
+from fewshot.results.summary import Row
 from fewshot.tracking.wandb_account import logged_in, wandb_environment, wandb_folder, wandb_project
 from fewshot.tracking.wandb_offline import sync_command, waiting_runs
 from fewshot.tracking.wandb_report import build_report

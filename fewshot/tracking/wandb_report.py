@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from episodes.errors import UserError
-from fewshot.summary import Row, show
+from fewshot.results.summary import Row, show
 from fewshot.tracking.wandb_values import DICE
 
 if TYPE_CHECKING:

@@ -18,9 +18,9 @@ from episodes.metrics import Scores
 from episodes.phantoms import PhantomSpec, prepare_phantoms
 from episodes.sampler import EpisodeSampler, EpisodeSpec
 from episodes.store import Collection, Store, prepare_store
+from fewshot.benchmark.evaluation import EncodedTarget, Task, evaluate
 from fewshot.config import EncoderConfig, ModelConfig
 from fewshot.data import default_cache
-from fewshot.evaluation import EncodedTarget, Task, evaluate
 from fewshot.methods import Ingredients, Sources
 from fewshot.prototypical import SupportPrototypes
 from fewshot.training import seeded_network

@@ -7,11 +7,11 @@ from typing import Any
 
 import torch
 
-import fewshot.evaluation
+import fewshot.benchmark.evaluation
 from episodes.draws import support_draws
 from episodes.store import Collection
+from fewshot.benchmark.evaluation import EncodedTarget, Task, evaluate
 from fewshot.config import EncoderConfig, ModelConfig
-from fewshot.evaluation import EncodedTarget, Task, evaluate
 from fewshot.methods import Ingredients, Sources
 from fewshot.prototypical import SupportPrototypes
 from fewshot.training import seeded_network
@@ -44,7 +44,7 @@ def measure() -> list[str]:
 @contextmanager
 def timed_judging() -> Iterator[list[float]]:
     """Add up the seconds spent in judging while the block runs."""
-    seconds, judge = [0.0], fewshot.evaluation.judge
+    seconds, judge = [0.0], fewshot.benchmark.evaluation.judge
 
     def timed(*arguments: Any) -> Any:
         begin = perf_counter()
@@ -52,8 +52,8 @@ def timed_judging() -> Iterator[list[float]]:
         seconds[0] += perf_counter() - begin
         return judgement
 
-    fewshot.evaluation.judge = timed
+    fewshot.benchmark.evaluation.judge = timed
     try:
         yield seconds
     finally:
-        fewshot.evaluation.judge = judge
+        fewshot.benchmark.evaluation.judge = judge

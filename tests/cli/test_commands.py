@@ -15,7 +15,7 @@ from fewshot.checkpoints import load_checkpoint, load_network
 from fewshot.config import DataConfig, SampleConfig
 from fewshot.data import open_collection, open_store
 from fewshot.parsing import load_config, parse_config
-from fewshot.results import read_table
+from fewshot.results.table import read_table
 from tests.cli.conftest import Fewshot
 from tests.fewshot.tiny_runs import METHODS, PANET, PHANTOMS, silent
 

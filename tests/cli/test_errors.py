@@ -194,7 +194,7 @@ def test_other_endings_have_a_line_too(
     def failing(*_: Any, **__: Any) -> None:
         raise error
 
-    monkeypatch.setattr("fewshot.benchmark.run_benchmark", failing)
+    monkeypatch.setattr("fewshot.benchmark.run.run_benchmark", failing)
     ended = fewshot("benchmark", "benchmark.yaml")
     assert ended.status == status
     assert ended.err.splitlines()[-1] == line

@@ -17,11 +17,11 @@ from episodes.manifest import read_draws
 from episodes.metrics import dice
 from episodes.store import Collection, Store
 from fewshot.api import Adaptable, build, load
-from fewshot.benchmark import run_benchmark
+from fewshot.benchmark.run import run_benchmark
 from fewshot.checkpoints import network_tensors, save_checkpoint
 from fewshot.config import ModelConfig
 from fewshot.data import open_store
-from fewshot.results import read_table
+from fewshot.results.table import read_table
 from fewshot.training import seeded_network
 from tests.fewshot.small_networks import ENCODER, MODELS
 from tests.fewshot.tiny_runs import METHODS, silent, tiny_benchmark

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from episodes.store import Collection
+from fewshot.benchmark.evaluation import EncodedTarget, Task, evaluate
 from fewshot.checkpoints import load_network, network_tensors, save_checkpoint
-from fewshot.evaluation import EncodedTarget, Task, evaluate
 from fewshot.methods import Ingredients, Method, Sources
 from fewshot.supervised import FineTuned, ZeroShot
 from tests.conftest import phantom_collection

@@ -15,8 +15,8 @@ from fewshot.report.classic import NOTE
 from fewshot.report.collect import RunFiles, content_of
 from fewshot.report.content import ReportContent, TargetContent
 from fewshot.report.pairing import pair_runs
-from fewshot.results_index import ResultsIndex
-from fewshot.summary import Row
+from fewshot.results.index import ResultsIndex
+from fewshot.results.summary import Row
 from fewshot.tables import BEST_NOTE, markdown_table, print_check, print_summary, terminal_table, write_markdown
 from tests.fewshot.made_results import made_run, normal, scored, study, table
 

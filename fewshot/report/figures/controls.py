@@ -7,7 +7,7 @@ from fewshot.report.figures.ladder import Rung, around, lay_out
 from fewshot.report.figures.series import Look, images
 from fewshot.report.figures.theme import MUTED, PAPER, Drawing, themed
 from fewshot.report.wording import number
-from fewshot.summary import Controlled
+from fewshot.results.summary import Controlled
 
 
 def controls(target: TargetContent, looks: Mapping[str, Look]) -> Drawing | None:

@@ -6,7 +6,7 @@ from typing import Any
 
 from fewshot.figures.style import DASHES
 from fewshot.report.figures.theme import MUTED, SERIES
-from fewshot.summary import Row
+from fewshot.results.summary import Row
 
 # Told apart by shape where colours look alike, in grey for instance; as many as have no common divisor with colours.
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")

@@ -8,7 +8,7 @@ from fewshot.figures.style import shortened
 from fewshot.report.content import TargetContent
 from fewshot.report.figures.series import Look
 from fewshot.report.figures.theme import MUTED, PAPER, WIDTH, Drawing, blank, themed
-from fewshot.summary import Row
+from fewshot.results.summary import Row
 
 # Inches.
 LEFT, TOP, NAMES, FOOT, LINE = 0.6, 0.14, 1.98, 0.52, 0.18

@@ -2,7 +2,7 @@
 
 from fewshot.report.content import ReportContent
 from fewshot.report.sheets.sheet import Sheet, difference_record, difference_texts, interval_record
-from fewshot.summary import show
+from fewshot.results.summary import show
 
 
 def comparison_sheet(content: ReportContent) -> Sheet:

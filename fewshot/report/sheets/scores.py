@@ -8,7 +8,7 @@ from fewshot.report.classic import COLUMNS as CLASSIC_COLUMNS
 from fewshot.report.classic import ClassicRow, classic_texts
 from fewshot.report.content import ReportContent, Share
 from fewshot.report.sheets.sheet import Record, Sheet, interval_record, or_dash
-from fewshot.summary import LESION_SCORES, MILLIMETRE_SCORES, NORMAL_SCORES, Row, show
+from fewshot.results.summary import LESION_SCORES, MILLIMETRE_SCORES, NORMAL_SCORES, Row, show
 
 ROW_HEADINGS = ("K", "method", "lesion Dice [95 %]", "IoU", "found", "HD95", "NSD", "normals with a false lesion")
 _FACTS = ("target", "method", "shot", "role", "kind", "model", "trained_on", "control", "control_of")

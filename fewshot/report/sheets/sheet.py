@@ -6,7 +6,7 @@ from math import isnan
 from typing import Any
 
 from episodes.statistics import Difference, Interval
-from fewshot.summary import show
+from fewshot.results.summary import show
 
 Record = Mapping[str, Any]
 

@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 from episodes.phantoms import PhantomSpec, generate
 from episodes.probability_histogram import ProbabilityHistogram, Reliability
 from episodes.statistics import Difference, Interval
-from fewshot.costs import Cost
-from fewshot.gallery import Annotated, GalleryCase, Why
+from fewshot.benchmark.costs import Cost
+from fewshot.benchmark.gallery import Annotated, GalleryCase, Why
 from fewshot.report.content import Answer, Comparison, Control, ReportContent, Share, TargetContent
-from fewshot.summary import Controlled, Row
+from fewshot.results.summary import Controlled, Row
 from tests.fewshot.report.made_rows import SHOTS, made_rows
 
 N_PATIENTS = 38

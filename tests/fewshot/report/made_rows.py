@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 
 from episodes.statistics import Interval
-from fewshot.summary import Row
+from fewshot.results.summary import Row
 
 SHOTS = (0, 1, 5)
 

@@ -9,8 +9,8 @@ import pytest
 
 from fewshot.report.answer import answers, candidates, headline
 from fewshot.report.content import Answer
-from fewshot.results_index import ResultsIndex
-from fewshot.summary import Row, compare, summarise
+from fewshot.results.index import ResultsIndex
+from fewshot.results.summary import Row, compare, summarise
 from tests.fewshot.made_results import FLOOR, ORACLE, normal, scored, table
 
 INTERVAL = r"\[-?\d\.\d\d, \d\.\d\d\]"

@@ -10,8 +10,8 @@ import pytest
 from episodes.probability_histogram import ProbabilityHistogram
 from episodes.statistics import crossed_bootstrap
 from fewshot.report.breakdowns import by_label, by_patient, by_size, reliability, shown_rows
-from fewshot.results_index import ResultsIndex, RowKey
-from fewshot.summary import Row, summarise
+from fewshot.results.index import ResultsIndex, RowKey
+from fewshot.results.summary import Row, summarise
 from tests.fewshot.made_results import FLOOR, IMAGE_PIXELS, NO_BINS, ORACLE, normal, scored, study, table
 
 

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from episodes.statistics import crossed_bootstrap, paired_difference
-from fewshot import summary
 from fewshot.report import breakdowns
 from fewshot.report.collect import RunFiles, content_of
-from fewshot.results_index import ResultsIndex
+from fewshot.results import summary
+from fewshot.results.index import ResultsIndex
 from tests.fewshot.made_results import STUDY, MadeMethod, study
 
 FINE: dict[str, Any] = {"patients": 12, "draws": 5, "per_patient": 1, "normals": 4}

@@ -11,7 +11,7 @@ import pytest
 from episodes.metrics import dice, iou
 from episodes.pooled_iou import PooledIoU
 from fewshot.report.classic import COLUMNS, NOTE, ClassicRow, classic_markdown, classic_rows
-from fewshot.results_index import ResultsIndex
+from fewshot.results.index import ResultsIndex
 from tests.fewshot.made_results import normal, scored, table
 
 SIZE = 24

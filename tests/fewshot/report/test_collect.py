@@ -10,8 +10,8 @@ from episodes.errors import UserError
 from episodes.holm import holm
 from fewshot.report.collect import collect
 from fewshot.report.content import ReportContent
-from fewshot.results import SCHEMA, read_table, write_table
-from fewshot.summary import compare, summarise
+from fewshot.results.summary import compare, summarise
+from fewshot.results.table import SCHEMA, read_table, write_table
 from tests.fewshot.made_results import made_run, scored, study, table
 
 

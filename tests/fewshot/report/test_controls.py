@@ -7,7 +7,7 @@ import pytest
 
 from episodes.statistics import Difference, Interval
 from fewshot.report.controls import compare_controls, controls_of, judge_control, uses_support
-from fewshot.summary import Controlled, summarise
+from fewshot.results.summary import Controlled, summarise
 from tests.fewshot.made_results import scored, table
 
 TWO_DRAWS = [

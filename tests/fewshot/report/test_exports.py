@@ -17,8 +17,8 @@ from fewshot.report.sheets import sheets_of
 from fewshot.report.sheets.scores import best_rows
 from fewshot.report.sheets.sheet import Sheet
 from fewshot.report.summary_file import write_summary
-from fewshot.results_index import ResultsIndex
-from fewshot.summary import summarise
+from fewshot.results.index import ResultsIndex
+from fewshot.results.summary import summarise
 from tests.fewshot.made_results import FLOOR, ORACLE, made_run, scored, table
 
 

@@ -12,8 +12,8 @@ from episodes.errors import UserError
 from episodes.holm import holm
 from episodes.statistics import paired_difference
 from fewshot.report.pairing import pair_runs, run_names
-from fewshot.results import read_table
-from fewshot.summary import summarise
+from fewshot.results.summary import summarise
+from fewshot.results.table import read_table
 from tests.fewshot.made_results import STUDY, made_run, study, write_draws_of
 
 METHODS = [method for method in STUDY if method.name in ("U-Net", "U-Net fine-tuned")]

@@ -16,8 +16,8 @@ from PIL import Image
 
 from episodes.statistics import crossed_bootstrap
 from episodes.store import Collection
-from fewshot.gallery import read_gallery, write_gallery
-from fewshot.summary import summarise
+from fewshot.benchmark.gallery import read_gallery, write_gallery
+from fewshot.results.summary import summarise
 from fewshot.tracking.wandb_benchmark import log_benchmark
 from fewshot.training import train
 from tests.fewshot.made_results import STUDY, made_case, study

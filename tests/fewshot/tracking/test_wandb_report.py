@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from episodes.errors import UserError
-from fewshot.summary import Row, show, summarise
+from fewshot.results.summary import Row, show, summarise
 from fewshot.tracking.wandb_publish import publish_report
 from fewshot.tracking.wandb_report import build_report, summary_table
 from fewshot.tracking.wandb_run import RunFacts, wandb_run

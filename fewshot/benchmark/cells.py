@@ -2,11 +2,11 @@
 
 from collections.abc import Iterator, Mapping
 
+from fewshot.benchmark.tasks import TargetProtocol
 from fewshot.config import BenchmarkConfig
 from fewshot.methods import Method, needs_support
 from fewshot.parsing import ConfigError
-from fewshot.results import Cell
-from fewshot.tasks import TargetProtocol
+from fewshot.results.table import Cell
 
 
 def list_cells(

@@ -14,12 +14,12 @@ from episodes.episode import image_tensor, load_support
 from episodes.errors import UserError
 from episodes.manifest import read_draws
 from episodes.store import Collection
-from fewshot.benchmark import run_benchmark
+from fewshot.benchmark.gallery import Annotated, GalleryCase, read_gallery, write_gallery
+from fewshot.benchmark.gallery_choice import choose_queries
+from fewshot.benchmark.run import run_benchmark
 from fewshot.checkpoints import load_network
 from fewshot.data import open_store
-from fewshot.gallery import Annotated, GalleryCase, read_gallery, write_gallery
-from fewshot.gallery_choice import choose_queries
-from fewshot.results import read_table
+from fewshot.results.table import read_table
 from tests.fewshot.made_results import FLOOR, ORACLE, normal, scored, table
 from tests.fewshot.tiny_runs import METHODS, MODELS, silent, tiny_benchmark
 

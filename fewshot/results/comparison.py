@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from episodes.errors import UserError
 from episodes.holm import holm
 from episodes.statistics import Difference
-from fewshot.summary import Results, Row, compare, indexed
+from fewshot.results.summary import Results, Row, compare, indexed
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,8 +4,8 @@ import pytest
 
 from episodes.errors import UserError
 from episodes.holm import holm
-from fewshot.comparison import compare_rows
-from fewshot.summary import summarise
+from fewshot.results.comparison import compare_rows
+from fewshot.results.summary import summarise
 from fewshot.tables import comparison_table
 from tests.fewshot.made_results import scored, table
 

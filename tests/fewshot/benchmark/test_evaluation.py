@@ -11,9 +11,9 @@ from torch import Tensor
 
 from episodes.episode import Support, image_tensor, load_support
 from episodes.store import Collection, Store
+from fewshot.benchmark.evaluation import EncodedTarget, Seconds, Task, evaluate, lesion_masks, segment_queries
 from fewshot.config import EncoderConfig, ModelConfig
 from fewshot.data import open_store
-from fewshot.evaluation import EncodedTarget, Seconds, Task, evaluate, lesion_masks, segment_queries
 from fewshot.features import Features
 from fewshot.methods import Ingredients, Sources
 from fewshot.parsing import parse_config

@@ -8,12 +8,12 @@ from typing import Any
 
 import torch
 
-from fewshot.cell_evaluation import cost_path
+from fewshot.benchmark.cell_evaluation import cost_path
+from fewshot.benchmark.costs import Cost, write_costs
+from fewshot.benchmark.trainings import Training, training_for
 from fewshot.config import BenchmarkConfig
-from fewshot.costs import Cost, write_costs
 from fewshot.devices import device_name
-from fewshot.results import Cell
-from fewshot.trainings import Training, training_for
+from fewshot.results.table import Cell
 
 SECONDS = "seconds.json"
 """In a training's folder: how long it took."""

@@ -9,8 +9,8 @@ import numpy as np
 import pyarrow as pa
 
 from episodes.statistics import Difference, Interval, crossed_bootstrap, paired_difference
-from fewshot.results_index import ResultsIndex, RowKey
-from fewshot.score_grid import ScoreGrid
+from fewshot.results.index import ResultsIndex, RowKey
+from fewshot.results.score_grid import ScoreGrid
 
 # Columns of a summary beside the Dice, averaged like it over lesion images.
 LESION_SCORES = ("iou", "precision", "recall", "hd95", "nsd", "detected")

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from episodes.statistics import Interval, crossed_bootstrap
-from fewshot.results_index import RowKey
-from fewshot.summary import Row, compare, show, summarise, without_nan
+from fewshot.results.index import RowKey
+from fewshot.results.summary import Row, compare, show, summarise, without_nan
 from tests.fewshot.made_results import FLOOR, NAN, ORACLE, normal, scored, table
 
 # Two draws; q2 is in the second alone, since its patient lent the first draw an image of another kind.

@@ -8,8 +8,8 @@ from torch import Tensor
 
 from episodes.episode import Support, load_support
 from episodes.store import Collection
+from fewshot.benchmark.controls import control_masks, controlled_row, require_emptied_taken
 from fewshot.config import MethodConfig
-from fewshot.controls import control_masks, controlled_row, require_emptied_taken
 from fewshot.parsing import ConfigError
 
 

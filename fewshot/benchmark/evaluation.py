@@ -14,8 +14,8 @@ from episodes.episode import Support, class_mask, image_tensor, load_support
 from episodes.metrics import Spacing
 from episodes.sampler import Class
 from episodes.store import Collection, Progress, Store
+from fewshot.benchmark.judging import Judgement, judge, working_spacing
 from fewshot.features import Features
-from fewshot.judging import Judgement, judge, working_spacing
 from fewshot.methods import EncodingMethod, Method
 
 Encode = Callable[[Tensor], Features]

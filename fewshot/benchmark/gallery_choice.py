@@ -11,11 +11,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from episodes.store import Collection
-from fewshot.cell_evaluation import CellEvaluation
-from fewshot.evaluation import EncodedTarget, Task, segment_queries
-from fewshot.gallery import GALLERY, INDEX, Annotated, GalleryCase, Why, write_gallery
+from fewshot.benchmark.cell_evaluation import CellEvaluation
+from fewshot.benchmark.evaluation import EncodedTarget, Task, segment_queries
+from fewshot.benchmark.gallery import GALLERY, INDEX, Annotated, GalleryCase, Why, write_gallery
 from fewshot.progress import Reporter
-from fewshot.results import Cell
+from fewshot.results.table import Cell
 
 WORST, MEDIAN, FALSE = 3, 2, 1
 

@@ -10,8 +10,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from episodes.statistics import FloatArray, IntArray
-from fewshot.results import MILLIMETRES, SCORES
-from fewshot.score_grid import Queries, ScoreGrid
+from fewshot.results.score_grid import Queries, ScoreGrid
+from fewshot.results.table import MILLIMETRES, SCORES
 
 QUERY_FACTS = ["query", "patient", "label", "lesion_pixels", "image_pixels"]
 GRID_SCORES = (*SCORES, *MILLIMETRES)
@@ -32,7 +32,7 @@ class ResultsIndex:
     turned into numbers once, and all that follows is indexing.
 
     Args:
-        table: per-query results, as `fewshot.results.read_table` gives them.
+        table: per-query results, as `fewshot.results.table.read_table` gives them.
 
     Attributes:
         table: the same.

@@ -16,25 +16,25 @@ from episodes.errors import UserError
 from episodes.files import write_text
 from episodes.metrics import MIN_AREA, TOLERANCE
 from episodes.store import Collection, Store
-from fewshot.cell_evaluation import CellEvaluation, rows_path
-from fewshot.cells import list_cells
+from fewshot.benchmark.cell_evaluation import CellEvaluation, rows_path
+from fewshot.benchmark.cells import list_cells
+from fewshot.benchmark.controls import require_emptied_taken
+from fewshot.benchmark.gallery_choice import draw_gallery
+from fewshot.benchmark.judging import TOLERANCE_MM
+from fewshot.benchmark.run_costs import SECONDS, gather_costs
+from fewshot.benchmark.run_folder import open_run
+from fewshot.benchmark.tasks import protocol_of
+from fewshot.benchmark.trainings import Training, list_trainings
 from fewshot.checkpoints import load_checkpoint, load_network
 from fewshot.config import BenchmarkConfig
-from fewshot.controls import require_emptied_taken
 from fewshot.data import open_store
 from fewshot.devices import choose_device
-from fewshot.gallery_choice import draw_gallery
-from fewshot.judging import TOLERANCE_MM
 from fewshot.methods import Ingredients, Method, Sources, build_method, find_method
 from fewshot.networks import build_network
 from fewshot.parsing import ConfigError
 from fewshot.progress import Reporter
-from fewshot.results import Cell, read_table, write_table
-from fewshot.run_costs import SECONDS, gather_costs
-from fewshot.runs import open_run
-from fewshot.tasks import protocol_of
+from fewshot.results.table import Cell, read_table, write_table
 from fewshot.training import train
-from fewshot.trainings import Training, list_trainings
 
 # Where methods are tried before anything is trained.
 CPU = torch.device("cpu")

@@ -9,12 +9,12 @@ from torch import Tensor
 from episodes.draws import SupportDraw
 from episodes.episode import Support
 from episodes.sampler import EpisodeSampler
-from fewshot.cells import list_cells
+from fewshot.benchmark.cells import list_cells
+from fewshot.benchmark.tasks import Classic, SupportDraws, TargetProtocol
 from fewshot.config import BenchmarkConfig
 from fewshot.methods import Method
 from fewshot.parsing import ConfigError, parse_config
-from fewshot.results import Cell
-from fewshot.tasks import Classic, SupportDraws, TargetProtocol
+from fewshot.results.table import Cell
 from tests.episodes.made_records import made_dataset
 
 

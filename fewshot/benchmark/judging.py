@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from episodes.metrics import Scores, Spacing, hausdorff95, score, surface_dice
 from episodes.probability_histogram import ProbabilityHistogram
-from fewshot.results import CALIBRATION_BINS
+from fewshot.results.table import CALIBRATION_BINS
 
 TOLERANCE_MM = 1.0
 """Largest distance at which two boundaries agree, for the normalised surface Dice in millimetres."""

@@ -8,10 +8,10 @@ from episodes.draws import SupportDraw, support_draws
 from episodes.manifest import write_draws, write_manifest
 from episodes.records import Record
 from episodes.sampler import EpisodeSampler, EpisodeSpec
+from fewshot.benchmark.controls import control_masks
+from fewshot.benchmark.evaluation import EncodedTarget, Task
 from fewshot.config import BenchmarkConfig, ClassicConfig, Control
-from fewshot.controls import control_masks
-from fewshot.evaluation import EncodedTarget, Task
-from fewshot.results import Cell
+from fewshot.results.table import Cell
 
 
 @dataclass(frozen=True, slots=True)

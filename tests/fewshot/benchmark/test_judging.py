@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from episodes.metrics import score
-from fewshot.judging import judge, working_spacing
-from fewshot.results import CALIBRATION, MILLIMETRES, PIXELS, SCORES
+from fewshot.benchmark.judging import judge, working_spacing
+from fewshot.results.table import CALIBRATION, MILLIMETRES, PIXELS, SCORES
 
 TRUTH = np.zeros((4, 5), bool)
 TRUTH[1:3, 1:3] = True

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from episodes.errors import UserError
-from fewshot.results import (
+from fewshot.results.table import (
     CALIBRATION,
     MILLIMETRES,
     PIXELS,

@@ -13,19 +13,19 @@ from torch import nn
 
 from episodes.files import write_text
 from episodes.store import Collection, Store
+from fewshot.benchmark.controls import controlled_row
+from fewshot.benchmark.evaluation import EncodedTarget, Seconds, Task, evaluate
+from fewshot.benchmark.judging import Judgement
+from fewshot.benchmark.memory import peak_bytes, start_peak
+from fewshot.benchmark.tasks import TargetProtocol
+from fewshot.benchmark.trainings import training_for
 from fewshot.checkpoints import load_checkpoint, load_network
 from fewshot.config import BenchmarkConfig
-from fewshot.controls import controlled_row
-from fewshot.evaluation import EncodedTarget, Seconds, Task, evaluate
-from fewshot.judging import Judgement
-from fewshot.memory import peak_bytes, start_peak
 from fewshot.methods import EncodingMethod, Ingredients, Method, Sources, build_method
 from fewshot.partition import Part
 from fewshot.progress import Reporter
-from fewshot.results import CALIBRATION, Cell, write_rows
-from fewshot.tasks import TargetProtocol
+from fewshot.results.table import CALIBRATION, Cell, write_rows
 from fewshot.training import seeded_network
-from fewshot.trainings import training_for
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,12 +12,12 @@ import torch
 from episodes.episode import class_mask, image_tensor, load_support
 from episodes.manifest import read_draws, read_manifest
 from episodes.store import Collection, Store
-from fewshot.benchmark import run_benchmark
+from fewshot.benchmark.run import run_benchmark
 from fewshot.checkpoints import load_checkpoint, load_network
 from fewshot.config import BenchmarkConfig
 from fewshot.data import open_store
 from fewshot.methods import Ingredients, Method, Sources, build_method
-from fewshot.results import read_table, table_facts
+from fewshot.results.table import read_table, table_facts
 from tests.fewshot.tiny_runs import METHODS, MODELS, PANET, TRAIN, UNET, silent, tiny_benchmark
 
 CPU = torch.device("cpu")
