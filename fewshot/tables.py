@@ -13,6 +13,7 @@ from episodes.files import write_text
 from fewshot.report.classic import NOTE, classic_markdown
 from fewshot.report.content import ReportContent, TargetContent
 from fewshot.report.exports import markdown_text
+from fewshot.report.phrases import p_text
 from fewshot.report.sheets.differences import pair_sheet
 from fewshot.report.sheets.scores import ROW_HEADINGS, best_rows, classic_sheet, row_texts
 from fewshot.report.sheets.sheet import Sheet
@@ -102,8 +103,8 @@ def comparison_table(compared: Sequence[Compared], reference: str) -> str:
 def _difference_text(found: CorrectedDifference | None) -> str:
     if found is None:
         return ""
-    p_values = f"p = {found.difference.p_value:.3f}, corrected {found.corrected_p:.3f}"
-    return f"{show(found.difference.interval, sign=True)}, {p_values}"
+    raw, corrected = p_text(found.difference.p_value), p_text(found.corrected_p)
+    return f"{show(found.difference.interval, sign=True)}, p = {raw}, corrected {corrected}".replace("= <", "< ")
 
 
 def _conclusions(part: TargetContent) -> list[str]:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from episodes.metrics import Scores, Spacing, hausdorff95, score, surface_dice
+from episodes.metrics import Scores, Spacing, score
 from episodes.probability_histogram import ProbabilityHistogram
 from fewshot.results.table import CALIBRATION_BINS
 
@@ -72,10 +72,11 @@ def judge(
             "bin_confidences": histogram.sums.tolist(),
             "bin_positives": histogram.positives.tolist(),
         }
+    measured = None if spacing is None else score(prediction, truth, tolerance=TOLERANCE_MM, spacing=spacing)
     return Judgement(
         scores=score(prediction, truth),
-        hd95_mm=np.nan if spacing is None else hausdorff95(prediction, truth, spacing=spacing),
-        nsd_mm=np.nan if spacing is None else surface_dice(prediction, truth, tolerance=TOLERANCE_MM, spacing=spacing),
+        hd95_mm=np.nan if measured is None else measured.hd95,
+        nsd_mm=np.nan if measured is None else measured.nsd,
         image_pixels=truth.size,
         lesion_pixels=int(np.count_nonzero(truth)),
         predicted_pixels=int(np.count_nonzero(prediction)),

@@ -33,6 +33,15 @@ def bounds(interval: Interval) -> str:
     return "" if isnan(interval.low) else f" [{rounded(interval.low)}, {rounded(interval.high)}]"
 
 
+def p_text(p: float) -> str:
+    """A p-value as people write it.
+
+    >>> p_text(0.0321), p_text(0.0004), p_text(float("nan"))
+    ('0.032', '<0.001', 'unknown')
+    """
+    return "unknown" if isnan(p) else "<0.001" if p < 0.001 else f"{p:.3f}"
+
+
 def is_clear(difference: Difference) -> bool | None:
     """Whether a difference's interval leaves zero out; None where there is no interval."""
     interval = difference.interval

@@ -8,6 +8,7 @@ from fewshot.report.content import Comparison, TargetContent
 from fewshot.report.figures.ladder import Rung, lay_out, whisker
 from fewshot.report.figures.series import Look, named
 from fewshot.report.figures.theme import INK, Drawing, themed
+from fewshot.report.phrases import p_text
 from fewshot.report.wording import annotated, number
 
 CLEAR = 0.05
@@ -48,18 +49,9 @@ def _rungs(found: Sequence[Comparison]) -> tuple[list[Rung], list[int]]:
         rungs.append(Rung(f"with {annotated(shot)}", heading=True))
         for one in group:
             places.append(len(rungs))
-            note = f"{number(one.difference.interval.estimate, sign=True)} · {p_value(one.corrected_p)}"
+            note = f"{number(one.difference.interval.estimate, sign=True)} · {p_text(one.corrected_p)}"
             rungs.append(Rung(one.row.method, note))
     return rungs, places
-
-
-def p_value(p: float) -> str:
-    """A p-value as people write it.
-
-    >>> p_value(0.0321), p_value(0.0004), p_value(math.nan)
-    ('0.032', '<0.001', 'unknown')
-    """
-    return "unknown" if math.isnan(p) else "<0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def _limits(found: Sequence[Comparison]) -> tuple[float, float]:

@@ -1,6 +1,7 @@
 """Lesion Dice over the number of annotated images."""
 
 from collections.abc import Mapping, Sequence
+from textwrap import fill
 
 from matplotlib.axes import Axes
 
@@ -15,6 +16,7 @@ LEFT, TOP, NAMES, FOOT, LINE = 0.6, 0.14, 1.98, 0.52, 0.18
 LEAST_TALL = 3.1
 # Of lesion Dice: methods that far below the best are no choice, and would press those that are into one line.
 REACH = 0.3
+NOTE_LETTERS = 36  # of a line of the note beneath the curves
 
 
 def shot_curve(target: TargetContent, looks: Mapping[str, Look]) -> Drawing:
@@ -128,10 +130,9 @@ def _note_beneath(axes: Axes, rows: Sequence[Row], low: float) -> None:
     note = axes.text(
         -0.28,
         low + 0.015 * (axes.get_ylim()[1] - low),
-        "below: " + ", ".join(known.values()),
+        fill("below: " + ", ".join(known.values()), NOTE_LETTERS),
         fontsize=8,
         color=MUTED,
         va="bottom",
     )
     note.set_bbox({"facecolor": PAPER, "edgecolor": "none", "pad": 1})
-    shortened(note, WIDTH - LEFT - NAMES)

@@ -6,6 +6,7 @@ from math import isnan
 from typing import Any
 
 from episodes.statistics import Difference, Interval
+from fewshot.report.phrases import p_text
 from fewshot.results.summary import show
 
 Record = Mapping[str, Any]
@@ -54,7 +55,7 @@ def difference_record(difference: Difference, corrected_p: float) -> Record:
 
 def difference_texts(difference: Difference, corrected_p: float) -> list[str]:
     """The same to read."""
-    return [show(difference.interval, sign=True), or_dash(difference.p_value), or_dash(corrected_p)]
+    return [show(difference.interval, sign=True), p_text(difference.p_value), p_text(corrected_p)]
 
 
 def or_dash(value: float, form: str = ".3f") -> str:
