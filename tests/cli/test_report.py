@@ -75,7 +75,7 @@ def test_report_compares_every_row_with_one(fewshot: Fewshot, tmp_path: Path) ->
     ended = fewshot("report", "run", "--against", "theirs")
     assert ended.status == 0
     assert ended.out.startswith("ours\n\n| K | method | lesion Dice [95 %] | minus theirs |")
-    assert "| 1 | ours | 0.600 [0.600, 0.600] | +0.100 [+0.100, +0.100], p = " in ended.out
+    assert "| 1 | ours | 0.600 [0.600, 0.600] | +0.100 [+0.100, +0.100], p < 0.001, corrected " in ended.out
     unknown = fewshot("report", "run", "--against", "mine")
     assert (unknown.status, "there are ours, theirs" in unknown.message) == (1, True)
     for words in (("--against", "theirs"), ()):
