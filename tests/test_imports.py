@@ -103,7 +103,7 @@ def test_imports_go_one_way(module: str) -> None:
 
 def test_every_package_is_read() -> None:
     assert {name.split(".")[0] for name in MODULES} == set(PACKAGES)
-    assert CLI, "there is no fewshot/cli.py"
+    assert CLI, "there is no fewshot.cli"
 
 
 @pytest.mark.parametrize("module", CLI)

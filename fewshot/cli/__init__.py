@@ -1,0 +1,49 @@
+"""The command line. Heavy imports stand inside the commands, so that `fewshot --help` answers at once."""
+
+import sys
+import traceback
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from episodes.errors import UserError
+from fewshot.cli import comparing, data, episodes, models
+from fewshot.cli.apps import app
+
+__all__ = ["app", "comparing", "data", "episodes", "main", "models"]
+
+INTERRUPTED = 130  # what typer makes of Ctrl-C, and shells expect
+
+
+def main() -> None:
+    """Run the command line: status 0 done, 1 failed, 2 wrong use, 130 interrupted."""
+    # --debug is good anywhere on the line, before or after the command.
+    debug = "--debug" in sys.argv
+    sys.path.insert(0, str(Path.cwd()))  # where a user's own module:attribute lies
+    try:
+        app(args=[argument for argument in sys.argv[1:] if argument != "--debug"])
+    except SystemExit as end:
+        if end.code == INTERRUPTED:
+            _complain("interrupted; the same command goes on from here")
+        raise
+    except Exception as error:
+        if debug:
+            traceback.print_exc()
+        if isinstance(error, UserError | OSError):
+            _complain(str(error))
+        else:
+            _complain(f"{type(error).__name__}: {error} (a fault of the program; --debug shows where)")
+        sys.exit(error.status if isinstance(error, UserError) else 1)
+
+
+def _complain(message: str) -> None:
+    for line in message.splitlines():
+        sys.stderr.write(f"fewshot: {line}\n")
+
+
+@app.callback()
+def _options_of_every_command(
+    debug: Annotated[bool, typer.Option("--debug", help="Show where an error came from.")] = False,
+) -> None:
+    del debug  # taken from the line by `main`; it stands here for --help

@@ -1,0 +1,60 @@
+"""Arguments that several commands have, and the reporter that each begins with."""
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from episodes.errors import UserError
+
+if TYPE_CHECKING:
+    from fewshot.progress import Reporter
+
+ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG", help="A YAML file; configs/ has some to copy.")]
+Overrides = Annotated[
+    list[str] | None, typer.Argument(metavar="[KEY.SUB=VALUE]...", help="In place of what the file says.")
+]
+Root = Annotated[Path, typer.Argument(help="The dataset's folder, as distributed.")]
+Wandb = Annotated[
+    bool, typer.Option("--wandb", help="Log to Weights & Biases as well; without a login, to files for `wandb sync`.")
+]
+
+
+def known(name: str, find: Callable[[str], object]) -> str:
+    """A name that `find` finds.
+
+    Raises:
+        BadParameter: with what it says of any other.
+    """
+    try:
+        find(name)
+    except UserError as error:
+        raise typer.BadParameter(str(error)) from error
+    return name
+
+
+def _known_reader(name: str) -> str:
+    from episodes.datasets import find_reader
+
+    return known(name, find_reader)
+
+
+Dataset = Annotated[
+    str, typer.Option("--dataset", "-d", help="Its reader: a name, or module:function.", callback=_known_reader)
+]
+
+
+def with_tracking(overrides: list[str] | None, wandb: bool) -> list[str]:
+    """A configuration's overrides, in which --wandb has the last word."""
+    return [*(overrides or ()), *(["tracking=wandb"] if wandb else [])]
+
+
+def new_reporter() -> "Reporter":
+    """The reporter of this call; from here on the project's own log messages are shown, each once."""
+    from fewshot.progress import Reporter, show_messages
+
+    reporter = Reporter()
+    show_messages(reporter.console, logging.INFO)
+    return reporter
