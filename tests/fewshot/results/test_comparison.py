@@ -62,5 +62,5 @@ def test_the_table_shows_estimates_intervals_and_p_values() -> None:
     lines = comparison_table(compare_rows(CONTENT, ROWS, "ours", "reference"), "reference").splitlines()
     assert lines[0] == "| K | method | lesion Dice [95 %] | minus reference | minus itself at K = 0 |"
     (five,) = [line for line in lines if line.startswith("| 5 |")]
-    assert five.startswith("| 5 | ours | 0.800 [0.800, 0.800] |  | +0.300 [+0.300, +0.300], p = ")
+    assert five.startswith("| 5 | ours | 0.800 [0.800, 0.800] |  | +0.300 [+0.300, +0.300], p < 0.001, corrected ")
     assert ", corrected " in five
