@@ -49,6 +49,28 @@ class Reliability:
     counts: tuple[int, ...]
     expected_calibration_error: float
 
+    @classmethod
+    def of_bins(
+        cls, counts: NDArray[np.number], sums: NDArray[np.number], positives: NDArray[np.number]
+    ) -> "Reliability":
+        """From what each bin holds.
+
+        Args:
+            counts: predictions, (n_bins,).
+            sums: their summed probability, (n_bins,).
+            positives: how many of them are positive, (n_bins,).
+        """
+        frequencies, confidences = (
+            np.divide(values, counts, out=np.full(len(counts), nan), where=counts > 0) for values in (positives, sums)
+        )
+        total = counts.sum()
+        return cls(
+            mean_confidences=tuple(confidences.tolist()),
+            observed_frequencies=tuple(frequencies.tolist()),
+            counts=tuple(int(count) for count in counts),
+            expected_calibration_error=float(np.abs(positives - sums).sum() / total) if total else nan,
+        )
+
 
 class ProbabilityHistogram:
     """How many positives and negatives were given each probability of being positive; one per class.
@@ -144,16 +166,7 @@ class ProbabilityHistogram:
             np.bincount(coarse, weights=values, minlength=n_bins)
             for values in (self.positives, self.positives + self.negatives, self.sums)
         )
-        frequencies, confidences = (
-            np.divide(values, counts, out=np.full(n_bins, nan), where=counts > 0) for values in (positives, sums)
-        )
-        total = counts.sum()
-        return Reliability(
-            mean_confidences=tuple(confidences.tolist()),
-            observed_frequencies=tuple(frequencies.tolist()),
-            counts=tuple(int(count) for count in counts),
-            expected_calibration_error=float(np.abs(positives - sums).sum() / total) if total else nan,
-        )
+        return Reliability.of_bins(counts, sums, positives)
 
 
 def area_under_roc(positives: NDArray[np.number], negatives: NDArray[np.number]) -> FloatArray:

@@ -10,6 +10,7 @@ from rich.table import Table
 
 from episodes.curation import CheckReport
 from episodes.files import write_text
+from fewshot.markdown import table_lines
 from fewshot.report.classic import NOTE, classic_markdown
 from fewshot.report.content import ReportContent, TargetContent
 from fewshot.report.exports import markdown_text
@@ -59,12 +60,12 @@ def _counts(part: TargetContent) -> str:
 
 def markdown_table(rows: Sequence[Row]) -> str:
     """The rows of one target as Markdown, with the best of each number of shots in bold."""
-    lines = ["| " + " | ".join(ROW_HEADINGS) + " |", "|---:|:---" + "|---:" * (len(ROW_HEADINGS) - 2) + "|"]
-    best = best_rows(rows)
-    for number, row in enumerate(rows):
-        mark = "**" if number in best else ""
-        lines.append("| " + " | ".join(f"{mark}{text}{mark}" for text in row_texts(row)) + " |")
-    return "\n".join(lines) + "\n"
+    marks = dict.fromkeys(best_rows(rows), "**")
+    cells = (
+        [f"{marks.get(number, '')}{text}{marks.get(number, '')}" for text in row_texts(row)]
+        for number, row in enumerate(rows)
+    )
+    return "\n".join(table_lines(ROW_HEADINGS, cells, words={1})) + "\n"
 
 
 def write_markdown(folder: Path, content: ReportContent) -> Path:
@@ -93,11 +94,16 @@ def _markdown_parts(part: TargetContent) -> Iterator[str]:
 def comparison_table(compared: Sequence[Compared], reference: str) -> str:
     """Each row's lesion Dice and its paired differences as Markdown; p-values as they are, and corrected."""
     header = ("K", "method", "lesion Dice [95 %]", f"minus {reference}", "minus itself at K = 0")
-    lines = ["| " + " | ".join(header) + " |", "|---:|:---|---:|---:|---:|"]
-    for one in compared:
-        differences = map(_difference_text, (one.to_reference, one.to_zero))
-        lines.append("| " + " | ".join([str(one.row.shot), one.row.method, show(one.row.dice), *differences]) + " |")
-    return "\n".join(lines) + "\n"
+    cells = (
+        [
+            str(one.row.shot),
+            one.row.method,
+            show(one.row.dice),
+            *map(_difference_text, (one.to_reference, one.to_zero)),
+        ]
+        for one in compared
+    )
+    return "\n".join(table_lines(header, cells, words={1})) + "\n"
 
 
 def _difference_text(found: CorrectedDifference | None) -> str:

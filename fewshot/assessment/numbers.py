@@ -15,6 +15,7 @@ from episodes.files import write_text
 from episodes.statistics import Interval
 from fewshot.assessment.inference import ImageResult
 from fewshot.assessment.scores import Assessment
+from fewshot.markdown import table_lines
 from fewshot.results.summary import show, without_nan
 from fewshot.results.table import SCORES
 
@@ -62,10 +63,10 @@ def markdown(assessment: Assessment, about: Mapping[str, Any]) -> str:
     lines = [
         f"{about['dataset']}: {counts} patients; 95 % intervals over patients.",
         "",
-        *_table(("score", "value"), _headline(assessment)),
+        *table_lines(("score", "value"), _headline(assessment), words={0}),
     ]
     for header, rows in (_classes(assessment), _labels(assessment)):
-        lines += ["", *_table(header, rows)] if rows else []
+        lines += ["", *table_lines(header, rows, words={0})] if rows else []
     return "\n".join(lines) + "\n"
 
 
@@ -122,8 +123,3 @@ def _shown(interval: Interval) -> str:
 
 def _number(value: float) -> str:
     return "undefined" if math.isnan(value) else f"{value:.3f}"
-
-
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    lines = ["| " + " | ".join(header) + " |", "|:---" + "|---:" * (len(header) - 1) + "|"]
-    return lines + ["| " + " | ".join(row) + " |" for row in rows]

@@ -98,9 +98,13 @@ class CellEvaluation:
 
     def method(self, cell: Cell) -> Method:
         """The method of a cell's row, with the network that is meant for its queries."""
-        settings = self.config.methods[cell.method]
-        network = None if settings.model is None else self._network(settings.model, cell.seed, cell.target, cell.fold)
-        return build_method(settings, Ingredients(network, self.sources(cell), self.device, cell.seed))
+        ingredients = Ingredients(self.network(cell), self.sources(cell), self.device, cell.seed)
+        return build_method(self.config.methods[cell.method], ingredients)
+
+    def network(self, cell: Cell) -> nn.Module | None:
+        """The network of a cell's row that is meant for its queries; None for a floor."""
+        model = self.config.methods[cell.method].model
+        return None if model is None else self._network(model, cell.seed, cell.target, cell.fold)
 
     def sources(self, cell: Cell) -> Sources:
         """What the cell's method may know: the sources, or the target but for the fold that its queries are in."""
@@ -137,13 +141,16 @@ class CellEvaluation:
 
     def _evaluate(self, method: Method, cell: Cell) -> CellCost:
         """Evaluate one cell and write its cost and its rows."""
-        target, settings = self.targets[cell.target], self.config.methods[cell.method]
+        target, network, facts = self.targets[cell.target], self.network(cell), self._facts(cell)
         seconds, tasks = Seconds(), list(self.tasks(cell))
         rows = []
         for episode, task, judgements in _judged(method, target, tasks, seconds):
             for query, judgement in zip(task.queries, judgements, strict=True):
-                rows.append(self._row(cell, target, episode, task, query, judgement))
-        network = None if settings.model is None else self._network(settings.model, cell.seed, cell.target, cell.fold)
+                columns = dict(judgement.columns())
+                if network is None:  # a floor's logits are no probabilities
+                    columns |= dict.fromkeys(CALIBRATION)
+                asked = {"episode": episode, "class": task.asked, "lesion": judgement.lesion_pixels > 0}
+                rows.append(facts | asked | _query_facts(target, query) | columns)
         encoding = target.encode_seconds if isinstance(method, EncodingMethod) else 0.0
         cost = CellCost(
             adapt_seconds=seconds.adapt / max(1, len(tasks)),
@@ -156,28 +163,18 @@ class CellEvaluation:
         write_rows(rows_path(self.folder, cell), rows)
         return cost
 
-    def _row(
-        self, cell: Cell, target: EncodedTarget, episode: int, task: Task, query: str, judgement: Judgement
-    ) -> dict[str, Any]:
-        settings, record = self.config.methods[cell.method], target.store.records[target.rows[query]]
+    def _facts(self, cell: Cell) -> dict[str, Any]:
+        """What the rows of all queries of a cell have in common."""
+        settings = self.config.methods[cell.method]
         model = None if settings.model is None else self.config.models[settings.model]
-        columns = dict(judgement.columns())
-        if model is None:  # a floor's logits are no probabilities
-            columns |= dict.fromkeys(CALIBRATION)
         facts = {
             "kind": settings.method,
             "model": settings.model,
             "trained_on": None if model is None or (model.train or model.checkpoint) is None else model.trained_on,
-            "episode": episode,
-            "query": query,
-            "patient": record.patient_id,
-            "label": record.label,
-            "lesion": judgement.lesion_pixels > 0,
-            "class": task.asked,
             "control": None if settings.control == "none" else settings.control,
             "control_of": controlled_row(self.config.methods, cell.method),
         }
-        return {name: value for name, value in asdict(cell).items() if name != "fold"} | facts | columns
+        return {name: value for name, value in asdict(cell).items() if name != "fold"} | facts
 
     def _load_network(self, model: str, seed: int, target: str, fold: int) -> nn.Module:
         """A model of the benchmark, trained, in evaluation mode."""
@@ -205,6 +202,11 @@ class CellEvaluation:
             facts = load_checkpoint(training.folder(self.folder) / "checkpoint.safetensors").facts
             folds |= {patient_of[record_id]: fold for record_id in facts["test_ids"]}
         return folds
+
+
+def _query_facts(target: EncodedTarget, query: str) -> dict[str, Any]:
+    record = target.store.records[target.rows[query]]
+    return {"query": query, "patient": record.patient_id, "label": record.label}
 
 
 def _judged(

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from episodes.errors import UserError
-from episodes.files import write_text, written_whole
+from episodes.files import write_text
+from fewshot.figures.maps import write_mask, write_picture
 
 GALLERY = "gallery"
 INDEX = "gallery.json"
@@ -74,11 +75,11 @@ def write_gallery(folder: Path, cases: Sequence[GalleryCase]) -> Path:
     Returns:
         The index.
     """
-    root, seen = folder / GALLERY, dict[str, dict[str, str]]()
+    root, seen = folder / GALLERY, dict[tuple[str, bytes], dict[str, str]]()
     entries: list[dict[str, Any]] = []
     for number, case in enumerate(cases):
         prediction = f"{number:03d}-prediction.png"
-        _write_picture(root / prediction, case.prediction)
+        write_mask(root / prediction, case.prediction)
         pictures = {"query": _write_annotated(root, case.query, seen), "prediction": prediction}
         supports = [_write_annotated(root, support, seen) for support in case.supports]
         entries.append({name: getattr(case, name) for name in _FACTS} | pictures | {"supports": supports})
@@ -101,14 +102,14 @@ def read_gallery(folder: Path) -> list[GalleryCase]:
         raise UserError(f"{path}: damaged ({error}); delete its folder, and run the benchmark again") from error
 
 
-def _write_annotated(root: Path, shown: Annotated, seen: dict[str, dict[str, str]]) -> dict[str, str]:
+def _write_annotated(root: Path, shown: Annotated, seen: dict[tuple[str, bytes], dict[str, str]]) -> dict[str, str]:
     """Write an image and its mask, each image once: a support image serves many cases."""
-    key = f"{shown.id} {hash(shown.mask.tobytes())}"
+    key = shown.id, shown.mask.tobytes()
     if key not in seen:
         name = f"image-{len(seen):03d}"
         seen[key] = {"id": shown.id, "image": f"{name}.png", "mask": f"{name}-mask.png"}
-        _write_picture(root / f"{name}.png", shown.image)
-        _write_picture(root / f"{name}-mask.png", shown.mask)
+        write_picture(root / f"{name}.png", shown.image)
+        write_mask(root / f"{name}-mask.png", shown.mask)
     return seen[key]
 
 
@@ -123,12 +124,6 @@ def _read_case(root: Path, entry: dict[str, Any]) -> GalleryCase:
 
 def _read_annotated(root: Path, entry: dict[str, str]) -> Annotated:
     return Annotated(entry["id"], _read_picture(root / entry["image"]), _read_picture(root / entry["mask"]) > 0)
-
-
-def _write_picture(path: Path, pixels: NDArray[np.uint8] | NDArray[np.bool_]) -> None:
-    grey = pixels.astype(np.uint8) * np.uint8(255) if pixels.dtype == np.bool_ else pixels
-    with written_whole(path) as partial:
-        Image.fromarray(grey).save(partial, format="PNG")
 
 
 def _read_picture(path: Path) -> NDArray[np.uint8]:

@@ -116,7 +116,7 @@ def _gather(config: BenchmarkConfig, folder: Path, cells: Sequence[Cell]) -> pa.
         "false_positive_min_area": MIN_AREA,
     }
     write_table(folder / "results.parquet", table, facts)
-    return read_table(folder / "results.parquet")
+    return table
 
 
 def _find_methods(config: BenchmarkConfig) -> None:

@@ -29,19 +29,19 @@ def benchmark(
     settings = load_config(config, BenchmarkConfig, with_tracking(overrides, wandb))
     # Takes seconds, which a wrong configuration need not wait for.
     from fewshot.benchmark.run import run_benchmark
-    from fewshot.report.collect import collect
+    from fewshot.report.collect import RESULTS, collect
 
     reporter = new_reporter()
     folder = run_benchmark(settings, reporter, overwrite=overwrite)
     with reporter.step("report"):
         content = collect(folder)
-    _show_report(content, folder, as_json=as_json, results=[folder / "results.parquet"])
+    _show_report(content, folder, as_json=as_json, results=[folder / RESULTS])
     if settings.tracking == "wandb":
         from fewshot.results.table import read_table
         from fewshot.tracking.wandb_benchmark import log_benchmark
 
-        table, rows = read_table(folder / "results.parquet"), [row for part in content.targets for row in part.rows]
-        log_benchmark(folder, settings.name, settings.model_dump(mode="json"), table, rows, reporter)
+        table = read_table(folder / RESULTS)
+        log_benchmark(folder, settings.name, settings.model_dump(mode="json"), table, content.rows, reporter)
 
 
 @app.command(epilog="Example: fewshot report runs/phantom runs/other --out compared")
@@ -70,9 +70,8 @@ def report(
     if wandb:
         from fewshot.tracking.wandb_publish import publish_report
 
-        rows = [row for part in content.targets for row in part.rows]
         place = run if run.is_dir() else run.parent
-        sys.stderr.write(f"{publish_report(place, content.facts['benchmark'], rows, content.headline)}\n")
+        sys.stderr.write(f"{publish_report(place, content.facts['benchmark'], content.rows, content.headline)}\n")
 
 
 def _show_report(content: "ReportContent", folder: Path, *, as_json: bool, results: Sequence[Path] = ()) -> None:
@@ -89,14 +88,14 @@ def _show_report(content: "ReportContent", folder: Path, *, as_json: bool, resul
 
 def _print_differences(run: Path, reference: str) -> None:
     """Print every row's paired difference from one of them, and from itself without annotated images, as Markdown."""
-    from fewshot.report.collect import RESULTS
+    from fewshot.report.collect import results_file
     from fewshot.results.comparison import compare_rows
     from fewshot.results.index import ResultsIndex
     from fewshot.results.summary import summarise
     from fewshot.results.table import read_table
     from fewshot.tables import comparison_table
 
-    table = ResultsIndex(read_table(run / RESULTS if run.is_dir() or not run.suffix else run))
+    table = ResultsIndex(read_table(results_file(run)))
     targets = sorted(table.targets)
     rows = summarise(table, targets)
     for target in targets:

@@ -20,7 +20,7 @@ def write_mask(path: Path, mask: NDArray[np.bool_]) -> Path:
     """
     if mask.ndim != 2 or mask.dtype != np.bool_ or not mask.size:
         raise ValueError(f"{path}: a mask is {mask.dtype} {mask.shape}; expected booleans (H, W)")
-    return _written(path, mask.astype(np.uint8) * np.uint8(255))
+    return write_picture(path, mask.astype(np.uint8) * np.uint8(255))
 
 
 def write_map(path: Path, values: NDArray[np.floating]) -> Path:
@@ -37,10 +37,15 @@ def write_map(path: Path, values: NDArray[np.floating]) -> Path:
     low, high = float(values.min()), float(values.max())
     if not (low >= 0 and high <= 1):  # NaN is neither
         raise ValueError(f"{path}: a map has values from {low} to {high}; expected [0, 1]")
-    return _written(path, np.round(values.astype(np.float64) * 65535).astype(np.uint16))
+    return write_picture(path, np.round(values.astype(np.float64) * 65535).astype(np.uint16))
 
 
-def _written(path: Path, pixels: NDArray[np.uint8] | NDArray[np.uint16]) -> Path:
+def write_picture(path: Path, pixels: NDArray[np.uint8] | NDArray[np.uint16]) -> Path:
+    """Write grey levels (H, W) as a PNG of 8 or 16 bits.
+
+    Returns:
+        The file written.
+    """
     with written_whole(path) as partial:
         Image.fromarray(pixels).save(partial, format="PNG")
     return path

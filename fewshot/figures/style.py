@@ -2,7 +2,7 @@
 
 import warnings
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -93,10 +93,17 @@ def figure_at(path: Path, width: float, height: float) -> Iterator[Figure]:
 
 
 @contextmanager
-def _written(path: Path, width: float, height: float) -> Iterator[Figure]:
-    with style.context(["default", STYLE]), warnings.catch_warnings():
-        # A file name may be in any script; a box in the picture is answer enough.
+def styled(settings: Mapping[str, Any]) -> Iterator[None]:
+    """Draw with these settings, whatever the user's own are."""
+    with style.context(["default", dict(settings)]), warnings.catch_warnings():
+        # A name may be in any script; a box in the picture is answer enough.
         warnings.filterwarnings("ignore", message=r"Glyph .* missing from font")
+        yield
+
+
+@contextmanager
+def _written(path: Path, width: float, height: float) -> Iterator[Figure]:
+    with styled(STYLE):
         figure = Figure((width, height), dpi=DPI)
         FigureCanvasAgg(figure)
         yield figure

@@ -8,7 +8,7 @@ from statistics import fmean
 from fewshot.report.content import Answer
 from fewshot.report.phrases import below, bounds, brought, rounded, with_images
 from fewshot.results.index import ResultsIndex
-from fewshot.results.summary import Row, compare
+from fewshot.results.summary import Row, compare, usable_role
 
 
 def answers(table: ResultsIndex, rows: Sequence[Row]) -> list[Answer]:
@@ -30,7 +30,7 @@ def candidates(rows: Sequence[Row], shot: int) -> list[Row]:
 
     Controls and oracles are never for use, and floors only where there is nothing else.
     """
-    wanted = "method" if any(row.role == "method" for row in rows) else "floor"
+    wanted = usable_role(rows)
     usable = [row for row in rows if row.role == wanted and row.shot <= shot and not isnan(row.dice.estimate)]
     return sorted(usable, key=lambda row: (-row.dice.estimate, row.shot, row.method))
 

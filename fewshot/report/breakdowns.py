@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from math import nan
 
 import numpy as np
 from numpy.typing import NDArray
@@ -113,14 +112,4 @@ def _reliability(index: ResultsIndex, row: Row) -> Reliability | None:
         column.flatten().to_numpy().reshape(-1, column.type.list_size).sum(axis=0, dtype=np.float64)
         for column in columns
     )
-    means, frequencies = (
-        np.divide(values, counts, out=np.full(len(counts), nan), where=counts > 0)
-        for values in (confidences, positives)
-    )
-    gaps = np.abs(positives - confidences).sum()
-    return Reliability(
-        mean_confidences=tuple(means.tolist()),
-        observed_frequencies=tuple(frequencies.tolist()),
-        counts=tuple(int(count) for count in counts),
-        expected_calibration_error=float(gaps / counts.sum()) if counts.sum() else nan,
-    )
+    return Reliability.of_bins(counts, confidences, positives)

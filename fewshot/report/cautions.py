@@ -23,7 +23,7 @@ def warnings_of(content: ReportContent, n_draws: int) -> list[str]:
 
 
 def _about_the_run(content: ReportContent, n_draws: int) -> Iterator[str]:
-    trained = [len(row.seed_means) for part in content.targets for row in part.rows if row.trained_on is not None]
+    trained = [len(row.seed_means) for row in content.rows if row.trained_on is not None]
     if trained and min(trained) < FEWEST_SEEDS:
         times = "once" if min(trained) == 1 else "twice"
         yield (

@@ -15,6 +15,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from episodes.statistics import FloatArray, IntArray
+from fewshot.markdown import table_lines
 from fewshot.results.index import ResultsIndex, RowKey
 from fewshot.results.score_grid import mean_of_known
 from fewshot.results.table import PIXELS
@@ -182,6 +183,5 @@ def classic_texts(row: ClassicRow) -> list[str]:
 
 def classic_markdown(rows: Sequence[ClassicRow]) -> str:
     """The rows as a Markdown table, and what its numbers do not say."""
-    lines = ["| " + " | ".join(COLUMNS) + " |", "|---:|:---" + "|---:" * (len(COLUMNS) - 2) + "|"]
-    lines += ["| " + " | ".join(classic_texts(row)) + " |" for row in rows]
+    lines = table_lines(COLUMNS, map(classic_texts, rows), words={1})
     return "\n".join([*lines, "", NOTE]) + "\n"

@@ -54,13 +54,18 @@ def collect(path: Path) -> ReportContent:
     Raises:
         UserError: if there is no results table, it is empty, or a file beside it is damaged.
     """
-    file = path / RESULTS if path.is_dir() else path
+    file = results_file(path)
     name = path.resolve().name if path.is_dir() else path.stem
     files = read_run_files(path, name) if path.is_dir() else RunFiles()
     table = read_table(file)
     if not len(table):
         raise UserError(f"{file}: has no rows; run the benchmark again")
     return content_of(ResultsIndex(table), name, files)
+
+
+def results_file(path: Path) -> Path:
+    """The results table of a run's folder, or the table that the path is itself."""
+    return path / RESULTS if path.is_dir() else path
 
 
 def read_run_files(folder: Path, name: str) -> RunFiles:

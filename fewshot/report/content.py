@@ -166,3 +166,8 @@ class ReportContent:
     environment: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     warnings: Sequence[str] = ()
     pairs: Sequence[RunPair] = ()
+
+    @property
+    def rows(self) -> list[Row]:
+        """Those of all datasets."""
+        return [row for target in self.targets for row in target.rows]

@@ -21,7 +21,7 @@ FIGURES = "figures"
 
 def draw(content: ReportContent) -> list[Drawing]:
     """Draw all figures that the content has numbers for; a method looks the same in all of them."""
-    looks = looks_of(row for target in content.targets for row in target.rows)
+    looks = looks_of(content.rows)
     return [drawing for target in content.targets for drawing in _draw_target(target, looks) if drawing is not None]
 
 

@@ -2,12 +2,13 @@
 
 import csv
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from math import isnan
 from pathlib import Path
 from typing import Any
 
 from episodes.files import write_text
+from fewshot.markdown import table_lines
 from fewshot.report.content import ReportContent
 from fewshot.report.sheets import sheets_of
 from fewshot.report.sheets.sheet import Sheet
@@ -58,16 +59,14 @@ def _cell(value: Any) -> Any:
 
 def markdown_text(sheet: Sheet) -> str:
     """A table as Markdown, the best rows bold."""
-    rules = [":---" if word else "---:" for word in sheet.words]
-    lines = [f"# {sheet.title}", "", _piped(map(markdown, sheet.headings)), _piped(rules, "")]
-    for number, texts in enumerate(sheet.texts):
-        mark = "**" if number in sheet.best else ""
-        lines.append(_piped(f"{mark}{markdown(text)}{mark}" if text else "" for text in texts))
+    words = {place for place, word in enumerate(sheet.words) if word}
+    marks = dict.fromkeys(sheet.best, "**")
+    cells = (
+        [f"{marks.get(number, '')}{markdown(text)}{marks.get(number, '')}" if text else "" for text in texts]
+        for number, texts in enumerate(sheet.texts)
+    )
+    lines = [f"# {sheet.title}", "", *table_lines([*map(markdown, sheet.headings)], cells, words)]
     return "\n".join(lines) + "\n"
-
-
-def _piped(cells: Iterable[str], space: str = " ") -> str:
-    return f"|{space}" + f"{space}|{space}".join(cells) + f"{space}|"
 
 
 def markdown(text: str) -> str:

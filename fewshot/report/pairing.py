@@ -51,7 +51,7 @@ def pair_runs(first: Path, second: Path) -> ReportContent:
     index = ResultsIndex(merged.replace_schema_metadata({FACTS: json.dumps(facts).encode()}))
     content = content_of(index, " and ".join(names), _merged_files(files, names))
     warnings = [*_warnings(differing, names), *content.warnings]
-    rows = {row.key: row for part in content.targets for row in part.rows}
+    rows = {row.key: row for row in content.rows}
     return replace(content, warnings=warnings, pairs=_pairs(index, rows, names))
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from fewshot.report.content import ReportContent, TargetContent
 from fewshot.report.score_columns import Cell, columns_of, dice
+from fewshot.report.sheets.scores import best_rows as numbers_of_best
 from fewshot.report.wording import annotated
 from fewshot.results.summary import Role, Row
 
@@ -57,7 +58,7 @@ class Table:
 
 def overview(content: ReportContent) -> Table:
     """Methods by datasets: lesion Dice alone."""
-    known = {(row.shot, row.method, row.target): row for target in content.targets for row in target.rows}
+    known = {(row.shot, row.method, row.target): row for row in content.rows}
     names = [target.target for target in content.targets]
     best = [row for target in content.targets for row in best_rows(target)]
     lines = [
@@ -80,9 +81,8 @@ def details(target: TargetContent) -> Table:
 
 def best_rows(target: TargetContent) -> list[Row]:
     """The row with the highest lesion Dice at each number of shots; no floor, control or oracle."""
-    usable = [row for row in target.rows if row.role == "method" and row.dice.estimate == row.dice.estimate]
-    shots = sorted({row.shot for row in usable})
-    return [max((row for row in usable if row.shot == shot), key=lambda row: row.dice.estimate) for shot in shots]
+    best = (target.rows[number] for number in sorted(numbers_of_best(target.rows)))
+    return [row for row in best if row.role == "method"]
 
 
 def _line(cells: Sequence[tuple[Row, Callable[[Row], Cell], bool] | None]) -> Line:

@@ -115,6 +115,11 @@ def summarise(results: Results, targets: Sequence[str]) -> list[Row]:
     return sorted(rows, key=lambda row: (targets.index(row.target), row.shot, *_best_first(row)))
 
 
+def usable_role(rows: Sequence[Row]) -> Role:
+    """The role of the rows of one target that can be used: controls and oracles never, floors where nothing else is."""
+    return "method" if any(row.role == "method" for row in rows) else "floor"
+
+
 def indexed(results: Results) -> ResultsIndex:
     """The same results, sorted; given sorted, they are not sorted again."""
     return results if isinstance(results, ResultsIndex) else ResultsIndex(results)
@@ -185,6 +190,15 @@ def without_nan(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [without_nan(part) for part in value]
     return None if isinstance(value, float) and math.isnan(value) else value
+
+
+def interval_columns(name: str, interval: Interval) -> dict[str, float]:
+    """An estimate and its bounds under three names.
+
+    >>> interval_columns("dice", Interval(0.7, 0.6, 0.8))
+    {'dice': 0.7, 'dice_low': 0.6, 'dice_high': 0.8}
+    """
+    return {name: interval.estimate, f"{name}_low": interval.low, f"{name}_high": interval.high}
 
 
 def show(interval: Interval, *, sign: bool = False) -> str:

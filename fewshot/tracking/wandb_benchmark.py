@@ -13,13 +13,13 @@ import pyarrow.compute as pc
 from fewshot.benchmark.gallery import GalleryCase, read_gallery
 from fewshot.checkpoints import load_checkpoint
 from fewshot.progress import Reporter
-from fewshot.results.summary import Row, summarise
+from fewshot.results.summary import Row, interval_columns, summarise
 from fewshot.results.table import SCORES
 from fewshot.tracking.wandb_index import LoggedRuns
 from fewshot.tracking.wandb_offline import say_what_waits
 from fewshot.tracking.wandb_run import RunFacts, WandbRun, digest, wandb_run
 from fewshot.tracking.wandb_training import METRICS, log_finished_training, training_run_facts
-from fewshot.tracking.wandb_values import DICE, data_table, interval_scores, known, overlay
+from fewshot.tracking.wandb_values import DICE, data_table, known, overlay
 
 if TYPE_CHECKING:
     import wandb
@@ -56,10 +56,10 @@ class Cell:
     @property
     def scores(self) -> dict[str, float]:
         """What the run ends with; not defined where there is nothing to score."""
-        scores = interval_scores(DICE, self.row.dice) | self.row.scores
+        scores = interval_columns(DICE, self.row.dice) | self.row.scores
         scores |= {"n_lesion": self.row.n_lesion, "n_normal": self.row.n_normal}
         if self.over_seeds is not None:
-            scores |= interval_scores(f"{DICE}_over_seeds", self.over_seeds.dice)
+            scores |= interval_columns(f"{DICE}_over_seeds", self.over_seeds.dice)
         return scores
 
     @property

@@ -13,9 +13,10 @@ from fewshot.assessment.figures import chosen_cases
 from fewshot.assessment.inference import ImageResult
 from fewshot.assessment.scores import Assessment
 from fewshot.config import Tracking
+from fewshot.results.summary import interval_columns
 from fewshot.tracking.wandb_offline import say_what_waits
 from fewshot.tracking.wandb_run import RunFacts, digest, wandb_run
-from fewshot.tracking.wandb_values import DICE, data_table, interval_scores, overlay
+from fewshot.tracking.wandb_values import DICE, data_table, overlay
 
 if TYPE_CHECKING:
     import wandb
@@ -69,7 +70,7 @@ def headline_scores(assessment: Assessment) -> dict[str, float]:
         **assessment.uncertainty,
     }
     for name, interval in intervals.items():
-        scores |= interval_scores(name, interval)
+        scores |= interval_columns(name, interval)
     return scores
 
 

@@ -7,6 +7,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from episodes.errors import UserError
+from fewshot.markdown import table_lines
+from fewshot.report.sheets.sheet import or_dash
 from fewshot.results.summary import Row, show
 from fewshot.tracking.wandb_values import DICE
 
@@ -53,15 +55,12 @@ def build_report(entity: str, project: str, benchmark: str, rows: Sequence[Row],
 
 def summary_table(rows: Sequence[Row]) -> str:
     """Rows of one target as Markdown."""
-    lines = ["| " + " | ".join(TABLE_COLUMNS) + " |", "|---:|:---" + "|---:" * (len(TABLE_COLUMNS) - 2) + "|"]
-    for row in rows:
-        scores = [_number(row.scores.get(name, math.nan)) for name in ("iou", "hd95", "false_positive")]
-        lines.append("| " + " | ".join([str(row.shot), row.method, show(row.dice), *scores]) + " |")
-    return "\n".join(lines)
-
-
-def _number(value: float) -> str:
-    return "-" if math.isnan(value) else f"{value:.3f}"
+    names = ("iou", "hd95", "false_positive")
+    cells = (
+        [str(row.shot), row.method, show(row.dice), *(or_dash(row.scores.get(name, math.nan)) for name in names)]
+        for row in rows
+    )
+    return "\n".join(table_lines(TABLE_COLUMNS, cells, words={1}))
 
 
 def _library(module: str) -> Any:

@@ -7,22 +7,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from episodes.statistics import Interval
-
 if TYPE_CHECKING:
     import wandb
 
 DICE = "lesion_dice"
 LESION = {1: "lesion"}
-
-
-def interval_scores(name: str, interval: Interval) -> dict[str, float]:
-    """A score and its interval's ends under three names.
-
-    >>> interval_scores("lesion_dice", Interval(0.7, 0.6, 0.8))
-    {'lesion_dice': 0.7, 'lesion_dice_low': 0.6, 'lesion_dice_high': 0.8}
-    """
-    return {name: interval.estimate, f"{name}_low": interval.low, f"{name}_high": interval.high}
 
 
 def known(values: Mapping[str, float | None]) -> dict[str, float]:

@@ -2,15 +2,13 @@
 
 import io
 import re
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from matplotlib import style
 from matplotlib.figure import Figure
 
-from fewshot.figures.style import DPI, STYLE, Page
+from fewshot.figures.style import DPI, STYLE, Page, styled
 
 # Inches: 331 units of an SVG, less than a phone is wide, so that letters are not shrunk there.
 WIDTH = 4.6
@@ -89,9 +87,7 @@ class Drawing:
 @contextmanager
 def themed() -> Iterator[None]:
     """Draw in a report's colours and letters, whatever the user's own settings are."""
-    with style.context(["default", _STYLE]), warnings.catch_warnings():
-        # A name may be in any script; the page's own letters know more of them.
-        warnings.filterwarnings("ignore", message=r"Glyph .* missing from font")
+    with styled(_STYLE):
         yield
 
 

@@ -1,8 +1,8 @@
 """Paired differences: with the best row, with a method's control, and between two runs."""
 
 from fewshot.report.content import ReportContent
-from fewshot.report.sheets.sheet import Sheet, difference_record, difference_texts, interval_record
-from fewshot.results.summary import show
+from fewshot.report.sheets.sheet import Sheet, difference_record, difference_texts
+from fewshot.results.summary import interval_columns, show
 
 
 def comparison_sheet(content: ReportContent) -> Sheet:
@@ -34,7 +34,7 @@ def control_sheet(content: ReportContent) -> Sheet:
     records = [
         {
             **{name: getattr(one, name) for name in ("target", "method", "shot", "control", "masks")},
-            **interval_record("difference", one.difference.interval),
+            **interval_columns("difference", one.difference.interval),
             "p_value": one.difference.p_value,
         }
         for one in found
@@ -55,8 +55,8 @@ def pair_sheet(content: ReportContent) -> Sheet:
             "shot": one.first.shot,
             "first": one.first.method,
             "second": one.second.method,
-            **interval_record("first_dice", one.first.dice),
-            **interval_record("second_dice", one.second.dice),
+            **interval_columns("first_dice", one.first.dice),
+            **interval_columns("second_dice", one.second.dice),
             **difference_record(one.difference, one.corrected_p),
         }
         for one in content.pairs

@@ -7,8 +7,16 @@ from math import isnan, nan
 from fewshot.report.classic import COLUMNS as CLASSIC_COLUMNS
 from fewshot.report.classic import ClassicRow, classic_texts
 from fewshot.report.content import ReportContent, Share
-from fewshot.report.sheets.sheet import Record, Sheet, interval_record, or_dash
-from fewshot.results.summary import LESION_SCORES, MILLIMETRE_SCORES, NORMAL_SCORES, Row, show
+from fewshot.report.sheets.sheet import Record, Sheet, or_dash
+from fewshot.results.summary import (
+    LESION_SCORES,
+    MILLIMETRE_SCORES,
+    NORMAL_SCORES,
+    Row,
+    interval_columns,
+    show,
+    usable_role,
+)
 
 ROW_HEADINGS = ("K", "method", "lesion Dice [95 %]", "IoU", "found", "HD95", "NSD", "normals with a false lesion")
 _FACTS = ("target", "method", "shot", "role", "kind", "model", "trained_on", "control", "control_of")
@@ -17,7 +25,7 @@ _CLASSIC_SCORES = ("pooled_mean_iou", "pooled_binary_iou", "episode_dice", "epis
 
 def row_sheet(content: ReportContent) -> Sheet:
     """Every row of every target."""
-    rows = [row for part in content.targets for row in part.rows]
+    rows = content.rows
     texts = [[row.target, *row_texts(row)] for row in rows]
     headings = ("dataset", *ROW_HEADINGS)
     return Sheet("rows", "Every method", headings, [_row_record(row) for row in rows], texts, best_rows(rows))
@@ -41,8 +49,8 @@ def row_texts(row: Row) -> list[str]:
 def _row_record(row: Row) -> Record:
     return {
         **{name: getattr(row, name) for name in _FACTS},
-        **interval_record("dice", row.dice),
-        **interval_record("patient_dice", row.patient_dice),
+        **interval_columns("dice", row.dice),
+        **interval_columns("patient_dice", row.patient_dice),
         "seed_spread": row.seed_spread,
         "n_seeds": len(row.seed_means),
         "n_lesion": row.n_lesion,
@@ -62,7 +70,7 @@ def best_rows(rows: Sequence[Row]) -> frozenset[int]:
     best: dict[tuple[str, int], int] = {}
     for target, group in groupby(enumerate(rows), key=lambda entry: entry[1].target):
         numbered = list(group)
-        wanted = "method" if any(row.role == "method" for _, row in numbered) else "floor"
+        wanted = usable_role([row for _, row in numbered])
         for number, row in numbered:
             if row.role == wanted and not isnan(row.dice.estimate):
                 best.setdefault((target, row.shot), number)
@@ -87,7 +95,7 @@ def _share_sheet(name: str, title: str, shares: Sequence[Share]) -> Sheet:
             "shot": one.row.shot,
             "group": one.group,
             "n_images": one.n_images,
-            **interval_record("dice", one.dice),
+            **interval_columns("dice", one.dice),
         }
         for one in shares
     ]

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from math import isnan
 from typing import Any
 
-from episodes.statistics import Difference, Interval
+from episodes.statistics import Difference
 from fewshot.report.phrases import p_text
-from fewshot.results.summary import show
+from fewshot.results.summary import interval_columns, show
 
 Record = Mapping[str, Any]
 
@@ -38,18 +38,9 @@ class Sheet:
         return [heading in ("dataset", "method", "lesions", "masks") for heading in self.headings]
 
 
-def interval_record(name: str, interval: Interval) -> Record:
-    """An estimate and its bounds, a column each.
-
-    >>> interval_record("dice", Interval(0.7, 0.6, 0.8))
-    {'dice': 0.7, 'dice_low': 0.6, 'dice_high': 0.8}
-    """
-    return {name: interval.estimate, f"{name}_low": interval.low, f"{name}_high": interval.high}
-
-
 def difference_record(difference: Difference, corrected_p: float) -> Record:
     """A paired difference with both p-values."""
-    interval = interval_record("difference", difference.interval)
+    interval = interval_columns("difference", difference.interval)
     return {**interval, "p_value": difference.p_value, "corrected_p": corrected_p}
 
 

@@ -1,6 +1,7 @@
 """wandb without a network, and its offline files as its own reader shows them."""
 
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -100,3 +101,12 @@ def read_only_run(folder: Path) -> Logged:
 
 def _ours(values: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in values.items() if name == "_step" or not name.startswith("_")}
+
+
+def warnings_of(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """What the toolkit itself warned of; wandb's own log lines are its own affair."""
+    return [
+        record.getMessage()
+        for record in caplog.records
+        if record.name.startswith("fewshot") and record.levelno >= logging.WARNING
+    ]

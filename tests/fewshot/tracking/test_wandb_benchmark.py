@@ -1,7 +1,6 @@
 """A benchmark in wandb: its offline runs hold the numbers of the results table."""
 
 import json
-import logging
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,7 +22,7 @@ from fewshot.training import train
 from tests.fewshot.made_results import STUDY, made_case, study
 from tests.fewshot.small_networks import train_config
 from tests.fewshot.tiny_runs import silent
-from tests.fewshot.tracking.offline_wandb import Logged, folders_of, offline_at, read_run
+from tests.fewshot.tracking.offline_wandb import Logged, folders_of, offline_at, read_run, warnings_of
 
 TARGETS = ("alpha", "beta")
 FALSE = ("false_positive", "false_positive_area")
@@ -207,11 +206,7 @@ def test_the_first_failure_ends_it_with_one_warning(
     monkeypatch.setattr(wandb.Run, "finish", finish)
     few = table.filter(pc.equal(table["target"], "alpha"))
     assert log(tmp_path, few) == ended
-    warnings = [
-        record.getMessage()
-        for record in caplog.records
-        if record.name.startswith("fewshot") and record.levelno >= logging.WARNING
-    ]
+    warnings = warnings_of(caplog)
     assert warnings == ["wandb: gone; the results are complete without it"]
     monkeypatch.setattr(wandb.Run, "finish", whole)
     wandb.teardown()  # as at the end of a process

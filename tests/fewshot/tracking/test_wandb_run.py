@@ -1,6 +1,5 @@
 """A run of wandb, and that nothing wandb does fails what it listens to."""
 
-import logging
 import socket
 import time
 from collections.abc import Callable
@@ -11,7 +10,7 @@ import pytest
 import wandb
 
 from fewshot.tracking.wandb_run import SETTINGS, RunFacts, WandbRun, wandb_run
-from tests.fewshot.tracking.offline_wandb import folders_of, read_only_run
+from tests.fewshot.tracking.offline_wandb import folders_of, read_only_run, warnings_of
 
 FACTS = RunFacts("abc", "a name", "a group", "train", {"model": {"levels": [1, 2]}, "seed": 0})
 COMPLETE_WITHOUT = "the results are complete without it"
@@ -34,14 +33,6 @@ def use(folder: Path) -> WandbRun:
             run.log(step, {"loss": 1 / step})
         run.summarise({"kept_step": 3, "undefined": float("nan"), "missing": None})
     return run
-
-
-def warnings_of(caplog: pytest.LogCaptureFixture) -> list[str]:
-    return [
-        record.getMessage()
-        for record in caplog.records
-        if record.name.startswith("fewshot") and record.levelno >= logging.WARNING
-    ]
 
 
 def test_a_run_is_read_back_as_it_was_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

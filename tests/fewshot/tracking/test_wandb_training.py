@@ -1,7 +1,6 @@
 """Trainings in wandb: what they log equals the local log, live, after an interruption and when they have ended."""
 
 import json
-import logging
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,7 +16,7 @@ from fewshot.progress import Reporter, Update
 from fewshot.training import train, training_facts
 from tests.fewshot.small_networks import train_config
 from tests.fewshot.tiny_runs import silent
-from tests.fewshot.tracking.offline_wandb import folders_of, read_only_run, read_run
+from tests.fewshot.tracking.offline_wandb import folders_of, read_only_run, read_run, warnings_of
 
 STEPS = [1, 2, 3, 4]
 
@@ -42,14 +41,6 @@ class Interrupting(Reporter):
                 raise KeyboardInterrupt
 
         yield update
-
-
-def warned(caplog: pytest.LogCaptureFixture) -> list[str]:
-    return [
-        record.getMessage()
-        for record in caplog.records
-        if record.name.startswith("fewshot") and record.levelno >= logging.WARNING
-    ]
 
 
 def test_a_training_logs_what_its_local_file_holds(linear_phantoms: Collection, tmp_path: Path) -> None:
@@ -126,7 +117,7 @@ def test_without_the_library_a_training_ends_with_a_warning(
 ) -> None:
     monkeypatch.setitem(sys.modules, "wandb", None)
     assert train(tracked(), tmp_path, silent(), linear_phantoms).is_file()
-    (warning,) = warned(caplog)
+    (warning,) = warnings_of(caplog)
     assert warning.startswith("wandb: ")
 
 
@@ -146,7 +137,7 @@ def test_a_failing_wandb_changes_nothing_of_a_training(
     plain = train(train_config("unet", steps=4, save_every=2), tmp_path / "plain", silent(), linear_phantoms)
     assert checkpoint.read_bytes() == plain.read_bytes()
     assert local(tmp_path / "failing") == local(tmp_path / "plain")
-    assert warned(caplog) == ["wandb: broken; the results are complete without it"]
+    assert warnings_of(caplog) == ["wandb: broken; the results are complete without it"]
 
 
 def test_where_metrics_go_is_no_part_of_a_trainings_facts() -> None:
