@@ -1,0 +1,5 @@
+"""`fewshot data`: a file for each of its commands, which hang on `apps.data_app` once they are imported."""
+
+from fewshot.cli.data import check, generate, prepare
+
+__all__ = ["check", "generate", "prepare"]
