@@ -1,5 +1,8 @@
 """Errors that a user can cause and mend: one readable line that names what is wrong and what to do."""
 
+import errno
+from pathlib import Path
+
 
 class UserError(Exception):
     """Base of every error that the command line prints as one line, without a traceback.
@@ -13,6 +16,24 @@ class UserError(Exception):
 
 class DatasetError(UserError):
     """A dataset on disk is not what its reader expects; the message names the file and the fix."""
+
+
+class StorageError(UserError):
+    """A file or folder cannot be written; what was there before is unharmed."""
+
+    @classmethod
+    def of(cls, path: Path, error: OSError) -> "StorageError":
+        """What to say of a file that the system would not let us write.
+
+        >>> str(StorageError.of(Path("runs/a"), OSError(errno.ENOSPC, "No space left on device")))
+        'runs/a: cannot be written (No space left on device); free some space, then give the same command again'
+        """
+        advice = {
+            errno.ENOSPC: "free some space, then give the same command again",
+            errno.EDQUOT: "free some space, then give the same command again",
+            errno.EROFS: "choose a place that can be written to",
+        }.get(error.errno or 0, "see that you may write there, or choose another place")
+        return cls(f"{path}: cannot be written ({error.strerror or error}); {advice}")
 
 
 class SamplingError(UserError):
