@@ -1,8 +1,9 @@
 """Near-duplicate images, and what follows from them: their patients are one patient."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
+import imagehash
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
@@ -12,7 +13,10 @@ from scipy.sparse.csgraph import connected_components
 from episodes.records import Record
 
 THUMBNAIL = 48  # pixels a side
-_BLOCK = 1024
+NEAR_DUPLICATE = 0.99
+# Bits of 64. In BUSI and BUS-UCLM no pair that correlates above 0.99 differs in more than 6, above 0.97 in more than 8.
+_HASH_DISTANCE = 12
+_BLOCK = 512  # rows compared with all others at a time: 50,000 hashes make 200 MB then, and 10^9 pairs a few seconds
 
 
 def thumbnail(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -27,12 +31,14 @@ def thumbnail(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.asarray(Image.fromarray(image).resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BOX))
 
 
-def duplicate_groups(images: NDArray[np.uint8], threshold: float = 0.99) -> list[list[int]]:
-    """Group images that show the same, judged by the correlation of their 48x48 thumbnails.
+def duplicate_groups(images: NDArray[np.uint8], threshold: float = NEAR_DUPLICATE) -> list[list[int]]:
+    """Group images that show the same: near-duplicates.
 
-    Two images are near-duplicates if Pearson's correlation of their thumbnails exceeds the threshold; groups
-    are the connected components of that relation. An image of one grey value resembles none. Images of a
-    sequence from one patient may well be near-duplicates, so inside a patient a group is no fault.
+    Two images are near-duplicates if Pearson's correlation of their 48x48 thumbnails exceeds the threshold; groups
+    are the connected components of that relation. Only pairs whose perceptual hashes (64 bits, of the lowest
+    frequencies of a cosine transform) are close are correlated: comparing hashes is a thousand times cheaper. An image
+    of one grey value resembles none. Images of a sequence from one patient may well be near-duplicates, so inside a
+    patient a group is no fault.
 
     Args:
         images: grey values, (images, H, W).
@@ -41,25 +47,74 @@ def duplicate_groups(images: NDArray[np.uint8], threshold: float = 0.99) -> list
     Returns:
         Groups of two or more indices, sorted.
 
+    Raises:
+        ValueError: if the threshold is below 0.99, where hashes need not be close: see `look_alike_groups`.
+
     >>> images = np.random.default_rng(0).integers(0, 255, (3, 48, 48), dtype=np.uint8)
     >>> images[2] = images[0] // 2
     >>> duplicate_groups(images)
     [[0, 2]]
     """
-    count = len(images)
-    if not count:
-        return []
-    vectors = np.stack([thumbnail(image) for image in images]).reshape(count, -1).astype(np.float32)
+    if threshold < NEAR_DUPLICATE:
+        raise ValueError(f"threshold {threshold} is below {NEAR_DUPLICATE}, down to which close hashes find all pairs")
+    thumbnails = _thumbnails(images)
+    return _linked(_confirm(_close_hashes(thumbnails), thumbnails, threshold), len(images))
+
+
+def look_alike_groups(images: NDArray[np.uint8], threshold: float) -> list[list[int]]:
+    """Group images that resemble each other, by the correlation of their thumbnails alone.
+
+    As `duplicate_groups` for any threshold: every pair is correlated, since look-alikes below 0.99 may have hashes
+    that are as far apart as those of strangers.
+
+    Args:
+        images: grey values, (images, H, W).
+        threshold: least correlation, exclusive; 0 or more.
+
+    Returns:
+        Groups of two or more indices, sorted.
+    """
+    vectors = _standardised(_thumbnails(images))
+    starts = range(0, len(vectors), _BLOCK)
+    pairs = (np.argwhere(vectors[start : start + _BLOCK] @ vectors[start:].T > threshold) + start for start in starts)
+    return _linked(pairs, len(images))
+
+
+def _thumbnails(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    small = [thumbnail(image) for image in images]
+    return np.stack(small) if small else np.zeros((0, THUMBNAIL, THUMBNAIL), np.uint8)
+
+
+def _standardised(thumbnails: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Make vectors whose products are Pearson correlations, (images, pixels); of one grey value: zeros."""
+    vectors = thumbnails.reshape(len(thumbnails), THUMBNAIL**2).astype(np.float32)
     vectors -= vectors.mean(axis=1, keepdims=True)
     norms = np.linalg.norm(vectors, axis=1, keepdims=True)
     vectors /= np.where(norms > 0, norms, 1)
-    # By blocks of rows: all correlations of 50,000 images at once would be 10 GB.
-    pairs = [
-        np.argwhere(vectors[start : start + _BLOCK] @ vectors[start:].T > threshold) + start
-        for start in range(0, count, _BLOCK)
-    ]
-    rows, columns = np.concatenate(pairs).T
-    return _components(rows, columns, count)
+    return vectors
+
+
+def _close_hashes(thumbnails: NDArray[np.uint8]) -> Iterator[NDArray[np.intp]]:
+    """Yield pairs (pairs, 2) of indices whose perceptual hashes are close; images of one grey value are in none."""
+    varied = np.flatnonzero(np.ptp(thumbnails, axis=(1, 2)))
+    bits = [imagehash.phash(Image.fromarray(thumbnails[index])).hash.ravel() for index in varied]
+    hashes = np.packbits(np.array(bits, dtype=bool).reshape(-1, 64), axis=1).view(np.uint64).ravel()
+    for start in range(0, len(hashes), _BLOCK):
+        distances = np.bitwise_count(hashes[start : start + _BLOCK, None] ^ hashes[start:])
+        first, second = np.nonzero(distances <= _HASH_DISTANCE)
+        later = second > first  # each pair once, none with itself
+        yield np.stack([varied[first[later] + start], varied[second[later] + start]], axis=1)
+
+
+def _confirm(
+    candidates: Iterable[NDArray[np.intp]], thumbnails: NDArray[np.uint8], threshold: float
+) -> Iterator[NDArray[np.intp]]:
+    """Yield the pairs, of those that come in, whose thumbnails correlate above the threshold."""
+    for pairs in candidates:
+        (firsts, rows), (seconds, columns) = (np.unique(indices, return_inverse=True) for indices in pairs.T)
+        # Frames of a clip make many pairs of few images: one product of matrices holds them all.
+        correlations = _standardised(thumbnails[firsts]) @ _standardised(thumbnails[seconds]).T
+        yield pairs[correlations[rows, columns] > threshold]
 
 
 def group_patients(records: Sequence[Record], groups: Sequence[Sequence[int]]) -> list[Record]:
@@ -91,9 +146,8 @@ def group_patients(records: Sequence[Record], groups: Sequence[Sequence[int]]) -
         for first, *others in _by_dataset(records, group)
         for i in others
     ]
-    rows, columns = np.array(links, dtype=np.intp).reshape(-1, 2).T
     names = {patient: patient[1] for patient in patients}
-    for component in _components(rows, columns, len(patients)):
+    for component in _components(np.array(links, np.intp).reshape(-1, 2), len(patients)):
         for number in component:  # patients are sorted, so the component's first has the smallest name
             names[patients[number]] = patients[component[0]][1]
     return [replace(record, patient=names[record.dataset, record.patient]) for record in records]
@@ -106,9 +160,20 @@ def _by_dataset(records: Sequence[Record], group: Sequence[int]) -> list[list[in
     return list(parts.values())
 
 
-def _components(rows: NDArray[np.intp], columns: NDArray[np.intp], count: int) -> list[list[int]]:
-    """List the connected components of two or more nodes, sorted."""
-    graph = coo_array((np.ones(len(rows), dtype=np.int8), (rows, columns)), shape=(count, count))
+def _linked(blocks: Iterable[NDArray[np.intp]], count: int) -> list[list[int]]:
+    """List the connected components of pairs that come in blocks, without holding more pairs than needed."""
+    links = np.zeros((0, 2), np.intp)
+    for block in blocks:
+        links = np.concatenate([links, block])
+        if len(links) > 2 * count:  # as many frames of one clip are: components say as much as all their pairs
+            components = _components(links, count)
+            links = np.array([(first, other) for first, *others in components for other in others], np.intp)
+    return _components(links, count)
+
+
+def _components(links: NDArray[np.intp], count: int) -> list[list[int]]:
+    """List the connected components of two or more nodes, sorted; links are (links, 2)."""
+    graph = coo_array((np.ones(len(links), dtype=np.int8), tuple(links.T)), shape=(count, count))
     _, labels = connected_components(graph, directed=False)
     components: dict[int, list[int]] = {}
     for node, label in enumerate(labels.tolist()):

@@ -1,6 +1,5 @@
 """A report in the terminal, and as one page of Markdown."""
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -8,8 +7,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from episodes.curation import CheckReport
 from episodes.files import write_text
+from fewshot.console import output_console, print_line
 from fewshot.markdown import table_lines
 from fewshot.report.classic import NOTE, classic_markdown
 from fewshot.report.content import ReportContent, TargetContent
@@ -120,7 +119,7 @@ def _conclusions(part: TargetContent) -> list[str]:
 
 def print_summary(content: ReportContent, files: Sequence[Path]) -> None:
     """Print the headline, each target's table and what it says, warnings, then where the results are."""
-    console = _console()
+    console = output_console()
     _print_sentence(console, content.headline, style="bold")
     console.print()
     for part in content.targets:
@@ -134,40 +133,9 @@ def print_summary(content: ReportContent, files: Sequence[Path]) -> None:
             console.print()
     for warning in content.warnings:
         _print_sentence(console, f"Note: {warning}")
-    _print_line(console, f"Results: {', '.join(map(str, files))}")
-
-
-def print_check(report: CheckReport) -> None:
-    """Print what is in a dataset beside what its paper says, then every finding."""
-    console = _console()
-    _print_line(console, f"{report.dataset}: {report.root}")
-    table = Table()
-    for column in ("", "here", "published"):
-        table.add_column(column, justify="left" if not column else "right")
-    for name, count in report.counts.items():
-        table.add_row(name, str(count), str(report.published.get(name, "-")))
-    console.print(table)
-    kinds = Counter(finding.kind for finding in report.findings)
-    for kind, count in kinds.items():
-        console.print(f"{kind}: {count}", style="bold", highlight=False)
-        for finding in report.findings:
-            if finding.kind == kind:
-                _print_line(console, f"  {', '.join(finding.subjects)}: {finding.detail}")
-    if not kinds:
-        console.print("nothing found wrong")
-
-
-def _print_line(console: Console, text: str) -> None:
-    """Print text as it is: a path may hold brackets, and must not be broken."""
-    console.print(text, highlight=False, markup=False, soft_wrap=True)
+    print_line(console, f"Results: {', '.join(map(str, files))}")
 
 
 def _print_sentence(console: Console, text: str, style: str | None = None) -> None:
     """Print a sentence, on a terminal wrapped between words, elsewhere on a line of its own."""
     console.print(text, style=style, highlight=False, markup=False, soft_wrap=not console.is_terminal)
-
-
-def _console() -> Console:
-    console = Console()
-    # Piped or logged, a table keeps its width: wrapping it to 80 columns would break its rows.
-    return console if console.is_terminal else Console(width=140)

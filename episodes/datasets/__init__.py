@@ -9,8 +9,9 @@ from collections.abc import Callable, Mapping
 from difflib import get_close_matches
 from pathlib import Path
 
+from episodes.datasets.complaints import complain, has_complaints
 from episodes.errors import DatasetError
-from episodes.records import Record, require_unique_ids
+from episodes.records import Record, repeated_ids
 
 Reader = Callable[[Path], list[Record]]
 
@@ -63,7 +64,7 @@ def read_dataset(name: str, root: Path) -> list[Record]:
         root: the folder that holds the dataset in its native layout.
 
     Returns:
-        At least one record, sorted by id; the ids are unique.
+        At least one record, sorted by id; the ids are unique. Inside `complaints.collected_complaints` it may be none.
 
     Raises:
         DatasetError: if the folder is not there or not what the reader expects.
@@ -76,7 +77,8 @@ def read_dataset(name: str, root: Path) -> list[Record]:
         records = sorted(reader(root), key=lambda record: record.id)
     except OSError as error:  # names the file
         raise DatasetError(f"{root} cannot be read: {error}; check that you may read it") from error
-    if not records:
+    if not records and not has_complaints():
         raise DatasetError(f"{root}: the reader {name} found no image there")
-    require_unique_ids(records)
-    return records
+    for record, message in repeated_ids(records):
+        complain("name taken twice", record.image, message)
+    return list({record.id: record for record in reversed(records)}.values())[::-1]  # the first that bears an id

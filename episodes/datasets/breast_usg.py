@@ -3,8 +3,16 @@
 import re
 from pathlib import Path
 
-from episodes.datasets.layout import by_stem, image_files, leave_out, sub_folders
+from episodes.datasets.layout import (
+    by_stem,
+    complain_of_missing_mask,
+    image_files,
+    leave_out,
+    sub_folders,
+    without_copies,
+)
 from episodes.datasets.tables import (
+    Row,
     find_row,
     image_stem,
     key_rows,
@@ -30,8 +38,8 @@ def read(root: Path) -> list[Record]:
     other than the lesion and are left out. Each case is a patient. Normals have no mask.
 
     Raises:
-        DatasetError: if the images, the table, a row, or the mask of a lesion is missing, or a label is
-            unknown.
+        DatasetError: if the images or the table are missing; or, as a complaint, a row or the mask of a lesion, or if
+            a label is unknown.
     """
     folder = _find_images(root)
     images, masks = _sort_files(folder)
@@ -39,16 +47,22 @@ def read(root: Path) -> list[Record]:
     named = (row for row in read_table(table, ("Image_filename", "Classification")) if row["Image_filename"])
     rows = {image_stem(name): row for name, row in key_rows(named, "Image_filename", table).items()}
     report_rows_without_image(rows, images, table)
-    records = []
-    for stem, image in images.items():
-        row = find_row(rows, image, table)
-        label = parse_label(row["Classification"], f"{table}, {image.name}", _CLASSES)
-        if label != "normal" and stem not in masks:
-            raise DatasetError(f"{image}: its mask {stem}_tumor.png is missing; restore the mask or remove the image")
-        extra = {fact: row[fact] for fact in _FACTS if row.get(fact)}
-        record = Record("breast_usg", image, tuple(masks.get(stem, ())), label, patient=stem, extra=extra)
-        records.append(record)
-    return records
+    found = [
+        _record(image, find_row(rows, image, table), tuple(masks.get(stem, ())), table)
+        for stem, image in images.items()
+    ]
+    return [record for record in found if record]
+
+
+def _record(image: Path, row: Row | None, masks: tuple[Path, ...], table: Path) -> Record | None:
+    label = parse_label(row["Classification"], image, table, _CLASSES) if row else None
+    if row is None or label is None:
+        return None
+    if label != "normal" and not masks:
+        complain_of_missing_mask(image, f"{image.stem}_tumor")
+        return None
+    extra = {fact: row[fact] for fact in _FACTS if row.get(fact)}
+    return Record("breast_usg", image, masks, label, patient=image.stem, extra=extra)
 
 
 def _find_images(root: Path) -> Path:
@@ -76,7 +90,7 @@ def _sort_files(folder: Path) -> tuple[dict[str, Path], dict[str, list[Path]]]:
     """Key the images, and the masks of their lesions, by the image's stem."""
     images: dict[str, Path] = {}
     masks: dict[str, list[Path]] = {}
-    for stem, file in by_stem(image_files(folder)).items():
+    for stem, file in by_stem(without_copies(image_files(folder))).items():
         mask = _MASK.fullmatch(stem)
         if re.fullmatch(r"case\d+", stem):
             images[stem] = file

@@ -3,8 +3,14 @@
 import re
 from pathlib import Path
 
-from episodes.datasets.layout import find_folders, image_files, leave_out
-from episodes.errors import DatasetError
+from episodes.datasets.layout import (
+    complain_of_missing_mask,
+    find_folders,
+    image_files,
+    leave_out,
+    leave_out_copy,
+    original_of,
+)
 from episodes.records import Label, Record
 
 PUBLISHED = {"benign": 437, "malignant": 210, "normal": 133}
@@ -21,7 +27,7 @@ def read(root: Path) -> list[Record]:
     own until near-duplicates are grouped (`episodes.duplicates.group_patients`).
 
     Raises:
-        DatasetError: if a class folder, or the mask of a lesion image, is missing.
+        DatasetError: if a class folder, or the mask of a lesion image (a complaint), is missing.
     """
     folders = find_folders(root, _CLASSES)
     return [record for folder, label in zip(folders, _CLASSES, strict=True) for record in _read_class(folder, label)]
@@ -30,21 +36,27 @@ def read(root: Path) -> list[Record]:
 def _read_class(folder: Path, label: Label) -> list[Record]:
     images: list[Path] = []
     masks: dict[str, list[Path]] = {}
-    for file in image_files(folder):
+    files = image_files(folder)
+    stems = {file.stem for file in files}
+    for file in files:
         mask = _MASK.fullmatch(file.stem)
         if mask:
             masks.setdefault(mask["stem"], []).append(file)
         elif re.fullmatch(rf"{label} \(\d+\)", file.stem):
             images.append(file)
+        elif original := original_of(file, stems):
+            leave_out_copy(file, original)
         else:
             leave_out(file, f"neither an image '{label} (N)' nor a mask '{label} (N)_mask'")
     for stem in sorted(masks.keys() - {image.stem for image in images}):
         for file in masks[stem]:
             leave_out(file, f"a mask without its image {stem}.png")
-    return [_record(image, label, tuple(masks.get(image.stem, ()))) for image in images]
+    found = [_record(image, label, tuple(masks.get(image.stem, ()))) for image in images]
+    return [record for record in found if record]
 
 
-def _record(image: Path, label: Label, masks: tuple[Path, ...]) -> Record:
+def _record(image: Path, label: Label, masks: tuple[Path, ...]) -> Record | None:
     if not masks and label != "normal":
-        raise DatasetError(f"{image}: its mask {image.stem}_mask.png is missing; restore the mask or remove the image")
+        complain_of_missing_mask(image, f"{image.stem}_mask")
+        return None
     return Record("busi", image, masks, label, patient=image.stem)

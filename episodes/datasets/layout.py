@@ -1,20 +1,21 @@
 """What every reader does with folders and file names: find them, list images, and say what is left out."""
 
-import logging
 import os
+import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
+from episodes.datasets.complaints import ComplaintKind, complain, note
 from episodes.errors import DatasetError
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"})
 
-log = logging.getLogger("episodes.datasets")
+_COPY = re.compile(r"(?P<stem>.+) \(\d+\)")
 
 
-def leave_out(file: Path, reason: str) -> None:
+def leave_out(file: Path, reason: str, kind: ComplaintKind = "extra file") -> None:
     """Tell the user that a reader leaves out a file, and why."""
-    log.warning("%s: left out: %s", file, reason)
+    note(kind, file, f"{file}: left out: {reason}")
 
 
 def find_folders(root: Path, *layouts: Sequence[str]) -> list[Path]:
@@ -60,30 +61,62 @@ def image_files(folder: Path) -> list[Path]:
     return [file for file in files if not file.name.startswith(".")]
 
 
-def by_stem(files: Iterable[Path]) -> dict[str, Path]:
-    """Key files by their stem.
+def original_of(file: Path, stems: Collection[str]) -> str | None:
+    """The stem that a file such as `SIBA_001 (1).png` is a stray copy of; None if it is none.
 
-    Raises:
-        DatasetError: if two files differ in their suffix alone.
+    Browsers and file managers name a second download so. A name alone is no proof: the original must be there.
+
+    Args:
+        file: what may be a copy.
+        stems: of the files beside it.
+
+    >>> original_of(Path("SIBA_001 (1).png"), {"SIBA_001"}), original_of(Path("benign (1).png"), {"malignant"})
+    ('SIBA_001', None)
     """
+    copy = _COPY.fullmatch(file.stem)
+    return copy["stem"] if copy and copy["stem"] in stems else None
+
+
+def leave_out_copy(file: Path, original: str) -> None:
+    """List a stray copy of the file with this stem."""
+    leave_out(file, f"a stray copy of {original}{file.suffix}", "stray copy")
+
+
+def without_copies(files: Sequence[Path]) -> list[Path]:
+    """Drop the stray copies among the files of one folder, and list them."""
+    stems = {file.stem for file in files}
+    kept = []
+    for file in files:
+        if original := original_of(file, stems):
+            leave_out_copy(file, original)
+        else:
+            kept.append(file)
+    return kept
+
+
+def by_stem(files: Iterable[Path]) -> dict[str, Path]:
+    """Key files by their stem; of two that differ in their suffix alone, which is a complaint, the first."""
     stems: dict[str, Path] = {}
     for file in files:
-        if file.stem in stems:
-            other = stems[file.stem].name
-            raise DatasetError(f"{file}: {other} differs in the suffix alone; remove one of the two")
-        stems[file.stem] = file
+        other = stems.setdefault(file.stem, file)
+        if other != file:
+            message = f"{file}: {other.name} differs in the suffix alone; remove one of the two"
+            complain("name taken twice", file, message)
     return stems
 
 
-def find_mask(masks: Mapping[str, Path], stem: str, image: Path) -> Path:
-    """Look up the mask of an image by the mask's stem.
+def find_mask(masks: Mapping[str, Path], stem: str, image: Path) -> Path | None:
+    """Look up the mask of an image by the mask's stem; None, and a complaint, if there is none."""
+    mask = masks.get(stem)
+    if mask is None:
+        complain_of_missing_mask(image, stem)
+    return mask
 
-    Raises:
-        DatasetError: if there is none.
-    """
-    if stem not in masks:
-        raise DatasetError(f"{image}: its mask {stem}{image.suffix} is missing; restore the mask or remove the image")
-    return masks[stem]
+
+def complain_of_missing_mask(image: Path, stem: str) -> None:
+    """Say that an image lacks the mask of this stem."""
+    message = f"{image}: its mask {stem}{image.suffix} is missing; restore the mask or remove the image"
+    complain("missing file", image, message)
 
 
 def leave_out_unused_masks(masks: Mapping[str, Path], used: Collection[str]) -> None:

@@ -1,15 +1,23 @@
 """Tables that come with datasets, CSV or Excel, as rows of text; and the labels and images that they name."""
 
 import csv
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from io import StringIO
 from pathlib import Path, PurePosixPath
+from typing import TypeVar
+from zipfile import ZipFile
 
-from episodes.datasets.layout import IMAGE_SUFFIXES, log
+from episodes.datasets.complaints import are_collected, complain, note
+from episodes.datasets.layout import IMAGE_SUFFIXES
 from episodes.errors import DatasetError
 from episodes.records import LABELS, Label
 
 Row = Mapping[str, str]
+Line = TypeVar("Line", bound=Sequence[object])
+
+# A table of 100,000 images and 30 columns has 3 million values in 20 MB.
+MOST_BYTES = 128 * 2**20  # of a CSV file, or of what an Excel file says to unpack to
+MOST_VALUES = 5_000_000
 
 
 def read_table(path: Path, required: Sequence[str] = ()) -> list[Row]:
@@ -21,11 +29,11 @@ def read_table(path: Path, required: Sequence[str] = ()) -> list[Row]:
         required: columns that have to be there.
 
     Returns:
-        One mapping of column to stripped text per row; empty rows are dropped.
+        One mapping of column to stripped text per row; empty rows are dropped. A row of more or fewer values than
+        there are columns is a complaint.
 
     Raises:
-        DatasetError: if the file is missing or damaged, a required column is missing, or a row has more or
-            fewer values than there are columns.
+        DatasetError: if the file is missing or damaged, or a required column is missing.
     """
     if not path.is_file():
         raise DatasetError(f"{path} is missing; restore it from the original dataset")
@@ -43,22 +51,26 @@ def read_table(path: Path, required: Sequence[str] = ()) -> list[Row]:
             raise DatasetError(f"{path}: the column {column!r} is missing; found {', '.join(header)}")
     for number, line in body:
         if len(line) != len(header):
-            raise DatasetError(f"{path}, row {number}: {len(line)} values for {len(header)} columns")
-    return [dict(zip(header, line, strict=True)) for _, line in body]
+            complain("bad row", path, f"{path}, row {number}: {len(line)} values for {len(header)} columns")
+    return [dict(zip(header, line, strict=True)) for _, line in body if len(line) == len(header)]
 
 
 def read_csv(path: Path) -> list[list[str]]:
     """Read a CSV file to stripped text, whatever it is separated by.
 
     Raises:
-        DatasetError: if it is not UTF-8, or no CSV.
+        DatasetError: if it is not UTF-8, no CSV, or larger than any table of a dataset.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        with path.open("rb") as file:
+            content = file.read(MOST_BYTES + 1)
+        if len(content) > MOST_BYTES or b"\0" in content:
+            raise ValueError(f"larger than {MOST_BYTES >> 20} MiB" if len(content) > MOST_BYTES else "not a text file")
+        text = content.decode("utf-8-sig")
         header = text.partition("\n")[0]
         delimiter = max(",;\t", key=header.count)
-        lines = list(csv.reader(StringIO(text, newline=""), delimiter=delimiter))
-    except (UnicodeDecodeError, csv.Error) as error:
+        lines = list(_no_more_than_fit(csv.reader(StringIO(text, newline=""), delimiter=delimiter)))
+    except (OSError, ValueError, csv.Error) as error:
         raise DatasetError(f"{path} is no readable table ({error}); save it as CSV in UTF-8") from error
     return [[value.strip() for value in line] for line in lines]
 
@@ -67,7 +79,8 @@ def read_excel(path: Path) -> list[list[str]]:
     """Read the first sheet of an Excel file to stripped text; whole numbers have no decimal point.
 
     Raises:
-        DatasetError: if openpyxl is not installed, or the file is damaged.
+        DatasetError: if openpyxl is not installed, or the file is damaged, or larger than any table of a dataset, also
+            where it is a small file that unpacks to a large one.
     """
     try:
         from openpyxl import load_workbook
@@ -76,12 +89,25 @@ def read_excel(path: Path) -> list[list[str]]:
             f"{path}: Excel tables need openpyxl: run `pip install openpyxl`, or save the table as .csv"
         ) from error
     try:
-        workbook = load_workbook(path, read_only=True, data_only=True)
-        rows = list(workbook.worksheets[0].iter_rows(values_only=True))
-        workbook.close()
+        with path.open("rb") as file:
+            if sum(member.file_size for member in ZipFile(file).infolist()) > MOST_BYTES:
+                raise ValueError(f"unpacks to more than {MOST_BYTES >> 20} MiB")
+            workbook = load_workbook(file, read_only=True, data_only=True)
+            # A cell may say that it is in row 1,048,576: openpyxl then gives all the empty rows before it.
+            rows = list(_no_more_than_fit(workbook.worksheets[0].iter_rows(values_only=True)))
     except Exception as error:  # whatever its zip and XML readers raise on a damaged file
         raise DatasetError(f"{path} is no readable Excel table ({error}); restore the original") from error
     return [[_cell_text(value) for value in row] for row in rows]
+
+
+def _no_more_than_fit(lines: Iterable[Line]) -> Iterator[Line]:
+    """Lines one by one, for as long as all of their values together are no more than a dataset's table has."""
+    n_values = 0
+    for line in lines:
+        n_values += 1 + len(line)
+        if n_values > MOST_VALUES:
+            raise ValueError(f"more than {MOST_VALUES:,} values")
+        yield line
 
 
 def _cell_text(value: object) -> str:
@@ -91,16 +117,12 @@ def _cell_text(value: object) -> str:
 
 
 def key_rows(rows: Iterable[Row], column: str, path: Path) -> dict[str, Row]:
-    """Key rows by one column of the table at `path`.
-
-    Raises:
-        DatasetError: if a key comes twice.
-    """
+    """Key rows by one column of the table at `path`; of two with the same key, which is a complaint, the first."""
     keyed: dict[str, Row] = {}
     for row in rows:
         if row[column] in keyed:
-            raise DatasetError(f"{path}: {column} {row[column]!r} comes twice; remove one of the rows")
-        keyed[row[column]] = row
+            complain("bad row", path, f"{path}: {column} {row[column]!r} comes twice; remove one of the rows")
+        keyed.setdefault(row[column], row)
     return keyed
 
 
@@ -114,39 +136,41 @@ def image_stem(name: str) -> str:
     return path.stem if path.suffix.lower() in IMAGE_SUFFIXES else path.name
 
 
-def find_row(rows: Mapping[str, Row], image: Path, path: Path) -> Row:
-    """Look up the row of an image, by its stem, in the table at `path`.
-
-    Raises:
-        DatasetError: if there is none.
-    """
-    if image.stem not in rows:
-        raise DatasetError(f"{image}: {path} has no row for it; add the row or remove the image")
-    return rows[image.stem]
+def find_row(rows: Mapping[str, Row], image: Path, path: Path) -> Row | None:
+    """Look up the row of an image, by its stem, in the table at `path`; None, and a complaint, if there is none."""
+    row = rows.get(image.stem)
+    if row is None:
+        message = f"{image}: {path} has no row for it; add the row or remove the image"
+        complain("missing row", image, message)
+    return row
 
 
 def report_rows_without_image(rows: Mapping[str, Row], images: Collection[str], path: Path) -> None:
     """Tell the user of rows, keyed by stem, that name no image: a partial copy is read, but not silently."""
     absent = sorted(rows.keys() - set(images))
-    if absent:
-        log.warning("%s: left out: %d of %d rows name no image (first: %s)", path, len(absent), len(rows), absent[0])
+    if are_collected():
+        for stem in absent:
+            note("row without image", Path(stem), f"{path} has a row for {stem}, of which there is no image")
+    elif absent:
+        first = f"left out: {len(absent)} of {len(rows)} rows name no image (first: {absent[0]})"
+        note("row without image", path, f"{path}: {first}")
 
 
-def parse_label(text: str, where: str, allowed: Sequence[Label] = LABELS) -> Label:
-    """Read a label as a table spells it.
+def parse_label(text: str, image: Path, table: Path, allowed: Sequence[Label] = LABELS) -> Label | None:
+    """Read the label of an image as a table spells it; None, and a complaint, if it is none of those allowed.
 
     Args:
         text: such as `Benign`.
-        where: the file and the row, for the message.
+        image: whose label it is, for the message.
+        table: where it stands, for the message.
         allowed: the labels that the dataset knows.
 
-    Raises:
-        DatasetError: if it is none of those.
-
-    >>> parse_label(" Benign", "INFO.csv, ALWI_000.png")
+    >>> parse_label(" Benign", Path("ALWI_000.png"), Path("INFO.csv"))
     'benign'
     """
     for label in allowed:
         if text.strip().lower() == label:
             return label
-    raise DatasetError(f"{where}: the label {text!r} is unknown; write one of {', '.join(allowed)}")
+    message = f"{table}, {image.name}: the label {text!r} is unknown; write one of {', '.join(allowed)}"
+    complain("bad label", image, message)
+    return None

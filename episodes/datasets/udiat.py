@@ -1,9 +1,10 @@
 """UDIAT, Dataset B (Yap et al. 2018, doi 10.1109/JBHI.2017.2731873), in both layouts that circulate."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from episodes.datasets.complaints import complain
 from episodes.datasets.layout import (
     by_stem,
     find_folders,
@@ -12,9 +13,9 @@ from episodes.datasets.layout import (
     leave_out,
     leave_out_unused_masks,
     sub_folders,
+    without_copies,
 )
 from episodes.datasets.tables import image_stem, read_excel
-from episodes.errors import DatasetError
 from episodes.records import Label, Record
 
 PUBLISHED = {"benign": 110, "malignant": 53}
@@ -31,7 +32,7 @@ def read(root: Path) -> list[Record]:
     are taken from `Malignant_mask/`. The dataset has no patient ids: each image is a patient.
 
     Raises:
-        DatasetError: if a folder, the list, or a mask is missing, or the lists leave a case out or disagree.
+        DatasetError: if a folder is missing; or, as a complaint, a mask, or if the lists leave a case out or disagree.
     """
     folders = find_folders(root, ("original", "GT"), ("Benign", "Malignant", "all_masks"))
     if len(folders) == 2:
@@ -40,43 +41,45 @@ def read(root: Path) -> list[Record]:
 
 
 def _read_listed(root: Path, image_folder: Path, mask_folder: Path) -> list[Record]:
-    images = by_stem(image_files(image_folder))
-    masks = by_stem(image_files(mask_folder))
+    images = by_stem(without_copies(image_files(image_folder)))
+    masks = by_stem(without_copies(image_files(mask_folder)))
     leave_out_unused_masks(masks, images)
     labels = _read_lists(root, images)
     unlisted = sorted(images.keys() - labels.keys())
-    if unlisted:
-        raise DatasetError(
-            f"{images[unlisted[0]]}: no list of cases in {root} names it ({len(unlisted)} such); restore "
+    for stem in unlisted:
+        message = (
+            f"{images[stem]}: no list of cases in {root} names it ({len(unlisted)} such); restore "
             "DatasetB.xlsx, or write benign.txt and malignant.txt with a case per line"
         )
-    return [_record(image, masks, labels[stem]) for stem, image in images.items()]
+        complain("missing row", images[stem], message)
+    return _records([(images[stem], label) for stem, label in labels.items() if label], masks)
 
 
 def _read_by_class(root: Path, benign: Path, malignant: Path, all_masks: Path) -> list[Record]:
     folders = zip((benign, malignant), _CLASSES, strict=True)
-    images = [(image, label) for folder, label in folders for image in image_files(folder)]
+    images = [(image, label) for folder, label in folders for image in without_copies(image_files(folder))]
     stems = {image.stem for image, _ in images}
-    masks = by_stem(image_files(all_masks))
+    masks = by_stem(without_copies(image_files(all_masks)))
     leave_out_unused_masks(masks, stems)
     further = sub_folders(root).get("malignant_mask")
     if further:
-        further_masks = by_stem(image_files(further))
+        further_masks = by_stem(without_copies(image_files(further)))
         leave_out_unused_masks(further_masks, stems)
         if masks.keys() & further_masks.keys():
             leave_out(further, f"the masks that are in {all_masks.name}/ as well")
         masks = further_masks | masks
-    return [_record(image, masks, label) for image, label in images]
+    return _records(images, masks)
 
 
-def _record(image: Path, masks: Mapping[str, Path], label: Label) -> Record:
-    return Record("udiat", image, (find_mask(masks, image.stem, image),), label, patient=image.stem)
+def _records(images: Iterable[tuple[Path, Label]], masks: Mapping[str, Path]) -> list[Record]:
+    found = [(image, find_mask(masks, image.stem, image), label) for image, label in images]
+    return [Record("udiat", image, (mask,), label, patient=image.stem) for image, mask, label in found if mask]
 
 
-def _read_lists(root: Path, images: Mapping[str, Path]) -> dict[str, Label]:
-    """Read the label of each image from whatever lists lie beside the folders, keyed by stem."""
+def _read_lists(root: Path, images: Mapping[str, Path]) -> dict[str, Label | None]:
+    """Read the label of each image from the lists beside the folders, keyed by stem; None where they differ."""
     stems = {_case(stem): stem for stem in images}
-    labels: dict[str, Label] = {}
+    labels: dict[str, Label | None] = {}
     for path in sorted(root.iterdir()):
         if path.suffix.lower() not in (".xlsx", ".csv", ".txt") or path.name.startswith((".", "~$")):
             continue
@@ -86,8 +89,10 @@ def _read_lists(root: Path, images: Mapping[str, Path]) -> dict[str, Label]:
             said = [label for label in _CLASSES for cell in cells if cell.lower() == label] or named
             if not cases or len(said) != 1:
                 continue
-            if labels.setdefault(cases[0], said[0]) != said[0]:
-                raise DatasetError(f"{path}: case {cases[0]} is listed as benign and as malignant; mend the list")
+            if labels.setdefault(cases[0], said[0]) not in (said[0], None):
+                message = f"{path}: case {cases[0]} is listed as benign and as malignant; mend the list"
+                complain("bad label", images[cases[0]], message)
+                labels[cases[0]] = None
     return labels
 
 

@@ -2,14 +2,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
 from episodes.datasets import read_dataset
 from episodes.decoding import read_image
-from episodes.duplicates import duplicate_groups, group_patients, thumbnail
+from episodes.duplicates import duplicate_groups, group_patients, look_alike_groups, thumbnail
 from episodes.records import Record
 from tests.episodes.made_records import any_records, made_record
 
@@ -46,33 +46,98 @@ def test_duplicates_of_duplicates_are_one_group() -> None:
     assert duplicate_groups(chain) == [[0, 1, 2]]
 
 
+def brute_force(images: NDArray[np.uint8], threshold: float) -> list[list[int]]:
+    """Every pair correlated by NumPy, and groups found by walking from image to image."""
+    correlation = np.corrcoef(np.stack([thumbnail(image) for image in images]).reshape(len(images), -1))
+    groups, rest = [], set(range(len(images)))
+    while rest:
+        group, found = set[int](), {min(rest)}
+        while found:
+            group |= found
+            found = {j for i in found for j in rest - group if correlation[i, j] > threshold}
+        rest -= group
+        groups.append(sorted(group))
+    return [group for group in groups if len(group) > 1]
+
+
+def is_clear(images: NDArray[np.uint8], threshold: float) -> bool:
+    """Whether no pair lies so near the threshold that float32 may round it to either side."""
+    correlation = np.corrcoef(np.stack([thumbnail(image) for image in images]).reshape(len(images), -1))
+    return bool(np.abs(correlation - threshold).min() > 1e-5)
+
+
 @given(st.integers(2, 12), st.floats(0.0, 0.9), st.integers(0, 1000))
 @settings(max_examples=25, deadline=None)
-def test_pairs_against_numpy(count: int, threshold: float, seed: int) -> None:
+def test_look_alikes_against_numpy(count: int, threshold: float, seed: int) -> None:
     images = noise(count, 48, seed)
     images[1:] = np.maximum(images[1:], images[0] * (np.arange(1, count) % 3 == 0)[:, None, None])
-    correlation = np.corrcoef(images.reshape(count, -1))
-    linked = {i for group in duplicate_groups(images, threshold) for i in group}
-    np.fill_diagonal(correlation, -1)
-    clear = np.abs(correlation - threshold).min() > 1e-5  # float32 may round the others to either side
-    assert not clear or linked == set(np.flatnonzero((correlation > threshold).any(axis=1)))
+    assume(is_clear(images, threshold))
+    assert look_alike_groups(images, threshold) == brute_force(images, threshold)
+
+
+def varied(image: NDArray[np.uint8], how: str, strength: float, generator: np.random.Generator) -> NDArray[np.uint8]:
+    """The same image as it comes back from another export, or one beside it in a clip."""
+    values = image.astype(float)
+    if how == "gain":
+        values = values * (1 - strength / 2) + 100 * strength
+    elif how == "noise":
+        values = values + generator.normal(0, 30 * strength, image.shape)
+    elif how == "shift":
+        values = np.roll(values, round(4 * strength), axis=1)
+    elif how == "scale":
+        side = round(image.shape[0] * (1 - strength / 2))
+        small = Image.fromarray(image).resize((side, side), Image.Resampling.BILINEAR)
+        values = np.asarray(small.resize(image.shape[::-1], Image.Resampling.BILINEAR)).astype(float)
+    return values.clip(0, 255).astype(np.uint8)
+
+
+VARIATIONS = st.lists(
+    st.tuples(st.integers(0, 3), st.sampled_from(["gain", "noise", "shift", "scale"]), st.floats(0, 1)), max_size=8
+)
+
+
+@given(VARIATIONS, st.integers(0, 1000), st.sampled_from([0.99, 0.995]))
+@settings(max_examples=40, deadline=None)
+def test_close_hashes_miss_no_near_duplicate(
+    variations: list[tuple[int, str, float]], seed: int, threshold: float
+) -> None:
+    generator = np.random.default_rng(seed)
+    # Coarse structure under fine grain, as tissue under speckle.
+    coarse = noise(4, 6, seed)
+    images = [np.asarray(Image.fromarray(one).resize((96, 96), Image.Resampling.BICUBIC)) for one in coarse]
+    images = [(image * generator.uniform(0.6, 1, image.shape)).astype(np.uint8) for image in images]
+    images += [varied(images[which], how, strength, generator) for which, how, strength in variations]
+    stack = np.stack(images)
+    assume(is_clear(stack, threshold))
+    assert duplicate_groups(stack, threshold) == brute_force(stack, threshold)
+
+
+def test_hashes_are_no_filter_below_their_threshold() -> None:
+    with pytest.raises(ValueError, match=r"threshold 0\.9 is below 0\.99"):
+        duplicate_groups(noise(2), 0.9)
+
+
+def test_many_frames_of_one_clip() -> None:
+    images = np.repeat(noise(3), [700, 1, 40], axis=0)
+    assert duplicate_groups(images) == [list(range(700)), list(range(701, 741))]
 
 
 def test_a_blank_image_resembles_none() -> None:
     images = noise(4)
     images[1:3] = 0
-    assert duplicate_groups(images) == []
+    assert duplicate_groups(images) == look_alike_groups(images, 0.5) == []
+    assert duplicate_groups(np.zeros((3, 48, 48), np.uint8)) == []
 
 
 def test_none_and_one() -> None:
-    assert duplicate_groups(noise(1)) == []
-    assert duplicate_groups(noise(0)) == []
+    for count in (0, 1):
+        assert duplicate_groups(noise(count)) == look_alike_groups(noise(count), 0.5) == []
 
 
 def test_more_images_than_a_block() -> None:
     images = noise(1100, 16)
     images[1050], images[1099] = images[3], images[1060]
-    assert duplicate_groups(images) == [[3, 1050], [1060, 1099]]
+    assert duplicate_groups(images) == look_alike_groups(images, 0.9) == [[3, 1050], [1060, 1099]]
 
 
 def test_patients_of_a_group_become_one() -> None:
@@ -147,3 +212,13 @@ def test_all_of_busi(shared_data: Path) -> None:
     # What a store of 256 x 256 sees is much the same.
     stored = np.stack([np.asarray(Image.fromarray(image).resize((256, 256))) for image in images])
     assert abs(len(duplicate_groups(stored)) - 55) <= 5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "root"), [("busi", "Dataset_BUSI_with_GT"), ("bus_uclm", "BUS-UCLM"), ("bus_bra", "BUSBRA")]
+)
+def test_hashes_lose_nothing_on_real_images(shared_data: Path, name: str, root: str) -> None:
+    records = read_dataset(name, shared_data / root)
+    thumbnails = np.stack([thumbnail(read_image(record.image)) for record in records])
+    assert duplicate_groups(thumbnails) == look_alike_groups(thumbnails, 0.99)
