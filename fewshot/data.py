@@ -6,9 +6,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from episodes.datasets import read_dataset
+from episodes.preparation import prepare_store
 from episodes.records import Record
-from episodes.store import Collection, Store, prepare_store
+from episodes.store import Collection, Store
 from fewshot.config import DataConfig
+from fewshot.policies import policy_of
 from fewshot.progress import Reporter
 
 
@@ -34,11 +36,16 @@ def read_records(config: DataConfig, name: str) -> list[Record]:
 
 
 def open_store(config: DataConfig, name: str, reporter: Reporter) -> Store:
-    """The store of one configured dataset at the working size; decoded now where there is none."""
+    """The store of one configured dataset at the working size; decoded now where there is none.
+
+    Raises:
+        UserError: if the dataset or a file of its curation cannot be read, or the curation does not fit the dataset.
+    """
     with reporter.step(f"data: {name}") as progress:
         records = read_records(config, name)
         size = (config.image_size, config.image_size)
-        return prepare_store(records, (config.cache or default_cache()) / "stores", size, progress)
+        stores = (config.cache or default_cache()) / "stores"
+        return prepare_store(records, stores, size, progress, policy=policy_of(config, name))
 
 
 def open_collection(config: DataConfig, names: Iterable[str], reporter: Reporter) -> Collection:

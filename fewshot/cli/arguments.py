@@ -3,10 +3,11 @@
 import logging
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from episodes import policies
 from episodes.errors import UserError
 
 if TYPE_CHECKING:
@@ -20,6 +21,27 @@ Root = Annotated[Path, typer.Argument(help="The dataset's folder, as distributed
 Wandb = Annotated[
     bool, typer.Option("--wandb", help="Log to Weights & Biases as well; without a login, to files for `wandb sync`.")
 ]
+Duplicates = Annotated[
+    policies.Duplicates,
+    typer.Option(
+        help="Near-duplicates: group keeps them as one patient's, keep-first keeps one of each group, drop-all none;"
+        " where their labels contradict each other, none is ever kept."
+    ),
+]
+Doppler = Annotated[policies.Doppler, typer.Option(help="Images that the dataset says to have a Doppler overlay.")]
+Curated = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="A text file of the only images to use, one name a line.")
+]
+Corrections = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="A YAML file of known mistakes; configs/curation/ has some.")
+]
+
+
+def curation(
+    duplicates: policies.Duplicates, doppler: policies.Doppler, curated: Path | None, corrections: Path | None
+) -> dict[str, Any]:
+    """These options as a dataset's `curation` in a configuration."""
+    return {"duplicates": duplicates, "doppler": doppler, "curated": curated, "corrections": corrections}
 
 
 def known(name: str, find: Callable[[str], object]) -> str:

@@ -7,7 +7,8 @@ from pydantic import Field, model_validator
 
 from episodes.datasets import find_reader
 from episodes.phantoms.scanners import scanner_named
-from fewshot.config.strict import Count, Name, Strict, Whole, known_to
+from episodes.policies import Doppler, Duplicates
+from fewshot.config.strict import LARGEST_IMAGE, Count, Name, Side, Strict, Whole, known_to
 
 
 class PhantomConfig(Strict):
@@ -16,7 +17,22 @@ class PhantomConfig(Strict):
     scanner: Annotated[str, known_to(scanner_named)]
     n_images: Count = 100
     seed: Whole = 0
-    size: Annotated[int, Field(ge=64)] = 256
+    size: Annotated[int, Field(ge=64, le=LARGEST_IMAGE)] = 256
+
+
+class CurationConfig(Strict):
+    """What of a dataset is used, and as what; in the order `corrections`, `curated`, `doppler`, `duplicates`.
+
+    `corrections` is a YAML file of known mistakes (configs/curation/ has some), `curated` a text file of the only
+    images to use; relative paths lie in `data_root`. `doppler: drop` leaves out the images that the dataset says to
+    have a Doppler overlay. `duplicates` says of near-duplicates: `group` keeps them, as images of one patient,
+    `keep-first` one of each group, `drop-all` none; and none is ever kept where their labels contradict each other.
+    """
+
+    duplicates: Duplicates = "group"
+    doppler: Doppler = "keep"
+    curated: Path | None = None
+    corrections: Path | None = None
 
 
 class DatasetConfig(Strict):
@@ -25,6 +41,7 @@ class DatasetConfig(Strict):
     reader: Annotated[str, known_to(find_reader)] = "phantom"
     root: Path | None = None
     phantom: PhantomConfig | None = None
+    curation: CurationConfig = CurationConfig()
 
     @model_validator(mode="after")
     def _one_origin(self) -> "DatasetConfig":
@@ -38,7 +55,7 @@ class DataConfig(Strict):
 
     data_root: Path = Path()
     datasets: dict[Name, DatasetConfig]
-    image_size: Annotated[int, Field(ge=32)] = 256
+    image_size: Side = 256
     cache: Path | None = None
 
     def root(self, name: str) -> Path | None:

@@ -13,8 +13,9 @@ from PIL import Image
 
 from episodes.datasets import read_dataset
 from episodes.errors import DatasetError
+from episodes.preparation import prepare_store
 from episodes.records import Record
-from episodes.store import Collection, Store, prepare_store
+from episodes.store import Collection, Store
 from tests.episodes.made_pictures import SIZE, folders, made, one_of_each, random_picture, save
 
 
@@ -149,9 +150,22 @@ def rewritten(change: Callable[[Any], None]) -> Callable[[Path], None]:
         lambda path: path.unlink(),
         lambda path: path.write_text("{"),
         lambda path: path.write_text("[]"),
+        lambda path: path.write_text("[" * 100_000),
+        lambda path: path.write_bytes(b"\xff"),
+        lambda path: path.write_bytes(path.read_bytes()[:-100]),
         rewritten(lambda index: index.pop("version")),
+        rewritten(lambda index: index.update(version="two")),
         rewritten(lambda index: index.pop("rows")),
+        rewritten(lambda index: index.update(rows=[])),
+        rewritten(lambda index: index["rows"].append(index["rows"][0])),
         rewritten(lambda index: index["rows"][0]["record"].pop("label")),
+        rewritten(lambda index: index["rows"][0]["record"].update(label="harmless")),
+        rewritten(lambda index: index["rows"][0]["record"].update(masks="a.png")),
+        rewritten(lambda index: index["rows"][0].update(height=0)),
+        rewritten(lambda index: index.update(size=[24])),
+        rewritten(lambda index: index.update(size=[24, -32])),
+        rewritten(lambda index: index.pop("policy")),
+        rewritten(lambda index: index.update(dropped=[{"id": "made/e"}])),
     ],
 )
 def test_a_damaged_index_is_named(damage: Callable[[Path], None], records: list[Record], tmp_path: Path) -> None:
@@ -171,12 +185,30 @@ def test_another_version_s_store_is_refused(records: list[Record], tmp_path: Pat
         Store.open(folder)
 
 
-@pytest.mark.parametrize("damage", [lambda path: path.unlink(), lambda path: path.write_bytes(path.read_bytes()[:500])])
-def test_damaged_arrays_are_named(damage: Callable[[Path], None], records: list[Record], tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["images.npy", "label_maps.npy"])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda path: path.unlink(),
+        lambda path: path.write_bytes(path.read_bytes()[:500]),
+        lambda path: path.write_bytes(path.read_bytes()[:-1]),
+        lambda path: path.write_bytes(path.read_bytes() + b"\0"),
+        lambda path: path.write_bytes(b""),
+        lambda path: np.save(path, np.zeros((5, *SIZE), np.uint8)),
+        lambda path: np.save(path, np.zeros((4, *SIZE), np.float32)),
+        lambda path: np.save(path, np.array([{"a": "pickle"}]), allow_pickle=True),
+    ],
+)
+def test_arrays_that_are_not_as_they_were_written_are_named_before_they_are_read(
+    damage: Callable[[Path], None], name: str, records: list[Record], tmp_path: Path
+) -> None:
+    """To read behind the end of a mapped file would kill the process."""
     store = prepare_store(records, tmp_path / "stores", SIZE)
-    damage(store.folder / "images.npy")
-    with pytest.raises(DatasetError, match=f"^{store.folder / 'images.npy'}: damaged; delete its folder"):
-        Store.open(store.folder).images  # noqa: B018
+    damage(store.folder / name)
+    with pytest.raises(DatasetError, match=f"^{store.folder / name}: damaged; delete its folder"):
+        Store.open(store.folder)
+    with pytest.raises(DatasetError, match="damaged"):  # so says a second preparation
+        prepare_store(records, tmp_path / "stores", SIZE)
 
 
 # Several stores as one

@@ -1,0 +1,221 @@
+"""Preparing a store: decode a dataset once, follow its policy, and survive whatever happens meanwhile."""
+
+import errno
+import json
+import logging
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from hashlib import file_digest, sha256
+from pathlib import Path
+
+from episodes.duplicates import duplicate_groups
+from episodes.errors import DatasetError, StorageError
+from episodes.locks import in_turn
+from episodes.policies import Curated, Policy, count_by_reason, curate, require_some
+from episodes.policies.near_duplicates import settle_duplicates
+from episodes.records import Record
+from episodes.row_decoding import JOURNAL, THUMBNAILS, Progress, decode_rows, row_files
+from episodes.row_file import RowFile, map_rows, size_on_disk
+from episodes.row_journal import DecodedRow
+from episodes.store import IMAGES, LABEL_MAPS, Store
+from episodes.store_index import INDEX, VERSION, IndexRow, StoreIndex, write_index
+
+logger = logging.getLogger(__name__)
+
+_KEPT = "kept-"  # before the name of an array without the rows that are dropped, until it takes the whole one's place
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+def prepare_store(
+    records: Sequence[Record],
+    parent: Path,
+    size: tuple[int, int],
+    progress: Progress | None = None,
+    *,
+    policy: Policy | None = None,
+    threads: int | None = None,
+) -> Store:
+    """Open the store of these records at this size, decoding them first where there is none yet.
+
+    The store's folder is named by a hash of the records' facts, their files' bytes and what the policy makes of them,
+    so a changed, added or removed file leads to another folder: nothing stale is ever read, and a reader of the old
+    store is not disturbed.
+
+    It is written under one temporary name per store, by one process at a time, and renamed when complete. A second
+    process waits, and opens what the first has finished. What a killed process has decoded is not decoded again, and
+    the store ends with the same bytes. Its space is taken before anything is decoded.
+
+    Args:
+        records: one dataset's records.
+        parent: the folder that holds all stores.
+        size: working size, (height, width) in pixels; images are stretched to it (antialiased), label maps take
+            the nearest pixel.
+        progress: called after each image with the number done and the total.
+        policy: what of the dataset is used; by default all but near-duplicates whose labels contradict each other.
+        threads: how many decode; None for as many as suit the machine.
+
+    Raises:
+        DatasetError: if there are no records, a file cannot be decoded, or the policy does not fit the dataset or
+            leaves nothing of it.
+        StorageError: if the store cannot be written; a full disk is told from the bytes that it needs.
+    """
+    if not records:
+        raise DatasetError("no records to prepare: the dataset is empty")
+    policy = policy or Policy()
+    curated = curate(sorted(records, key=lambda record: record.id), policy)
+    job = _Job(curated, _source_hashes(curated.records), size, policy)
+    folder = parent / job.name
+    if not (folder / INDEX).is_file():
+        with in_turn(folder):
+            if not (folder / INDEX).is_file():
+                _write_store(job, folder, progress, threads)
+    store = Store.open(folder)
+    for reason, count in count_by_reason(store.dropped).items():
+        logger.info("%s: %d of %d images are left out: %s", records[0].dataset, count, len(records), reason)
+    return _at_home(store, curated.records)
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """What a store is made of.
+
+    Attributes:
+        curated: what the policy leaves before anything is decoded, sorted by id.
+        hashes: of the files of each of its records.
+        size: working size.
+        policy: the dataset's.
+    """
+
+    curated: Curated
+    hashes: Sequence[str]
+    size: tuple[int, int]
+    policy: Policy
+
+    @property
+    def name(self) -> str:
+        """The name of the store's folder."""
+        # All that the index repeats of a record, but not where its files lie.
+        facts = [
+            [record.id, source, {k: v for k, v in asdict(record).items() if k not in {"image", "masks"}}]
+            for record, source in zip(self.curated.records, self.hashes, strict=True)
+        ]
+        dropped = [one.id for one in self.curated.dropped]
+        content = json.dumps([VERSION, self.size, self.policy.content, facts, dropped], sort_keys=True)
+        key = sha256(content.encode()).hexdigest()[:16]
+        return f"{self.curated.records[0].dataset}-{self.size[0]}x{self.size[1]}-{key}"
+
+
+def _write_store(job: _Job, folder: Path, progress: Progress | None, threads: int | None) -> None:
+    """Write a store, or what is missing of it."""
+    partial = folder.with_name(f".{folder.name}.partial")
+    records = job.curated.records
+    try:
+        if not (partial / INDEX).is_file():
+            with _room_for(folder, row_files(len(records), job.size).values()):
+                partial.mkdir(parents=True, exist_ok=True)
+                rows = decode_rows(records, partial, job.size, progress, threads)
+            _settle(job, rows, partial, folder)
+        with _room_for(folder, ()):
+            _put_in_place(partial, folder)
+    except DatasetError:
+        # Another file, or another policy, has another store: nobody would come back to what was decoded.
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+    except StorageError:
+        if not any((partial / name).is_file() for name in (JOURNAL, INDEX)):
+            # Not even begun: what little space was had is given back.
+            shutil.rmtree(partial, ignore_errors=True)
+        raise
+
+
+def _settle(job: _Job, rows: Sequence[DecodedRow], partial: Path, folder: Path) -> None:
+    """Follow the policy that needs pixels, and write the index: from then on only names change."""
+    records = job.curated.records
+    thumbnails = map_rows(partial / THUMBNAILS, row_files(len(records), job.size)[THUMBNAILS])
+    left = settle_duplicates(records, duplicate_groups(thumbnails), job.policy.duplicates)
+    require_some(left, records[0].dataset)
+    places = {record.id: place for place, record in enumerate(records)}
+    kept = [places[record.id] for record in left.records]
+    if len(kept) < len(records):
+        with _room_for(folder, [(len(kept), *job.size)] * 2):
+            _copy_rows(kept, len(records), job.size, partial)
+    index = tuple(
+        IndexRow(_label_by_sight(record, rows[place]), job.hashes[place], rows[place].height, rows[place].width)
+        for record, place in zip(left.records, kept, strict=True)
+    )
+    dropped = (*job.curated.dropped, *left.dropped)
+    write_index(partial, StoreIndex(VERSION, job.size, job.policy.content, index, dropped))
+
+
+def _copy_rows(kept: Sequence[int], count: int, size: tuple[int, int], partial: Path) -> None:
+    """Write the arrays anew without the rows that are dropped."""
+    for name in (IMAGES, LABEL_MAPS):
+        whole = map_rows(partial / name, (count, *size))
+        with RowFile(partial / f"{_KEPT}{name}", (len(kept), *size)) as file:
+            for row, place in enumerate(kept):
+                file.write(row, whole[place])
+            file.put_on_disk()
+
+
+def _put_in_place(partial: Path, folder: Path) -> None:
+    """Give a complete store its name; every step can be the last before the process is killed."""
+    for name in (IMAGES, LABEL_MAPS):
+        if (partial / f"{_KEPT}{name}").is_file():
+            (partial / f"{_KEPT}{name}").replace(partial / name)
+    for path in list(partial.iterdir()):
+        if path.is_dir():
+            shutil.rmtree(path)  # an index that was never finished
+        elif path.name not in {IMAGES, LABEL_MAPS, INDEX}:
+            path.unlink()
+    if folder.is_dir():
+        shutil.rmtree(folder)  # what is left of a store without its index is none
+    partial.rename(folder)
+
+
+@contextmanager
+def _room_for(folder: Path, shapes: Iterable[tuple[int, ...]]) -> Iterator[None]:
+    """Say which folder has no room for files of these shapes, or what else the system did not let us write."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise StorageError.of(folder, error) from error
+        raise StorageError(
+            f"{folder.parent}: {folder.name} takes {sum(map(size_on_disk, shapes)):,} bytes there, and there is no room"
+            f" for them ({error.strerror}); free some, or choose another `cache`, then give the same command again"
+        ) from error
+
+
+def _label_by_sight(record: Record, row: DecodedRow) -> Record:
+    """The record, as a normal where no lesion is drawn in at the working size: it cannot support or be found."""
+    if not record.has_lesion or row.lesion:
+        return record
+    if record.label != "unknown":
+        logger.warning("%s: labelled %s, but no pixel of its mask is left: taken as normal", record.id, record.label)
+    return replace(record, label="normal")
+
+
+def _source_hashes(records: Sequence[Record]) -> list[str]:
+    """A hash of each record's files; one that several records share, such as a clip, is read once."""
+    paths = list(dict.fromkeys(path for record in records for path in (record.image, *record.masks)))
+    with ThreadPoolExecutor() as pool:
+        digests = dict(zip(paths, pool.map(_file_digest, paths), strict=True))
+    return [sha256(b"".join(digests[path] for path in (one.image, *one.masks))).hexdigest() for one in records]
+
+
+def _file_digest(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file_digest(file, "sha256").digest()
+    except OSError as error:
+        raise DatasetError(f"{path}: cannot be read ({error.strerror}); restore the file") from error
+
+
+def _at_home(store: Store, records: Sequence[Record]) -> Store:
+    """The store, its records with the files' present places: the dataset may have moved since it was written."""
+    present = {record.id: record for record in records}
+    moved = [replace(old, image=present[old.id].image, masks=present[old.id].masks) for old in store.records]
+    return replace(store, records=tuple(moved))
