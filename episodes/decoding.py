@@ -1,54 +1,77 @@
 """From image files to grey images and label maps: the one place where files are decoded."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from episodes import dicom
 from episodes.errors import DatasetError
+from episodes.rasters import MAX_PIXELS, count_frames, frame_index, opened, read_raster, scale_to_bytes
 from episodes.records import LABEL_VALUES, Record
 
-# Far above any ultrasound frame, and below the size at which Pillow itself starts to warn.
-MAX_PIXELS = 64_000_000
+__all__ = [
+    "MAX_PIXELS",
+    "read_frames",
+    "read_image",
+    "read_label_map",
+    "read_size",
+    "stretch_image",
+    "stretch_labels",
+]
 
-_FORMATS = ("PNG", "JPEG", "BMP", "TIFF")
 _HALF = 127  # a mask pixel is set above half of 255
-# What a file of more than 8 bits may use as its full scale; scanners often export 12 bits in 16.
-_FULL_SCALES = (255, 4095, 65535)
+_CLIP_SUFFIXES = frozenset({".tif", ".tiff"})
 
 
-def read_image(path: Path) -> NDArray[np.uint8]:
+def read_image(path: Path, frame: int | None = None) -> NDArray[np.uint8]:
     """Decode an image to its luma (ITU-R BT.601).
 
     Any mode is read. Alpha is dropped, not blended. Integers of more than 8 bits are scaled from the smallest
     of 8, 12 and 16 bits that holds them; floats within [0, 1] from that range. Pixels are taken as they are
-    stored, as those of the masks are: an EXIF orientation is ignored.
+    stored, as those of the masks are: an EXIF orientation is ignored. DICOM is shown as a viewer does, see
+    `episodes.dicom.read_pixels`.
 
     Args:
-        path: a PNG, JPEG, BMP or TIFF file of one frame.
+        path: a PNG, JPEG, BMP, TIFF or DICOM file.
+        frame: which of its frames, from 1 on; None if it holds only one.
 
     Returns:
         Grey values, (H, W).
 
     Raises:
-        DatasetError: if the file is missing, no image, damaged, larger than `MAX_PIXELS`, or of several
-            frames.
+        DatasetError: if the file is missing, no image, damaged or larger than `MAX_PIXELS`, or there is no such
+            frame.
     """
-    pixels = _read_pixels(path)
+    pixels = dicom.read_pixels(path, frame) if _is_dicom(path) else read_raster(path, frame)
     return pixels if pixels.ndim == 2 else np.asarray(Image.fromarray(pixels).convert("L"))
 
 
-def read_size(path: Path) -> tuple[int, int]:
+def read_size(path: Path, frame: int | None = None) -> tuple[int, int]:
     """Read (H, W) of an image or mask from the file's header.
 
     Raises:
         DatasetError: as `read_image` does.
     """
-    with _open(path) as image:
+    if _is_dicom(path):
+        facts = dicom.read_facts(path)
+        frame_index(facts.frames, frame, path)
+        return facts.size
+    with opened(path, frame) as image:
         return image.height, image.width
+
+
+def read_frames(path: Path) -> int:
+    """Read from its header how many frames a file holds; only DICOM and TIFF can hold several.
+
+    Raises:
+        DatasetError: if the header cannot be read.
+    """
+    if _is_dicom(path):
+        return dicom.read_facts(path).frames
+    return count_frames(path) if path.suffix.lower() in _CLIP_SUFFIXES else 1
 
 
 def read_label_map(record: Record, size: tuple[int, int]) -> NDArray[np.uint8]:
@@ -71,7 +94,7 @@ def read_label_map(record: Record, size: tuple[int, int]) -> NDArray[np.uint8]:
     """
     label_map = np.zeros(size, np.uint8)
     for path in record.masks:
-        pixels = _read_pixels(path)
+        pixels = _read_mask(path)
         if record.mask_format == "colour":
             labels = _decode_colours(pixels, path)
         else:
@@ -119,25 +142,18 @@ def _resize_nearest(labels: NDArray[np.uint8], size: tuple[int, int]) -> NDArray
     return np.asarray(Image.fromarray(labels).resize((width, height), Image.Resampling.NEAREST))
 
 
-def _read_pixels(path: Path) -> NDArray[np.uint8]:
-    """Decode a file to grey values (H, W) or colours (H, W, 3); alpha is dropped."""
-    with _open(path) as image:
-        return _drop_alpha(image, path)
+def _read_mask(path: Path) -> NDArray[np.uint8]:
+    if not _is_dicom(path):
+        return read_raster(path)
+    stored: NDArray[Any] = dicom.read_stored(path)
+    return stored if stored.ndim == 3 else scale_to_bytes(stored.astype(np.float64), path)
 
 
-@contextmanager
-def _open(path: Path) -> Iterator[Image.Image]:
-    """Open an image, and say in one line what is wrong where opening or decoding it fails."""
+def _is_dicom(path: Path) -> bool:
     try:
-        with Image.open(path, formats=_FORMATS) as image:
-            _require_one_frame_of_fair_size(image, path)
-            yield image
-    except DatasetError:
-        raise
-    except FileNotFoundError as error:
-        raise DatasetError(f"{path} is missing; restore the original file") from error
-    except Exception as error:  # on damaged files Pillow's decoders raise errors of many types
-        raise DatasetError(f"{path} cannot be decoded ({error}); restore the original file") from error
+        return dicom.is_dicom(path)
+    except OSError:
+        return False  # opening it as an image says what is wrong
 
 
 def stretch_image(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
@@ -148,33 +164,3 @@ def stretch_image(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np
 def stretch_labels(label_map: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
     """A label map at another (height, width): the nearest pixel's label."""
     return np.asarray(Image.fromarray(label_map).resize(size[::-1], Image.Resampling.NEAREST))
-
-
-def _require_one_frame_of_fair_size(image: Image.Image, path: Path) -> None:
-    if image.width * image.height > MAX_PIXELS:
-        raise DatasetError(
-            f"{path}: {image.width} x {image.height} pixels exceed the limit of {MAX_PIXELS}; "
-            "shrink the image or remove it"
-        )
-    frames = getattr(image, "n_frames", 1)
-    if frames > 1:
-        raise DatasetError(f"{path}: holds {frames} frames; save the one to use as an image of its own")
-
-
-def _drop_alpha(image: Image.Image, path: Path) -> NDArray[np.uint8]:
-    if image.mode in ("1", "L", "LA"):
-        return np.asarray(image.convert("L"))
-    if image.mode.startswith(("I", "F")):
-        return _scale_to_bytes(np.asarray(image, np.float64), path)
-    if image.mode == "P":
-        image = image.convert("RGBA")  # in one step to RGB, Pillow warns of transparent palettes
-    return np.asarray(image.convert("RGB"))
-
-
-def _scale_to_bytes(values: NDArray[np.float64], path: Path) -> NDArray[np.uint8]:
-    peak = values.max()
-    if not (np.isfinite(values).all() and values.min() >= 0 and peak <= _FULL_SCALES[-1]):
-        raise DatasetError(f"{path}: values outside 0..{_FULL_SCALES[-1]}; save it as 8 or 16 bit image")
-    has_fractions = bool((values % 1).any())
-    full_scale = 1 if has_fractions and peak <= 1 else next(s for s in _FULL_SCALES if peak <= s)
-    return np.round(values * (255 / full_scale)).astype(np.uint8)

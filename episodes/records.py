@@ -1,6 +1,6 @@
 """A record: the paths and facts of one image. Never its pixels."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -33,12 +33,15 @@ class Record:
             red malignant.
         spacing: millimetres per pixel of the original image (row, column), where the dataset states it.
         extra: further facts as the dataset spells them, such as `{"Doppler": "Yes"}`.
+        frame: which frame of a clip it is, from 1 on as DICOM counts; None where the file holds one picture.
 
     >>> record = Record("busi", Path("benign/benign (1).png"), (), "benign", patient="benign (1)")
     >>> record.id
     'busi/benign (1)'
     >>> record.has_lesion
     True
+    >>> Record("clinic", Path("clip.dcm"), (), "normal", patient="patient-001", frame=3).id
+    'clinic/clip-0003'
     """
 
     dataset: str
@@ -50,11 +53,17 @@ class Record:
     mask_format: MaskFormat = "binary"
     spacing: tuple[float, float] | None = None
     extra: Mapping[str, str] = field(default_factory=dict)
+    frame: int | None = None
+
+    @property
+    def stem(self) -> str:
+        """The image's name within its dataset, which files made from it bear: its stem, and its frame's number."""
+        return frame_stem(self.image, self.frame)
 
     @property
     def id(self) -> str:
         """The record's name everywhere: dataset and image stem."""
-        return f"{self.dataset}/{self.image.stem}"
+        return f"{self.dataset}/{self.stem}"
 
     @property
     def patient_id(self) -> str:
@@ -67,15 +76,34 @@ class Record:
         return self.label != "normal"
 
 
-def require_unique_ids(records: Iterable[Record]) -> None:
-    """Raise a `DatasetError` that names the first two files that would share an id."""
+def repeated_ids(records: Iterable[Record]) -> Iterator[tuple[Record, str]]:
+    """Find the records whose id an earlier one bears already.
+
+    Yields:
+        Such a record, and one line that names both files.
+    """
     seen: dict[str, Path] = {}
     for record in records:
         if record.id in seen:
-            raise DatasetError(
-                f"{record.image}: the name {record.id!r} is already that of {seen[record.id]}; rename one of them"
-            )
-        seen[record.id] = record.image
+            first = seen[record.id]
+            yield record, f"{record.image}: the name {record.id!r} is already that of {first}; rename one of them"
+        seen.setdefault(record.id, record.image)
+
+
+def frame_stem(image: Path, frame: int | None) -> str:
+    """The stem of a file, and which of its frames is meant; digits after a dot are part of the name, as in a DICOM UID.
+
+    >>> frame_stem(Path("scan.01.png"), None), frame_stem(Path("1.2.840.17"), None), frame_stem(Path("clip.dcm"), 12)
+    ('scan.01', '1.2.840.17', 'clip-0012')
+    """
+    stem = image.name if image.suffix[1:].isdecimal() else image.stem
+    return stem if frame is None else f"{stem}-{frame:04d}"
+
+
+def require_unique_ids(records: Iterable[Record]) -> None:
+    """Raise a `DatasetError` that names the first two files that would share an id."""
+    for _, message in repeated_ids(records):
+        raise DatasetError(message)
 
 
 def records_hash(records: Iterable[Record]) -> str:

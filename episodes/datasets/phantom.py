@@ -1,10 +1,10 @@
 """Phantom datasets as `episodes.phantoms` writes them."""
 
-import json
 from pathlib import Path
 
 from episodes.datasets import folder
-from episodes.errors import DatasetError
+from episodes.errors import DatasetError, in_short
+from episodes.json_text import JSONTextError, read_json
 from episodes.phantoms.layouts import DESCRIPTION
 from episodes.records import Record
 
@@ -20,14 +20,15 @@ def read(root: Path) -> list[Record]:
     """
     description = root / DESCRIPTION
     try:
-        scanner = json.loads(description.read_text(encoding="utf-8"))["scanner"]
+        described = read_json(description)
     except FileNotFoundError as error:
         raise DatasetError(
             f"{description} is missing, so this is no complete phantom dataset: generate it again, "
             "or read it as 'folder'"
         ) from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise DatasetError(f"{description} is damaged ({error}); generate the dataset again") from error
+    except (OSError, JSONTextError) as error:
+        raise DatasetError(f"{description} is damaged ({in_short(error)}); generate the dataset again") from error
+    scanner = described.get("scanner") if isinstance(described, dict) else None
     if not isinstance(scanner, str):
         raise DatasetError(f"{description} is damaged (scanner {scanner}); generate the dataset again")
     return folder.read(root, dataset=f"phantom-{scanner}")

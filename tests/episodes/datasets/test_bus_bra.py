@@ -67,7 +67,7 @@ def test_errors(root: Path) -> None:
     with pytest.raises(DatasetError, match=r"bus_0001-l\.png: .*bus_data\.csv has no row for it"):
         bus_bra.read(root)
     write_table(root / "bus_data.csv", [HEADER, (*ROWS[0][:3], "normal", *ROWS[0][4:]), *ROWS[1:]])
-    with pytest.raises(DatasetError, match=r"bus_data\.csv, bus_0001-l: the label 'normal' is unknown; write one"):
+    with pytest.raises(DatasetError, match=r"bus_data\.csv, bus_0001-l\.png: the label 'normal' is unknown; write"):
         bus_bra.read(root)
 
 

@@ -64,7 +64,9 @@ def test_a_lesion_needs_a_mask(root: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
-        ("benign (1) (1).png", "neither an image"),
+        ("benign (1) (1).png", "a stray copy of benign (1).png"),
+        ("benign (1)_mask (2).png", "a stray copy of benign (1)_mask.png"),
+        ("benign (7) (1).png", "neither an image"),
         ("malignant (7).png", "neither an image"),
         ("benign (9)_mask.png", "a mask without its image benign (9).png"),
         ("._benign (1).png", "a hidden file"),

@@ -1,0 +1,159 @@
+"""The facts of a DICOM file that are of use here, without its pixels."""
+
+import secrets
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from math import isfinite
+from pathlib import Path
+from typing import Any
+
+from episodes.dicom.files import read_header, readable
+from episodes.errors import DatasetError
+from episodes.rasters import require_fair_size
+
+MAX_FRAMES = 100_000  # an hour at 30 frames a second
+
+_LAYOUT = ("Rows", "Columns", "NumberOfFrames", "SamplesPerPixel", "BitsAllocated", "BitsStored")
+_FURTHER = (
+    "PhotometricInterpretation",
+    "SequenceOfUltrasoundRegions",
+    "PixelSpacing",
+    "ImagerPixelSpacing",
+    "BurnedInAnnotation",
+    "PatientID",
+)
+KEYWORDS = (*_LAYOUT, *_FURTHER)
+
+_PHOTOMETRIC = frozenset(
+    {"MONOCHROME1", "MONOCHROME2", "PALETTE COLOR", "RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT"}
+)
+_CENTIMETRES = 3  # PS3.3, section C.8.5.5.1.15
+_FLAT_PICTURE = 1  # the region is a 2D image, not a curve; section C.8.5.5.1.1
+_AGREE = 0.01  # pixels of two regions count as one size if they differ by less
+
+# Without it, an identifier could be found by trying; with it, a key means something in this process alone.
+_SECRET = secrets.token_bytes(32)
+
+
+@dataclass(frozen=True, slots=True)
+class DicomFacts:
+    """What a file says of its image.
+
+    Attributes:
+        size: (H, W) of each frame.
+        frames: how many.
+        samples: 1 grey value or index into a palette, or 3 colours per pixel.
+        bits_allocated: of each sample, as it lies in the file.
+        bits: of each sample that are used.
+        photometric: what the samples mean, such as `MONOCHROME2`.
+        spacing: millimetres per pixel (row, column), where the file says it.
+        patient: the same for all files of a patient; of no meaning outside this process. None if none is named.
+        may_show_names: whether the file does not rule out that a name is written into the picture.
+    """
+
+    size: tuple[int, int]
+    frames: int
+    samples: int
+    bits_allocated: int
+    bits: int
+    photometric: str
+    spacing: tuple[float, float] | None
+    patient: str | None = field(repr=False)
+    may_show_names: bool
+
+
+def read_facts(path: Path) -> DicomFacts:
+    """Read a file's facts; its pixels are not touched.
+
+    The spacing is that of the ultrasound regions (PS3.3, C.8.5.5), if all two-dimensional ones that are measured in
+    centimetres agree; without regions it is `PixelSpacing` or, last, `ImagerPixelSpacing`.
+
+    Raises:
+        DatasetError: if the file is missing, no DICOM, damaged, of a kind that cannot be decoded, or too large.
+    """
+    with readable(path), path.open("rb") as file:
+        dataset = read_header(file, path, KEYWORDS)
+        facts = DicomFacts(
+            size=(_whole(dataset, "Rows", path), _whole(dataset, "Columns", path)),
+            frames=_whole(dataset, "NumberOfFrames", path, default=1),
+            samples=_whole(dataset, "SamplesPerPixel", path, default=1),
+            bits_allocated=_whole(dataset, "BitsAllocated", path),
+            bits=_whole(dataset, "BitsStored", path),
+            photometric=str(dataset.get("PhotometricInterpretation", "")).strip(),
+            spacing=_spacing(dataset),
+            patient=_patient_key(dataset),
+            may_show_names=str(dataset.get("BurnedInAnnotation", "")).upper() != "NO",
+        )
+        _require_whole_file(facts, dataset.file_meta.TransferSyntaxUID.is_compressed, path)
+    return facts
+
+
+def _whole(dataset: Any, keyword: str, path: Path, default: int | None = None) -> int:
+    value = dataset.get(keyword)
+    number = default if value is None else int(value)
+    if number is None or number < 1:
+        raise DatasetError(f"{path}: {keyword} is missing or no positive number; export the file again")
+    return number
+
+
+def _require_whole_file(facts: DicomFacts, is_compressed: bool, path: Path) -> None:
+    """Refuse by the header alone what is too large, or cannot be there as the file is too short."""
+    height, width = facts.size
+    require_fair_size(width, height, path)
+    if facts.frames > MAX_FRAMES:
+        raise DatasetError(f"{path}: {facts.frames} frames exceed the limit of {MAX_FRAMES}; export fewer")
+    if facts.samples not in (1, 3) or facts.bits_allocated not in (1, 8, 16) or facts.bits > facts.bits_allocated:
+        raise DatasetError(
+            f"{path}: {facts.samples} samples of {facts.bits} in {facts.bits_allocated} bits; expected 1 or 3 samples "
+            "of 1, 8 or up to 16 bits"
+        )
+    samples = 2 if facts.samples == 3 else 1  # colours may be stored at half the resolution (YBR_FULL_422)
+    expected = height * width * samples * facts.bits_allocated // 8 * facts.frames
+    if facts.photometric not in _PHOTOMETRIC:
+        raise DatasetError(
+            f"{path}: PhotometricInterpretation is missing or not one of {', '.join(sorted(_PHOTOMETRIC))}; export the "
+            "file again"
+        )
+    if not is_compressed and expected > path.stat().st_size:
+        raise DatasetError(f"{path} cannot be decoded (cut off); restore the original file")
+
+
+def _spacing(dataset: Any) -> tuple[float, float] | None:
+    regions = list(dataset.get("SequenceOfUltrasoundRegions") or ())
+    if regions:
+        return _agreed([spacing for spacing in map(_region_spacing, regions) if spacing])
+    for keyword in ("PixelSpacing", "ImagerPixelSpacing"):
+        value = dataset.get(keyword)
+        if value is not None and len(value) == 2 and (spacing := _positive(*map(float, value))):
+            return spacing
+    return None
+
+
+def _region_spacing(region: Any) -> tuple[float, float] | None:
+    units = (region.get("PhysicalUnitsXDirection"), region.get("PhysicalUnitsYDirection"))
+    if region.get("RegionSpatialFormat") != _FLAT_PICTURE or units != (_CENTIMETRES, _CENTIMETRES):
+        return None
+    rows, columns = (abs(float(region.get(f"PhysicalDelta{axis}", 0))) for axis in "YX")
+    return _positive(10 * rows, 10 * columns)
+
+
+def _positive(rows: float, columns: float) -> tuple[float, float] | None:
+    return (rows, columns) if min(rows, columns) > 0 and isfinite(rows + columns) else None
+
+
+def _agreed(found: list[tuple[float, float]]) -> tuple[float, float] | None:
+    """The first, unless another one differs: then no one number holds for the whole picture."""
+    differences: Iterator[float] = (
+        abs(mine / first - 1) for spacing in found for mine, first in zip(spacing, found[0], strict=True)
+    )
+    return found[0] if found and max(differences) < _AGREE else None
+
+
+def _patient_key(dataset: Any) -> str | None:
+    """Compare patients without reading who they are: the element's bytes are never made text."""
+    element = dataset.get_item("PatientID")
+    value = getattr(element, "value", None) or b""
+    content = value if isinstance(value, bytes) else str(value).encode()
+    stripped = content.strip(b" \0")
+    return blake2b(stripped, key=_SECRET, digest_size=16).hexdigest() if stripped else None

@@ -1,0 +1,139 @@
+"""Image files that Pillow decodes: PNG, JPEG, BMP, TIFF. One frame at a time, as bytes."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from episodes.errors import DatasetError
+
+# Far above any ultrasound frame, and below the size at which Pillow itself starts to warn.
+MAX_PIXELS = 64_000_000
+
+_FORMATS = ("PNG", "JPEG", "BMP", "TIFF")
+_BITS = {"1": 1, "I;16": 16, "I;16B": 16, "I": 32, "F": 32}  # all other modes have 8
+# What a file of more than 8 bits may use as its full scale; scanners often export 12 bits in 16.
+_FULL_SCALES = (255, 4095, 65535)
+
+
+def read_raster(path: Path, frame: int | None = None) -> NDArray[np.uint8]:
+    """Decode a frame to grey values (H, W) or colours (H, W, 3); alpha is dropped.
+
+    Args:
+        path: a PNG, JPEG, BMP or TIFF file.
+        frame: which one, from 1 on; None if there is only one.
+
+    Raises:
+        DatasetError: if the file is missing, no image, damaged or larger than `MAX_PIXELS`, or there is no such
+            frame.
+    """
+    with opened(path, frame) as image:
+        return _drop_alpha(image, path)
+
+
+def count_frames(path: Path) -> int:
+    """How many frames a file holds.
+
+    Raises:
+        DatasetError: if its header cannot be read.
+    """
+    with _readable(path), Image.open(path, formats=_FORMATS) as image:
+        return int(getattr(image, "n_frames", 1))
+
+
+def read_format(path: Path) -> tuple[str, int]:
+    """The format of a file, such as `PNG`, and the bits of each of its values, from its header.
+
+    Raises:
+        DatasetError: if the header cannot be read.
+    """
+    with _readable(path), Image.open(path, formats=_FORMATS) as image:
+        return str(image.format), _BITS.get(image.mode, 8)
+
+
+@contextmanager
+def opened(path: Path, frame: int | None = None) -> Iterator[Image.Image]:
+    """Open an image at one of its frames, and say in one line what is wrong where opening or decoding it fails.
+
+    Raises:
+        DatasetError: as `read_raster` does.
+    """
+    with _readable(path), Image.open(path, formats=_FORMATS) as image:
+        require_fair_size(image.width, image.height, path)
+        index = frame_index(getattr(image, "n_frames", 1), frame, path)
+        if index:
+            image.seek(index)
+            require_fair_size(image.width, image.height, path)
+        yield image
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except DatasetError:
+        raise
+    except FileNotFoundError as error:
+        raise DatasetError(f"{path} is missing; restore the original file") from error
+    except Exception as error:  # on damaged files Pillow's decoders raise errors of many types
+        raise DatasetError(f"{path} cannot be decoded ({error}); restore the original file") from error
+
+
+def require_fair_size(width: int, height: int, path: Path) -> None:
+    """Refuse more than `MAX_PIXELS`, before they are decoded.
+
+    Raises:
+        DatasetError: which says how many there are.
+    """
+    if width * height > MAX_PIXELS:
+        raise DatasetError(
+            f"{path}: {width} x {height} pixels exceed the limit of {MAX_PIXELS}; shrink the image or remove it"
+        )
+
+
+def frame_index(frames: int, frame: int | None, path: Path) -> int:
+    """Count from 0 the frame that is meant.
+
+    Args:
+        frames: how many there are.
+        frame: which one, from 1 on; None for the only one.
+        path: for errors.
+
+    Raises:
+        DatasetError: if there is no such frame, or there are several and none is named.
+
+    >>> frame_index(20, 3, Path("clip.dcm")), frame_index(1, None, Path("still.dcm"))
+    (2, 0)
+    """
+    if frame is None and frames > 1:
+        raise DatasetError(f"{path}: holds {frames} frames; save the one to use as an image of its own")
+    if frame is not None and not 1 <= frame <= frames:
+        raise DatasetError(f"{path}: there is no frame {frame}; it holds {frames}, counted from 1")
+    return (frame or 1) - 1
+
+
+def scale_to_bytes(values: NDArray[np.float64], path: Path) -> NDArray[np.uint8]:
+    """Map values to 0 to 255: from the smallest of 8, 12 and 16 bits that holds them, fractions from [0, 1].
+
+    Raises:
+        DatasetError: if they are negative, too large or not finite.
+    """
+    peak = values.max()
+    if not (np.isfinite(values).all() and values.min() >= 0 and peak <= _FULL_SCALES[-1]):
+        raise DatasetError(f"{path}: values outside 0..{_FULL_SCALES[-1]}; save it as 8 or 16 bit image")
+    has_fractions = bool((values % 1).any())
+    full_scale = 1 if has_fractions and peak <= 1 else next(s for s in _FULL_SCALES if peak <= s)
+    return np.round(values * (255 / full_scale)).astype(np.uint8)
+
+
+def _drop_alpha(image: Image.Image, path: Path) -> NDArray[np.uint8]:
+    if image.mode in ("1", "L", "LA"):
+        return np.asarray(image.convert("L"))
+    if image.mode.startswith(("I", "F")):
+        return scale_to_bytes(np.asarray(image, np.float64), path)
+    if image.mode == "P":
+        image = image.convert("RGBA")  # in one step to RGB, Pillow warns of transparent palettes
+    return np.asarray(image.convert("RGB"))

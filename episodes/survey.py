@@ -1,0 +1,126 @@
+"""What a first look at a folder tells: its records, what its files are like, and what is wrong with them.
+
+`episodes.checks` looks closer, at what the images show; this is what a user wants to know before anything is set up.
+"""
+
+import os
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from scipy import ndimage
+
+from episodes import dicom
+from episodes.datasets import read_dataset
+from episodes.datasets.complaints import Complaint, collected_complaints
+from episodes.datasets.folder import read_rows
+from episodes.datasets.folder_layout import FolderLayout, look
+from episodes.datasets.recognition import recognise
+from episodes.datasets.tables import Row
+from episodes.decoding import read_label_map, read_size
+from episodes.errors import DatasetError
+from episodes.rasters import read_format
+from episodes.records import Record
+
+Progress = Callable[[int, int], None]  # (done, total)
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What one record's files are like.
+
+    Attributes:
+        size: (H, W) of the image.
+        form: such as `PNG 8 bit`.
+        lesions: separate outlines in its masks.
+        other_sizes: masks whose size is not the image's.
+        error: what is wrong where a file cannot be read; empty otherwise.
+        may_show_names: whether a DICOM file does not rule out that a name is written into the picture.
+    """
+
+    size: tuple[int, int] = (0, 0)
+    form: str = ""
+    lesions: int = 0
+    other_sizes: tuple[Path, ...] = ()
+    error: str = ""
+    may_show_names: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """What a folder was understood to hold.
+
+    Attributes:
+        root: the folder.
+        reader: `folder`, or the known dataset that it holds.
+        layout: where things lie, if the reader is `folder`.
+        rows: of `metadata.csv`, by the name of the image; None if there is none, or the reader has another table.
+        records: what can be read, sorted by id.
+        seen: what each record's files are like.
+        complaints: what the reader found wrong.
+    """
+
+    root: Path
+    reader: str
+    layout: FolderLayout | None
+    rows: dict[str, Row] | None
+    records: tuple[Record, ...]
+    seen: tuple[Seen, ...]
+    complaints: tuple[Complaint, ...]
+
+    @property
+    def readable(self) -> list[Seen]:
+        """What is known of the files that can be read."""
+        return [one for one in self.seen if not one.error]
+
+    @property
+    def forms(self) -> Counter[str]:
+        """How many images there are of each format and depth."""
+        return Counter(one.form for one in self.readable)
+
+
+def survey(root: Path, progress: Progress | None = None) -> Survey:
+    """Look at a folder as the reader does that fits it, and at every file that the reader names.
+
+    Args:
+        root: a known dataset as distributed, or a user's own folder.
+        progress: called after each image with the number done and the total.
+
+    Raises:
+        DatasetError: if it cannot be read at all; the message says what was expected.
+    """
+    if not root.is_dir():
+        what = "is a file, not a folder" if root.exists() else "does not exist"
+        raise DatasetError(f"{root} {what}: give the folder that holds your images and masks")
+    reader = recognise(root) or "folder"
+    with collected_complaints() as complaints:
+        records = read_dataset(reader, root)
+    layout = rows = None
+    if reader == "folder":
+        with collected_complaints():  # once is enough
+            layout = look(root)
+            rows = read_rows(layout)
+    seen: list[Seen] = []
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # decoders release the interpreter lock
+        for one in pool.map(_look_at, records):
+            seen.append(one)
+            if progress:
+                progress(len(seen), len(records))
+    return Survey(root, reader, layout, rows, tuple(records), tuple(seen), tuple(complaints))
+
+
+def _look_at(record: Record) -> Seen:
+    try:
+        is_dicom = dicom.is_dicom(record.image)
+        facts = dicom.read_facts(record.image) if is_dicom else None
+        size = read_size(record.image, record.frame)
+        name, bits = ("DICOM", facts.bits) if facts else read_format(record.image)
+        label_map = read_label_map(record, size)
+        _, lesions = ndimage.label(label_map > 0, structure=np.ones((3, 3)))
+        others = tuple(mask for mask in record.masks if read_size(mask) != size)
+    except DatasetError as error:
+        return Seen(error=str(error))
+    return Seen(size, f"{name} {bits} bit", lesions, others, may_show_names=bool(facts and facts.may_show_names))
