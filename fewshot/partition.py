@@ -6,19 +6,16 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from episodes.duplicates import duplicate_groups, group_patients
 from episodes.errors import SamplingError
 from episodes.records import LABELS, Record
 from episodes.splits import k_folds, split_records
-from episodes.store import Collection, Store
+from episodes.store import Collection
 from fewshot.config import TrainConfig
+from fewshot.look_alikes import look_alikes_together
 from fewshot.parsing import ConfigError
+from fewshot.split_parts import read_parts
 
 logger = logging.getLogger(__name__)
-
-# Correlation of thumbnails from which two images are taken to be of one patient. In BUS-UCLM and BUS-BRA, which name
-# their patients, none of the 38 pairs above it are of two patients; in BUSI 342 images have such a look-alike.
-LOOK_ALIKE = 0.9
 
 
 class Part(Collection):
@@ -58,12 +55,14 @@ def divide(sources: Collection, config: TrainConfig) -> Partition:
 
     Raises:
         SamplingError: if there are too few patients for the parts, or a part has no image of `train.labels`.
+        ManifestError: if the split on disk is none of these sources, or has a patient on two sides.
     """
     how = config.train
-    whole = without_duplicates(sources) if how.duplicates == "dropped" else Part(sources, sources.records)
-    grouped = look_alikes_together(whole) if how.validation or config.test_share or config.test_fold else whole.records
+    whole = Part(sources, sources.records)
+    divided = how.validation or config.test_share or config.test_fold or config.split
+    grouped = look_alikes_together(whole) if divided else whole.records
     try:
-        names = _parts(grouped, config)
+        names = _parts(whole, grouped, config)
     except SamplingError as error:
         raise SamplingError(f"{_asked_for(config)}: {error}; change the shares, or leave them out") from error
     parts = {part: Part(whole, (record for record in whole.records if record.id in ids)) for part, ids in names.items()}
@@ -74,29 +73,45 @@ def divide(sources: Collection, config: TrainConfig) -> Partition:
     return Partition(chosen["train"], chosen.get("validation"), parts.get("test"))
 
 
-def _parts(grouped: Sequence[Record], config: TrainConfig) -> dict[str, set[str]]:
+def _parts(whole: Part, grouped: Sequence[Record], config: TrainConfig) -> dict[str, set[str]]:
     """The ids of each part, of records whose patients are merged where they look alike."""
-    validation = config.train.validation.share if config.train.validation else 0.0
-    rest, parts = list(grouped), dict[str, set[str]]()
-    shares = {"validation": validation, "test": config.test_share}
-    if config.test_fold is not None:
-        folds = k_folds(grouped, config.test_fold.of, config.split_seed)
-        test = folds[config.test_fold.index].select(grouped, "test")
-        parts["test"] = {record.id for record in test}
-        rest = [record for record in grouped if record.id not in parts["test"]]
+    given, rest = _given_parts(whole, grouped, config)
+    shares = {"test": config.test_share}
+    if config.train.validation and "validation" not in given:
+        shares = {"validation": config.train.validation.share, **shares}
     held_out = {part: share for part, share in shares.items() if share}
     if not held_out:
-        return {"train": {record.id for record in rest}, **parts}
+        return {"train": {record.id for record in rest}, **given}
     fractions = {"train": 1 - sum(held_out.values()), **held_out}
     split = split_records(rest, fractions, config.split_seed)
-    return {part: {record.id for record in split.select(rest, part)} for part in fractions} | parts
+    return {part: {record.id for record in split.select(rest, part)} for part in fractions} | given
+
+
+def _given_parts(
+    whole: Part, grouped: Sequence[Record], config: TrainConfig
+) -> tuple[dict[str, set[str]], list[Record]]:
+    """What a split on disk or a fold holds out already, and the records that are left: to train on, or to divide."""
+    if config.split is not None:
+        parts = read_parts(config.split, whole.records, grouped)
+        held_out = {"test": "test"} | ({"validation": "val"} if config.train.validation else {})
+        given = {part: parts[name] for part, name in held_out.items() if name in parts}
+        if unused := parts.get("val", set()) - given.get("validation", set()):
+            logger.info("val: %d images of the split are not used, as there is no train.validation", len(unused))
+        return given, [record for record in grouped if record.id in parts["train"]]
+    if config.test_fold is not None:
+        fold = k_folds(grouped, config.test_fold.of, config.split_seed)[config.test_fold.index]
+        return {"test": {record.id for record in fold.select(grouped, "test")}}, fold.select(grouped, "train")
+    return {}, list(grouped)
 
 
 def _asked_for(config: TrainConfig) -> str:
     """The keys that a division depends on, for errors."""
     validation = config.train.validation.share if config.train.validation else 0.0
-    fold = config.test_fold
-    test = f"test_share {config.test_share:g}" if fold is None else f"test_fold {fold.index} of {fold.of}"
+    test = f"test_share {config.test_share:g}"
+    if config.test_fold is not None:
+        test = f"test_fold {config.test_fold.index} of {config.test_fold.of}"
+    if config.split is not None:
+        test = f"split {config.split}"
     return f"{test}, train.validation.share {validation:g}"
 
 
@@ -108,32 +123,6 @@ def _labelled(part: Part, labels: Sequence[str], name: str) -> Part:
             f" {', '.join(labels)}; add labels or a source, or change the shares or split_seed"
         )
     return chosen
-
-
-def without_duplicates(sources: Collection) -> Part:
-    """One image of every group of near-duplicates; none of a group whose labels contradict each other."""
-    dropped: set[str] = set()
-    for store in sources.stores:
-        for group in _groups(store):
-            _, *others = sorted(group, key=lambda record: record.id)
-            conflicting = len({record.label for record in group}) > 1
-            dropped |= {record.id for record in (group if conflicting else others)}
-    kept = Part(sources, (record for record in sources.records if record.id not in dropped))
-    logger.info("duplicates: %d of %d images are dropped", len(dropped), len(sources.records))
-    return kept
-
-
-def _groups(store: Store) -> list[list[Record]]:
-    return [[store.records[place] for place in group] for group in duplicate_groups(store.images)]
-
-
-def look_alikes_together(whole: Collection) -> list[Record]:
-    """The records, patients that share look-alike images merged: BUSI shows many lesions several times, without ids."""
-    of_patients: dict[str, Record] = {}
-    for store in whole.stores:
-        merged = group_patients(store.records, duplicate_groups(store.images, LOOK_ALIKE))
-        of_patients |= {record.id: record for record in merged}
-    return [of_patients[record.id] for record in whole.records]
 
 
 def require_labels(network: nn.Module, partition: Partition) -> None:

@@ -14,8 +14,9 @@ from episodes.errors import SamplingError
 from episodes.records import Label
 from episodes.store import Collection
 from fewshot.config import TrainConfig
+from fewshot.look_alikes import LOOK_ALIKE
 from fewshot.parsing import ConfigError
-from fewshot.partition import LOOK_ALIKE, Part, Partition, divide, require_labels, without_duplicates
+from fewshot.partition import Part, Partition, divide, require_labels
 from tests.fewshot.made_stores import Made, made_store, picture
 from tests.fewshot.small_networks import small_network, train_config
 
@@ -165,34 +166,20 @@ def test_a_network_that_tells_nothing_apart_needs_no_label(many: Collection) -> 
 
 @pytest.fixture
 def copied(tmp_path: Path) -> Collection:
-    """A benign image three times, one as benign and as malignant, and three that are alone."""
+    """A benign image three times, and three that are alone."""
     images = [
         *(Made(f"benign{number}", "benign", picture(0) // (1 + number)) for number in range(3)),
-        Made("contested1", "benign", picture(1)),
-        Made("contested2", "malignant", picture(1)),
         *(Made(f"alone_{kind}", kind, picture(10 + number)) for number, kind in enumerate(KINDS)),
     ]
     return Collection([made_store(tmp_path, images)])
 
 
-def test_of_duplicates_one_is_left_and_none_where_labels_conflict(copied: Collection) -> None:
-    alone = {f"folder/alone_{kind}" for kind in KINDS}
-    assert ids(without_duplicates(copied)) == {"folder/benign0", *alone}
-    assert ids(divide(copied, config(duplicates="dropped")).train) == {"folder/benign0", *alone}
-
-
-def test_duplicates_are_kept_unless_they_are_to_be_dropped(copied: Collection) -> None:
-    assert len(divide(copied, config()).train.records) == 8
-
-
-def test_look_alikes_are_no_duplicates(many: Collection) -> None:
-    assert len(without_duplicates(many).records) == 45
-
-
-def test_duplicates_are_in_no_part(copied: Collection) -> None:
-    found = parts(divide(copied, config(0.3, duplicates="dropped")))
-    assert len(found) == 2
-    assert sum(len(part.records) for part in found) == 4
+def test_no_near_duplicates_are_on_two_sides(copied: Collection) -> None:
+    """What the dataset's curation keeps of them is in its store; here all three of one image."""
+    assert len(copied.records) == 6
+    found = parts(divide(copied, config(0.3)))
+    assert sum(len(part.records) for part in found) == 6
+    assert sum(any(name.startswith("folder/benign") for name in ids(part)) for part in found) == 1
 
 
 # Too little
