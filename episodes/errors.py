@@ -5,13 +5,44 @@ from pathlib import Path
 
 
 class UserError(Exception):
-    """Base of every error that the command line prints as one line, without a traceback.
+    r"""Base of every error that the command line prints as one line, without a traceback.
+
+    Its arguments are its lines; there is one, as a rule. Messages name files, keys and values that come from elsewhere,
+    and these may have characters that end a line or command a terminal: they are printed as escapes. Of a line that is
+    much too long the middle is left out.
 
     Attributes:
         status: the command line's exit status: 1 failed, 2 wrong use.
+
+    >>> print(UserError("a\nb.png: is empty; restore it"))
+    a\nb.png: is empty; restore it
     """
 
     status = 1
+
+    def __str__(self) -> str:
+        return "\n".join(_printable(str(line)) for line in self.args)
+
+
+LONGEST_LINE = 1_000
+
+
+def _printable(text: str) -> str:
+    if len(text) > LONGEST_LINE:
+        text = f"{text[: LONGEST_LINE - 300]} ... {text[-300:]}"
+    if text.isprintable():
+        return text
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
+
+
+def in_short(error: Exception, most: int = 200) -> str:
+    r"""The words of another library's error, on one line and no longer than they are of use.
+
+    >>> in_short(ValueError("not a\n  number"))
+    'not a number'
+    """
+    words = " ".join(str(error).split()) or type(error).__name__
+    return words if len(words) <= most else f"{words[:most]}..."
 
 
 class DatasetError(UserError):

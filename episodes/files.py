@@ -1,51 +1,154 @@
-"""Files written whole or not at all, and text files that are read with the records they refer to only."""
+"""Files written whole or not at all, and text files that are read with the records they refer to only.
+
+Whatever is written anywhere is written here: in a temporary folder, `.NAME.PROCESS.partial`, out of which it is
+renamed when all of it is on the disk. So a process that is killed, a machine that loses power and a disk that fills up
+leave the old file or the new one, never a part. The temporary folder of a killed process is removed by the next one
+that is alone there (`remove_leftovers`, which `episodes.locks.only_process` calls).
+"""
 
 import os
+import re
+import shutil
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from episodes.errors import ManifestError
+from episodes.errors import ManifestError, StorageError
 from episodes.records import Record, records_hash
+
+_TEMPORARY = r"\.\d+(\.removed)?\.partial"
 
 
 @contextmanager
 def written_whole(path: Path) -> Iterator[Path]:
-    """Give a temporary path beside `path` to write to; it takes the name when the block ends without an error."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    """Give a temporary path to write to; it becomes `path` when the block ends without an error.
+
+    It lies in a folder of its own, since libraries such as safetensors leave files of their own beside what they write
+    when they are killed.
+
+    Raises:
+        StorageError: if the disk is full or read-only, or the folder is not the user's to write in.
+    """
+    partial = _partial(path)
     try:
-        yield partial
-        partial.replace(path)
+        with _storage_errors(path):
+            partial.mkdir(parents=True, exist_ok=True)
+            yield partial / path.name
+            _put_on_disk(partial / path.name)
+            (partial / path.name).replace(path)
+            _put_names_on_disk(path.parent)
     finally:
-        partial.unlink(missing_ok=True)
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+@contextmanager
+def folder_written_whole(folder: Path) -> Iterator[Path]:
+    """Give a temporary folder beside `folder` to fill; it takes the name, and the place of an older one, at the end.
+
+    Raises:
+        StorageError: if it cannot be made, or cannot be renamed. What the block raises is passed on as it is.
+    """
+    folder = folder.absolute()
+    partial = _partial(folder)
+    try:
+        with _storage_errors(folder):
+            shutil.rmtree(partial, ignore_errors=True)
+            partial.mkdir(parents=True)
+        yield partial
+        with _storage_errors(folder):
+            for path in (path for path in partial.rglob("*") if path.is_file()):
+                _put_on_disk(path)
+            remove_folder(folder)
+            partial.rename(folder)
+            _put_names_on_disk(folder.parent)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def remove_folder(folder: Path) -> None:
+    """Remove a folder, if there is one, so that a process killed meanwhile leaves all of it or nothing of that name.
+
+    Raises:
+        StorageError: if the system does not let it be removed.
+    """
+    aside = folder.with_name(f".{folder.name}.{os.getpid()}.removed.partial")
+    with _storage_errors(folder):
+        if folder.exists():
+            folder.rename(aside)
+            shutil.rmtree(aside)
+
+
+def remove_leftovers(path: Path) -> None:
+    """Remove the temporary folders that killed processes left of a file or folder, and within the folder.
+
+    Only for who is alone there: what another process is writing would be removed as well.
+    """
+    own, any_name = re.compile(rf"\.{re.escape(path.name)}{_TEMPORARY}"), re.compile(rf"\..+{_TEMPORARY}")
+    beside = [found for found in path.parent.glob(".*.partial") if own.fullmatch(found.name)]
+    within = [found for found in path.rglob(".*.partial") if any_name.fullmatch(found.name)]
+    for found in (*beside, *within):
+        shutil.rmtree(found, ignore_errors=True)  # what cannot be removed does no harm
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file whole, in place of what was there."""
+    """Write a text file whole, in place of what was there.
+
+    Raises:
+        StorageError: if it cannot be written.
+    """
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file whole, in place of what was there.
+
+    Raises:
+        StorageError: if it cannot be written.
+    """
     with written_whole(path) as partial:
-        partial.write_text(text, encoding="utf-8", newline="\n")
+        partial.write_bytes(content)
 
 
 def write_lines(path: Path, lines: Iterable[str], *, overwrite: bool) -> None:
-    """Write a text file under a temporary name and rename it, making its folder where needed.
+    """Write a text file whole, line by line.
 
     Raises:
-        ManifestError: if the file exists and must not be overwritten, or its folder cannot be written to.
+        ManifestError: if the file exists and must not be overwritten.
+        StorageError: if it cannot be written.
     """
     if path.exists() and not overwrite:
         raise ManifestError(f"{path}: exists already; choose another name, or replace it with --overwrite")
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    with written_whole(path) as partial, partial.open("w", encoding="utf-8", newline="\n") as file:
+        file.writelines(f"{line}\n" for line in lines)
+
+
+def _partial(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{os.getpid()}.partial")
+
+
+@contextmanager
+def _storage_errors(path: Path) -> Iterator[None]:
+    """Say which file the system did not let us write, and what to do."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("w", encoding="utf-8", newline="\n") as file:
-            file.writelines(f"{line}\n" for line in lines)
-        partial.replace(path)
+        yield
     except OSError as error:
-        raise ManifestError(f"{path}: cannot be written ({error.strerror})") from error
-    finally:
-        if partial.exists():  # only after a failure
-            partial.unlink()
+        raise StorageError.of(path, error) from error
+
+
+def _put_on_disk(path: Path) -> None:
+    """Wait until a file's content would outlive a loss of power: before that, its name could be there without it."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+def _put_names_on_disk(folder: Path) -> None:
+    """Wait until a folder's names would outlive a loss of power, where the file system can be asked for that."""
+    with suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def read_text(path: Path, kind: str) -> str:

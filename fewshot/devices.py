@@ -54,6 +54,11 @@ def device_name(device: torch.device) -> str:
     return f"{device.type}, {threads} thread{'s' if threads > 1 else ''}"
 
 
+def is_first_process() -> bool:
+    """Whether this process is alone, or the first of those that `torchrun` started: the one that writes files."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 @contextmanager
 def joined_processes(device: torch.device) -> Iterator[Processes]:
     """Belong to the process group that `torchrun` announces, if it does, for as long as the block runs.

@@ -1,15 +1,18 @@
 """Fine-tune a checkpoint on a folder of annotated images, into another checkpoint."""
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from episodes.errors import UserError
+from episodes.locks import only_process
 from episodes.store import Collection
 from fewshot.checkpoints import load_network, network_tensors, save_checkpoint
 from fewshot.config import Tracking
 from fewshot.devices import choose_device
 from fewshot.methods import Ingredients, Sources
 from fewshot.networks import checked_options
+from fewshot.out_of_memory import within_memory
 from fewshot.parsing import parse_overrides
 from fewshot.progress import Reporter
 from fewshot.supervised import FineTuned
@@ -41,10 +44,10 @@ def finetune_checkpoint(
         The path written.
 
     Raises:
-        UserError: if the output exists, the support cannot be used, or the model is not a supervised one.
+        UserError: if the output exists or another process is writing it, the support cannot be used, or the model is
+            not a supervised one.
     """
-    if out.exists():
-        raise UserError(f"{out}: exists already; give another name, so that nothing is overwritten")
+    _require_free(out)
     options = checked_options(FineTuned, parse_overrides(overrides), "finetune", skip=1)
     network, loaded = load_network(checkpoint)
     if network.trains_on != "images":
@@ -52,10 +55,17 @@ def finetune_checkpoint(
     device = choose_device("auto")
     annotated = load_support_folder(support, int(loaded.facts["image_size"]), shots).to(device)
     method = FineTuned(Ingredients(network.to(device), Sources(Collection([]), ()), device), **options)
-    with reporter.step(f"finetune on {annotated.images.shape[1]} images"):
-        adapted = method.adapt(annotated)
     shown = {"support": list(annotated.ids[0]), "hashes": support_hashes(annotated)}
     facts = dict(loaded.facts) | {"finetuned": {**options, **shown}}
-    save_checkpoint(out, network_tensors(adapted), facts)
-    log_finetuning(tracking, out, checkpoint, facts)
+    with only_process(out):
+        _require_free(out)  # nor has another process written it meanwhile
+        with reporter.step(f"finetune on {annotated.images.shape[1]} images"):
+            adapted = within_memory(partial(method.adapt, annotated), f"{device}, fine-tuning")
+        save_checkpoint(out, network_tensors(adapted), facts)
+        log_finetuning(tracking, out, checkpoint, facts)
     return out
+
+
+def _require_free(out: Path) -> None:
+    if out.exists():
+        raise UserError(f"{out}: exists already; give another name, so that nothing is overwritten")

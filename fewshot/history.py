@@ -2,7 +2,6 @@
 
 import csv
 import io
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,8 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from episodes.errors import UserError
+from episodes.errors import UserError, in_short
 from episodes.files import write_text
+from episodes.json_text import JSONTextError, parse_json
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +46,8 @@ def read_history(path: Path) -> History:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError as error:
         raise UserError(f"{path}: there is no such file; name the metrics.jsonl of a training's folder") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read ({in_short(error)}); the file is damaged, train again") from error
     whole = text[: text.rfind("\n") + 1].splitlines()
     lines = [_parsed(path, number, line) for number, line in enumerate(whole, start=1)]
     if not lines:
@@ -73,10 +75,10 @@ def write_history_csv(history: History, path: Path) -> Path:
 
 def _parsed(path: Path, number: int, line: str) -> dict[str, Any]:
     try:
-        values = json.loads(line)
-    except json.JSONDecodeError as error:
+        values = parse_json(line, nan=True)
+    except JSONTextError as error:
         raise UserError(f"{path}: line {number} is not JSON ({error}); the file is damaged, train again") from error
-    if not isinstance(values, dict) or type(values.get("step")) is not int:
+    if not isinstance(values, dict) or type(values.get("step")) is not int or not 0 <= values["step"] < 2**63:
         raise UserError(
             f'{path}: line {number} is not an object with a whole "step", such as {{"step": 1, "loss": 0.5}}'
         )

@@ -2,18 +2,18 @@
 
 import csv
 import json
-import shutil
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from tempfile import mkdtemp
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from episodes.errors import DatasetError
+from episodes.errors import DatasetError, StorageError
+from episodes.files import folder_written_whole, remove_leftovers
+from episodes.locks import in_turn
 from episodes.phantoms.population import Phantom, PhantomSpec, generate
 from episodes.records import LABEL_VALUES
 
@@ -45,7 +45,8 @@ def write_folder(phantoms: Iterable[Phantom], root: Path, spec: PhantomSpec | No
 def prepare_phantoms(spec: PhantomSpec, parent: Path) -> Path:
     """Generate a dataset unless it is there already.
 
-    It is written to a temporary folder that is renamed when complete: several processes may do so at once.
+    It is written to a temporary folder that is renamed when complete. Of several processes that want the same dataset
+    one writes it, and the others wait.
 
     Args:
         spec: what to generate.
@@ -55,25 +56,20 @@ def prepare_phantoms(spec: PhantomSpec, parent: Path) -> Path:
         The dataset's folder, named after the specification and the generator's version.
 
     Raises:
-        DatasetError: if a folder of that name is there but holds something else, or nothing can be written.
+        DatasetError: if a folder of that name is there but holds something else.
+        StorageError: if nothing can be written.
     """
     root = parent / f"{spec.scanner}-{spec.n_images}-{spec.seed}-{spec.size}-v{VERSION}"
     if _is_complete(root, spec):
         return root
-    try:
-        parent.mkdir(parents=True, exist_ok=True)
-        partial = Path(mkdtemp(prefix=f".{root.name}-", dir=parent))
-    except OSError as error:
-        raise DatasetError(f"{parent}: cannot be written to ({error.strerror}); choose another folder") from error
-    try:
-        write_folder(generate(spec), partial, spec)
-        partial.chmod(0o755)  # mkdtemp's folder is its owner's alone
-        partial.rename(root)
-    except OSError as error:
-        if not _is_complete(root, spec):  # no other process was faster: a real failure
-            raise DatasetError(f"{root}: cannot be written ({error.strerror}); is the disk full?") from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+    with in_turn(root):
+        if not _is_complete(root, spec):  # nor has another process written it meanwhile
+            remove_leftovers(root)
+            with folder_written_whole(root) as partial:
+                try:
+                    write_folder(generate(spec), partial, spec)
+                except OSError as error:
+                    raise StorageError.of(root, error) from error
     return root
 
 

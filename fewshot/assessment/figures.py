@@ -13,7 +13,7 @@ from episodes.store import Store
 from fewshot.assessment.inference import ImagePrediction, ImageResult, predict_records
 from fewshot.assessment.members import Member
 from fewshot.assessment.scores import Assessment
-from fewshot.benchmark.evaluation import batched, default_batch_size
+from fewshot.batching import batched, default_batch_size
 from fewshot.figures import cases, curves, reliability, training
 from fewshot.history import read_history
 

@@ -14,9 +14,9 @@ from episodes.episode import image_tensor
 from episodes.metrics import Scores, score
 from episodes.probability_histogram import ProbabilityHistogram
 from episodes.records import LABEL_VALUES, Record
-from episodes.store import Progress, Store
+from episodes.store import Store
 from fewshot.assessment.members import KINDS, Member
-from fewshot.benchmark.evaluation import batched, default_batch_size
+from fewshot.batching import Batching, Progress
 from fewshot.uncertainty import pool
 
 Bytes = NDArray[np.uint8]
@@ -151,19 +151,24 @@ def predict_records(
         device: where to compute.
         on_image: given what is predicted of each image.
         progress: given the number done and in all.
+
+    Raises:
+        NotEnoughMemoryError: if memory does not suffice for a single image; of several, the batch is halved.
     """
     results = Results(members[0].classes, members[0].labels)
     rows = {record.id: row for row, record in enumerate(store.records)}
-    for places in batched(range(len(records)), default_batch_size(device)):
-        batch = [records[place] for place in places]
-        chosen = [rows[record.id] for record in batch]
-        predictions = predict_images(members, image_tensor(store.images[chosen]).to(device))
-        for record, prediction, row in zip(batch, predictions, chosen, strict=True):
-            results.add(record, prediction, np.asarray(store.label_maps[row]))
+
+    def predict(batch: Sequence[Record]) -> list[ImagePrediction]:
+        pixels = store.images[[rows[record.id] for record in batch]]
+        return predict_images(members, image_tensor(pixels).to(device))
+
+    for batch, predictions in Batching(device).over(records, predict):
+        for record, prediction in zip(batch, predictions, strict=True):
+            results.add(record, prediction, np.asarray(store.label_maps[rows[record.id]]))
             if on_image is not None:
                 on_image(record, prediction)
         if progress is not None:
-            progress(places[-1] + 1, len(records))
+            progress(len(results.images), len(records))
     return results
 
 

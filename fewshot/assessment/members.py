@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from episodes.store import Collection
 from fewshot.checkpoints import load_network
 from fewshot.config import MethodConfig
 from fewshot.methods import Ingredients, Method, SamplingMethod, Sources, build_method, default_method, needs_support
+from fewshot.out_of_memory import within_memory
 from fewshot.parsing import ConfigError
 
 LESION = ("lesion",)
@@ -48,9 +50,13 @@ class Member:
         return int(self.facts["image_size"])
 
     def after(self, support: Support | None) -> "Member":
-        """The same member once it has adapted to a support set."""
+        """The same member once it has adapted to a support set.
+
+        Raises:
+            NotEnoughMemoryError: if memory does not suffice.
+        """
         with torch.inference_mode():
-            return replace(self, adapted=self.method.adapt(support))
+            return replace(self, adapted=within_memory(partial(self.method.adapt, support), f"{self.path}, adapting"))
 
     def predictions(self, images: Tensor) -> list[Prediction]:
         """One or more predictions of images (n, 3, H, W) in [0, 1]."""

@@ -1,9 +1,6 @@
 """`fewshot evaluate`: from checkpoints and a dataset's folder to a folder of scores, figures and masks."""
 
-import os
-import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -12,6 +9,8 @@ import torch
 
 from episodes.episode import Support
 from episodes.errors import UserError
+from episodes.files import folder_written_whole
+from episodes.locks import only_process
 from episodes.records import Record
 from episodes.store import Store
 from fewshot.assessment.figures import write_cases, write_figures
@@ -75,7 +74,8 @@ def evaluate_checkpoints(
         tracking: whether wandb is told of it.
 
     Raises:
-        UserError: if the folder exists, or for whatever is wrong with checkpoints, data or options.
+        UserError: if the folder exists or another process is writing it, or for whatever is wrong with checkpoints,
+            data or options.
     """
     _require_free(out, overwrite=overwrite)
     if request.shots is not None and request.support is None:
@@ -90,11 +90,13 @@ def evaluate_checkpoints(
     tree = {"datasets": {name: {"reader": request.reader, "root": request.data}}, "image_size": size}
     store = open_store(parse_config(tree, DataConfig, "evaluate"), name, reporter)
     records = list(store.records) if request.part == "all" else _unseen(store, trainings, support)
-    with reporter.step("adapt"):
-        members = [member.after(None if support is None else support.to(device)) for member in members]
-    with _put_in_place(out) as folder:
-        assessment, images = _judge(members, store, records, device, folder, about(request, name), reporter)
-    log_evaluation(tracking, out, about(request, name), assessment, images, store)
+    with only_process(out):
+        _require_free(out, overwrite=overwrite)  # nor has another process written it meanwhile
+        with reporter.step("adapt"):
+            members = [member.after(None if support is None else support.to(device)) for member in members]
+        with folder_written_whole(out) as folder:
+            assessment, images = _judge(members, store, records, device, folder, about(request, name), reporter)
+        log_evaluation(tracking, out, about(request, name), assessment, images, store)
     return assessment
 
 
@@ -118,10 +120,10 @@ def _judge(
     (folder / "masks").mkdir()
 
     def keep(record: Record, prediction: ImagePrediction) -> None:
-        write_mask(folder / "masks" / f"{record.image.stem}.png", prediction.mask)
+        write_mask(folder / "masks" / f"{record.stem}.png", prediction.mask)
         if prediction.n_predictions > 1:
             (folder / "uncertainty").mkdir(exist_ok=True)
-            write_map(folder / "uncertainty" / f"{record.image.stem}.png", prediction.entropy)
+            write_map(folder / "uncertainty" / f"{record.stem}.png", prediction.entropy)
 
     with reporter.step(f"evaluate: {about['dataset']}, {len(records)} of {len(store.records)} images") as update:
         results = predict_records(members, store, records, device, on_image=keep, progress=update)
@@ -141,22 +143,6 @@ def _require_free(out: Path, *, overwrite: bool) -> None:
         raise UserError(f"{out}: exists already; give another folder, or add --overwrite")
     if not (out / NUMBERS).is_file():
         raise UserError(f"{out}: holds no evaluation, and --overwrite would delete it; give another folder")
-
-
-@contextmanager
-def _put_in_place(out: Path) -> Iterator[Path]:
-    """A folder to write into, which takes its name once all is there; nothing is left of it otherwise."""
-    out = out.absolute()
-    partial = out.with_name(f".{out.name}.{os.getpid()}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    try:
-        yield partial
-        if out.exists():
-            shutil.rmtree(out)
-        partial.rename(out)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 def about(request: Request, name: str) -> dict[str, Any]:

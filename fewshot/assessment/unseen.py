@@ -22,8 +22,8 @@ def name_in_training(trainings: Trainings, reader: str, data: Path) -> str:
     Sources are known by reader and folder, of which a checkpoint keeps what its configuration said.
     """
     folders = {data.absolute(), data.resolve()}
-    for facts in trainings.values():
-        for name in facts["sources"]:
+    for path, facts in trainings.items():
+        for name in _sources(path, facts):
             source = facts["datasets"][name]
             if source["reader"] == reader and any(_ends_with(folder, source["root"]) for folder in folders):
                 return str(name)
@@ -44,12 +44,18 @@ def unseen_records(store: Store, trainings: Trainings) -> list[Record]:
     name = store.records[0].dataset
     records = list(store.records)
     for path, facts in trainings.items():
-        if name in facts["sources"]:
+        if name in _sources(path, facts):
             test = _test_part(store, path, facts)
             records = [record for record in records if record.id in test]
     if not records:
         raise UserError(f"{name}: the checkpoints' test parts have no image in common; judge them one by one")
     return records
+
+
+def _sources(path: Path, facts: Mapping[str, Any]) -> list[str]:
+    if not {"sources", "datasets"} <= facts.keys():
+        raise UserError(f"{path}: does not say what it was trained on, so nothing is known to be unseen by it")
+    return list(facts["sources"])
 
 
 def _test_part(store: Store, path: Path, facts: Mapping[str, Any]) -> set[str]:

@@ -5,8 +5,11 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from episodes.errors import UserError
+from pydantic import TypeAdapter
+
+from episodes.errors import UserError, in_short
 from episodes.files import write_text
+from episodes.json_text import read_json
 
 COSTS = "costs.json"
 
@@ -40,6 +43,9 @@ class Cost:
     device: str
 
 
+_COSTS = TypeAdapter(list[Cost])
+
+
 def write_costs(folder: Path, costs: Sequence[Cost]) -> Path:
     """Write a run's costs.
 
@@ -61,6 +67,6 @@ def read_costs(folder: Path) -> list[Cost]:
     if not path.is_file():
         return []
     try:
-        return [Cost(**cost) for cost in json.loads(path.read_text())]
-    except (ValueError, TypeError) as error:
-        raise UserError(f"{path}: damaged ({error}); delete it, and run the benchmark again") from error
+        return _COSTS.validate_python(read_json(path))
+    except ValueError as error:
+        raise UserError(f"{path}: damaged ({in_short(error)}); delete it, and run the benchmark again") from error

@@ -4,14 +4,18 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated as Typed
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from pydantic import Field, TypeAdapter
+from typing_extensions import TypedDict
 
-from episodes.errors import UserError
+from episodes.decoding import read_image
+from episodes.errors import DatasetError, UserError, in_short
 from episodes.files import write_text
+from episodes.json_text import read_json
 from fewshot.figures.maps import write_mask, write_picture
 
 GALLERY = "gallery"
@@ -97,9 +101,10 @@ def read_gallery(folder: Path) -> list[GalleryCase]:
     if not path.is_file():
         return []
     try:
-        return [_read_case(path.parent, entry) for entry in json.loads(path.read_text())]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path}: damaged ({error}); delete its folder, and run the benchmark again") from error
+        return [_read_case(path.parent, entry) for entry in _ENTRIES.validate_python(read_json(path))]
+    except (OSError, ValueError, DatasetError) as error:
+        reason = in_short(error)
+        raise UserError(f"{path}: damaged ({reason}); delete its folder, and run the benchmark again") from error
 
 
 def _write_annotated(root: Path, shown: Annotated, seen: dict[tuple[str, bytes], dict[str, str]]) -> dict[str, str]:
@@ -113,19 +118,47 @@ def _write_annotated(root: Path, shown: Annotated, seen: dict[tuple[str, bytes],
     return seen[key]
 
 
-def _read_case(root: Path, entry: dict[str, Any]) -> GalleryCase:
+_FileName = Typed[str, Field(pattern=r"^[a-z0-9-]+\.png$")]  # never a path: a run may be another's
+
+
+class _Shown(TypedDict):
+    """An image and its mask in the index."""
+
+    id: str
+    image: _FileName
+    mask: _FileName
+
+
+class _Entry(TypedDict):
+    """A case in the index."""
+
+    target: str
+    method: str
+    seed: int
+    shot: int
+    draw: int
+    why: Why
+    label: str
+    dice: float | None
+    query: _Shown
+    prediction: _FileName
+    supports: list[_Shown]
+
+
+_ENTRIES = TypeAdapter(list[_Entry])
+
+
+def _read_case(root: Path, entry: _Entry) -> GalleryCase:
+    shown = {"query", "prediction", "supports"}
+    facts: dict[str, Any] = {name: value for name, value in entry.items() if name not in shown}
     return GalleryCase(
-        **{name: entry[name] for name in _FACTS},
+        **facts,
         query=_read_annotated(root, entry["query"]),
-        prediction=_read_picture(root / entry["prediction"]) > 0,
+        prediction=read_image(root / entry["prediction"]) > 0,
         supports=tuple(_read_annotated(root, support) for support in entry["supports"]),
     )
 
 
-def _read_annotated(root: Path, entry: dict[str, str]) -> Annotated:
-    return Annotated(entry["id"], _read_picture(root / entry["image"]), _read_picture(root / entry["mask"]) > 0)
-
-
-def _read_picture(path: Path) -> NDArray[np.uint8]:
-    with Image.open(path) as picture:
-        return np.array(picture.convert("L"))
+def _read_annotated(root: Path, shown: _Shown) -> Annotated:
+    image = read_image(root / shown["image"]).copy()  # writable, as the one that was written
+    return Annotated(shown["id"], image, read_image(root / shown["mask"]) > 0)

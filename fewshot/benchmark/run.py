@@ -1,11 +1,9 @@
 """The benchmark: every method on every target by one protocol, resumable cell by cell."""
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
-from time import perf_counter
 
 import pyarrow as pa
 import torch
@@ -13,7 +11,7 @@ from torch import nn
 
 from episodes.episode import load_support
 from episodes.errors import UserError
-from episodes.files import write_text
+from episodes.locks import only_process
 from episodes.metrics import MIN_AREA, TOLERANCE
 from episodes.store import Collection, Store
 from fewshot.benchmark.cell_evaluation import CellEvaluation, rows_path
@@ -21,13 +19,15 @@ from fewshot.benchmark.cells import list_cells
 from fewshot.benchmark.controls import require_emptied_taken
 from fewshot.benchmark.gallery_choice import draw_gallery
 from fewshot.benchmark.judging import TOLERANCE_MM
-from fewshot.benchmark.run_costs import SECONDS, gather_costs
+from fewshot.benchmark.run_costs import gather_costs
 from fewshot.benchmark.run_folder import open_run
+from fewshot.benchmark.supports import require_encoder
 from fewshot.benchmark.tasks import protocol_of
-from fewshot.benchmark.trainings import Training, list_trainings
-from fewshot.checkpoints import load_checkpoint, load_network
+from fewshot.benchmark.trainings import list_trainings
+from fewshot.checkpoints import load_network
 from fewshot.config import BenchmarkConfig
 from fewshot.data import open_store
+from fewshot.data_record import write_data_record
 from fewshot.devices import choose_device
 from fewshot.methods import Ingredients, Method, Sources, build_method, find_method
 from fewshot.networks import build_network
@@ -55,46 +55,43 @@ def run_benchmark(config: BenchmarkConfig, reporter: Reporter, *, overwrite: boo
 
     Raises:
         UserError: for whatever in the configuration or the data is wrong, before anything is trained where it can
-            be known by then; or if the folder holds another configuration's run.
+            be known by then; or if the folder holds another configuration's run, or another process is at work there.
     """
     device = choose_device(config.device)
     _find_methods(config)
     networks = {name: _unseeded_network(config, name) for name in config.models}
+    with only_process(config.runs / config.name):  # known before data are prepared, which may take long
+        return _run(config, device, networks, reporter, overwrite=overwrite)
+
+
+def _run(
+    config: BenchmarkConfig,
+    device: torch.device,
+    networks: Mapping[str, nn.Module],
+    reporter: Reporter,
+    *,
+    overwrite: bool,
+) -> Path:
     supports = () if config.support_from is None else (config.support_from,)
     names = dict.fromkeys((*config.sources, *config.targets, *supports))
     stores = {name: open_store(config, name, reporter) for name in names}
     from_other = stores[config.support_from].records if config.support_from else ()
     protocols = {name: protocol_of(config, name, stores[name].records, from_other) for name in config.targets}
     cells = list_cells(config, _unseeded_methods(config, networks, stores), protocols)
-
     folder = open_run(config, _inputs(config, stores), overwrite=overwrite)
+    write_data_record(folder, stores.values())
     for protocol in protocols.values():
         protocol.write(folder)
     for training in list_trainings(config):
-        _train(config, training, folder, stores, reporter)
+        settings = training.config(config)
+        sources = Collection(stores[name] for name in settings.sources)
+        train(settings, training.folder(folder), reporter, sources, group=config.name)
     evaluation = CellEvaluation(config, folder, device, stores, protocols)
     evaluation.run(cells, reporter)
     table = _gather(config, folder, cells)
     gather_costs(folder, config, cells, device)
     draw_gallery(evaluation, table, reporter)
     return folder
-
-
-def _train(
-    config: BenchmarkConfig, training: Training, folder: Path, stores: Mapping[str, Store], reporter: Reporter
-) -> None:
-    """Train one network unless it is there, and write down how long that takes on the whole."""
-    settings, place = training.config(config), training.folder(folder)
-    if (place / "checkpoint.safetensors").is_file():
-        train(settings, place, reporter, group=config.name)  # says so, or that it is of another configuration
-        return
-    state = place / "state.safetensors"
-    before = int(load_checkpoint(state).facts["steps_done"]) if state.is_file() else 0
-    began = perf_counter()
-    train(settings, place, reporter, Collection(stores[name] for name in settings.sources), group=config.name)
-    steps = len((place / "metrics.jsonl").read_text().splitlines())
-    whole = (perf_counter() - began) * steps / max(1, steps - before)
-    write_text(place / SECONDS, json.dumps({"seconds": whole, "steps": steps}) + "\n")
 
 
 def _gather(config: BenchmarkConfig, folder: Path, cells: Sequence[Cell]) -> pa.Table:
@@ -123,8 +120,12 @@ def _find_methods(config: BenchmarkConfig) -> None:
     """What is wrong with the names of methods is known before any image is read."""
     for row, method in config.methods.items():
         with _named(f"methods.{row}"):
-            if not find_method(method.method).uses_support and method.control != "none":
+            if find_method(method.method).uses_support:
+                continue
+            if method.control != "none":
                 raise ConfigError(f"control: {method.method} uses no support set, so there is nothing to control")
+            if method.support == "selected":
+                raise ConfigError(f"support: {method.method} uses no support set, so there is nothing to select")
 
 
 def _unseeded_network(config: BenchmarkConfig, name: str) -> nn.Module:
@@ -152,6 +153,8 @@ def _unseeded_methods(
             methods[row] = build_method(method, ingredients)
             if method.control == "emptied":
                 require_emptied_taken(methods[row], any_image)
+            if method.support == "selected":
+                require_encoder(networks[method.model or ""])
     return methods
 
 

@@ -14,9 +14,7 @@ from fewshot.benchmark.trainings import Training, training_for
 from fewshot.config import BenchmarkConfig
 from fewshot.devices import device_name
 from fewshot.results.table import Cell
-
-SECONDS = "seconds.json"
-"""In a training's folder: how long it took."""
+from fewshot.training import SECONDS
 
 
 def gather_costs(folder: Path, config: BenchmarkConfig, cells: Iterable[Cell], device: torch.device) -> Path:

@@ -2,9 +2,8 @@
 
 import json
 import platform
-import shutil
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -13,13 +12,15 @@ import torch
 import yaml
 
 from episodes.errors import UserError
-from episodes.files import write_text
+from episodes.files import remove_folder, write_text
+from episodes.json_text import read_json
+from episodes.yaml_text import read_yaml
 from fewshot.config import BenchmarkConfig
 
 PACKAGES = ("fewshot-bus", "torch", "torchvision", "timm", "numpy", "scipy", "scikit-learn", "albumentations")
 
 # What may differ between two calls of the same run: where things lie, compute and report to, never what is computed.
-PLACES = {"data_root", "cache", "device", "runs", "tracking"}
+PLACES = {"data_root", "cache", "device", "feature_memory_gib", "runs", "tracking"}
 
 
 def open_run(config: BenchmarkConfig, inputs: Mapping[str, str], *, overwrite: bool) -> Path:
@@ -39,14 +40,14 @@ def open_run(config: BenchmarkConfig, inputs: Mapping[str, str], *, overwrite: b
     if folder.is_dir() and any(folder.iterdir()):
         if not path.is_file():
             raise UserError(f"{folder}: holds files that are no run's; choose another name or runs folder")
-        differing = _differences(yaml.safe_load(path.read_text()), resolved)
+        differing = _differences(_read(path, read_yaml), resolved)
         differing += _changed(folder / "inputs.json", inputs)
         if differing and not overwrite:
             raise UserError(
                 f"{folder}: the run there differs in {', '.join(differing)}; choose another name, or add --overwrite"
             )
         if differing:
-            shutil.rmtree(folder)
+            remove_folder(folder)
     write_text(path, yaml.safe_dump(resolved, sort_keys=False))
     write_text(folder / "inputs.json", json.dumps(inputs, indent=1) + "\n")
     write_text(folder / "environment.json", json.dumps(environment(), indent=1) + "\n")
@@ -65,7 +66,15 @@ def environment() -> dict[str, Any]:
     }
 
 
-def _differences(found: Any, expected: dict[str, Any]) -> list[str]:
+def _read(path: Path, parse: Callable[[Path], object]) -> object:
+    """What a file says; None of a damaged one, which is like no other."""
+    try:
+        return parse(path)
+    except (OSError, ValueError):
+        return None
+
+
+def _differences(found: object, expected: dict[str, Any]) -> list[str]:
     if not isinstance(found, dict):
         return ["everything"]
     keys = [key for key in expected if key not in PLACES]
@@ -73,7 +82,9 @@ def _differences(found: Any, expected: dict[str, Any]) -> list[str]:
 
 
 def _changed(path: Path, inputs: Mapping[str, str]) -> list[str]:
-    found = json.loads(path.read_text()) if path.is_file() else {}
+    found = _read(path, read_json) if path.is_file() else {}
+    if not isinstance(found, dict):
+        return ["its inputs"]
     return [f"the content of {key}" for key in inputs if found.get(key, inputs[key]) != inputs[key]]
 
 

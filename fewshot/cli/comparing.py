@@ -1,7 +1,8 @@
 """`fewshot benchmark` and `fewshot report`."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -28,6 +29,7 @@ def benchmark(
 
     settings = load_config(config, BenchmarkConfig, with_tracking(overrides, wandb))
     # Takes seconds, which a wrong configuration need not wait for.
+    from episodes.locks import in_turn
     from fewshot.benchmark.run import run_benchmark
     from fewshot.report.collect import RESULTS, collect
 
@@ -35,7 +37,8 @@ def benchmark(
     folder = run_benchmark(settings, reporter, overwrite=overwrite)
     with reporter.step("report"):
         content = collect(folder)
-    _show_report(content, folder, as_json=as_json, results=[folder / RESULTS])
+    # Who began to write the report of this run a moment ago is waited for: after hours, nothing should fail here.
+    _show_report(content, folder, in_turn, as_json=as_json, results=[folder / RESULTS])
     if settings.tracking == "wandb":
         from fewshot.results.table import read_table
         from fewshot.tracking.wandb_benchmark import log_benchmark
@@ -57,6 +60,7 @@ def report(
     if against is not None:
         _print_differences(run, against)
         return
+    from episodes.locks import only_process
     from fewshot.report.collect import collect
     from fewshot.report.pairing import pair_runs
 
@@ -66,7 +70,7 @@ def report(
     folder = out or (run if run.is_dir() else run.parent)
     if other is not None:
         folder = out or other / f"against-{run.resolve().name}"
-    _show_report(content, folder, as_json=as_json)
+    _show_report(content, folder, only_process, as_json=as_json)
     if wandb:
         from fewshot.tracking.wandb_publish import publish_report
 
@@ -74,12 +78,20 @@ def report(
         sys.stderr.write(f"{publish_report(place, content.facts['benchmark'], content.rows, content.headline)}\n")
 
 
-def _show_report(content: "ReportContent", folder: Path, *, as_json: bool, results: Sequence[Path] = ()) -> None:
+def _show_report(
+    content: "ReportContent",
+    folder: Path,
+    lock: Callable[[Path], AbstractContextManager[None]],
+    *,
+    as_json: bool,
+    results: Sequence[Path] = (),
+) -> None:
     """Write a report's files, and print what it says."""
     from fewshot.report.write import write_everything
     from fewshot.tables import print_summary
 
-    files = write_everything(content, folder)
+    with lock(folder):
+        files = write_everything(content, folder)
     if as_json:
         sys.stdout.write((folder / "summary.json").read_text())
     else:

@@ -94,7 +94,7 @@ def _value(kind: type, text: str) -> Any:
 def _overlays(out: Path, images: Sequence[ImageResult], store: Store) -> list["wandb.Image"]:
     """The images that the figure `cases.png` shows."""
     rows = {record.id: row for row, record in enumerate(store.records)}
-    names = {image.record.id: image.record.image.stem for image in images}
+    names = {image.record.id: image.record.stem for image in images}
     found = []
     for record_id, title in chosen_cases(images):
         with Image.open(out / "masks" / f"{names[record_id]}.png") as picture:

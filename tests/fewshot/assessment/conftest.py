@@ -14,7 +14,8 @@ from PIL import Image
 
 from episodes.datasets import read_dataset
 from episodes.phantoms import PhantomSpec, generate, write_folder
-from episodes.store import Store, prepare_store
+from episodes.preparation import prepare_store
+from episodes.store import Store
 from fewshot.assessment import run as run_module
 from fewshot.assessment.run import Request, evaluate_checkpoints
 from fewshot.assessment.scores import Assessment

@@ -61,7 +61,7 @@ def test_another_run_is_refused_by_what_differs_and_replaced_if_asked_for(
 
 def test_where_things_lie_and_compute_may_differ(tmp_path: Path) -> None:
     folder = open_run(config(tmp_path), INPUTS, overwrite=False)
-    elsewhere = config(tmp_path, data_root="/elsewhere", cache="/elsewhere", device="auto")
+    elsewhere = config(tmp_path, data_root="/elsewhere", cache="/elsewhere", device="auto", feature_memory_gib=0.1)
     assert open_run(elsewhere, INPUTS, overwrite=False) == folder
 
 
