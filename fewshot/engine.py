@@ -1,37 +1,29 @@
 """The one training loop, for episodic and supervised training alike."""
 
 import math
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.distributed
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader, Dataset
 
 from episodes.errors import UserError
 from fewshot.config import TrainingConfig
 from fewshot.devices import ALONE, Processes
+from fewshot.gradients import Gradients, in_any_process
 from fewshot.learner import Learner, fill_learner, save_learner
+from fewshot.out_of_memory import NotEnoughMemoryError, within_memory
+from fewshot.parts import all_divided
 from fewshot.precision import autocast, resolved_precision
 from fewshot.validation import HeldOut, validation_means
 
 OnStep = Callable[[int, Mapping[str, float]], None]
-
-
-class _Loss(nn.Module):
-    """The network's loss as a forward pass, which is where data parallelism reduces gradients."""
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        losses: dict[str, Tensor] = self.network.loss(**batch)  # type: ignore[operator]
-        return losses
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +54,8 @@ def fit(
 
     Step i's batch is `batches[i]`, so the number of data workers changes nothing, and a killed training goes on from
     its last saved state as if nothing had happened. With several processes, process r of n takes batch
-    `i * n + r` and gradients are averaged; process 0 validates, and decides for all.
+    `i * n + r` and gradients are averaged; process 0 validates, and decides for all. Where memory does not suffice,
+    batches are computed in parts from there on, also after a resume (see `fewshot.gradients`).
 
     Args:
         network: has `loss(**batch)`, which returns scalars, among them `loss`.
@@ -82,7 +75,8 @@ def fit(
         The step whose weights the network has: the last, or the one that validated best.
 
     Raises:
-        UserError: if a loss is not finite. The state stays as it was last saved.
+        UserError: if a loss is not finite, or memory does not suffice for a single item of a batch. The state stays as
+            it was last saved.
     """
     if (config.validation is None) != (held_out is None):
         raise ValueError("held_out goes with config.validation; give both or neither")
@@ -93,12 +87,9 @@ def fit(
     learner = Learner.of(network, config, precision, device)
     setting = _Setting(config, seed, device, processes, autocast(precision, device))
     done = fill_learner(learner, state)
-    objective: nn.Module = _Loss(network)
-    if processes.count > 1:
-        objective = DistributedDataParallel(objective)
-
+    gradients = Gradients(learner, device, processes, setting.autocast)
     for batch in _loaded(batches, config, done, processes):
-        values = _step(setting, learner, objective, done, batch)
+        values = _step(setting, learner, gradients, done, batch)
         done += 1
         values |= _validate(setting, learner, held_out, done)
         finished = done == config.n_steps or _out_of_patience(config, learner)
@@ -128,19 +119,14 @@ def rate_factor(step: int, config: TrainingConfig) -> float:
 
 
 def _step(
-    setting: _Setting, learner: Learner, objective: nn.Module, step: int, batch: Mapping[str, Tensor]
+    setting: _Setting, learner: Learner, gradients: Gradients, step: int, batch: Mapping[str, Tensor]
 ) -> dict[str, float]:
     """Change the weights once; returns the losses before that, without scores that this batch has none of."""
     config, optimizer, scaler = setting.config, learner.optimizer, learner.scaler
     for group in optimizer.param_groups:
         group["lr"] = config.learning_rate * rate_factor(step, config)
-    with torch.random.fork_rng(devices=[]), setting.autocast:
-        torch.manual_seed(setting.seed * 1_000_003 + step)
-        losses = objective({name: tensor.to(setting.device) for name, tensor in batch.items()})
-    optimizer.zero_grad(set_to_none=True)
-    scaler.scale(losses["loss"]).backward()
-    values = {name: float(value.detach()) for name, value in losses.items()}
-    if _in_any_process(setting, not math.isfinite(values["loss"])):
+    values = gradients.fill(batch, step, seed=setting.seed * 1_000_003 + step)
+    if in_any_process(setting.processes, setting.device, not math.isfinite(values["loss"])):
         raise _not_finite(f"the loss of step {step + 1} is {values['loss']}")
     if config.clip_norm is not None:
         scaler.unscale_(optimizer)
@@ -149,7 +135,7 @@ def _step(
     scaler.update()
     if learner.average is not None:
         learner.average.update_parameters(learner.network)
-    return {name: value for name, value in values.items() if math.isfinite(value)}
+    return values
 
 
 def _validate(setting: _Setting, learner: Learner, held_out: HeldOut | None, done: int) -> dict[str, float]:
@@ -159,12 +145,23 @@ def _validate(setting: _Setting, learner: Learner, held_out: HeldOut | None, don
         return {}
     values = {"loss": 0.0}
     if setting.processes.rank == 0:
-        values = validation_means(learner.result, held_out, setting.device, setting.autocast)
+        values = _validation_means(setting, learner, held_out, done)
     loss = _of_first_process(setting, values.pop("loss"))
     if not math.isfinite(loss):
         raise _not_finite(f"the validation loss after step {done} is {loss}")
     learner.best.offer(done, loss, learner.result)
     return {"validation": loss} | {f"validation_{name}": value for name, value in values.items()}
+
+
+def _validation_means(setting: _Setting, learner: Learner, held_out: HeldOut, done: int) -> dict[str, float]:
+    """`validation_means`, in as many parts as memory asks for."""
+    while True:
+        batches = all_divided(held_out, learner.parts.validation)
+        compute = partial(validation_means, learner.result, batches, setting.device, setting.autocast)
+        try:
+            return within_memory(compute, f"{setting.device}, validation")
+        except NotEnoughMemoryError:
+            learner.parts.double("validation", held_out.batch_size, done - 1)
 
 
 def _out_of_patience(config: TrainingConfig, learner: Learner) -> bool:
@@ -177,15 +174,6 @@ def _not_finite(what: str) -> UserError:
         f"{what}: training stopped, its last saved state is left; under another name, try a lower learning_rate,"
         " clip_norm, or precision float32"
     )
-
-
-def _in_any_process(setting: _Setting, flag: bool) -> bool:
-    """Whether a flag is set in one of the processes, so that all of them stop together and none waits for ever."""
-    if setting.processes.count == 1:
-        return flag
-    flags = torch.tensor(float(flag), device=setting.device)
-    torch.distributed.all_reduce(flags, torch.distributed.ReduceOp.MAX)
-    return bool(flags)
 
 
 def _of_first_process(setting: _Setting, value: float) -> float:
@@ -211,5 +199,24 @@ def _loaded(
 ) -> Iterator[dict[str, Tensor]]:
     mine = [step * processes.count + processes.rank for step in range(done, config.n_steps)]
     # batch_size=None: each item is a whole batch already. Without a generator, the global one would be drawn from.
-    loader = DataLoader(batches, batch_size=None, sampler=mine, num_workers=config.workers, generator=torch.Generator())
+    loader = DataLoader(
+        batches,
+        batch_size=None,
+        sampler=mine,
+        num_workers=config.workers,
+        generator=torch.Generator(),
+        worker_init_fn=_leave_complaints,
+    )
     return iter(loader)
+
+
+def _leave_complaints(_worker: int) -> None:
+    """Let a worker that hands over a batch while its training is interrupted say nothing: the training does.
+
+    What goes wrong in making a batch does not pass here: it is raised in the training.
+    """
+    sys.excepthook = _say_nothing
+
+
+def _say_nothing(*_: object) -> None:
+    return

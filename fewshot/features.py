@@ -24,6 +24,15 @@ class Features:
         """The last level, (..., channels, h, w)."""
         return self.levels[-1]
 
+    def room(self, count: int) -> "Features":
+        """Room for the features of so many images like these: their values are arbitrary until they are put there."""
+        return Features(tuple(level.new_empty((count, *level.shape[1:])) for level in self.levels), self.size)
+
+    def put(self, start: int, part: "Features") -> None:
+        """Write the features of consecutive images of the first axis, the first of which is `start`."""
+        for level, values in zip(self.levels, part.levels, strict=True):
+            level[start : start + len(values)] = values
+
     def take(self, rows: Sequence[int]) -> "Features":
         """The features of some images of the first axis; without a copy where they follow each other."""
         return Features(tuple(take(level, rows) for level in self.levels), self.size)

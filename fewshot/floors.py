@@ -1,5 +1,7 @@
 """Floors: what any method must beat without looking at the image."""
 
+from collections.abc import Iterator
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -56,14 +58,29 @@ def average_lesion(sources: Sources, levels: int = 20) -> NDArray[np.bool_]:
         sources: the source datasets.
         levels: how many cuts between none and the whole are tried.
     """
-    label_maps = (sources.collection.label_map(record.id) for record in sources.lesions())
-    masks = np.stack([class_mask(label_map, "lesion") for label_map in label_maps])
-    average = masks.mean(0)
-    cuts = [average >= level for level in np.linspace(average.max(), 0, levels, endpoint=False)]
-    areas = masks.sum((1, 2))
+    n_lesions = len(sources.lesions())
+    areas = np.zeros(n_lesions, np.int64)
+    total: NDArray[np.int64] | None = None
+    for start, masks in _lesion_masks(sources):
+        areas[start : start + len(masks)] = masks.sum((1, 2))
+        summed = masks.sum(0)
+        total = summed if total is None else total + summed
+    assert total is not None  # noqa: S101 - there is a lesion, or `lesions` would have complained
+    average = total / n_lesions
+    cuts = np.stack([average >= level for level in np.linspace(average.max(), 0, levels, endpoint=False)])
+    overlaps = np.zeros((n_lesions, levels), np.int64)
+    for start, masks in _lesion_masks(sources):
+        # Whole numbers far below 2^24, which float32 holds exactly and multiplies fast.
+        shared = masks.reshape(len(masks), -1).astype(np.float32) @ cuts.reshape(levels, -1).T.astype(np.float32)
+        overlaps[start : start + len(masks)] = shared.astype(np.int64)
+    dice = (2 * overlaps / (areas[:, None] + cuts.sum((1, 2)))).T.copy()
+    best: NDArray[np.bool_] = cuts[int(np.argmax([row.mean() for row in dice]))]
+    return best
 
-    def mean_dice(cut: NDArray[np.bool_]) -> float:
-        overlaps = masks[:, cut].sum(1)
-        return float((2 * overlaps / (areas + cut.sum())).mean())
 
-    return max(cuts, key=mean_dice)
+def _lesion_masks(sources: Sources, block: int = 256) -> Iterator[tuple[int, NDArray[np.bool_]]]:
+    """All lesion masks, (at most block, H, W) at once, with the place of the first: of 50,000 images they are 3 GB."""
+    records = sources.lesions()
+    for start in range(0, len(records), block):
+        label_maps = (sources.collection.label_map(record.id) for record in records[start : start + block])
+        yield start, np.stack([class_mask(label_map, "lesion") for label_map in label_maps])

@@ -1,7 +1,7 @@
 """What changes while a network is trained, and how it is saved and found again."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +9,11 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
+from episodes.errors import in_short
 from fewshot.averaging import averaged
 from fewshot.checkpoints import (
+    Checkpoint,
+    CheckpointError,
     fill_network,
     fill_optimizer,
     load_checkpoint,
@@ -19,6 +22,7 @@ from fewshot.checkpoints import (
     save_checkpoint,
 )
 from fewshot.config import TrainingConfig
+from fewshot.parts import Parts
 from fewshot.validation import Best
 
 OPTIMIZERS: Mapping[str, Callable[..., torch.optim.Optimizer]] = {
@@ -38,6 +42,7 @@ class Learner:
         scaler: of gradients under float16; does nothing otherwise.
         average: of the weights, where one is kept.
         best: the weights that validated best so far.
+        parts: in how many batches are divided, where memory does not suffice.
     """
 
     network: nn.Module
@@ -46,6 +51,7 @@ class Learner:
     scaler: torch.amp.GradScaler
     average: AveragedModel | None
     best: Best
+    parts: Parts
 
     @classmethod
     def of(cls, network: nn.Module, config: TrainingConfig, precision: str, device: torch.device) -> "Learner":
@@ -58,6 +64,7 @@ class Learner:
             torch.amp.GradScaler(device.type, enabled=precision == "float16"),
             None if config.average_decay is None else averaged(network, config.average_decay),
             Best(),
+            Parts(),
         )
 
     @property
@@ -80,6 +87,8 @@ def save_learner(path: Path, learner: Learner, steps_done: int, facts: Mapping[s
     if learner.best.step:
         tensors |= {f"best.{name}": tensor for name, tensor in learner.best.tensors.items()}
         progress["best"] = {"step": learner.best.step, "loss": learner.best.loss, "waited": learner.best.waited}
+    if learner.parts != Parts():
+        progress["parts"] = asdict(learner.parts)
     save_checkpoint(path, tensors, dict(facts) | progress)
 
 
@@ -96,6 +105,16 @@ def fill_learner(learner: Learner, path: Path) -> int:
         return 0
     checkpoint = load_checkpoint(path)
     fill_network(learner.network, checkpoint, str(path))
+    try:
+        return _fill_rest(learner, checkpoint)
+    except (KeyError, ValueError, TypeError, RuntimeError) as error:
+        raise CheckpointError(
+            f"{path}: is no state of this training ({in_short(error)}); delete it to begin again"
+        ) from error
+
+
+def _fill_rest(learner: Learner, checkpoint: Checkpoint) -> int:
+    """What a learner has beside its network; the number of steps done."""
     fill_optimizer(learner.optimizer, checkpoint)
     _lay_out_as_parameters(learner.optimizer)
     learner.scaler.load_state_dict(checkpoint.facts["scaler"])
@@ -105,6 +124,9 @@ def fill_learner(learner: Learner, path: Path) -> int:
         best = checkpoint.facts["best"]
         learner.best.step, learner.best.loss, learner.best.waited = best["step"], best["loss"], best["waited"]
         learner.best.tensors = _below("best.", checkpoint.tensors)
+    if "parts" in checkpoint.facts:
+        learner.parts.training = checkpoint.facts["parts"]["training"]
+        learner.parts.validation = checkpoint.facts["parts"]["validation"]
     return int(checkpoint.facts["steps_done"])
 
 

@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import chain
 
-import torch
 from torch import Tensor
 
 from episodes.episode import Support, load_support
@@ -86,9 +85,14 @@ class SourcePrototypes:
         chosen = [records[place * len(records) // count].id for place in range(count)]
         pooled = load_support(self.sources.collection, [chosen]).to(self.device)
         # One by one, and no level that is not matched: all of them at once would fill the memory.
-        parts = [self.network.encode(pooled.images[:, place : place + 1]) for place in range(count)]
-        levels = zip(*(part.levels[-self.network.matched_levels :] for part in parts), strict=True)
-        return self.network.adapt(pooled, Features(tuple(torch.cat(level, 1) for level in levels), parts[0].size))
+        matched = self._matched(pooled.images[0, :1]).room(count)
+        for place in range(count):
+            matched.put(place, self._matched(pooled.images[0, place : place + 1]))
+        return self.network.adapt(pooled, matched.unsqueeze())
+
+    def _matched(self, images: Tensor) -> Features:
+        encoded = self.network.encode(images)
+        return Features(encoded.levels[-self.network.matched_levels :], encoded.size)
 
     def segment(self, images: Tensor | Features, adapted: Adapted) -> Tensor:
         """Logits (n, 2, H, W)."""

@@ -1,7 +1,7 @@
 """Validation: the loss on what is held out of training, and the weights with which it was lowest."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -32,7 +32,7 @@ class HeldOut:
 
 def validation_means(
     network: nn.Module,
-    batches: Iterable[tuple[int, dict[str, Tensor]]],
+    batches: Iterable[tuple[int, Mapping[str, Tensor]]],
     device: torch.device,
     autocast: torch.autocast,
 ) -> dict[str, float]:
@@ -52,16 +52,18 @@ def validation_means(
     done = 0
     training = network.training
     network.eval()
-    for size, batch in batches:
-        with torch.no_grad(), torch.random.fork_rng(devices=[]), autocast:
-            torch.manual_seed(done)
-            losses: dict[str, Tensor] = network.loss(**{k: v.to(device) for k, v in batch.items()})  # type: ignore[operator]
-        done += size
-        for name, value in losses.items():
-            if name == "loss" or bool(value.isfinite()):
-                totals[name] += size * float(value)
-                counts[name] += size
-    network.train(training)
+    try:
+        for size, batch in batches:
+            with torch.no_grad(), torch.random.fork_rng(devices=[]), autocast:
+                torch.manual_seed(done)
+                losses: dict[str, Tensor] = network.loss(**{k: v.to(device) for k, v in batch.items()})  # type: ignore[operator]
+            done += size
+            for name, value in losses.items():
+                if name == "loss" or bool(value.isfinite()):
+                    totals[name] += size * float(value)
+                    counts[name] += size
+    finally:
+        network.train(training)
     return {name: totals[name] / counts[name] for name in counts}
 
 

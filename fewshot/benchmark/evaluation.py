@@ -2,6 +2,8 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
 from time import perf_counter
 from typing import Any
 
@@ -13,10 +15,14 @@ from torch import Tensor
 from episodes.episode import Support, class_mask, image_tensor, load_support
 from episodes.metrics import Spacing
 from episodes.sampler import Class
-from episodes.store import Collection, Progress, Store
+from episodes.store import Collection, Store
+from fewshot.batching import Batching, Progress
 from fewshot.benchmark.judging import Judgement, judge, working_spacing
 from fewshot.features import Features
 from fewshot.methods import EncodingMethod, Method
+from fewshot.out_of_memory import within_memory
+from fewshot.pages import release_pages
+from fewshot.spilling import FEATURE_MEMORY, SpilledFeatures, room_for
 
 Encode = Callable[[Tensor], Features]
 
@@ -27,63 +33,83 @@ class EncodedTarget:
     Args:
         store: the target.
         device: where to compute.
-        batch_size: images at once; None for `default_batch_size`.
+        batch_size: images at once; None for `default_batch_size`. It is halved when memory runs out.
         support: the dataset that support images come from; None for the target itself.
+        memory: how much of features may be held in memory, on the device, in bytes; more are kept on disk.
+        spill_folder: where that is; None for the folder that the store lies in.
 
     Attributes:
         encode_seconds: what encoding one image took, the last time that features were computed.
     """
 
     def __init__(
-        self, store: Store, device: torch.device, batch_size: int | None = None, support: Store | None = None
+        self,
+        store: Store,
+        device: torch.device,
+        batch_size: int | None = None,
+        support: Store | None = None,
+        memory: int = FEATURE_MEMORY,
+        spill_folder: Path | None = None,
     ) -> None:
         self.store = store
         self.collection = Collection([store] if support is None else [store, support])
         self.device = device
-        self.batch_size = batch_size or default_batch_size(device)
+        self.batching = Batching(device, batch_size)
+        self.memory = memory
+        self.spill_folder = spill_folder or store.folder.parent
         self.rows = {record.id: row for row, record in enumerate(store.records)}
         self.encode_seconds = 0.0
-        self._features: tuple[Encode, Features] | None = None
+        self._features: tuple[Encode, Features | SpilledFeatures] | None = None
 
     def images(self, rows: Sequence[int]) -> Tensor:
         """Images (n, 3, H, W) in [0, 1], on the device."""
-        return image_tensor(self.store.images[list(rows)]).to(self.device)
+        images = image_tensor(self.store.images[list(rows)]).to(self.device)
+        release_pages(self.store.images)
+        return images
 
     def truth(self, row: int, asked: Class) -> NDArray[np.bool_]:
         """Where an image shows what is asked for, (H, W)."""
-        return class_mask(np.asarray(self.store.label_maps[row]), asked)
+        mask = class_mask(np.asarray(self.store.label_maps[row]), asked)
+        release_pages(self.store.label_maps)
+        return mask
 
     def spacing(self, row: int) -> Spacing | None:
         """Millimetres from pixel to pixel at the working size, where they are known."""
         height, width = self.store.label_maps.shape[1:]
         return working_spacing(self.store.records[row].spacing, self.store.original_sizes[row], (height, width))
 
-    def features(self, encode: Encode, progress: Progress | None = None) -> Features:
+    def features(self, encode: Encode, progress: Progress | None = None) -> Features | SpilledFeatures:
         """Features of all the target's images, row by row as in the store.
 
         They are kept for as long as the same `encode` is asked for.
+
+        Raises:
+            StorageError: if they fit neither in memory nor on disk.
+            NotEnoughMemoryError: if memory does not suffice to encode a single image.
         """
         if self._features is None or self._features[0] != encode:
-            self._features = None  # frees the memory before the next encoder's features fill it
+            self.forget_features()  # before the next encoder's fill the memory
             began = perf_counter()
             with torch.inference_mode():
                 self._features = (encode, self._encode(encode, progress))
             self.encode_seconds = (perf_counter() - began) / len(self.rows)
         return self._features[1]
 
-    def _encode(self, encode: Encode, progress: Progress | None) -> Features:
+    def forget_features(self) -> None:
+        """Free their memory, or their place on disk."""
+        self._features = None
+
+    def _encode(self, encode: Encode, progress: Progress | None) -> Features | SpilledFeatures:
         count = len(self.rows)
-        levels: tuple[Tensor, ...] = ()
-        size = (0, 0)
-        for rows in batched(range(count), self.batch_size):
-            part = encode(self.images(rows))
-            levels = levels or tuple(level.new_empty((count, *level.shape[1:])) for level in part.levels)
-            for level, encoded in zip(levels, part.levels, strict=True):
-                level[rows[0] : rows[-1] + 1] = encoded
-            size = part.size
+        kept: Features | SpilledFeatures | None = None
+        for rows, part in self.batching.over(range(count), lambda rows: encode(self.images(rows))):
+            kept = room_for(part, count, self.memory, self.spill_folder) if kept is None else kept
+            kept.put(rows[0], part)
             if progress is not None:
                 progress(rows[-1] + 1, count)
-        return Features(levels, size)
+        if kept is None:
+            raise ValueError("a store without images has no features")
+        return kept
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,26 +171,24 @@ def segment_queries(
         cached: whether a method with an encoder is given the target's features, which are computed at the first call;
             otherwise it is given the images, as a method without an encoder always is.
         seconds: what adapting and segmenting take is added to it.
+
+    Raises:
+        NotEnoughMemoryError: if memory does not suffice to adapt, or to segment a single image.
+        StorageError: if the features fit neither in memory nor on disk.
     """
     seconds = seconds or Seconds()
     support = _support(target, task)
     with torch.inference_mode():
         features = target.features(method.encode) if cached and isinstance(method, EncodingMethod) else None
         began = perf_counter()
-        adapted = _adapt(method, target, task, support, features)
+        adapt = partial(_adapt, method, target, task, support, features)
+        adapted = within_memory(adapt, f"{target.device}, adapting to {len(task.support)} images")
         seconds.adapt += perf_counter() - began
     rows = [target.rows[record_id] for record_id in task.queries]
-    for places in batched(range(len(rows)), target.batch_size):
-        batch = [rows[place] for place in places]
-        began = perf_counter()
-        with torch.inference_mode():
-            inputs: Tensor | Features = target.images(batch) if features is None else features.take(batch)
-            logits = method.segment(inputs, adapted).float()  # type: ignore[arg-type]
-            masks = lesion_masks(logits).cpu().numpy()
-            probabilities = (1 - logits.softmax(1)[:, 0]).cpu().numpy()
-        seconds.segment += perf_counter() - began
-        for place, mask, probability in zip(places, masks, probabilities, strict=True):
-            yield Segmented(task.queries[place], rows[place], mask, probability)
+    answer = partial(_answer, method, target, features, adapted, seconds)
+    for batch, answers in target.batching.over(list(zip(task.queries, rows, strict=True)), answer):
+        for (query, row), mask, probability in zip(batch, *answers, strict=True):
+            yield Segmented(query, row, mask, probability)
 
 
 def evaluate(
@@ -184,8 +208,32 @@ def _support(target: EncodedTarget, task: Task) -> Support | None:
     return replace(support, masks=support.masks if task.masks is None else task.masks).to(target.device)
 
 
+def _answer(
+    method: Method,
+    target: EncodedTarget,
+    features: Features | SpilledFeatures | None,
+    adapted: Any,
+    seconds: Seconds,
+    batch: Sequence[tuple[str, int]],
+) -> tuple[NDArray[np.bool_], NDArray[np.float32]]:
+    """Masks and probabilities, (n, H, W) each, of queries with their rows."""
+    rows = [row for _, row in batch]
+    began = perf_counter()
+    with torch.inference_mode():
+        inputs: Tensor | Features = target.images(rows) if features is None else features.take(rows)
+        logits = method.segment(inputs, adapted).float()  # type: ignore[arg-type]
+        masks = lesion_masks(logits).cpu().numpy()
+        probabilities = (1 - logits.softmax(1)[:, 0]).cpu().numpy()
+    seconds.segment += perf_counter() - began
+    return masks, probabilities
+
+
 def _adapt(
-    method: Method, target: EncodedTarget, task: Task, support: Support | None, features: Features | None
+    method: Method,
+    target: EncodedTarget,
+    task: Task,
+    support: Support | None,
+    features: Features | SpilledFeatures | None,
 ) -> Any:
     from_target = all(record_id in target.rows for record_id in task.support)
     if features is None or support is None or not from_target or not isinstance(method, EncodingMethod):
@@ -203,17 +251,3 @@ def lesion_masks(logits: Tensor) -> Tensor:
     [[[True, False, False]]]
     """
     return logits[:, 1:].amax(1) > logits[:, 0]
-
-
-def default_batch_size(device: torch.device) -> int:
-    """Images to segment at once: few on a CPU, whose caches hold the activations of few, else many."""
-    return 4 if device.type == "cpu" else 32
-
-
-def batched(items: Sequence[int], size: int) -> Iterator[list[int]]:
-    """Consecutive pieces of at most `size` items.
-
-    >>> list(batched(range(5), 2))
-    [[0, 1], [2, 3], [4]]
-    """
-    return (list(items[start : start + size]) for start in range(0, len(items), size))

@@ -7,6 +7,7 @@ from time import perf_counter
 
 from tests.benchmarks import (
     features_speed,
+    memory,
     panet_speed,
     pooling_speed,
     sampler_speed,
@@ -21,7 +22,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m tests.benchmarks", description="Measure speed as ratios in one run. The machine should be idle."
     )
-    names = ("startup", "sampler", "store", "pooling", "statistics", "scoring", "panet", "features")
+    names = ("startup", "sampler", "store", "pooling", "statistics", "scoring", "panet", "features", "memory")
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(names)}; all if none is given")
     parser.add_argument(
         "--full", action="store_true", help="features: every episode both ways (an hour); panet: 256x256"
@@ -41,6 +42,7 @@ def main() -> None:
             "Evaluation on cached features",
             partial(features_speed.measure, full=options.full, n_images=options.images, encoder=options.encoder),
         ),
+        "memory": ("Features on disk", memory.measure),
     }
     if unknown := set(options.names) - set(measurements):
         parser.error(f"unknown: {', '.join(sorted(unknown))}; there are {', '.join(names)}")

@@ -16,8 +16,9 @@ import torch
 from episodes.datasets import read_dataset
 from episodes.metrics import Scores
 from episodes.phantoms import PhantomSpec, prepare_phantoms
+from episodes.preparation import prepare_store
 from episodes.sampler import EpisodeSampler, EpisodeSpec
-from episodes.store import Collection, Store, prepare_store
+from episodes.store import Collection, Store
 from fewshot.benchmark.evaluation import EncodedTarget, Task, evaluate
 from fewshot.config import EncoderConfig, ModelConfig
 from fewshot.data import default_cache

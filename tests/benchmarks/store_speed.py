@@ -18,9 +18,10 @@ from episodes import phantoms
 from episodes.datasets import read_dataset
 from episodes.decoding import read_image, read_label_map
 from episodes.episode import load_episode
+from episodes.preparation import prepare_store
 from episodes.records import Record
 from episodes.sampler import EpisodeSampler, EpisodeSpec
-from episodes.store import Collection, prepare_store
+from episodes.store import Collection
 
 N_IMAGES = 48
 N_EPISODES = 20

@@ -23,6 +23,7 @@ from fewshot.config import ModelConfig
 from fewshot.data import open_store
 from fewshot.results.table import read_table
 from fewshot.training import seeded_network
+from tests.fewshot.scarce_memory import Scarce, room_for_images
 from tests.fewshot.small_networks import ENCODER, MODELS
 from tests.fewshot.tiny_runs import METHODS, silent, tiny_benchmark
 
@@ -158,6 +159,24 @@ def test_an_image_is_segmented_alike_whatever_stands_beside_it(panet: Adaptable)
     for left, right in zip(together, alone, strict=True):
         np.testing.assert_allclose(left, right, atol=1e-4)
     assert segmenter.masks([]) == []
+
+
+def test_fewer_images_are_segmented_at_once_where_memory_is_scarce(panet: Adaptable) -> None:
+    images, scarce = pictures(*SIZES[:6], seed=1), Scarce(2)
+    expected = panet.adapt(*annotated((64, 64))).probabilities(images)
+    segmenter = panet.adapt(*annotated((64, 64)))
+    with room_for_images(panet.method.network.encoder, scarce):  # type: ignore[attr-defined]
+        found = segmenter.probabilities(images)
+        assert scarce.tried == [4, 2, 2, 2]
+        segmenter.masks(images)
+        assert scarce.tried[4:] == [2, 2, 2]  # what was learned is kept
+        scarce.room = 0
+        with pytest.raises(UserError, match=r"^out of memory: cpu, one image at a time; set a smaller image_size"):
+            segmenter.masks(images)
+        with pytest.raises(UserError, match=r"^out of memory: cpu, adapting to 1 images; set a smaller image_size"):
+            panet.adapt(*annotated((64, 64)))
+    for left, right in zip(found, expected, strict=True):
+        np.testing.assert_allclose(left, right, atol=1e-4)
 
 
 def test_images_of_another_size_are_segmented_about_alike(panet: Adaptable) -> None:

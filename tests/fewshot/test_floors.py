@@ -68,6 +68,15 @@ def test_no_other_level_overlaps_better(seed: int) -> None:
     assert np.mean([dice(best, mask) for mask in masks]) == pytest.approx(max(overlaps))
 
 
+def test_more_lesions_than_are_held_at_once_give_the_same() -> None:
+    """Of 600 lesions, all masks in one array; 20 levels, as they are cut."""
+    masks = np.random.default_rng(0).random((600, 5, 7)) < np.linspace(0.1, 0.9, 7)
+    average = masks.mean(0)
+    cuts = [average >= level for level in np.linspace(average.max(), 0, 20, endpoint=False)]
+    expected = max(cuts, key=lambda cut: np.mean([dice(cut, mask) for mask in masks]))
+    np.testing.assert_array_equal(average_lesion(made_sources(*masks)), expected)
+
+
 def test_the_centre_ellipse_is_the_same_for_every_image(linear_phantoms: Collection) -> None:
     sources = Sources(linear_phantoms, linear_phantoms.records)
     method = CentreEllipse(ingredients(sources))
