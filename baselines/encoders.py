@@ -1,28 +1,26 @@
 """Feature pyramids of timm networks, with weights from nowhere, from ImageNet or from a file."""
 
 import logging
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import timm
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from timm.layers.format import Format
 from torch import Tensor, nn
 
+from baselines.encoder_weights import EncoderError, layers, load_encoder_weights, spelled, spellings
 from baselines.frozen_norm import make_lean
-from episodes.errors import UserError
+
+__all__ = ["IMAGENET_MEAN", "IMAGENET_STD", "Encoder", "EncoderError"]
 
 logger = logging.getLogger(__name__)
 
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9_.-]+")
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
-
-
-class EncoderError(UserError):
-    """An encoder or its weights are not what was asked for."""
 
 
 class Encoder(nn.Module):
@@ -78,7 +76,7 @@ class Encoder(nn.Module):
         self._frozen_parts = _shallow_parts(self.network, frozen, levels, name)
         if weights not in {"none", "imagenet"}:
             unfilled = load_encoder_weights(self.network, Path(weights))
-            if random := _layers([key for key in unfilled if self._is_frozen(key)]):
+            if random := layers([key for key in unfilled if self._is_frozen(key)]):
                 raise EncoderError(
                     f"{weights}: does not hold {', '.join(random)}, which would stay random;"
                     " lower encoder.frozen, or give a file that goes further"
@@ -122,6 +120,10 @@ def _feature_network(name: str, pretrained: bool, levels: tuple[int, ...], outpu
     if not levels or list(levels) != sorted(set(levels)) or levels[0] < 0:
         raise EncoderError(f"{asked}: the levels do not rise from 0 or more, such as (1, 3)")
     # A network whose stride is fixed (DenseNet's is 32) refuses the argument even with its own value.
+    if not _PLAIN_NAME.fullmatch(
+        name
+    ):  # timm would look for it on the network, or read its configuration from a folder
+        raise EncoderError(f"{asked}: give the name of a network in timm, such as resnet18")
     stride: dict[str, Any] = {} if output_stride == 32 else {"output_stride": output_stride}
     fixed_strides = f"{asked}: its strides are fixed; set output_stride to 32"
     try:
@@ -175,64 +177,8 @@ def _shallow_parts(network: nn.Module, count: int, levels: Sequence[int], name: 
 
 
 def _module_path(network: nn.Module, name: str) -> str | None:
-    return next((path for path, _ in network.named_modules() if _spelled(path) in _spellings(name)), None)
+    return next((path for path, _ in network.named_modules() if spelled(path) in spellings(name)), None)
 
 
 def _averages_over_images(module: nn.Module) -> bool:
     return any(name == "running_var" for name, _ in module.named_buffers(recurse=False))
-
-
-def load_encoder_weights(network: nn.Module, path: Path) -> list[str]:
-    """Fill a timm feature network from a safetensors file, and log which layers it filled.
-
-    Half-precision tensors are widened. Layers that the file does not hold keep their values; a tensor that the
-    network should have but cannot take is an error.
-
-    Returns:
-        The names of the network's tensors that the file does not hold.
-
-    Raises:
-        EncoderError: if the file is missing or damaged, fits no layer, or has a tensor of another shape.
-    """
-    try:
-        tensors = load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise EncoderError(f"{path}: cannot be read as safetensors ({error}); check encoder.weights") from error
-    own = network.state_dict()
-    names = {_spelled(key): key for key in own}
-    renamed = {
-        next((names[spelling] for spelling in _spellings(key) if spelling in names), key): value
-        for key, value in tensors.items()
-    }
-    filled = {key: value for key, value in renamed.items() if key in own}
-    if not filled:
-        raise EncoderError(f"{path}: holds no tensor of this encoder; is it another architecture's file?")
-    for key, value in filled.items():
-        if own[key].shape != value.shape:
-            raise EncoderError(
-                f"{path}: {key} is {tuple(value.shape)}, the encoder's is {tuple(own[key].shape)};"
-                " is it another architecture's file?"
-            )
-    network.load_state_dict(filled, strict=False)
-    missing = [key for key in own if key not in filled and not key.endswith("num_batches_tracked")]
-    logger.info("%s: filled %s", path.name, ", ".join(_layers(filled)))
-    if missing:
-        logger.warning("%s: left at random: %s", path.name, ", ".join(_layers(missing)))
-    return missing
-
-
-def _spelled(name: str) -> str:
-    return name.replace(".", "_")
-
-
-def _spellings(name: str) -> tuple[str, ...]:
-    """A name of a timm network as its feature network may have it, each `.` as `_`.
-
-    Some feature networks say features_conv0 for features.conv0, and others hold the whole network as `model` or `body`.
-    """
-    spelled = _spelled(name)
-    return spelled, f"model_{spelled}", f"body_{spelled}"
-
-
-def _layers(keys: Sequence[str] | dict[str, Tensor]) -> list[str]:
-    return list(dict.fromkeys(key.split(".")[0] for key in keys))

@@ -1,6 +1,7 @@
 """Episodes and support draws on disk: JSON lines, tied to the records that they refer to."""
 
 import json
+import reprlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -12,6 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 from episodes.draws import SupportDraw
 from episodes.errors import ManifestError
 from episodes.files import read_text, require_same_records, write_lines
+from episodes.json_text import parse_json
 from episodes.records import Record, records_hash
 from episodes.sampler import EpisodeSpec
 
@@ -118,7 +120,8 @@ def _read(path: Path, form: _Format[Entry], records: Sequence[Record]) -> list[E
     promised = header.get(f"n_{form.entries}")
     if promised != len(lines):
         raise ManifestError(
-            f"{path}: holds {len(lines)} {form.entries}, its first line promises {promised}; write it again"
+            f"{path}: holds {len(lines)} {form.entries}, its first line promises {reprlib.repr(promised)};"
+            " write it again"
         )
     entries = []
     for number, line in enumerate(lines, start=2):
@@ -135,7 +138,7 @@ def _read(path: Path, form: _Format[Entry], records: Sequence[Record]) -> list[E
 
 def _header(path: Path, entries: str, line: str) -> Mapping[str, object]:
     try:
-        header = json.loads(line)
+        header = parse_json(line)
     except ValueError:
         header = None
     expected = f"fewshot-{entries}"
@@ -143,7 +146,7 @@ def _header(path: Path, entries: str, line: str) -> Mapping[str, object]:
         raise ManifestError(f'{path}: not a manifest of {entries}: its first line has no "format": "{expected}"')
     if header.get("version") != VERSION:
         raise ManifestError(
-            f"{path}: its version is {header.get('version')} and this program reads version {VERSION}; "
+            f"{path}: its version is {reprlib.repr(header.get('version'))} and this program reads version {VERSION}; "
             "write it again, or update the program"
         )
     return header

@@ -1,5 +1,6 @@
 """Image files that Pillow decodes: PNG, JPEG, BMP, TIFF. One frame at a time, as bytes."""
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -40,7 +41,7 @@ def count_frames(path: Path) -> int:
     Raises:
         DatasetError: if its header cannot be read.
     """
-    with _readable(path), Image.open(path, formats=_FORMATS) as image:
+    with _readable(path), _open(path) as image:
         return int(getattr(image, "n_frames", 1))
 
 
@@ -50,7 +51,7 @@ def read_format(path: Path) -> tuple[str, int]:
     Raises:
         DatasetError: if the header cannot be read.
     """
-    with _readable(path), Image.open(path, formats=_FORMATS) as image:
+    with _readable(path), _open(path) as image:
         return str(image.format), _BITS.get(image.mode, 8)
 
 
@@ -61,13 +62,20 @@ def opened(path: Path, frame: int | None = None) -> Iterator[Image.Image]:
     Raises:
         DatasetError: as `read_raster` does.
     """
-    with _readable(path), Image.open(path, formats=_FORMATS) as image:
+    with _readable(path), _open(path) as image:
         require_fair_size(image.width, image.height, path)
         index = frame_index(getattr(image, "n_frames", 1), frame, path)
         if index:
             image.seek(index)
             require_fair_size(image.width, image.height, path)
         yield image
+
+
+def _open(path: Path) -> Image.Image:
+    """Read a file's header; Pillow need not warn of its size, which is looked at next."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        return Image.open(path, formats=_FORMATS)
 
 
 @contextmanager

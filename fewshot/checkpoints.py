@@ -1,7 +1,10 @@
 """Checkpoints: one safetensors file with the resolved configuration in its header. No pickle is ever read."""
 
 import json
-from collections.abc import Mapping
+import os
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,15 +14,25 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from episodes.errors import UserError
+from episodes.errors import UserError, in_short
 from episodes.files import written_whole
+from episodes.json_text import parse_json
 from fewshot import __version__
+from fewshot.checkpoint_facts import require_sound
 from fewshot.config import EncoderConfig, ModelConfig
 from fewshot.networks import build_network
 from fewshot.parsing import parse_config
 
 FORMAT = "fewshot-checkpoint"
 SCHEMA = 1
+PREFIX = "network."
+
+_SYSTEM_ERROR = re.compile(r"\(os error (\d+)\)")  # how safetensors passes on what the system said
+
+# What building a network may take beside its weights in the file: copies of them, and the levels of an encoder that it
+# does not use, which are built and dropped.
+_COPIES = 4
+_SPARE = 2**30
 
 
 class CheckpointError(UserError):
@@ -40,76 +53,157 @@ class Checkpoint:
 
 
 def save_checkpoint(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
-    """Write a checkpoint whole: an interrupted write leaves the old file, or none."""
+    """Write a checkpoint whole: an interrupted write leaves the old file, or none.
+
+    Raises:
+        StorageError: if the disk is full, or the file may not be written.
+    """
     # One entry: safetensors writes several in random order, and equal checkpoints should be equal files.
     header = {FORMAT: json.dumps({"schema": SCHEMA, "version": __version__, "facts": facts}, sort_keys=True)}
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     with written_whole(path) as partial:
-        save_file(contiguous, partial, metadata=header)
+        try:
+            save_file(contiguous, partial, metadata=header)
+        except SafetensorError as error:
+            if code := _SYSTEM_ERROR.search(str(error)):
+                raise OSError(int(code[1]), os.strerror(int(code[1]))) from error
+            raise
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
     """Read a checkpoint.
 
+    The file's header has to account for every byte of it before the first tensor is read, so that none can ask for more
+    memory than the file has bytes.
+
     Raises:
         CheckpointError: if the file is missing, damaged, no checkpoint of ours, or of a newer schema.
     """
+    with _opened(path) as file:
+        facts = _facts(file, path)
+        return Checkpoint({name: file.get_tensor(name) for name in file.keys()}, facts)  # noqa: SIM118 - not a mapping
+
+
+def read_tensors(path: Path, prefix: str) -> dict[str, Tensor]:
+    """Read those tensors of a checkpoint whose names begin so.
+
+    Raises:
+        CheckpointError: as `load_checkpoint` does.
+    """
+    with _opened(path) as file:
+        _facts(file, path)
+        names = [name for name in file.keys() if name.startswith(prefix)]  # noqa: SIM118 - not a mapping
+        return {name: file.get_tensor(name) for name in names}
+
+
+def read_facts(path: Path) -> Mapping[str, Any]:
+    """Read what a checkpoint says of itself alone, and leave its tensors on the disk.
+
+    Raises:
+        CheckpointError: as `load_checkpoint` does.
+    """
+    with _opened(path) as file:
+        return _facts(file, path)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """A safetensors file whose header fits its size; whatever is found to be wrong with it is a CheckpointError."""
     try:
         with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            if FORMAT not in metadata:
-                raise CheckpointError(
-                    f"{path}: not a checkpoint of this toolkit; give a file that `fewshot train` wrote"
-                )
-            header = json.loads(metadata[FORMAT])
-            if header["schema"] > SCHEMA:
-                raise CheckpointError(f"{path}: written by fewshot-bus {header['version']}; update to read it")
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
-            return Checkpoint(tensors, header["facts"])
+            yield file
     except FileNotFoundError as error:
         raise CheckpointError(f"{path}: no such checkpoint; `fewshot train` writes one") from error
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(f"{path}: damaged ({error}); train it again, or restore the file") from error
+    except (OSError, SafetensorError, ValueError) as error:
+        raise CheckpointError(f"{path}: damaged ({in_short(error)}); train it again, or restore the file") from error
+
+
+def _facts(file: Any, path: Path) -> dict[str, Any]:
+    metadata = file.metadata() or {}
+    if FORMAT not in metadata:
+        raise CheckpointError(f"{path}: not a checkpoint of this toolkit; give a file that `fewshot train` wrote")
+    header = parse_json(metadata[FORMAT], nan=True)
+    schema = header.get("schema") if isinstance(header, dict) else None
+    if not isinstance(header, dict) or not isinstance(schema, int):
+        raise ValueError("its header has no schema")
+    if schema > SCHEMA:
+        raise CheckpointError(f"{path}: written by fewshot-bus {header.get('version')!s:.20}; update to read it")
+    return require_sound(header.get("facts"))
 
 
 def network_tensors(network: nn.Module) -> dict[str, Tensor]:
     """A network's tensors under the names that a checkpoint gives them."""
-    return {f"network.{name}": tensor for name, tensor in network.state_dict().items()}
+    return {f"{PREFIX}{name}": tensor for name, tensor in network.state_dict().items()}
 
 
 def fill_network(network: nn.Module, checkpoint: Checkpoint, origin: str) -> None:
     """Load a checkpoint's tensors into a network of the same shape.
 
     Raises:
-        CheckpointError: if a tensor is missing, left over or of another shape.
+        CheckpointError: if a tensor is missing, left over, of another shape or of another type.
     """
-    prefix = "network."
-    state = {k.removeprefix(prefix): v for k, v in checkpoint.tensors.items() if k.startswith(prefix)}
-    if misfits := _misfits(network.state_dict(), state):
-        raise CheckpointError(f"{origin}: does not fit its network: {'; '.join(misfits)}")
+    state = {k.removeprefix(PREFIX): v for k, v in checkpoint.tensors.items() if k.startswith(PREFIX)}
+    expected = network.state_dict()
+    _require_fitting(_shapes(expected), _shapes(state), origin)
+    if odd := [name for name, tensor in state.items() if tensor.dtype != expected[name].dtype]:
+        raise CheckpointError(
+            f"{origin}: does not fit its network: {min(odd)} is {state[min(odd)].dtype}, not {expected[min(odd)].dtype}"
+        )
     network.load_state_dict(state)
 
 
-def _misfits(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> list[str]:
-    """What is wrong with tensors, one example of each kind: a wrong encoder's are hundreds."""
+def _shapes(tensors: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+
+
+def _require_fitting(
+    expected: Mapping[str, tuple[int, ...]], found: Mapping[str, tuple[int, ...]], origin: str
+) -> None:
+    """Refuse shapes that are not a network's, with one example of each kind: a wrong encoder's are hundreds."""
     kinds = {
         "missing": expected.keys() - found.keys(),
         "left over": found.keys() - expected.keys(),
-        "of another shape": {
-            name for name in expected.keys() & found.keys() if expected[name].shape != found[name].shape
-        },
+        "of another shape": {name for name in expected.keys() & found.keys() if expected[name] != found[name]},
     }
-    return [f"{len(names)} tensors are {kind}, such as {min(names)}" for kind, names in kinds.items() if names]
+    misfits = [f"{len(names)} tensors are {kind}, such as {min(names)}" for kind, names in kinds.items() if names]
+    if misfits:
+        raise CheckpointError(f"{origin}: does not fit its network: {'; '.join(misfits)}")
 
 
 def load_network(path: Path) -> tuple[nn.Module, Checkpoint]:
-    """Build the network that a checkpoint describes and fill it; it is in evaluation mode."""
-    checkpoint = load_checkpoint(path)
-    encoder = parse_config(checkpoint.facts.get("encoder", {}), EncoderConfig, f"{path}: encoder")
-    model = parse_config(checkpoint.facts.get("model", {}), ModelConfig, f"{path}: model")
-    network = build_network(encoder, model, weights="none")
+    """Build the network that a checkpoint describes and fill it; it is in evaluation mode.
+
+    The network has to agree with the shapes in the file's header before a tensor is read, and cannot grow out of
+    proportion to the file while it is built.
+
+    Raises:
+        CheckpointError: if the file is missing or damaged, describes no network that can be built, or does not fit it.
+        ConfigError: if it describes a network that is not known here.
+    """
+    with _opened(path) as file:
+        facts = _facts(file, path)
+        if "image_size" not in facts:
+            raise CheckpointError(f"{path}: does not say which image_size its network is for; train it again")
+        network = _described_network(facts, path)
+        names = [name for name in file.keys() if name.startswith(PREFIX)]  # noqa: SIM118 - not a mapping
+        shapes = {name.removeprefix(PREFIX): tuple(file.get_slice(name).get_shape()) for name in names}
+        _require_fitting(_shapes(network.state_dict()), shapes, str(path))
+        checkpoint = Checkpoint({name: file.get_tensor(name) for name in names}, facts)
     fill_network(network, checkpoint, str(path))
     return network.eval(), checkpoint
+
+
+def _described_network(facts: dict[str, Any], path: Path) -> nn.Module:
+    """The network of a header, random yet; the header's `encoder` and `model` have all their keys afterwards."""
+    encoder = parse_config(facts.get("encoder", {}), EncoderConfig, f"{path}: encoder")
+    model = parse_config(facts.get("model", {}), ModelConfig, f"{path}: model")
+    facts |= {"encoder": encoder.model_dump(mode="json"), "model": model.model_dump(mode="json")}
+    try:
+        return build_network(encoder, model, weights="none", budget=_SPARE + _COPIES * path.stat().st_size)
+    except UserError:
+        raise
+    except Exception as error:  # a header can ask a constructor for anything
+        raise CheckpointError(f"{path}: its network cannot be built ({in_short(error)}); train it again") from error
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
@@ -123,10 +217,18 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
 
 
 def fill_optimizer(optimizer: torch.optim.Optimizer, checkpoint: Checkpoint) -> None:
-    """Put back what `optimizer_tensors` saved."""
+    """Put back what `optimizer_tensors` saved.
+
+    Raises:
+        ValueError: if a tensor belongs to no parameter, or is not of its shape: the optimiser would only find out, or
+            not even that, in its next step.
+    """
+    shapes = dict(enumerate(parameter.shape for group in optimizer.param_groups for parameter in group["params"]))
     state: dict[int, dict[str, Tensor]] = {}
     for key, value in checkpoint.tensors.items():
         if key.startswith("optimizer."):
-            _, index, name = key.split(".", 2)
+            index, _, name = key.removeprefix("optimizer.").partition(".")
+            if not index.isdecimal() or value.shape not in ((), shapes.get(int(index))):
+                raise ValueError(f"{key} is of no parameter, or not of its shape")
             state.setdefault(int(index), {})[name] = value
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})

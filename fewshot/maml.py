@@ -134,9 +134,9 @@ def learn2learn_maml() -> Any:
             return import_module("learn2learn.algorithms").MAML
     except ImportError as error:
         raise ConfigError(
-            f"maml needs learn2learn ({error}); install it, with a C compiler at hand, by\n"
-            '  pip install "fewshot-bus[maml]"\n'
-            '  pip install --no-deps --config-settings=--build-option=build_ext "learn2learn==0.2.0"'
+            f"maml needs learn2learn ({error}); install it, with a C compiler at hand, by",
+            '  pip install "fewshot-bus[maml]"',
+            '  pip install --no-deps --config-settings=--build-option=build_ext "learn2learn==0.2.0"',
         ) from error
 
 

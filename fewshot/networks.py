@@ -14,6 +14,9 @@ from baselines.path_aggregation import AggregatedEncoder
 from baselines.plain_encoder import PlainEncoder
 from fewshot.config import EncoderConfig, ModelConfig
 from fewshot.parsing import ConfigError, parse_config
+from fewshot.tensor_budget import TooLargeError, tensor_budget
+
+LARGEST_NETWORK = 16 * 2**30  # bytes; training takes four times that
 
 # A user's own network is named "module:attribute"; these are ours. Each takes an encoder first and has a
 # `loss(**batch)` and a `trains_on`, "episodes" or "images".
@@ -27,26 +30,35 @@ NETWORKS = {
 }
 
 
-def build_network(encoder: EncoderConfig, model: ModelConfig, *, weights: str | None = None) -> nn.Module:
+def build_network(
+    encoder: EncoderConfig, model: ModelConfig, *, weights: str | None = None, budget: int = LARGEST_NETWORK
+) -> nn.Module:
     """The network that a configuration describes.
 
     Args:
         encoder: the timm network under it.
         model: which network, on which of the encoder's levels.
         weights: in place of the encoder's own, such as `none` where a checkpoint fills them next.
+        budget: bytes that its weights may take while it is built.
 
     Raises:
-        ConfigError: for an unknown network, or options that its constructor does not take.
+        ConfigError: for an unknown network, options that its constructor does not take, or a network beyond its budget.
         EncoderError: if the encoder or its weights do not fit.
     """
     kind = find_attribute(model.network, NETWORKS, "network")
+    if not (inspect.isclass(kind) and issubclass(kind, nn.Module)):  # a checkpoint may name any function there is
+        raise ConfigError(f"network {model.network!r}: is no torch.nn.Module; name a class that is one")
     options = checked_options(kind, model.options, f"{model.network} options", skip=1)
-    pyramid = _build_pyramid(encoder, model, weights)
     try:
-        network: nn.Module = kind(pyramid, **options)
-    except ValueError as error:
+        with tensor_budget(budget):
+            pyramid = _build_pyramid(encoder, model, weights)
+            return kind(pyramid, **options)
+    except TooLargeError as error:
+        raise ConfigError(
+            f"{model.network} on {encoder.name}: {error}; choose a smaller encoder, fewer channels or fewer levels"
+        ) from error
+    except (ValueError, ArithmeticError) as error:
         raise ConfigError(f"{model.network} options: {error}") from error
-    return network
 
 
 def _build_pyramid(encoder: EncoderConfig, model: ModelConfig, weights: str | None) -> nn.Module:
@@ -88,7 +100,7 @@ def find_attribute(name: str, registry: dict[str, str], what: str) -> Callable[.
         raise ConfigError(f"{what} {name!r} is unknown; {hint} (your own is named module:attribute)")
     try:
         found: Callable[..., Any] = getattr(import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
+    except (ImportError, AttributeError, ValueError, TypeError) as error:
         raise ConfigError(f"{what} {name!r}: {error}") from error
     return found
 

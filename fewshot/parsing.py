@@ -6,12 +6,14 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_origin
 
-import yaml
 from pydantic import BaseModel, ValidationError
 
 from episodes.errors import UserError
+from episodes.yaml_text import MOST_DEPTH, YAMLTextError, parse_yaml, read_yaml
 
 AnyConfig = TypeVar("AnyConfig", bound=BaseModel)
+
+MOST_SHOWN = 20  # of the wrong keys in one file
 
 
 class ConfigError(UserError):
@@ -27,11 +29,11 @@ def load_config(path: Path, kind: type[AnyConfig], overrides: Sequence[str] = ()
         ConfigError: for an unreadable file, or with one line per wrong key.
     """
     try:
-        tree = yaml.safe_load(path.read_text())
+        tree = read_yaml(path)
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror}); give the path of a YAML file") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
+    except YAMLTextError as error:
+        raise ConfigError(f"{path}: not YAML: {error}") from error
     if not isinstance(tree, dict):
         raise ConfigError(f"{path}: expected keys and values at the top level, found {type(tree).__name__}")
     return parse_config(parse_overrides(overrides, tree), kind, str(path))
@@ -57,8 +59,11 @@ def parse_config(tree: Mapping[str, Any], kind: type[AnyConfig], origin: str) ->
     try:
         return kind.model_validate(tree)
     except ValidationError as error:
-        lines = [f"{origin}: {_explain(kind, problem)}" for problem in error.errors()]
-        raise ConfigError("\n".join(lines)) from error
+        problems = error.errors()
+        lines = [f"{origin}: {_explain(kind, problem)}" for problem in problems[:MOST_SHOWN]]
+        if len(problems) > MOST_SHOWN:
+            lines.append(f"{origin}: and {len(problems) - MOST_SHOWN} more")
+        raise ConfigError(*lines) from error
 
 
 def _apply_override(tree: dict[str, Any], override: str) -> None:
@@ -66,10 +71,12 @@ def _apply_override(tree: dict[str, Any], override: str) -> None:
     if not equals or not key:
         raise ConfigError(f"{override!r}: expected key=value, such as train.steps=100")
     try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{override!r}: the value is not YAML") from error
+        value = parse_yaml(text)
+    except YAMLTextError as error:
+        raise ConfigError(f"{override!r}: the value is not YAML: {error}") from error
     *parents, last = key.split(".")
+    if len(parents) > MOST_DEPTH:
+        raise ConfigError(f"{override!r}: nested more deeply than {MOST_DEPTH} levels")
     for parent in parents:
         child = tree.setdefault(parent, {})
         if not isinstance(child, dict):

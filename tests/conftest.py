@@ -8,7 +8,8 @@ import pytest
 
 from episodes.datasets import read_dataset
 from episodes.phantoms import PhantomSpec, prepare_phantoms
-from episodes.store import Collection, prepare_store
+from episodes.preparation import prepare_store
+from episodes.store import Collection
 
 # Continuous integration tries the same examples every time; elsewhere each run tries others.
 hypothesis.settings.register_profile("reproducible", derandomize=True)

@@ -1,10 +1,13 @@
 """Networks, and the encoders under them."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from fewshot.config.strict import Strict, Whole
+from fewshot.config.strict import Options, Strict, Whole
+
+# A ResNet has 5, the plain encoder one for each time that its channels double.
+Level = Annotated[int, Field(ge=0, lt=16)]
 
 
 class EncoderConfig(Strict):
@@ -19,7 +22,7 @@ class EncoderConfig(Strict):
     weights: str = "none"
     freeze_norm: bool = False
     frozen: Whole = 0
-    options: dict[str, Any] = Field(default_factory=dict)
+    options: Options = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _weights_to_keep(self) -> "EncoderConfig":
@@ -41,7 +44,7 @@ class ModelConfig(Strict):
     """
 
     network: str = "panet"
-    levels: Annotated[tuple[Whole, ...], Field(min_length=1)] = (3,)
+    levels: Annotated[tuple[Level, ...], Field(min_length=1)] = (3,)
     output_stride: Literal[8, 16, 32] = 32
-    pyramid: Annotated[int, Field(ge=0, multiple_of=8)] = 0
-    options: dict[str, Any] = Field(default_factory=dict)
+    pyramid: Annotated[int, Field(ge=0, le=65_536, multiple_of=8)] = 0
+    options: Options = Field(default_factory=dict)

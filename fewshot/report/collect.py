@@ -1,6 +1,5 @@
 """From a run's folder, or its results table alone, to everything that a report says."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -8,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from episodes.errors import UserError
+from episodes.errors import UserError, in_short
 from episodes.holm import holm
+from episodes.json_text import JSONTextError, read_json
 from fewshot.benchmark.costs import Cost, read_costs
 from fewshot.benchmark.gallery import GalleryCase, read_gallery
 from fewshot.report.answer import answers, headline
@@ -80,15 +80,25 @@ def read_run_files(folder: Path, name: str) -> RunFiles:
     """
     try:
         config = _text(folder / "config.yaml")
-        environment = _text(folder / "environment.json")
         return RunFiles(
             config={} if config is None else {name: config},
-            environment={} if environment is None else {name: json.loads(environment)},
+            environment=_environment(folder / "environment.json", name),
             costs=read_costs(folder),
             cases=read_gallery(folder),
         )
     except (OSError, ValueError) as error:
-        raise UserError(f"{folder}: a file of the run cannot be read ({error}); run the benchmark again") from error
+        raise UserError(
+            f"{folder}: a file of the run cannot be read ({in_short(error)}); run the benchmark again"
+        ) from error
+
+
+def _environment(path: Path, name: str) -> dict[str, Mapping[str, Any]]:
+    if not path.is_file():
+        return {}
+    found = read_json(path)
+    if not isinstance(found, dict):
+        raise JSONTextError("environment.json is not an object")
+    return {name: found}
 
 
 def _text(path: Path) -> str | None:

@@ -1,7 +1,7 @@
 """Whether two runs drew the same supports and segmented the same queries, and where they part."""
 
 import glob
-import json
+import reprlib
 from collections.abc import Mapping, Sequence
 from itertools import zip_longest
 from pathlib import Path
@@ -9,6 +9,7 @@ from typing import Any
 
 from episodes.errors import UserError
 from episodes.files import read_text
+from episodes.json_text import parse_json
 
 # `support-draws` and `classic`.
 KINDS = {"draws": "draw", "episodes": "episode"}
@@ -63,18 +64,19 @@ def _require_same(first: Path, second: Path) -> None:
 
 def _read(path: Path) -> list[Mapping[str, Any]]:
     try:
-        lines = [json.loads(line) for line in read_text(path, "manifest").removesuffix("\n").split("\n")]
+        lines = [parse_json(line) for line in read_text(path, "manifest").removesuffix("\n").split("\n")]
     except ValueError as error:
         raise UserError(f"{path}: damaged ({error}); run the benchmark again") from error
-    if not all(isinstance(line, dict) for line in lines):
+    objects: list[Mapping[str, Any]] = [line for line in lines if isinstance(line, dict)]
+    if len(objects) < len(lines):
         raise UserError(f"{path}: damaged (a line is no JSON object); run the benchmark again")
-    return lines
+    return objects
 
 
 def _header_difference(key: str, ours: Any, theirs: Any) -> str:
     if key == "records":
         return f"they were drawn from other records ({ours} and {theirs})"
-    return f"{key} is {ours} and {theirs}"
+    return f"{key:.40} is {reprlib.repr(ours)} and {reprlib.repr(theirs)}"
 
 
 def _entry_difference(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> str:

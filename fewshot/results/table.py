@@ -13,8 +13,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from episodes.errors import UserError
+from episodes.errors import UserError, in_short
 from episodes.files import written_whole
+from episodes.json_text import JSONTextError, parse_json
 from episodes.metrics import Scores
 
 SCORES = tuple(field.name for field in fields(Scores))
@@ -102,9 +103,18 @@ def write_table(path: Path, table: pa.Table, facts: Mapping[str, Any] | None = N
 
 
 def table_facts(table: pa.Table) -> dict[str, Any]:
-    """What `write_table` was given as facts; empty for a table without any."""
-    facts: dict[str, Any] = json.loads((table.schema.metadata or {}).get(FACTS, b"{}"))
-    return facts
+    """What `write_table` was given as facts; empty for a table without any.
+
+    Raises:
+        UserError: if they are damaged.
+    """
+    try:
+        facts = parse_json((table.schema.metadata or {}).get(FACTS, b"{}").decode(), nan=True)
+        if isinstance(facts, dict):
+            return facts
+        raise JSONTextError("not an object")
+    except ValueError as error:
+        raise UserError(f"results table: its facts are damaged ({error}); run the benchmark again") from error
 
 
 def read_table(path: Path) -> pa.Table:
@@ -116,7 +126,9 @@ def read_table(path: Path) -> pa.Table:
     try:
         table = pq.read_table(path)
     except (OSError, pa.ArrowException) as error:
-        raise UserError(f"{path}: cannot be read as a results table ({error}); run the benchmark again") from error
+        raise UserError(
+            f"{path}: cannot be read as a results table ({in_short(error)}); run the benchmark again"
+        ) from error
     if not table.schema.equals(SCHEMA):
         raise UserError(f"{path}: its columns are not those of a results table; run the benchmark again")
     return table

@@ -44,4 +44,4 @@ def one_of_each(root: Path) -> list[Record]:
 
 
 def folders(parent: Path) -> set[str]:
-    return {path.name for path in parent.iterdir()} if parent.is_dir() else set()
+    return {path.name for path in parent.iterdir() if path.is_dir()} if parent.is_dir() else set()

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from episodes.draws import SupportDraw, support_draws
-from episodes.errors import ManifestError
+from episodes.errors import ManifestError, StorageError
 from episodes.manifest import read_draws, read_manifest, write_draws, write_manifest
 from episodes.records import Record, records_hash
 from episodes.sampler import EpisodeSampler, EpisodeSpec
@@ -110,7 +110,7 @@ def test_a_failed_write_leaves_what_was_there(manifest: Path) -> None:
 def test_an_unwritable_folder_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     path = tmp_path / "file" / "episodes.jsonl"
-    with pytest.raises(ManifestError, match=f"^{re.escape(str(path))}: cannot be written"):
+    with pytest.raises(StorageError, match=f"^{re.escape(str(path))}: cannot be written"):
         write_manifest(path, [], RECORDS)
 
 

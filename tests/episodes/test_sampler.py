@@ -92,6 +92,19 @@ def test_neither_the_order_of_records_nor_of_reading_matters(
     assert list(other.specs(13, 20)) == expected[13:]
 
 
+@settings(max_examples=25, deadline=None)
+@given(any_records(), requests, st.integers(1, 5))
+def test_images_without_a_lesion_and_datasets_that_cannot_serve_change_nothing(
+    records: list[Record], request: dict[str, object], n_normals: int
+) -> None:
+    sampler = sampler_or_reject(records, request)
+    known = records[0]
+    more = [made_record(known.dataset, f"more{n}", "normal", known.patient or "") for n in range(n_normals)]
+    elsewhere = [made_record("elsewhere", f"scan{n}", "normal", f"someone{n}") for n in range(n_normals)]
+    other = EpisodeSampler([*elsewhere, *records, *more], **request)  # type: ignore[arg-type]
+    assert list(other.specs(0, 20)) == list(sampler.specs(0, 20))
+
+
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 def test_processes_agree(method: str) -> None:
     records = made_dataset("a", {"benign": 9, "malignant": 7}, 3)

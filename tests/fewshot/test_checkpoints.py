@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 
+from episodes.errors import StorageError
 from fewshot import checkpoints
 from fewshot.checkpoints import (
     CheckpointError,
@@ -20,8 +21,10 @@ from fewshot.checkpoints import (
     load_network,
     network_tensors,
     optimizer_tensors,
+    read_facts,
     save_checkpoint,
 )
+from fewshot.parsing import ConfigError
 from tests.fewshot.small_networks import ENCODER, MODELS, assert_same_weights, small_network, weights
 
 TENSORS = {
@@ -33,9 +36,18 @@ TENSORS = {
 FACTS = {"seed": 3, "model": {"network": "unet", "levels": [0, 1]}, "none": None}
 
 
-def refusal(path: Path) -> str:
+def described(name: str) -> dict[str, Any]:
+    """What a checkpoint has to say of a small network."""
+    return {
+        "encoder": ENCODER.model_dump(mode="json"),
+        "model": MODELS[name].model_dump(mode="json"),
+        "image_size": 64,
+    }
+
+
+def refusal(path: Path, read: Callable[[Path], object] = load_checkpoint) -> str:
     with pytest.raises(CheckpointError) as caught:
-        load_checkpoint(path)
+        read(path)
     message = str(caught.value)
     assert message.startswith(f"{path}: ")
     assert "\n" not in message
@@ -67,8 +79,7 @@ def test_views_and_gradients_can_be_saved(tmp_path: Path) -> None:
 def test_a_network_is_built_from_its_checkpoint_alone(tmp_path: Path) -> None:
     network = small_network("unet", seed=5)
     path = tmp_path / "checkpoint.safetensors"
-    facts = {"encoder": ENCODER.model_dump(mode="json"), "model": MODELS["unet"].model_dump(mode="json"), "seed": 5}
-    save_checkpoint(path, network_tensors(network), facts)
+    save_checkpoint(path, network_tensors(network), {**described("unet"), "seed": 5})
     loaded, checkpoint = load_network(path)
     assert_same_weights(weights(loaded), weights(network))
     assert checkpoint.facts["seed"] == 5
@@ -76,8 +87,8 @@ def test_a_network_is_built_from_its_checkpoint_alone(tmp_path: Path) -> None:
 
 def test_a_checkpoint_does_not_ask_for_the_encoder_s_own_weights(tmp_path: Path) -> None:
     path = tmp_path / "checkpoint.safetensors"
-    encoder = {**ENCODER.model_dump(mode="json"), "weights": "/gone.safetensors", "freeze_norm": True}
-    facts = {"encoder": encoder, "model": MODELS["panet"].model_dump(mode="json")}
+    facts = described("panet")
+    facts["encoder"] |= {"weights": "/gone.safetensors", "freeze_norm": True}
     save_checkpoint(path, network_tensors(small_network("panet")), facts)
     assert load_network(path)[0].encoder.freeze_norm
 
@@ -108,10 +119,10 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path, mon
 
     def fail(tensors: Any, file: Path, metadata: Any) -> None:
         Path(file).write_bytes(b"half of it")
-        raise OSError("no space left on device")
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
 
     monkeypatch.setattr(checkpoints, "save_file", fail)
-    with pytest.raises(OSError, match="no space"):
+    with pytest.raises(StorageError, match=r"cannot be written \(No space left on device\); free some space"):
         save_checkpoint(path, TENSORS, {"seed": 4})
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
@@ -220,3 +231,84 @@ def test_equal_checkpoints_are_equal_files(tmp_path: Path) -> None:
     for name in ("first", "second"):
         save_checkpoint(tmp_path / name, TENSORS, FACTS)
     assert (tmp_path / "first").read_bytes() == (tmp_path / "second").read_bytes()
+
+
+# What a header says, before anything is made of it
+
+
+def test_facts_are_read_without_the_tensors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "checkpoint.safetensors"
+    save_checkpoint(path, {"network.weight": torch.ones(1000)}, FACTS)
+    content = path.read_bytes()
+    path.write_bytes(content[:-4000] + b"\xff" * 4000)
+    assert read_facts(path) == FACTS
+    assert refusal(tmp_path / "none", read_facts) == "no such checkpoint; `fewshot train` writes one"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"image_size": 10**9}, "damaged (image_size: Input should be less than or equal to 4096)"),
+        ({"image_size": "64"}, "damaged (image_size: Input should be a valid integer)"),
+        ({"sources": ["busi"]}, "damaged (sources: 'busi' is not among the datasets)"),
+        ({"test_ids": "busi/a"}, "damaged (test_ids: Input should be a valid list)"),
+        ({"best": {"step": 1, "loss": 0.5}}, "damaged (best.waited: Field required)"),
+    ],
+)
+def test_facts_of_the_wrong_kind(tmp_path: Path, change: dict[str, Any], message: str) -> None:
+    path = tmp_path / "checkpoint.safetensors"
+    save_checkpoint(path, network_tensors(small_network("unet")), {**described("unet"), **change})
+    for read in (load_checkpoint, load_network, read_facts):
+        assert refusal(path, read).startswith(message)
+
+
+def test_a_network_needs_the_size_of_its_images(tmp_path: Path) -> None:
+    path = tmp_path / "checkpoint.safetensors"
+    facts = {key: value for key, value in described("unet").items() if key != "image_size"}
+    save_checkpoint(path, network_tensors(small_network("unet")), facts)
+    assert refusal(path, load_network) == "does not say which image_size its network is for; train it again"
+
+
+def test_shapes_are_compared_before_a_tensor_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "checkpoint.safetensors"
+    save_checkpoint(path, network_tensors(small_network("panet")), described("unet"))
+    opened = checkpoints.safe_open
+
+    class Unread:
+        """A file whose tensors must not be read."""
+
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            self.file = opened(*arguments, **options)
+
+        def __enter__(self) -> "Unread":
+            self.file.__enter__()
+            return self
+
+        def __exit__(self, *error: object) -> None:
+            self.file.__exit__(*error)
+
+        def __getattr__(self, name: str) -> Any:
+            assert name != "get_tensor"
+            return getattr(self.file, name)
+
+    monkeypatch.setattr(checkpoints, "safe_open", Unread)
+    assert refusal(path, load_network).startswith("does not fit its network: ")
+
+
+def test_tensors_of_another_type(tmp_path: Path) -> None:
+    path = tmp_path / "checkpoint.safetensors"
+    tensors = network_tensors(small_network("unet"))
+    name = min(name for name, tensor in tensors.items() if tensor.is_floating_point())
+    save_checkpoint(path, {**tensors, name: tensors[name].to(torch.int32)}, described("unet"))
+    assert refusal(path, load_network) == (
+        f"does not fit its network: {name.removeprefix('network.')} is torch.int32, not torch.float32"
+    )
+
+
+def test_a_network_out_of_proportion_to_its_file(tmp_path: Path) -> None:
+    path = tmp_path / "checkpoint.safetensors"
+    facts = described("unet")
+    facts["model"]["options"] = {"decoder_channels": [100_000, 100_000]}
+    save_checkpoint(path, network_tensors(small_network("unet")), facts)
+    with pytest.raises(ConfigError, match=r"needs more than [\d,]+ bytes of weights; choose a smaller encoder"):
+        load_network(path)

@@ -9,18 +9,25 @@ from pydantic import ValidationError
 
 from fewshot.config import (
     BenchmarkConfig,
+    CorrectionsConfig,
     DataConfig,
     EncoderConfig,
     EpisodesConfig,
     ModelConfig,
     SampleConfig,
+    Strict,
     TrainConfig,
     TrainingConfig,
 )
 from fewshot.parsing import ConfigError, load_config, parse_config, parse_overrides
 
 CONFIGS = Path(__file__).parents[2] / "configs"
-KINDS: dict[str, type[DataConfig]] = {"data": SampleConfig, "train": TrainConfig, "benchmark": BenchmarkConfig}
+KINDS: dict[str, type[Strict]] = {
+    "benchmark": BenchmarkConfig,
+    "curation": CorrectionsConfig,
+    "data": SampleConfig,
+    "train": TrainConfig,
+}
 
 BENCHMARK: dict[str, Any] = {
     "name": "mine",
@@ -59,8 +66,7 @@ def kind_of(path: Path) -> str:
 
 @pytest.mark.parametrize("path", sorted(CONFIGS.rglob("*.yaml")), ids=lambda path: str(path.relative_to(CONFIGS)))
 def test_every_file_under_configs_loads_and_says_how_to_run_it(path: Path) -> None:
-    config = load_config(path, KINDS[kind_of(path)])
-    assert config.datasets
+    load_config(path, KINDS[kind_of(path)])
     head = path.read_text().splitlines()[:8]
     assert any(line.startswith("#   fewshot ") and str(path.relative_to(CONFIGS.parent)) in line for line in head)
 
@@ -201,7 +207,13 @@ def test_overrides_leave_the_given_tree_alone() -> None:
     [
         ("draws", "'draws': expected key=value, such as train.steps=100"),
         ("=3", "'=3': expected key=value, such as train.steps=100"),
-        ("draws=[1", "'draws=[1': the value is not YAML"),
+        (
+            "draws=[1",
+            (
+                "'draws=[1': the value is not YAML: while parsing a flow sequence, line 1, column 1"
+                " did not find expected ',' or ']', line 2, column 1"
+            ),
+        ),
         ("draws.more=1", "'draws.more=1': draws is a value, it has no keys below it"),
     ],
 )

@@ -72,8 +72,8 @@ def test_a_saved_network_gives_the_same_when_loaded(name: str, tmp_path: Path) -
     network = small_network(name).eval()
     path = tmp_path / "checkpoint.safetensors"
     encoder, model = SMALL[name]
-    facts = {"encoder": encoder.model_dump(mode="json"), "model": model.model_dump(mode="json")}
-    save_checkpoint(path, network_tensors(network), facts)
+    described = {"encoder": encoder.model_dump(mode="json"), "model": model.model_dump(mode="json")}
+    save_checkpoint(path, network_tensors(network), {**described, "image_size": 64})
     loaded, _ = load_network(path)
     assert not loaded.training
     assert_same_weights(weights(loaded), weights(network))

@@ -3,6 +3,7 @@
 import csv
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,8 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from episodes.errors import DatasetError
+from episodes.errors import DatasetError, StorageError
+from episodes.locks import in_turn
 from episodes.phantoms import (
     Phantom,
     PhantomSpec,
@@ -140,13 +142,15 @@ def test_interrupted_preparation_leaves_nothing(tmp_path: Path, monkeypatch: pyt
     assert not list(tmp_path.iterdir())
 
 
-def test_a_faster_process_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def overtaken(spec: PhantomSpec) -> Iterator[Phantom]:
-        monkeypatch.setattr(layouts, "generate", generate)
-        prepare_phantoms(spec, tmp_path)
-        return generate(spec)
+def test_what_another_process_wrote_meanwhile_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    @contextmanager
+    def overtaken(root: Path) -> Iterator[None]:
+        monkeypatch.setattr(layouts, "in_turn", in_turn)
+        prepare_phantoms(SPEC, tmp_path)
+        monkeypatch.setattr(layouts, "generate", lambda spec: pytest.fail("generated again"))
+        yield
 
-    monkeypatch.setattr(layouts, "generate", overtaken)
+    monkeypatch.setattr(layouts, "in_turn", overtaken)
     root = prepare_phantoms(SPEC, tmp_path)
     assert list(tmp_path.iterdir()) == [root]
 
@@ -163,7 +167,7 @@ def test_a_foreign_folder_is_not_used(tmp_path: Path, content: str | None) -> No
 
 def test_a_folder_that_cannot_be_written_is_one_readable_line(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(DatasetError, match=r"cannot be written to.*choose another folder"):
+    with pytest.raises(StorageError, match=r"cannot be written.*choose another place"):
         prepare_phantoms(SPEC, tmp_path / "file" / "phantoms")
 
 
@@ -172,6 +176,6 @@ def test_a_full_disk_is_one_readable_line(tmp_path: Path, monkeypatch: pytest.Mo
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(layouts, "write_folder", full)
-    with pytest.raises(DatasetError, match="No space left on device"):
+    with pytest.raises(StorageError, match=r"No space left on device.*free some space"):
         prepare_phantoms(SPEC, tmp_path)
     assert not list(tmp_path.iterdir())
