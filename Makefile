@@ -11,7 +11,7 @@ KEY := $(shell $(PYTHON) -c "import hashlib, sys; print(hashlib.sha256(open('pyp
 DEPENDENCIES := $(CACHE)/environment-$(KEY)
 RUN := .venv/bin/python
 
-.PHONY: setup benchmark test lint types tests test-slow speed format clean
+.PHONY: setup benchmark test lint types tests test-slow survive fuzz speed format clean
 setup: .venv/$(KEY)
 
 benchmark: setup
@@ -31,6 +31,13 @@ tests: setup
 
 test-slow: setup
 	OMP_NUM_THREADS=1 $(RUN) -m pytest -q -m slow
+
+# Longer than the suite does: commands killed at 200 points, and ten times as many damaged files.
+survive: setup
+	OMP_NUM_THREADS=1 FEWSHOT_KILLS=200 $(RUN) -m pytest -q tests/survival/test_kill.py
+
+fuzz: setup
+	OMP_NUM_THREADS=1 FEWSHOT_FUZZ=10 $(RUN) -m pytest -q tests/fuzz
 
 speed: setup
 	$(RUN) -m tests.benchmarks
