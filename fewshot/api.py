@@ -5,32 +5,38 @@
     segmenter = load("runs/panet/checkpoint.safetensors").adapt(images, masks)
     masks = segmenter.masks(new_images)
 
-Images are paths, arrays or Pillow's, of any size; everything is computed as in the benchmark.
+Images are paths, arrays or Pillow's, of any size; everything is computed as in the benchmark. `adapt_folder` takes a
+folder of annotated images, and `predict` says more of each image than its mask.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from itertools import islice
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 
 from episodes.episode import Support, image_tensor
 from episodes.errors import UserError
 from episodes.store import Collection
-from fewshot.benchmark.evaluation import default_batch_size, lesion_masks
+from fewshot.batching import Batching
 from fewshot.checkpoints import load_network
 from fewshot.config import EncoderConfig, MethodConfig, ModelConfig
 from fewshot.devices import choose_device
 from fewshot.images import Picture, grey_image, lesion_mask, listed, picture_name, resized_image, resized_mask
 from fewshot.methods import Ingredients, Method, Sources, build_method, default_method, needs_support
+from fewshot.out_of_memory import within_memory
 from fewshot.parsing import parse_config
+from fewshot.prediction.familiarity import Familiarity, load_familiarity
+from fewshot.prediction.segmenter import Segmenter
+from fewshot.support_folder import load_support_folder
 from fewshot.training import seeded_network
+
+__all__ = ["Adaptable", "Segmenter", "build", "load"]
 
 
 def load(
@@ -56,7 +62,8 @@ def load(
     """
     network, loaded = load_network(Path(checkpoint))
     method = method or default_method(loaded.facts["model"]["network"], network)
-    return _adaptable(network, method, image_size or int(loaded.facts["image_size"]), device, options)
+    built = _adaptable(network, method, image_size or int(loaded.facts["image_size"]), device, options)
+    return replace(built, familiarity=load_familiarity(Path(checkpoint), network, built.device))
 
 
 def build(
@@ -96,7 +103,8 @@ def _adaptable(
 ) -> "Adaptable":
     place = choose_device(device)
     ingredients = Ingredients(network.to(place), Sources(Collection([]), ()), place)
-    return Adaptable(build_method(MethodConfig(method=method, options=dict(options)), ingredients), image_size, place)
+    built = build_method(MethodConfig(method=method, options=dict(options)), ingredients)
+    return Adaptable(built, image_size, place, method)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,11 +115,15 @@ class Adaptable:
         method: the method.
         image_size: working size: images are stretched to a square of so many pixels a side.
         device: where it computes.
+        name: of the method, as in a benchmark.
+        familiarity: tells images that are unlike those of the training; None where these are not known.
     """
 
     method: Method
     image_size: int
     device: torch.device
+    name: str = ""
+    familiarity: Familiarity | None = None
 
     def adapt(self, images: Iterable[Picture] = (), masks: Iterable[Picture] = ()) -> "Segmenter":
         """Adapt to annotated images; without any, use what was learned in training alone.
@@ -124,15 +136,47 @@ class Adaptable:
 
         Raises:
             UserError: if the counts or sizes differ, a mask is empty, something cannot be read, or the method needs
-                annotated images or cannot use any.
+                annotated images or cannot use any, or memory does not suffice.
         """
-        support = self._support(listed(images, "images"), listed(masks, "masks"))
+        return self.adapt_to(self._support(listed(images, "images"), listed(masks, "masks")))
+
+    def adapt_folder(self, folder: str | Path, shots: int | None = None) -> "Segmenter":
+        """Adapt to the annotated images of a folder, in any layout that the reader `folder` reads.
+
+        Args:
+            folder: with `images/` and `masks/`, for instance; every image that is taken must show a lesion.
+            shots: how many images to take, the first by name; None for all.
+
+        Raises:
+            UserError: if the folder cannot be read, or else as `adapt` does.
+        """
+        return self.adapt_to(load_support_folder(Path(folder), self.image_size, shots))
+
+    def adapt_to(self, support: Support | None, batch_size: int | None = None) -> "Segmenter":
+        """Adapt to a support set.
+
+        Args:
+            support: at the working size; None for none.
+            batch_size: images to segment at once; None for what suits the device.
+
+        Raises:
+            UserError: as `adapt` does.
+        """
         if support is None and needs_support(self.method):
             raise UserError("the method needs annotated images; give them as adapt(images, masks)")
         if support is not None and not self.method.uses_support:
             raise UserError('the method cannot use annotated images; try load(..., "fine-tuned"), or adapt() without')
+        support = None if support is None else support.to(self.device)
+        n_images = 0 if support is None else support.images.shape[1]
+        familiarity = self.familiarity
         with torch.inference_mode():
-            return Segmenter(self.method, self.method.adapt(support), self.image_size, self.device)
+            adapt = partial(self.method.adapt, support)
+            adapted = within_memory(adapt, f"{self.device}, adapting to {n_images} images")
+            if familiarity is not None and support is not None:
+                familiarity = familiarity.joined_by(support.images.flatten(0, 1))
+        return Segmenter(
+            self.method, adapted, self.image_size, self.device, Batching(self.device, batch_size), familiarity
+        )
 
     def _support(self, images: list[Picture], masks: list[Picture]) -> Support | None:
         if len(images) != len(masks):
@@ -146,7 +190,7 @@ class Adaptable:
         ]
         pixels = image_tensor(np.stack([image for image, _ in pairs]))
         lesions = torch.from_numpy(np.stack([mask for _, mask in pairs])).float()
-        return Support(pixels.unsqueeze(0), lesions.unsqueeze(0), (names,)).to(self.device)
+        return Support(pixels.unsqueeze(0), lesions.unsqueeze(0), (names,))
 
     def _pair(
         self, image: Picture, mask: Picture, image_name: str, mask_name: str
@@ -165,59 +209,3 @@ class Adaptable:
 
 def _by(picture: NDArray[Any]) -> str:
     return f"{picture.shape[0]}x{picture.shape[1]}"
-
-
-@dataclass(frozen=True, slots=True)
-class Segmenter:
-    """A method after it has adapted.
-
-    Attributes:
-        method: the method.
-        adapted: what it took from its support set.
-        image_size: working size.
-        device: where it computes.
-    """
-
-    method: Method
-    adapted: Any
-    image_size: int
-    device: torch.device
-
-    def masks(self, images: Iterable[Picture]) -> list[NDArray[np.bool_]]:
-        """Where each image shows a lesion: boolean (H, W) of the image's own size.
-
-        Args:
-            images: as in `Adaptable.adapt`; they are read a few at a time.
-
-        Raises:
-            UserError: if one of them cannot be read.
-        """
-        return [lesion_masks(logits)[0].cpu().numpy() for logits in self._logits(images)]
-
-    def probabilities(self, images: Iterable[Picture]) -> list[NDArray[np.float32]]:
-        """How probable a lesion is at each pixel: (H, W) in [0, 1], of the image's own size.
-
-        Args:
-            images: as in `masks`, which are set where the probability is above 0.5.
-
-        Raises:
-            UserError: if one of them cannot be read.
-        """
-        return [1 - logits.softmax(1)[0, 0].cpu().numpy() for logits in self._logits(images)]
-
-    def _logits(self, images: Iterable[Picture]) -> Iterator[Tensor]:
-        """Logits (1, 2, H, W) of each image, at its own size."""
-        waiting = enumerate(listed(images, "images"))
-        while batch := list(islice(waiting, default_batch_size(self.device))):
-            grey = [grey_image(image, picture_name("images", place, image)) for place, image in batch]
-            pixels = image_tensor(np.stack([resized_image(image, self.image_size) for image in grey]))
-            with torch.inference_mode():
-                logits = self.method.segment(pixels.to(self.device), self.adapted)
-            yield from (_stretched(part, image.shape) for part, image in zip(logits, grey, strict=True))
-
-
-def _stretched(logits: Tensor, size: tuple[int, ...]) -> Tensor:
-    """Logits (classes, h, w) as (1, classes, H, W)."""
-    if logits.shape[1:] == size:
-        return logits.unsqueeze(0)
-    return F.interpolate(logits.unsqueeze(0), size=size, mode="bilinear", align_corners=False, antialias=True)

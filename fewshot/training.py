@@ -1,8 +1,11 @@
 """Train one configured model on its sources, from records to a checkpoint."""
 
+import json
 import logging
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
 import torch
@@ -11,25 +14,33 @@ from torch.utils.data import Dataset
 
 from baselines.training import ImageBatches
 from episodes.errors import SamplingError, UserError
+from episodes.files import write_text
+from episodes.locks import only_process
 from episodes.store import Collection
 from episodes.transforms import Augmentation
 from fewshot.checkpoints import load_checkpoint, network_tensors, save_checkpoint
 from fewshot.config import EncoderConfig, ModelConfig, TrainConfig, TrainingConfig
 from fewshot.data import open_collection
-from fewshot.devices import choose_device, joined_processes
+from fewshot.data_record import write_data_record
+from fewshot.devices import choose_device, is_first_process, joined_processes
 from fewshot.engine import fit
 from fewshot.episodic import EpisodeBatches, episode_samplers
+from fewshot.familiar import familiar_tensors
 from fewshot.history import read_history, write_history_csv
 from fewshot.networks import build_network
 from fewshot.parsing import ConfigError
 from fewshot.partition import Part, Partition, divide, require_labels
 from fewshot.precision import resolved_precision
 from fewshot.progress import Reporter
+from fewshot.split_parts import split_hash
 from fewshot.tracking import Tracker
-from fewshot.tracking.wandb_training import log_finished_training, training_run, training_run_facts
+from fewshot.tracking.wandb_training import METRICS, log_finished_training, training_run, training_run_facts
 from fewshot.validation import HeldOut
 
 logger = logging.getLogger(__name__)
+
+SECONDS = "seconds.json"
+"""In a training's folder: how long it took."""
 
 
 def train(
@@ -45,8 +56,9 @@ def train(
 
     Args:
         config: the resolved configuration.
-        folder: the run's folder; also gets `metrics.jsonl`, the losses of every step, and them as `history.csv` and
-            `history.png`.
+        folder: the run's folder; also gets `data.json`, what the data are, `metrics.jsonl`, the losses of every step,
+            them as `history.csv` and `history.png`, and `seconds.json`. The checkpoint is written last: where it is,
+            the others are.
         reporter: shows progress.
         collection: the sources' stores, where they are open already.
         group: what the training is for, such as a benchmark, in wandb; the training's own name if not given.
@@ -55,14 +67,21 @@ def train(
         The checkpoint's path.
 
     Raises:
-        UserError: if the folder holds the training of another configuration, the sources have too few patients, or
-            a loss is not finite.
+        UserError: if the folder holds the training of another configuration, another process is training there, the
+            sources have too few patients, or a loss is not finite.
     """
+    # Of the processes that torchrun starts, the first one writes.
+    with only_process(folder) if is_first_process() else nullcontext():
+        return _train(config, folder, reporter, collection, group or config.name)
+
+
+def _train(config: TrainConfig, folder: Path, reporter: Reporter, collection: Collection | None, group: str) -> Path:
     facts = training_facts(config)
     path, state = folder / "checkpoint.safetensors", folder / "state.safetensors"
     finished, interrupted = (_earlier_facts(file, facts) for file in (path, state))
-    run_facts = training_run_facts(config.name, group or config.name, config.model_dump(mode="json"), facts)
+    run_facts = training_run_facts(config.name, group, config.model_dump(mode="json"), facts)
     if finished:
+        _discard_state(state)
         reporter.console.print(f"train: {config.name} is finished: {path}", highlight=False)
         log_finished_training(config.tracking, folder, run_facts, finished.get("kept_step"))
         return path
@@ -79,6 +98,8 @@ def train(
             f"{state}: the interrupted training kept other images for its test, so the sources have changed since; give"
             " another name, or delete its folder"
         )
+    if is_first_process():
+        write_data_record(folder, sources.stores, going_on=bool(interrupted))
     device = choose_device(config.device)
     # An interrupted training ends in the precision that it began in, also on another machine.
     precision = interrupted.get("precision") or resolved_precision(config.train.precision, device)
@@ -87,17 +108,20 @@ def train(
     with (
         joined_processes(device) as processes,
         reporter.step(f"train: {config.name}") as update,
-        Tracker(folder / "metrics.jsonl") as tracker,
+        Tracker(folder / METRICS) as tracker,
         training_run(config.tracking, folder, run_facts) as wandb_run,
     ):
         how = config.train.in_steps(len(partition.train.records), processes.count)
 
         def on_step(done: int, losses: Mapping[str, float]) -> None:
             tracker.log(done, losses)
+            if done % how.save_every == 0:
+                tracker.keep()
             wandb_run.log(done, losses)
             shown = [f"{name} {losses[name]:.3f}" for name in ("loss", "validation") if name in losses]
             update(done, how.n_steps, ", ".join(shown))
 
+        began = perf_counter()
         kept_step = fit(
             network,
             batches,
@@ -113,19 +137,35 @@ def train(
         if held_out is not None:
             logger.info("train: %s: the weights of step %d validated best, and are kept", config.name, kept_step)
         if processes.rank == 0:
-            result = {"precision": precision, "kept_step": kept_step, "test_ids": test_ids}
-            save_checkpoint(path, network_tensors(network), facts | result)
-            state.unlink(missing_ok=True)
-            wandb_run.keep(kept_step)
+            tracker.keep()
+            _write_seconds(folder, perf_counter() - began, interrupted.get("steps_done", 0))
             _write_history(folder, kept_step)
+            result = {"precision": precision, "kept_step": kept_step, "test_ids": test_ids}
+            known = familiar_tensors(network, partition.train, device)
+            save_checkpoint(path, network_tensors(network) | known, facts | result)
+            _discard_state(state)
+            wandb_run.keep(kept_step)
     return path
+
+
+def _discard_state(path: Path) -> None:
+    """Remove the state of a training that has ended, if a killed process has not done so."""
+    if path.is_file() and is_first_process():
+        path.unlink()
+
+
+def _write_seconds(folder: Path, seconds: float, steps_before: int) -> None:
+    """How long a training takes on the whole, of which this process may have done the last steps only."""
+    steps = len(read_history(folder / METRICS).steps)
+    whole = seconds * steps / max(1, steps - steps_before)
+    write_text(folder / SECONDS, json.dumps({"seconds": whole, "steps": steps}) + "\n")
 
 
 def _write_history(folder: Path, kept_step: int) -> None:
     """The losses and scores of every step as a table and a picture."""
     from fewshot.figures.training import history_figure  # takes a second that only a training need wait for
 
-    history = read_history(folder / "metrics.jsonl")
+    history = read_history(folder / METRICS)
     write_history_csv(history, folder / "history.csv")
     history_figure(folder / "history.png", history, kept_step=kept_step)
 
@@ -214,9 +254,12 @@ def training_facts(config: TrainConfig) -> dict[str, Any]:
         },
         exclude={"train": {"workers", "save_every"}},
     )
-    if facts["test_fold"] is None:  # as in trainings from before there were folds
-        del facts["test_fold"]
-    return facts
+    facts["split"] = None if config.split is None else split_hash(config.split)
+    return {key: value for key, value in facts.items() if key not in _LATER_KEYS or value is not None}
+
+
+# Left out where they are not asked for, as in trainings from before they were there.
+_LATER_KEYS = ("test_fold", "split")
 
 
 def _earlier_facts(path: Path, expected: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -224,7 +267,7 @@ def _earlier_facts(path: Path, expected: Mapping[str, Any]) -> Mapping[str, Any]
     if not path.is_file():
         return {}
     found = load_checkpoint(path).facts
-    differing = [key for key in expected if found.get(key) != expected[key]]
+    differing = [key for key in dict.fromkeys((*expected, *_LATER_KEYS)) if found.get(key) != expected.get(key)]
     if differing:
         raise UserError(
             f"{path}: the training there differs in {', '.join(differing)}; give another name, or delete its folder"
