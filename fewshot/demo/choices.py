@@ -1,0 +1,139 @@
+"""The methods that a user of the page can choose from: what the given checkpoints can be used for."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from episodes.errors import UserError
+from episodes.store import Collection
+from fewshot.api import Adaptable
+from fewshot.checkpoints import load_network
+from fewshot.config import MethodConfig
+from fewshot.devices import choose_device
+from fewshot.methods import EncodingMethod, Ingredients, Method, Sources, build_method, default_method, needs_support
+from fewshot.parsing import ConfigError
+from fewshot.prediction.familiarity import load_familiarity
+
+# They train anew for every set of support images.
+SLOW = frozenset({"fine-tuned", "tuned-prototypes"})
+
+# What a checkpoint alone can serve, the quickest first, and what the page says of each.
+DESCRIPTIONS = {
+    "prototypes": "Compares every pixel with your support images. Quick.",
+    "maml": "Adjusts the network to your support images in a few steps.",
+    "zero-shot": "As it was trained. Support images change nothing.",
+    "fine-tuned": "Trains a copy of the network on your support images. Takes a while after each of them.",
+    "tuned-prototypes": "Trains a copy on your support images, then compares with them. Takes a while after each.",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """One method of one checkpoint.
+
+    Attributes:
+        id: for requests.
+        title: what the checkpoint is called on the page.
+        checkpoint: the file.
+        model: its network by this method.
+    """
+
+    id: str
+    title: str
+    checkpoint: Path
+    model: Adaptable
+
+    @property
+    def method(self) -> Method:
+        """The method."""
+        return self.model.method
+
+    @property
+    def image_size(self) -> int:
+        """Working size."""
+        return self.model.image_size
+
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+        return self.model.device
+
+    @property
+    def fewest(self) -> int:
+        """How many support images it needs at least."""
+        return 1 if needs_support(self.method) else 0
+
+    @property
+    def most(self) -> int | None:
+        """How many support images it can use; None for any number."""
+        return None if self.method.uses_support else 0
+
+    @property
+    def encoder(self) -> EncodingMethod | None:
+        """The method, if features of images can be computed once and kept."""
+        return self.method if isinstance(self.method, EncodingMethod) else None
+
+    def as_json(self) -> dict[str, object]:
+        """What the page needs to know."""
+        return {
+            "id": self.id,
+            "model": self.title,
+            "method": self.model.name,
+            "description": DESCRIPTIONS.get(self.model.name, "A method of your own."),
+            "fewest": self.fewest,
+            "most": self.most,
+            "slow": self.model.name in SLOW,
+        }
+
+
+def load_choices(checkpoints: Sequence[Path], device: str = "auto") -> list[Choice]:
+    """Every method that goes with the checkpoints, each checkpoint's own default first.
+
+    Raises:
+        UserError: if a checkpoint cannot be read, or no method goes with it.
+    """
+    place = choose_device(device)
+    titles = _titles(checkpoints)
+    choices: list[Choice] = []
+    for number, (path, title) in enumerate(zip(checkpoints, titles, strict=True)):
+        network, loaded = load_network(path)
+        ingredients = Ingredients(network.to(place), Sources(Collection([]), ()), place)
+        methods = _methods(ingredients, loaded.facts["model"]["network"])
+        if not methods:
+            raise UserError(f"{path}: no method goes with it by itself; the page can use none but these")
+        size, familiarity = int(loaded.facts["image_size"]), load_familiarity(path, network, place)
+        choices += [
+            Choice(f"{number}-{name}", title, path, Adaptable(method, size, place, name, familiarity))
+            for name, method in methods.items()
+        ]
+    return choices
+
+
+def _methods(ingredients: Ingredients, network_name: str) -> dict[str, Method]:
+    found: dict[str, Method] = {}
+    try:
+        first = [default_method(network_name, ingredients.require_network(torch.nn.Module))]
+    except ConfigError:  # a network of the user's own
+        first = []
+    for name in dict.fromkeys([*first, *DESCRIPTIONS]):
+        try:
+            found[name] = build_method(MethodConfig(method=name), ingredients)
+        except ConfigError:
+            continue
+    return found
+
+
+def _titles(checkpoints: Sequence[Path]) -> list[str]:
+    """What checkpoints are called: by their folders where the files are all called `checkpoint`; never alike.
+
+    >>> _titles([Path("runs/panet/checkpoint.safetensors"), Path("unet.safetensors"), Path("b/unet.safetensors")])
+    ['panet', 'unet', 'unet (2)']
+    """
+    titles: list[str] = []
+    for path in checkpoints:
+        title = path.resolve().parent.name if path.stem == "checkpoint" else path.stem
+        same = sum(other == title or other.startswith(f"{title} (") for other in titles)
+        titles.append(f"{title} ({same + 1})" if same else title)
+    return titles
