@@ -17,7 +17,8 @@ from fewshot.benchmark.controls import controlled_row
 from fewshot.benchmark.evaluation import EncodedTarget, Seconds, Task, evaluate
 from fewshot.benchmark.judging import Judgement
 from fewshot.benchmark.memory import peak_bytes, start_peak
-from fewshot.benchmark.tasks import TargetProtocol
+from fewshot.benchmark.supports import DEFAULT_BY, selected_path, selected_protocol
+from fewshot.benchmark.tasks import Classic, TargetProtocol
 from fewshot.benchmark.trainings import training_for
 from fewshot.checkpoints import load_checkpoint, load_network
 from fewshot.config import BenchmarkConfig
@@ -25,6 +26,7 @@ from fewshot.methods import EncodingMethod, Ingredients, Method, Sources, build_
 from fewshot.partition import Part
 from fewshot.progress import Reporter
 from fewshot.results.table import CALIBRATION, Cell, write_rows
+from fewshot.spilling import GIB
 from fewshot.training import seeded_network
 
 
@@ -78,7 +80,10 @@ class CellEvaluation:
     ) -> None:
         self.config, self.folder, self.device, self.stores, self.protocols = config, folder, device, stores, protocols
         support = None if config.support_from is None else stores[config.support_from]
-        self.targets = {name: EncodedTarget(stores[name], device, support=support) for name in config.targets}
+        memory = int(config.feature_memory_gib * GIB)
+        self.targets = {
+            name: EncodedTarget(stores[name], device, support=support, memory=memory) for name in config.targets
+        }
         # Rows of one model follow each other, and share its features.
         self._network = lru_cache(maxsize=1)(self._load_network)
         self._folds = cache(self._read_folds)
@@ -126,13 +131,26 @@ class CellEvaluation:
     def tasks(self, cell: Cell) -> Iterator[tuple[int, Task]]:
         """The cell's tasks with the numbers of their episodes; of a fold, those queries that are in it."""
         target, control = self.targets[cell.target], self.config.methods[cell.method].control
-        for episode, task in self.protocols[cell.target].tasks(cell, target, control):
+        for episode, task in self._protocol(cell).tasks(cell, target, control):
             queries = tuple(query for query in task.queries if self.in_fold(cell, query) == cell)
             if queries:
                 yield episode, replace(task, queries=queries)
 
+    def _protocol(self, cell: Cell) -> TargetProtocol:
+        """The target's protocol; of a row that selects its support images, with them in the order of its choice."""
+        protocol, method = self.protocols[cell.target], self.config.methods[cell.method]
+        if method.support == "drawn" or cell.draw < 0 or isinstance(protocol, Classic):
+            return protocol
+        network = self.network(cell)
+        assert network is not None  # noqa: S101 - the configuration asks such a row for a model
+        path, collection = selected_path(self.folder, cell), self.targets[cell.target].collection
+        return selected_protocol(protocol, path, network, collection, method.select_by or DEFAULT_BY, self.device)
+
     def _with_method(self, cells: Sequence[Cell], update: Any) -> Iterator[tuple[Cell, Method]]:
         """Cells that have a method in common, each with it; features are computed once, and shown as progress."""
+        for name, target in self.targets.items():
+            if name != cells[0].target:  # whose cells are done, or yet to come
+                target.forget_features()
         start_peak(self.device)
         method = self.method(cells[0])
         if isinstance(method, EncodingMethod):

@@ -1,11 +1,11 @@
 """What a benchmark asks of every method on one target: support draws, or the random episodes of papers."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from episodes.draws import SupportDraw, support_draws
-from episodes.manifest import write_draws, write_manifest
+from episodes.manifest import read_draws, write_draws, write_manifest
 from episodes.records import Record
 from episodes.sampler import EpisodeSampler, EpisodeSpec
 from fewshot.benchmark.controls import control_masks
@@ -53,8 +53,20 @@ class SupportDraws:
 
     def write(self, folder: Path) -> None:
         """Write `draws-TARGET.jsonl`."""
+        self.write_draws(folder / f"draws-{self.target}.jsonl")
+
+    def write_draws(self, path: Path, **parameters: object) -> None:
+        """Write the draws, and how they came about."""
         records = [*self.support_records, *self.records]
-        write_draws(folder / f"draws-{self.target}.jsonl", self.drawn, records, overwrite=True, **self.parameters)
+        write_draws(path, self.drawn, records, overwrite=True, **self.parameters, **parameters)
+
+    def read_draws(self, path: Path) -> "SupportDraws":
+        """The same protocol with draws that `write_draws` wrote.
+
+        Raises:
+            ManifestError: if the file is damaged, or belongs to other records.
+        """
+        return replace(self, drawn=read_draws(path, [*self.support_records, *self.records]))
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,17 +1,33 @@
 """The command line. Heavy imports stand inside the commands, so that `fewshot --help` answers at once."""
 
+import signal
 import sys
+import threading
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Annotated
 
 import typer
 
 from episodes.errors import UserError
-from fewshot.cli import comparing, data, episodes, models
+from fewshot.cli import comparing, data, demonstrating, episodes, exporting, models, predicting, selecting
 from fewshot.cli.apps import app
 
-__all__ = ["app", "comparing", "data", "episodes", "main", "models"]
+__all__ = [
+    "app",
+    "comparing",
+    "data",
+    "demonstrating",
+    "episodes",
+    "exporting",
+    "main",
+    "models",
+    "predicting",
+    "selecting",
+]
 
 INTERRUPTED = 130  # what typer makes of Ctrl-C, and shells expect
 
@@ -22,7 +38,8 @@ def main() -> None:
     debug = "--debug" in sys.argv
     sys.path.insert(0, str(Path.cwd()))  # where a user's own module:attribute lies
     try:
-        app(args=[argument for argument in sys.argv[1:] if argument != "--debug"])
+        with _stoppable():
+            app(args=[argument for argument in sys.argv[1:] if argument != "--debug"])
     except SystemExit as end:
         if end.code == INTERRUPTED:
             _complain("interrupted; the same command goes on from here")
@@ -35,6 +52,23 @@ def main() -> None:
         else:
             _complain(f"{type(error).__name__}: {error} (a fault of the program; --debug shows where)")
         sys.exit(error.status if isinstance(error, UserError) else 1)
+
+
+@contextmanager
+def _stoppable() -> Iterator[None]:
+    """Take a scheduler's request to end (SIGTERM) as Ctrl-C for as long as the block runs."""
+    if threading.current_thread() is not threading.main_thread():  # signals are not for others
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _interrupt(_signal: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
 
 
 def _complain(message: str) -> None:

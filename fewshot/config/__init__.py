@@ -1,7 +1,8 @@
 """What can be configured: frozen, strict schemas, each key with its type, default and range."""
 
 from fewshot.config.benchmark import BenchmarkConfig, BenchmarkModel, ClassicConfig, Control, MethodConfig
-from fewshot.config.data import DataConfig, DatasetConfig, PhantomConfig
+from fewshot.config.corrections import CorrectionsConfig
+from fewshot.config.data import CurationConfig, DataConfig, DatasetConfig, PhantomConfig
 from fewshot.config.episodes import EpisodesConfig, SampleConfig
 from fewshot.config.model import EncoderConfig, ModelConfig
 from fewshot.config.strict import Strict
@@ -13,6 +14,8 @@ __all__ = [
     "BenchmarkModel",
     "ClassicConfig",
     "Control",
+    "CorrectionsConfig",
+    "CurationConfig",
     "DataConfig",
     "DatasetConfig",
     "EncoderConfig",

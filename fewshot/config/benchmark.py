@@ -1,16 +1,17 @@
 """`fewshot benchmark`: models, methods, and what they are measured on."""
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
 from episodes.sampler import Class
 from fewshot.config.data import DataConfig
 from fewshot.config.model import EncoderConfig, ModelConfig
-from fewshot.config.strict import Count, Name, Strict, Whole, require_distinct, require_known
+from fewshot.config.strict import Count, Name, Options, Strict, Whole, require_distinct, require_known
 from fewshot.config.tracking import Tracking
 from fewshot.config.training import TrainingConfig
+from fewshot.selection.choice import By
 
 
 class BenchmarkModel(ModelConfig):
@@ -24,7 +25,7 @@ class BenchmarkModel(ModelConfig):
     train: TrainingConfig | None = None
     checkpoint: Path | None = None
     trained_on: Literal["sources", "target"] = "sources"
-    folds: Annotated[int, Field(ge=2)] = 5
+    folds: Annotated[int, Field(ge=2, le=1_000)] = 5
 
     @model_validator(mode="after")
     def _one_origin(self) -> "BenchmarkModel":
@@ -40,6 +41,7 @@ class BenchmarkModel(ModelConfig):
 
 
 Control = Literal["none", "emptied", "swapped"]
+SupportChoice = Literal["drawn", "selected"]
 
 
 class MethodConfig(Strict):
@@ -47,12 +49,26 @@ class MethodConfig(Strict):
 
     `control` asks whether the method reads the masks of its support set: `emptied` gives it masks without a lesion,
     `swapped` those of other images. A method whose score does not fall does not use its support set.
+
+    `support` says which of a draw's `draw_depth` support images the K are: its first K, as they were `drawn`; or those
+    `selected` by the encoder of the row's model, as `fewshot select` does, by `select_by` (k-medoids unless given). The
+    queries are the same for both.
     """
 
     method: str
     model: str | None = None
-    options: dict[str, Any] = Field(default_factory=dict)
+    options: Options = Field(default_factory=dict)
     control: Control = "none"
+    support: SupportChoice = "drawn"
+    select_by: By | None = None
+
+    @model_validator(mode="after")
+    def _something_to_select_by(self) -> "MethodConfig":
+        if self.support == "selected" and self.model is None:
+            raise ValueError("support: selected needs a `model`, whose encoder says what images look like")
+        if self.support == "drawn" and self.select_by is not None:
+            raise ValueError("select_by: is for support: selected; set that, or leave it out")
+        return self
 
 
 class ClassicConfig(Strict):
@@ -73,6 +89,9 @@ class BenchmarkConfig(DataConfig):
     Models are trained on the `sources`, of which a target is left out for its own rows (leave one dataset out). Support
     images are drawn from the target, or from another dataset, `support_from` (cross-support). Among the `shots`, 0 asks
     for every method without any annotated image; those that need a support set have no such row.
+
+    A target's encoded features are held in memory, on the device, up to `feature_memory_gib`; more are kept in the
+    cache, on disk, with the same results.
     """
 
     name: Name
@@ -87,6 +106,7 @@ class BenchmarkConfig(DataConfig):
     seed: Whole = 0
     training_seeds: Annotated[tuple[Whole, ...], Field(min_length=1)] = (0,)
     device: str = "auto"
+    feature_memory_gib: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
     runs: Path = Path("runs")
     tracking: Tracking = "local"
     encoder: EncoderConfig = EncoderConfig()
@@ -142,6 +162,19 @@ class BenchmarkConfig(DataConfig):
                 raise ValueError(
                     f"support_from: {self.support_from} is a target; leave it out, or name another dataset"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _something_to_select_from(self) -> "BenchmarkConfig":
+        selected = [row for row, method in self.methods.items() if method.support == "selected"]
+        if selected and self.protocol == "classic":
+            raise ValueError(f"methods.{selected[0]}.support: selected is for the protocol support-draws")
+        fewest = min((shot for shot in self.shots if shot), default=0)
+        if selected and self.draw_depth <= fewest:
+            raise ValueError(
+                f"methods.{selected[0]}.support: of {self.draw_depth} images none is left out at {fewest} shots; raise"
+                " draw_depth"
+            )
         return self
 
     @model_validator(mode="after")

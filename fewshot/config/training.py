@@ -1,7 +1,7 @@
 """How a model is trained, and `fewshot train`."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -17,9 +17,9 @@ from fewshot.config.tracking import Tracking
 class ValidationConfig(Strict):
     """Keep the weights with the lowest loss on held-out patients, and stop early where it no longer falls.
 
-    `share` is that of the sources' images, whole patients at a time; `every` the steps between validations;
-    `episodes` how many a few-shot model is validated on (others see every held-out image); `patience` the validations
-    without a new lowest loss after which training stops, and `null` trains to the end.
+    `share` is that of the sources' images, whole patients at a time, where no `split` names them; `every` the steps
+    between validations; `episodes` how many a few-shot model is validated on (others see every held-out image);
+    `patience` the validations without a new lowest loss after which training stops, and `null` trains to the end.
     """
 
     share: Annotated[float, Field(gt=0, lt=1)] = 0.1
@@ -32,9 +32,8 @@ class TrainingConfig(Strict):
     """How a model is trained: for a number of `steps`, of `batch_size` episodes or images, or of `epochs` of images.
 
     `optimizer: adam` adds weight decay to the gradient, `adamw` takes it from the weights; `final_rate` is the learning
-    rate that the cosine ends at. `labels` trains on images of those labels alone; `duplicates: dropped` on one of every
-    group of near-duplicates; `balance: labels` shows each label equally often, and `label_augmentation` changes images
-    of some labels in another way than the rest.
+    rate that the cosine ends at. `labels` trains on images of those labels alone; `balance: labels` shows each label
+    equally often, and `label_augmentation` changes images of some labels in another way than the rest.
     `scanner: random` shows each episode, or each image of a supervised model, as a random scanner of its own would.
     `clip_norm` bounds the gradient's norm; `average_decay` keeps an exponential moving average of the weights in
     their place; `precision: auto` is bfloat16 where the device computes in it, else float32; `channels_last` orders
@@ -50,7 +49,6 @@ class TrainingConfig(Strict):
     weight_decay: Annotated[float, Field(ge=0)] = 1e-4
     warmup_steps: Whole = 20
     labels: Annotated[tuple[Label, ...], Field(min_length=1)] = LABELS
-    duplicates: Literal["kept", "dropped"] = "kept"
     balance: Literal["none", "labels"] = "none"
     augmentation: Strength = "light"
     label_augmentation: dict[Label, Strength] = Field(default_factory=dict)
@@ -82,6 +80,16 @@ class TrainingConfig(Strict):
         steps = -(-self.epochs * n_images // (self.batch_size * n_processes))
         return self.model_copy(update={"steps": steps, "epochs": None})
 
+    @model_validator(mode="before")
+    @classmethod
+    def _duplicates_are_of_datasets(cls, tree: Any) -> Any:
+        if isinstance(tree, dict) and "duplicates" in tree:
+            raise ValueError(
+                "duplicates: is a dataset's own by now; leave it out here, and where it was `dropped`, write"
+                " `curation: {duplicates: keep-first}` under each of the `datasets`"
+            )
+        return tree
+
     @model_validator(mode="after")
     def _one_length(self) -> "TrainingConfig":
         if (self.steps is None) == (self.epochs is None):
@@ -101,7 +109,7 @@ class FoldConfig(Strict):
     """One of the parts that cross-validation divides the sources into: fold `index`, from 0, `of` so many."""
 
     index: Whole
-    of: Annotated[int, Field(ge=2)]
+    of: Annotated[int, Field(ge=2, le=1_000)]
 
     @model_validator(mode="after")
     def _one_of_them(self) -> "FoldConfig":
@@ -115,13 +123,15 @@ class TrainConfig(DataConfig):
 
     `test_share` is that of the sources' images, whole patients at a time, which training never sees: `fewshot evaluate`
     is for them. `test_fold` keeps one of several equal parts instead. Both depend on `split_seed`, not on the
-    training's `seed`.
+    training's `seed`. `split` names a file that `fewshot data split` wrote: its part `train` is trained on, `val`
+    validated on where `train.validation` is there (without such a part, its `share` of `train`), and `test` kept.
     """
 
     name: Name
     sources: tuple[str, ...] = Field(min_length=1)
     test_share: Annotated[float, Field(ge=0, lt=1)] = 0.0
     test_fold: FoldConfig | None = None
+    split: Path | None = None
     split_seed: Whole = 0
     seed: Whole = 0
     device: str = "auto"
@@ -135,8 +145,9 @@ class TrainConfig(DataConfig):
     def _known_names(self) -> "TrainConfig":
         require_known("sources", self.sources, self.datasets)
         require_distinct("sources", self.sources)
-        if self.test_share and self.test_fold:
-            raise ValueError("give either `test_share` or `test_fold`")
+        given = [key for key in ("test_share", "test_fold", "split") if getattr(self, key)]
+        if len(given) > 1:
+            raise ValueError(f"give either `{given[0]}` or `{given[1]}`")
         validation = 0.0 if self.train.validation is None else self.train.validation.share
         if self.test_share + validation >= 1:
             raise ValueError(

@@ -1,7 +1,6 @@
 """Every command on small phantoms: what it prints, what it leaves behind, and what a second call does."""
 
 import json
-import shutil
 from collections import Counter
 from pathlib import Path
 
@@ -11,7 +10,10 @@ import yaml
 from episodes.datasets import read_dataset
 from episodes.manifest import read_manifest
 from episodes.phantoms import PhantomSpec, generate, write_folder
+from episodes.policies import Dropped
+from episodes.store import Store
 from fewshot.checkpoints import load_checkpoint, load_network
+from fewshot.cli.data.prepare import SHOWN, describe_dropped
 from fewshot.config import DataConfig, SampleConfig
 from fewshot.data import open_collection, open_store
 from fewshot.parsing import load_config, parse_config
@@ -50,24 +52,6 @@ def test_generate_depends_on_the_seed_alone(fewshot: Fewshot, tmp_path: Path) ->
     assert contents[0] == contents[1] != contents[2]
 
 
-def test_check_lists_counts_and_findings(fewshot: Fewshot, phantoms: Path, tmp_path: Path) -> None:
-    root = shutil.copytree(phantoms, tmp_path / "copy")
-    (root / "notes").mkdir()
-    shutil.copy(next((root / "images").iterdir()), root / "notes" / "screenshot.png")
-    ended = fewshot("data", "check", root, "--dataset", "folder")
-    assert ended.status == 0
-    assert f"│ images    │ {N_IMAGES:>4} │" in ended.out
-    assert "\nunused file: 1\n  notes/screenshot.png: no record uses it\n" in ended.out
-
-
-def test_check_prints_json_on_its_own(fewshot: Fewshot, phantoms: Path) -> None:
-    ended = fewshot("data", "check", phantoms, "-d", "folder", "--json")
-    report = json.loads(ended.out)
-    assert report["counts"]["images"] == N_IMAGES
-    assert report["root"] == str(phantoms)
-    assert isinstance(report["findings"], list)
-
-
 def test_prepare_decodes_once(fewshot: Fewshot, phantoms: Path, tmp_path: Path) -> None:
     words = ("data", "prepare", phantoms, "--dataset", "folder", "--size", 64, "--cache", tmp_path / "cache")
     ended = fewshot(*words)
@@ -77,6 +61,55 @@ def test_prepare_decodes_once(fewshot: Fewshot, phantoms: Path, tmp_path: Path) 
     assert len(before) == 3
     assert fewshot(*words).out == ended.out
     assert {path: path.stat().st_mtime_ns for path in Path(folder).iterdir()} == before
+
+
+def test_prepare_says_what_is_left_out_and_why(fewshot: Fewshot, phantoms: Path, tmp_path: Path) -> None:
+    names = sorted(path.stem for path in (phantoms / "images").iterdir())
+    (tmp_path / "good.txt").write_text("\n".join(names[:2]))
+    (tmp_path / "mistakes.yaml").write_text(f"version: 1\ndataset: folder\nexclude: {{{names[0]}: blurred}}\n")
+    options = (
+        "--curated",
+        tmp_path / "good.txt",
+        "--corrections",
+        tmp_path / "mistakes.yaml",
+        "--duplicates",
+        "drop-all",
+    )
+    words = ("data", "prepare", phantoms, "-d", "folder", "--size", 64, "--cache", tmp_path / "cache")
+    ended = fewshot(*words, *options)
+    lines = ended.out.splitlines()
+    assert ended.status == 0
+    assert lines[:3] == [
+        "left out, 1: excluded by corrections",
+        f"  folder/{names[0]}: blurred",
+        f"left out, {N_IMAGES - 2}: not on the curated list",
+    ]
+    assert lines[3:-1] == [f"  folder/{name}" for name in names[2:]]
+    assert ended.out.endswith(": 1 images\n")
+
+
+def test_prepare_names_the_first_few_of_many(tmp_path: Path) -> None:
+    dropped = tuple(Dropped(f"made/{number:02}", "Doppler overlay") for number in range(SHOWN + 3))
+    lines = describe_dropped(Store(tmp_path, (8, 8), (), (), {}, dropped))
+    assert lines[0] == f"left out, {SHOWN + 3}: Doppler overlay"
+    assert lines[1:-1] == [f"  made/{number:02}" for number in range(SHOWN)]
+    assert lines[-1] == f"  and 3 more, which are in {tmp_path}/index.json"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--doppler", "drop"), "folder: does not state which images have a Doppler overlay"),
+        (("--curated", "nowhere.txt"), "nowhere.txt: there is no such file; check the path of the curated list"),
+        (("--corrections", "nowhere.yaml"), "nowhere.yaml: cannot be read"),
+    ],
+)
+def test_a_policy_that_does_not_fit_is_one_line(
+    fewshot: Fewshot, phantoms: Path, tmp_path: Path, options: tuple[str, ...], message: str
+) -> None:
+    ended = fewshot("data", "prepare", phantoms, "-d", "folder", "--cache", tmp_path / "cache", *options)
+    assert ended.status in (1, 2)
+    assert message in ended.message
 
 
 @pytest.mark.parametrize(("option", "name"), [((), "folder"), (("--name", "my scanner"), "my scanner")])
@@ -132,9 +165,11 @@ def test_train_writes_a_checkpoint_and_prints_nothing_but_its_path(fewshot: Fews
     assert {"loss", "segmentation", "alignment"} <= set(losses[0])
     assert sorted(path.name for path in (configs / "runs" / "panet").iterdir()) == [
         "checkpoint.safetensors",
+        "data.json",
         "history.csv",
         "history.png",
         "metrics.jsonl",
+        "seconds.json",
     ]
 
 

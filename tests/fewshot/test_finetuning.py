@@ -11,7 +11,8 @@ from episodes.datasets import read_dataset
 from episodes.episode import load_support
 from episodes.errors import UserError
 from episodes.phantoms import PhantomSpec, generate, write_folder
-from episodes.store import Collection, prepare_store
+from episodes.preparation import prepare_store
+from episodes.store import Collection
 from fewshot.checkpoints import load_network, network_tensors, save_checkpoint
 from fewshot.config import EncoderConfig, ModelConfig
 from fewshot.finetuning import finetune_checkpoint

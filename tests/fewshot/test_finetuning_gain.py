@@ -36,9 +36,9 @@ def test_five_images_of_an_unseen_scanner_improve_a_checkpoint(
     name: str, unseen: Collection, portable_phantoms: Collection, tmp_path: Path
 ) -> None:
     case = training(name, portable_phantoms, steps=40, batch_size=4, learning_rate=5e-3)
-    facts = {"encoder": ENCODER.model_dump(mode="json"), "model": MODELS[name].model_dump(mode="json")}
+    described = {"encoder": ENCODER.model_dump(mode="json"), "model": MODELS[name].model_dump(mode="json")}
     path = tmp_path / "checkpoint.safetensors"
-    save_checkpoint(path, network_tensors(case.run(tmp_path / "state")), facts)
+    save_checkpoint(path, network_tensors(case.run(tmp_path / "state")), {**described, "image_size": 64})
     network, _ = load_network(path)
     annotated, queries = annotated_and_queries(unseen)
     ingredients = Ingredients(network, Sources(portable_phantoms, ()), CPU)

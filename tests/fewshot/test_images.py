@@ -9,9 +9,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from episodes.errors import UserError
+from episodes.preparation import prepare_store
 from episodes.records import Record
-from episodes.store import prepare_store
 from fewshot.images import grey_image, lesion_mask, listed, resized_image, resized_mask
+from tests.episodes.made_dicom import write_dicom
 
 RNG = np.random.default_rng(0)
 GREY = RNG.integers(0, 256, (20, 30), dtype=np.uint8)
@@ -60,6 +61,17 @@ def test_colours_are_read_as_from_a_file(tmp_path: Path) -> None:
         str(tmp_path / "picture.png"),
     ):
         np.testing.assert_array_equal(grey_image(picture, "image"), expected)
+
+
+def test_dicom_is_read_from_its_path(tmp_path: Path) -> None:
+    image = write_dicom(tmp_path / "image.dcm", GREY)
+    mask = write_dicom(tmp_path / "mask", LESION.astype(np.uint8))  # without a suffix, as scanners write
+    for picture in (image, str(image)):
+        np.testing.assert_array_equal(grey_image(picture, "image"), GREY)
+    np.testing.assert_array_equal(lesion_mask(mask, "mask"), LESION)
+    clip = write_dicom(tmp_path / "clip.dcm", np.stack([GREY, GREY]))
+    with pytest.raises(UserError, match=r"clip\.dcm: holds 2 frames; save the one to use as an image of its own"):
+        grey_image(clip, "image")
 
 
 @pytest.mark.parametrize(

@@ -87,8 +87,8 @@ def test_another_support_set_gives_other_logits(variant: tuple[str, PANet]) -> N
 def test_a_saved_variant_gives_the_same_when_loaded(variant: tuple[str, PANet], tmp_path: Path) -> None:
     name, network = variant
     path = tmp_path / "checkpoint.safetensors"
-    facts = {"encoder": ENCODER.model_dump(mode="json"), "model": variant_config(name).model_dump(mode="json")}
-    save_checkpoint(path, network_tensors(network), facts)
+    described = {"encoder": ENCODER.model_dump(mode="json"), "model": variant_config(name).model_dump(mode="json")}
+    save_checkpoint(path, network_tensors(network), {**described, "image_size": 64})
     loaded, _ = load_network(path)
     assert isinstance(loaded, PANet)
     batch = blob_episodes(2, 3, n_episodes=1)

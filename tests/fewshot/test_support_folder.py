@@ -37,6 +37,13 @@ def test_the_first_shots_are_taken(folder: Path, shots: int) -> None:
     assert load_support_folder(folder, SIZE, shots).ids[0] == ("folder/a", "folder/b", "folder/c")[:shots]
 
 
+def test_images_that_show_the_same_under_different_labels_are_named(tmp_path: Path) -> None:
+    images = [Made("a", "benign", picture(0)), Made("b", "malignant", picture(0)), Made("c", "benign", picture(1))]
+    folder = write_made(tmp_path / "same", images)
+    with pytest.raises(UserError, match=r"same: folder/a, folder/b: show the same, but their labels differ; correct"):
+        load_support_folder(folder, SIZE)
+
+
 def test_images_are_stretched_to_the_working_size(folder: Path) -> None:
     assert load_support_folder(folder, 32).images.shape == (1, 3, 3, 32, 32)
 

@@ -1,4 +1,4 @@
-"""Results and checks as people read them."""
+"""Results as people read them."""
 
 import io
 import math
@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from episodes.curation import CheckReport, Finding
 from episodes.statistics import Interval
 from fewshot.report.classic import NOTE
 from fewshot.report.collect import RunFiles, content_of
@@ -17,7 +16,7 @@ from fewshot.report.content import ReportContent, TargetContent
 from fewshot.report.pairing import pair_runs
 from fewshot.results.index import ResultsIndex
 from fewshot.results.summary import Row
-from fewshot.tables import BEST_NOTE, markdown_table, print_check, print_summary, terminal_table, write_markdown
+from fewshot.tables import BEST_NOTE, markdown_table, print_summary, terminal_table, write_markdown
 from tests.fewshot.made_results import made_run, normal, scored, study, table
 
 
@@ -203,36 +202,3 @@ def test_two_runs_are_shown_beside_each_other(tmp_path: Path, capsys: pytest.Cap
     assert "The two runs beside each other" in printed
     assert "+0.000 [+0.000, +0.000]" in printed
     assert "# The two runs beside each other" in write_markdown(tmp_path, content).read_text()
-
-
-REPORT = CheckReport(
-    dataset="busi",
-    root="data/[copy] BUSI",
-    counts={"images": 780, "benign": 437, "normal": 133},
-    published={"images": 780, "benign": 437},
-    findings=(
-        Finding("several lesions", ("busi/benign (195)",), "3 separate parts in 3 mask file(s)"),
-        Finding("several lesions", ("busi/benign (25)",), "2 separate parts [sic]"),
-        Finding("exact duplicates", ("busi/benign (433)", "busi/malignant (145)"), "the same pixels"),
-    ),
-)
-
-
-def test_a_check_shows_counts_beside_the_published_ones_and_every_finding(capsys: pytest.CaptureFixture[str]) -> None:
-    print_check(REPORT)
-    out = capsys.readouterr().out
-    rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in out.splitlines() if line.startswith("│")]
-    assert rows == [["images", "780", "780"], ["benign", "437", "437"], ["normal", "133", "-"]]
-    assert "busi: data/[copy] BUSI" in out
-    assert out.splitlines()[-5:] == [
-        "several lesions: 2",
-        "  busi/benign (195): 3 separate parts in 3 mask file(s)",
-        "  busi/benign (25): 2 separate parts [sic]",
-        "exact duplicates: 1",
-        "  busi/benign (433), busi/malignant (145): the same pixels",
-    ]
-
-
-def test_a_check_without_findings_says_so(capsys: pytest.CaptureFixture[str]) -> None:
-    print_check(CheckReport("mine", "mine", {"images": 3}, {}, ()))
-    assert capsys.readouterr().out.splitlines()[-1] == "nothing found wrong"

@@ -75,9 +75,11 @@ def test_training_leaves_a_checkpoint_and_its_losses(
     path = train(config, tmp_path, reporter, linear_phantoms)
     assert sorted(file.name for file in tmp_path.iterdir()) == [
         "checkpoint.safetensors",
+        "data.json",
         "history.csv",
         "history.png",
         "metrics.jsonl",
+        "seconds.json",
     ]
     network, checkpoint = load_network(path)
     assert checkpoint.facts == training_facts(config) | {"precision": "float32", "kept_step": 6, "test_ids": []}
