@@ -23,18 +23,18 @@ from torch import nn
 from episodes.episode import Support, image_tensor
 from episodes.errors import UserError
 from episodes.store import Collection
-from fewshot.batching import Batching
 from fewshot.checkpoints import load_network
 from fewshot.config import EncoderConfig, MethodConfig, ModelConfig
+from fewshot.data.images import Picture, grey_image, lesion_mask, listed, picture_name, resized_image, resized_mask
+from fewshot.data.support_folder import load_support_folder
 from fewshot.devices import choose_device
-from fewshot.images import Picture, grey_image, lesion_mask, listed, picture_name, resized_image, resized_mask
-from fewshot.methods import Ingredients, Method, Sources, build_method, default_method, needs_support
-from fewshot.out_of_memory import within_memory
+from fewshot.memory.batching import Batching
+from fewshot.memory.out_of_memory import within_memory
+from fewshot.methods.contract import Ingredients, Method, Sources, build_method, default_method, needs_support
 from fewshot.parsing import parse_config
 from fewshot.prediction.familiarity import Familiarity, load_familiarity
 from fewshot.prediction.segmenter import Segmenter
-from fewshot.support_folder import load_support_folder
-from fewshot.training import seeded_network
+from fewshot.training.run import seeded_network
 
 __all__ = ["Adaptable", "Segmenter", "build", "load"]
 

@@ -21,8 +21,8 @@ LARGEST_NETWORK = 16 * 2**30  # bytes; training takes four times that
 # A user's own network is named "module:attribute"; these are ours. Each takes an encoder first and has a
 # `loss(**batch)` and a `trains_on`, "episodes" or "images".
 NETWORKS = {
-    "panet": "fewshot.panet:PANet",
-    "maml": "fewshot.maml:MAML",
+    "panet": "fewshot.panet.network:PANet",
+    "maml": "fewshot.methods.maml:MAML",
     "unet": "baselines.unet:UNet",
     "multitask-unet": "baselines.multitask_unet:MultitaskUNet",
     "deep-resnet": "baselines.deep_resnet:DeepResNet",

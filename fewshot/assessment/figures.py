@@ -13,9 +13,9 @@ from episodes.store import Store
 from fewshot.assessment.inference import ImagePrediction, ImageResult, predict_records
 from fewshot.assessment.members import Member
 from fewshot.assessment.scores import Assessment
-from fewshot.batching import batched, default_batch_size
 from fewshot.figures import cases, curves, reliability, training
-from fewshot.history import read_history
+from fewshot.memory.batching import batched, default_batch_size
+from fewshot.training.history import read_history
 
 # Of the worst, the median and the best lesion images, and of the normal images with the largest false lesion.
 CASES_OF_A_KIND = 2

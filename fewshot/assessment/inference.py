@@ -16,8 +16,8 @@ from episodes.probability_histogram import ProbabilityHistogram
 from episodes.records import LABEL_VALUES, Record
 from episodes.store import Store
 from fewshot.assessment.members import KINDS, Member
-from fewshot.batching import Batching, Progress
-from fewshot.uncertainty import pool
+from fewshot.memory.batching import Batching, Progress
+from fewshot.methods.uncertainty import pool
 
 Bytes = NDArray[np.uint8]
 CLASS_VALUES: Mapping[str, int] = {kind: LABEL_VALUES[kind] for kind in KINDS}  # type: ignore[index]

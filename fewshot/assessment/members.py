@@ -15,8 +15,16 @@ from episodes.errors import UserError
 from episodes.store import Collection
 from fewshot.checkpoints import load_network
 from fewshot.config import MethodConfig
-from fewshot.methods import Ingredients, Method, SamplingMethod, Sources, build_method, default_method, needs_support
-from fewshot.out_of_memory import within_memory
+from fewshot.memory.out_of_memory import within_memory
+from fewshot.methods.contract import (
+    Ingredients,
+    Method,
+    SamplingMethod,
+    Sources,
+    build_method,
+    default_method,
+    needs_support,
+)
 from fewshot.parsing import ConfigError
 
 LESION = ("lesion",)

@@ -15,7 +15,7 @@ from episodes.files import write_text
 from episodes.statistics import Interval
 from fewshot.assessment.inference import ImageResult
 from fewshot.assessment.scores import Assessment
-from fewshot.markdown import table_lines
+from fewshot.report.markdown import table_lines
 from fewshot.results.summary import show, without_nan
 from fewshot.results.table import SCORES
 

@@ -20,12 +20,12 @@ from fewshot.assessment.numbers import NUMBERS, write_numbers
 from fewshot.assessment.scores import Assessment, assess
 from fewshot.assessment.unseen import Trainings, name_in_training, unseen_records, without_shown
 from fewshot.config import DataConfig, Tracking
-from fewshot.data import open_store
+from fewshot.data.stores import open_store
+from fewshot.data.support_folder import load_support_folder, support_hashes
 from fewshot.devices import choose_device
 from fewshot.figures.maps import write_map, write_mask
 from fewshot.parsing import parse_config
-from fewshot.progress import Reporter
-from fewshot.support_folder import load_support_folder, support_hashes
+from fewshot.terminal.progress import Reporter
 from fewshot.tracking.wandb_evaluation import log_evaluation
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from episodes.errors import UserError
 from episodes.records import Record
 from episodes.store import Store
-from fewshot.support_folder import image_hashes
+from fewshot.data.support_folder import image_hashes
 
 logger = logging.getLogger(__name__)
 

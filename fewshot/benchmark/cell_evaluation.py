@@ -22,12 +22,12 @@ from fewshot.benchmark.tasks import Classic, TargetProtocol
 from fewshot.benchmark.trainings import training_for
 from fewshot.checkpoints import load_checkpoint, load_network
 from fewshot.config import BenchmarkConfig
-from fewshot.methods import EncodingMethod, Ingredients, Method, Sources, build_method
-from fewshot.partition import Part
-from fewshot.progress import Reporter
+from fewshot.memory.spilling import GIB
+from fewshot.methods.contract import EncodingMethod, Ingredients, Method, Sources, build_method
 from fewshot.results.table import CALIBRATION, Cell, write_rows
-from fewshot.spilling import GIB
-from fewshot.training import seeded_network
+from fewshot.terminal.progress import Reporter
+from fewshot.training.partition import Part
+from fewshot.training.run import seeded_network
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 
 from fewshot.benchmark.tasks import TargetProtocol
 from fewshot.config import BenchmarkConfig
-from fewshot.methods import Method, needs_support
+from fewshot.methods.contract import Method, needs_support
 from fewshot.parsing import ConfigError
 from fewshot.results.table import Cell
 

@@ -10,7 +10,7 @@ from episodes.episode import Support, load_support
 from episodes.errors import UserError
 from episodes.store import Collection
 from fewshot.config import Control, MethodConfig
-from fewshot.methods import Method
+from fewshot.methods.contract import Method
 from fewshot.parsing import ConfigError
 
 

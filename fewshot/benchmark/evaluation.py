@@ -16,13 +16,13 @@ from episodes.episode import Support, class_mask, image_tensor, load_support
 from episodes.metrics import Spacing
 from episodes.sampler import Class
 from episodes.store import Collection, Store
-from fewshot.batching import Batching, Progress
 from fewshot.benchmark.judging import Judgement, judge, working_spacing
 from fewshot.features import Features
-from fewshot.methods import EncodingMethod, Method
-from fewshot.out_of_memory import within_memory
-from fewshot.pages import release_pages
-from fewshot.spilling import FEATURE_MEMORY, SpilledFeatures, room_for
+from fewshot.memory.batching import Batching, Progress
+from fewshot.memory.out_of_memory import within_memory
+from fewshot.memory.pages import release_pages
+from fewshot.memory.spilling import FEATURE_MEMORY, SpilledFeatures, room_for
+from fewshot.methods.contract import EncodingMethod, Method
 
 Encode = Callable[[Tensor], Features]
 

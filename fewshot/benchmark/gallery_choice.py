@@ -14,8 +14,8 @@ from episodes.store import Collection
 from fewshot.benchmark.cell_evaluation import CellEvaluation
 from fewshot.benchmark.evaluation import EncodedTarget, Task, segment_queries
 from fewshot.benchmark.gallery import GALLERY, INDEX, Annotated, GalleryCase, Why, write_gallery
-from fewshot.progress import Reporter
 from fewshot.results.table import Cell
+from fewshot.terminal.progress import Reporter
 
 WORST, MEDIAN, FALSE = 3, 2, 1
 

@@ -26,15 +26,15 @@ from fewshot.benchmark.tasks import protocol_of
 from fewshot.benchmark.trainings import list_trainings
 from fewshot.checkpoints import load_network
 from fewshot.config import BenchmarkConfig
-from fewshot.data import open_store
-from fewshot.data_record import write_data_record
+from fewshot.data.data_file import write_data_record
+from fewshot.data.stores import open_store
 from fewshot.devices import choose_device
-from fewshot.methods import Ingredients, Method, Sources, build_method, find_method
+from fewshot.methods.contract import Ingredients, Method, Sources, build_method, find_method
 from fewshot.networks import build_network
 from fewshot.parsing import ConfigError
-from fewshot.progress import Reporter
 from fewshot.results.table import Cell, read_table, write_table
-from fewshot.training import train
+from fewshot.terminal.progress import Reporter
+from fewshot.training.run import train
 
 # Where methods are tried before anything is trained.
 CPU = torch.device("cpu")

@@ -14,7 +14,7 @@ from fewshot.benchmark.trainings import Training, training_for
 from fewshot.config import BenchmarkConfig
 from fewshot.devices import device_name
 from fewshot.results.table import Cell
-from fewshot.training import SECONDS
+from fewshot.training.run import SECONDS
 
 
 def gather_costs(folder: Path, config: BenchmarkConfig, cells: Iterable[Cell], device: torch.device) -> Path:

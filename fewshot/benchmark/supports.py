@@ -10,11 +10,11 @@ from torch import nn
 from episodes.draws import SupportDraw
 from episodes.store import Collection
 from fewshot.benchmark.tasks import SupportDraws
-from fewshot.familiar import AnyEncoder, find_encoder
 from fewshot.parsing import ConfigError
 from fewshot.results.table import Cell
 from fewshot.selection.choice import By, choose
 from fewshot.selection.description import describe_images
+from fewshot.training.familiar import AnyEncoder, find_encoder
 
 DEFAULT_BY: By = "k-medoids"
 

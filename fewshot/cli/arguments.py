@@ -11,7 +11,7 @@ from episodes import policies
 from episodes.errors import UserError
 
 if TYPE_CHECKING:
-    from fewshot.progress import Reporter
+    from fewshot.terminal.progress import Reporter
 
 ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG", help="A YAML file; configs/ has some to copy.")]
 Overrides = Annotated[
@@ -75,7 +75,7 @@ def with_tracking(overrides: list[str] | None, wandb: bool) -> list[str]:
 
 def new_reporter() -> "Reporter":
     """The reporter of this call; from here on the project's own log messages are shown, each once."""
-    from fewshot.progress import Reporter, show_messages
+    from fewshot.terminal.progress import Reporter, show_messages
 
     reporter = Reporter()
     show_messages(reporter.console, logging.INFO)

@@ -87,8 +87,8 @@ def _show_report(
     results: Sequence[Path] = (),
 ) -> None:
     """Write a report's files, and print what it says."""
+    from fewshot.report.tables import print_summary
     from fewshot.report.write import write_everything
-    from fewshot.tables import print_summary
 
     with lock(folder):
         files = write_everything(content, folder)
@@ -101,11 +101,11 @@ def _show_report(
 def _print_differences(run: Path, reference: str) -> None:
     """Print every row's paired difference from one of them, and from itself without annotated images, as Markdown."""
     from fewshot.report.collect import results_file
+    from fewshot.report.tables import comparison_table
     from fewshot.results.comparison import compare_rows
     from fewshot.results.index import ResultsIndex
     from fewshot.results.summary import summarise
     from fewshot.results.table import read_table
-    from fewshot.tables import comparison_table
 
     table = ResultsIndex(read_table(results_file(run)))
     targets = sorted(table.targets)

@@ -24,8 +24,8 @@ def sample(
 
     settings = load_config(config, SampleConfig, overrides or ())
     from episodes.manifest import write_manifest
-    from fewshot.data import open_collection
-    from fewshot.episodic import episode_sampler
+    from fewshot.data.stores import open_collection
+    from fewshot.training.episodic import episode_sampler
 
     collection = open_collection(settings, settings.datasets, new_reporter())
     sampler = episode_sampler(collection, settings.episodes, settings.seed)

@@ -31,7 +31,7 @@ def train(config: ConfigFile, overrides: Overrides = None, wandb: Wandb = False)
     from fewshot.parsing import load_config
 
     settings = load_config(config, TrainConfig, with_tracking(overrides, wandb))
-    from fewshot.training import train as train_model
+    from fewshot.training.run import train as train_model
 
     sys.stdout.write(f"{train_model(settings, settings.runs / settings.name, new_reporter())}\n")
 
@@ -46,7 +46,7 @@ def finetune(
     wandb: Wandb = False,
 ) -> None:
     """Go on training a supervised model on a few annotated images."""
-    from fewshot.finetuning import finetune_checkpoint
+    from fewshot.training.finetuning import finetune_checkpoint
 
     tracking: Tracking = "wandb" if wandb else "local"
     path = finetune_checkpoint(checkpoint, support, out, overrides or (), new_reporter(), shots, tracking)

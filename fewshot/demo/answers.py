@@ -13,19 +13,19 @@ from torch import Tensor, nn
 from episodes.decoding import read_image
 from episodes.episode import Support, image_tensor
 from episodes.errors import UserError
-from fewshot.batching import Batching
+from fewshot.data.images import lesion_mask, resized_image, resized_mask
 from fewshot.demo.choices import Choice
 from fewshot.demo.limits import MEBIBYTE, RefusedError
 from fewshot.demo.recent import Recent
 from fewshot.demo.stored_image import StoredImage
-from fewshot.familiar import describe
 from fewshot.features import Features
-from fewshot.images import lesion_mask, resized_image, resized_mask
-from fewshot.methods import EncodingMethod
+from fewshot.memory.batching import Batching
+from fewshot.methods.contract import EncodingMethod
 from fewshot.prediction import answers as told
 from fewshot.prediction.familiarity import Familiarity
 from fewshot.prediction.predicted import Predicted, predicted
 from fewshot.prediction.segmenter import Segmenter
+from fewshot.training.familiar import describe
 
 # Of one session. An adapted network is as large as the network; features of an image are some megabytes.
 FEATURE_BYTES, ADAPTED_BYTES, ANSWER_BYTES = 512 * MEBIBYTE, 512 * MEBIBYTE, 64 * MEBIBYTE

@@ -12,7 +12,15 @@ from fewshot.api import Adaptable
 from fewshot.checkpoints import load_network
 from fewshot.config import MethodConfig
 from fewshot.devices import choose_device
-from fewshot.methods import EncodingMethod, Ingredients, Method, Sources, build_method, default_method, needs_support
+from fewshot.methods.contract import (
+    EncodingMethod,
+    Ingredients,
+    Method,
+    Sources,
+    build_method,
+    default_method,
+    needs_support,
+)
 from fewshot.parsing import ConfigError
 from fewshot.prediction.familiarity import load_familiarity
 

@@ -14,6 +14,7 @@ from starlette.responses import FileResponse, JSONResponse, Response
 
 from episodes.decoding import stretch_labels
 from fewshot import __version__
+from fewshot.data.images import lesion_mask
 from fewshot.demo.archive import write_archive
 from fewshot.demo.choices import Choice
 from fewshot.demo.limits import RefusedError
@@ -24,7 +25,6 @@ from fewshot.demo.shown import answer_json, heat, image_json, image_png, outline
 from fewshot.demo.stored_image import StoredImage
 from fewshot.demo.uploads import clean_name, receive, take_image, take_mask, take_painting
 from fewshot.demo.worker import Worker
-from fewshot.images import lesion_mask
 from fewshot.prediction.pictures import mask_png
 
 TOKEN = "fewshot-session"  # noqa: S105 - the header's name

@@ -13,10 +13,10 @@ from episodes import dicom
 from episodes.decoding import stretch_labels
 from episodes.errors import UserError
 from episodes.metrics import Spacing
+from fewshot.data.images import grey_image, lesion_mask
 from fewshot.demo.limits import Limits, RefusedError
 from fewshot.demo.session import Session
 from fewshot.demo.stored_image import StoredImage
-from fewshot.images import grey_image, lesion_mask
 from fewshot.prediction.pictures import mask_png, png
 
 Pixels = TypeVar("Pixels", NDArray[np.uint8], NDArray[np.bool_])

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from episodes.episode import Support
 from episodes.errors import DatasetError, UserError
 from fewshot.assessment.members import Member
-from fewshot.uncertainty import mean_prediction
+from fewshot.methods.uncertainty import mean_prediction
 
 
 def adapted_member(member: Member, support: Support | None) -> Member:

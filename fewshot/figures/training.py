@@ -9,7 +9,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from fewshot.figures.style import BLUE, GREY, VERMILLION, figure_at
-from fewshot.history import History
+from fewshot.training.history import History
 
 SCORES = {"dice": "Dice", "accuracy": "right pixels", "label_accuracy": "right image labels"}
 """Columns in [0, 1] that get a panel of their own, here or as `validation_...`, and what its axis says."""

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from baselines.prediction import lesion_logits, with_background
 from episodes.records import LABELS
-from fewshot.methods import Method, SamplingMethod
+from fewshot.methods.contract import Method, SamplingMethod
+from fewshot.methods.uncertainty import mean_prediction
 from fewshot.prediction.familiarity import Familiarity
-from fewshot.uncertainty import mean_prediction
 
 KINDS = frozenset({"benign", "malignant"})
 """What lesions can be told apart by."""

@@ -5,13 +5,13 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from episodes.errors import DatasetError
-from fewshot.images import resized_image
+from fewshot.data.images import resized_image
+from fewshot.data.support_folder import image_hashes
 from fewshot.prediction.folder import ResultFolder
 from fewshot.prediction.inputs import Input
 from fewshot.prediction.reading import CaseReader
 from fewshot.prediction.results import Case
 from fewshot.prediction.segmenter import Segmenter
-from fewshot.support_folder import image_hashes
 
 
 @dataclass

@@ -10,7 +10,7 @@ from episodes.episode import Support
 from episodes.errors import UserError
 from episodes.files import remove_folder, write_text
 from episodes.json_text import JSONTextError, read_json
-from fewshot.support_folder import image_hashes, support_hashes
+from fewshot.data.support_folder import image_hashes, support_hashes
 
 FACTS = "prediction.json"
 NOTICE = "Research only, not for clinical use."

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from fewshot.checkpoints import CheckpointError
-from fewshot.familiar import AnyEncoder, describe, find_encoder, load_familiar, n_values
+from fewshot.training.familiar import AnyEncoder, describe, find_encoder, load_familiar, n_values
 
 
 @dataclass(frozen=True, slots=True)

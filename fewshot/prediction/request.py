@@ -8,7 +8,7 @@ from typing import Any, Literal
 from episodes.metrics import Spacing
 from fewshot.api import Adaptable, load
 from fewshot.checkpoints import read_facts
-from fewshot.methods import needs_support
+from fewshot.methods.contract import needs_support
 from fewshot.parsing import ConfigError
 
 # Arguments of `fewshot.api.load`, which are no options of a method.

@@ -8,7 +8,8 @@ from episodes.episode import Support
 from episodes.locks import only_process
 from fewshot import __version__
 from fewshot.api import Adaptable
-from fewshot.batching import Batching
+from fewshot.data.support_folder import load_support_folder, support_hashes
+from fewshot.memory.batching import Batching
 from fewshot.prediction.chunks import Chunks
 from fewshot.prediction.facts import NOTICE, begin, file_hash, require_same, support_facts
 from fewshot.prediction.folder import ResultFolder
@@ -19,8 +20,7 @@ from fewshot.prediction.segmenter import Segmenter
 from fewshot.prediction.spacings import Spacings
 from fewshot.prediction.summary import Summary
 from fewshot.prediction.truths import find_truths
-from fewshot.progress import Reporter
-from fewshot.support_folder import load_support_folder, support_hashes
+from fewshot.terminal.progress import Reporter
 
 logger = logging.getLogger(__name__)
 

@@ -11,10 +11,10 @@ import torch
 from numpy.typing import NDArray
 
 from episodes.episode import image_tensor
-from fewshot.batching import Batching
-from fewshot.images import Picture, grey_image, listed, picture_name, resized_image
-from fewshot.methods import Method
-from fewshot.out_of_memory import within_memory
+from fewshot.data.images import Picture, grey_image, listed, picture_name, resized_image
+from fewshot.memory.batching import Batching
+from fewshot.memory.out_of_memory import within_memory
+from fewshot.methods.contract import Method
 from fewshot.prediction.answers import Answers, ask
 from fewshot.prediction.familiarity import Familiarity
 from fewshot.prediction.predicted import Predicted, predicted

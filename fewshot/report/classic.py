@@ -15,7 +15,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from episodes.statistics import FloatArray, IntArray
-from fewshot.markdown import table_lines
+from fewshot.report.markdown import table_lines
 from fewshot.results.index import ResultsIndex, RowKey
 from fewshot.results.score_grid import mean_of_known
 from fewshot.results.table import PIXELS

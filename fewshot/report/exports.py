@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from episodes.files import write_text
-from fewshot.markdown import table_lines
 from fewshot.report.content import ReportContent
+from fewshot.report.markdown import table_lines
 from fewshot.report.sheets import sheets_of
 from fewshot.report.sheets.sheet import Sheet
 

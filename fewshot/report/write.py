@@ -7,7 +7,7 @@ from fewshot.report.content import ReportContent
 from fewshot.report.exports import write_tables
 from fewshot.report.page import write_report
 from fewshot.report.summary_file import write_summary
-from fewshot.tables import write_markdown
+from fewshot.report.tables import write_markdown
 
 
 def write_everything(content: ReportContent, folder: Path) -> Sequence[Path]:

@@ -16,10 +16,10 @@ from episodes.duplicates import thumbnail
 from episodes.episode import image_tensor
 from episodes.errors import DatasetError, UserError
 from episodes.records import Record
-from fewshot.batching import Batching
 from fewshot.checkpoints import load_network
-from fewshot.familiar import AnyEncoder, describe, find_encoder
-from fewshot.images import resized_image
+from fewshot.data.images import resized_image
+from fewshot.memory.batching import Batching
+from fewshot.training.familiar import AnyEncoder, describe, find_encoder
 
 logger = logging.getLogger(__name__)
 

@@ -13,11 +13,11 @@ from episodes.locks import only_process
 from episodes.records import Record
 from fewshot.devices import choose_device
 from fewshot.prediction.inputs import Input, find_inputs
-from fewshot.progress import Reporter
 from fewshot.selection.candidates import find_candidates
 from fewshot.selection.choice import By, choose, nearest_chosen
 from fewshot.selection.description import Described, Describer, describe_files
 from fewshot.selection.results import SELECTED, Chosen, require_free, write_selection
+from fewshot.terminal.progress import Reporter
 
 logger = logging.getLogger(__name__)
 

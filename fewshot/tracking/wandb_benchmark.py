@@ -12,9 +12,9 @@ import pyarrow.compute as pc
 
 from fewshot.benchmark.gallery import GalleryCase, read_gallery
 from fewshot.checkpoints import load_checkpoint
-from fewshot.progress import Reporter
 from fewshot.results.summary import Row, interval_columns, summarise
 from fewshot.results.table import SCORES
+from fewshot.terminal.progress import Reporter
 from fewshot.tracking.wandb_index import LoggedRuns
 from fewshot.tracking.wandb_offline import say_what_waits
 from fewshot.tracking.wandb_run import RunFacts, WandbRun, digest, wandb_run

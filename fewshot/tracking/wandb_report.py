@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from episodes.errors import UserError
-from fewshot.markdown import table_lines
+from fewshot.report.markdown import table_lines
 from fewshot.report.sheets.sheet import or_dash
 from fewshot.results.summary import Row, show
 from fewshot.tracking.wandb_values import DICE

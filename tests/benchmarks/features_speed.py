@@ -21,10 +21,10 @@ from episodes.sampler import EpisodeSampler, EpisodeSpec
 from episodes.store import Collection, Store
 from fewshot.benchmark.evaluation import EncodedTarget, Task, evaluate
 from fewshot.config import EncoderConfig, ModelConfig
-from fewshot.data import default_cache
-from fewshot.methods import Ingredients, Sources
-from fewshot.prototypical import SupportPrototypes
-from fewshot.training import seeded_network
+from fewshot.data.stores import default_cache
+from fewshot.methods.contract import Ingredients, Sources
+from fewshot.methods.prototypical import SupportPrototypes
+from fewshot.training.run import seeded_network
 
 SIZE = 256
 SHOTS = (1, 5)

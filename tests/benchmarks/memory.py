@@ -30,12 +30,12 @@ from episodes.store import IMAGES, LABEL_MAPS, Collection
 from fewshot.benchmark.evaluation import EncodedTarget, Segmented, Task, segment_queries
 from fewshot.benchmark.memory import STATUS, peak_bytes, start_peak
 from fewshot.config import EncoderConfig, ModelConfig
-from fewshot.data import default_cache
-from fewshot.methods import Ingredients, Sources
-from fewshot.panet import PANet
-from fewshot.prototypical import SupportPrototypes
-from fewshot.spilling import FEATURE_MEMORY, GIB
-from fewshot.training import seeded_network
+from fewshot.data.stores import default_cache
+from fewshot.memory.spilling import FEATURE_MEMORY, GIB
+from fewshot.methods.contract import Ingredients, Sources
+from fewshot.methods.prototypical import SupportPrototypes
+from fewshot.panet.network import PANet
+from fewshot.training.run import seeded_network
 
 CPU = torch.device("cpu")
 SIZE, CHANNELS, N_SHOT, N_QUERY = 256, 1024, 5, 25

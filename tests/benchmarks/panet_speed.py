@@ -21,8 +21,8 @@ from torch import Tensor, nn
 from baselines.encoders import Encoder
 from episodes.episode import Support
 from fewshot.features import Features
-from fewshot.panet import PANet
-from fewshot.prototypes import resize_logits
+from fewshot.panet.network import PANet
+from fewshot.panet.prototypes import resize_logits
 from tests.fewshot import plain_panet
 
 ENCODER, N_SHOT, STRIDE = "resnet50", 5, 8

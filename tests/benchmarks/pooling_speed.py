@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fewshot.prototypes import masked_average_pooling
+from fewshot.panet.prototypes import masked_average_pooling
 
 CHANNELS, GRID, SIZE = 2048, 32, 256
 

@@ -12,9 +12,9 @@ from episodes.draws import support_draws
 from episodes.store import Collection
 from fewshot.benchmark.evaluation import EncodedTarget, Task, evaluate
 from fewshot.config import EncoderConfig, ModelConfig
-from fewshot.methods import Ingredients, Sources
-from fewshot.prototypical import SupportPrototypes
-from fewshot.training import seeded_network
+from fewshot.methods.contract import Ingredients, Sources
+from fewshot.methods.prototypical import SupportPrototypes
+from fewshot.training.run import seeded_network
 from tests.benchmarks.features_speed import SIZE, phantom_store
 
 MODEL = ModelConfig(network="panet", levels=(3,), output_stride=8)

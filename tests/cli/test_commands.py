@@ -15,7 +15,7 @@ from episodes.store import Store
 from fewshot.checkpoints import load_checkpoint, load_network
 from fewshot.cli.data.prepare import SHOWN, describe_dropped
 from fewshot.config import DataConfig, SampleConfig
-from fewshot.data import open_collection, open_store
+from fewshot.data.stores import open_collection, open_store
 from fewshot.parsing import load_config, parse_config
 from fewshot.results.table import read_table
 from tests.cli.conftest import Fewshot

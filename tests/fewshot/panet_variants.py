@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from episodes.episode import Support
 from fewshot.config import ModelConfig
-from fewshot.panet import PANet
-from fewshot.scalars import STRIDE, LearnedScalars
-from fewshot.training import seeded_network
+from fewshot.panet.network import PANet
+from fewshot.panet.scalars import STRIDE, LearnedScalars
+from fewshot.training.run import seeded_network
 from tests.fewshot.small_networks import ENCODER
 
 DECODER = {"decoder_channels": [16, 8]}

@@ -10,8 +10,8 @@ from torch.utils.data import Dataset
 
 from episodes.store import Collection
 from fewshot.config import EncoderConfig, ModelConfig, TrainConfig, TrainingConfig
-from fewshot.engine import fit
-from fewshot.training import seeded_network, training_batches
+from fewshot.training.engine import fit
+from fewshot.training.run import seeded_network, training_batches
 
 CPU = torch.device("cpu")
 ENCODER = EncoderConfig(name="resnet10t")

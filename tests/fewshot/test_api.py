@@ -20,9 +20,9 @@ from fewshot.api import Adaptable, build, load
 from fewshot.benchmark.run import run_benchmark
 from fewshot.checkpoints import network_tensors, save_checkpoint
 from fewshot.config import ModelConfig
-from fewshot.data import open_store
+from fewshot.data.stores import open_store
 from fewshot.results.table import read_table
-from fewshot.training import seeded_network
+from fewshot.training.run import seeded_network
 from tests.fewshot.scarce_memory import Scarce, room_for_images
 from tests.fewshot.small_networks import ENCODER, MODELS
 from tests.fewshot.tiny_runs import METHODS, silent, tiny_benchmark
@@ -289,7 +289,10 @@ def test_a_missing_checkpoint_is_named() -> None:
         ({"encoder": {"nmae": "resnet18"}}, "encoder: nmae: unknown key; did you mean 'name'"),
         ({"model": {"level": [2]}}, "model: level: unknown key; did you mean 'levels'"),
         ({"network": "panett"}, "network 'panett' is unknown; did you mean 'panet'"),
-        ({"network": "fewshot.panet:PANet"}, r"no method goes with the network 'fewshot\.panet:PANet' by itself"),
+        (
+            {"network": "fewshot.panet.network:PANet"},
+            r"no method goes with the network 'fewshot\.panet\.network:PANet' by itself",
+        ),
     ],
 )
 def test_a_network_that_cannot_be_built_is_told(options: dict[str, Any], message: str) -> None:

@@ -17,7 +17,7 @@ from episodes.store import Collection
 from fewshot.checkpoints import load_network, network_tensors, save_checkpoint
 from fewshot.config import EncoderConfig, ModelConfig
 from fewshot.networks import NETWORKS, build_network, checked_options, find_attribute
-from fewshot.panet import PANet
+from fewshot.panet.network import PANet
 from fewshot.parsing import ConfigError, parse_config
 from tests.fewshot.small_networks import ENCODER, MODELS, SMALL, assert_same_weights, small_network, training, weights
 
@@ -188,7 +188,7 @@ def test_path_aggregation_stands_between_encoder_and_network() -> None:
 
 
 def test_a_network_of_one_s_own() -> None:
-    model = ModelConfig(network="fewshot.panet:PANet", levels=(1,))
+    model = ModelConfig(network="fewshot.panet.network:PANet", levels=(1,))
     assert isinstance(build_network(ENCODER, model), PANet)
 
 
@@ -198,7 +198,10 @@ def test_a_network_of_one_s_own() -> None:
         ({"network": "unett"}, "network 'unett' is unknown; did you mean 'unet'?"),
         ({"network": "transformer"}, "network 'transformer' is unknown; there are panet, maml, unet"),
         ({"network": "no_such_module:Net"}, "network 'no_such_module:Net': No module named 'no_such_module'"),
-        ({"network": "fewshot.panet:Nothing"}, "network 'fewshot.panet:Nothing': module 'fewshot.panet' has no attrib"),
+        (
+            {"network": "fewshot.panet.network:Nothing"},
+            "network 'fewshot.panet.network:Nothing': module 'fewshot.panet.network' has no attrib",
+        ),
         ({"options": {"decoder_chanels": [8, 8]}}, "decoder_chanels: unknown key; did you mean 'decoder_channels'?"),
         ({"options": {"decoder_channels": "wide"}}, "unet options: decoder_channels: 'str' instances are not allowed"),
         ({"options": {"decoder_channels": [8, 8, 8]}}, "decoder_channels: 3 stages for 3 encoder levels; expected 2"),

@@ -9,7 +9,7 @@ import yaml
 from fewshot.checkpoints import load_network
 from fewshot.config import TrainConfig
 from fewshot.parsing import parse_config
-from fewshot.training import train
+from fewshot.training.run import train
 from tests.fewshot.tiny_runs import silent
 
 CONFIGS = Path(__file__).parents[2] / "configs" / "train"

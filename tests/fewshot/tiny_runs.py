@@ -7,7 +7,7 @@ from rich.console import Console
 
 from fewshot.config import BenchmarkConfig
 from fewshot.parsing import parse_config
-from fewshot.progress import Reporter
+from fewshot.terminal.progress import Reporter
 
 PHANTOMS = {
     "linear": {"phantom": {"scanner": "linear", "n_images": 12, "size": 64}},

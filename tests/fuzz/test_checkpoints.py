@@ -14,7 +14,7 @@ from safetensors.torch import save
 from baselines.encoders import Encoder, EncoderError
 from fewshot.checkpoints import FORMAT, load_checkpoint, load_network, network_tensors, save_checkpoint
 from fewshot.config import TrainingConfig
-from fewshot.learner import Learner, fill_learner, save_learner
+from fewshot.training.learner import Learner, fill_learner, save_learner
 from tests.fewshot.small_networks import CPU, SMALL, small_network, train_config
 from tests.fuzz.mutations import damaged, damaged_tree
 from tests.fuzz.watched import fuzzing, require_read_or_refused

@@ -13,7 +13,7 @@ from episodes.policies import CuratedList, Policy, curate
 from episodes.preparation import prepare_store
 from episodes.records import Record
 from episodes.store import Store
-from fewshot.policies import read_corrections
+from fewshot.data.policies import read_corrections
 from tests.fuzz.mutations import damaged, damaged_tree
 from tests.fuzz.watched import fuzzing, require_read_or_refused
 

@@ -22,7 +22,7 @@ _CHANGES = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate", "os
 _MODULES = [
     "fewshot.benchmark.run",
     "fewshot.report.write",
-    "fewshot.tables",
+    "fewshot.report.tables",
     "fewshot.figures.training",
     "fewshot.cli",
 ]

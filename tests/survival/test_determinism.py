@@ -12,7 +12,7 @@ from fewshot.benchmark.cell_evaluation import CellEvaluation
 from fewshot.benchmark.run import run_benchmark
 from fewshot.benchmark.tasks import protocol_of
 from fewshot.config import BenchmarkConfig
-from fewshot.data import open_store
+from fewshot.data.stores import open_store
 from fewshot.parsing import load_config
 from fewshot.results.table import Cell, read_table
 from tests.episodes.made_records import made_dataset

@@ -30,7 +30,7 @@ def check(
     """
     from episodes.checks import check_dataset
     from episodes.files import write_text
-    from fewshot.check_table import print_check
+    from fewshot.data.check_table import print_check
 
     if out and out.exists() and not overwrite:
         raise UserError(f"{out}: exists already; choose another name, or replace it with --overwrite")

@@ -37,7 +37,7 @@ def generate(
 ) -> None:
     """Write a phantom dataset: B-mode images made from tissue models, with exact masks."""
     from episodes import phantoms
-    from fewshot.progress import counted
+    from fewshot.terminal.progress import counted
 
     if root.exists():
         raise UserError(f"{root}: exists already; give a folder that does not, so that nothing is overwritten")

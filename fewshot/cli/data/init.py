@@ -26,9 +26,9 @@ def init(
     """
     from episodes.files import write_text
     from episodes.survey import survey
-    from fewshot.console import output_console, print_line
-    from fewshot.folder_report import dataset_name, dataset_yaml, doubts, understood
-    from fewshot.metadata_table import metadata_csv
+    from fewshot.data.folder_report import dataset_name, dataset_yaml, doubts, understood
+    from fewshot.data.metadata_table import metadata_csv
+    from fewshot.terminal.console import output_console, print_line
 
     table = folder / "metadata.csv"
     for path in [*([out] if out else []), *([table] if metadata else [])]:

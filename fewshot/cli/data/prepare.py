@@ -32,7 +32,7 @@ def prepare(
     Where it is stopped, the same command goes on from there.
     """
     from fewshot.config import DataConfig
-    from fewshot.data import open_store
+    from fewshot.data.stores import open_store
     from fewshot.parsing import parse_config
 
     name = name or dataset.partition(":")[0]

@@ -31,9 +31,9 @@ def show(
     Lesions are outlined green where they are benign and red where malignant, as decoded for training.
     """
     from fewshot.config import DataConfig
-    from fewshot.data import open_store
+    from fewshot.data.showing import require_free, show_dataset
+    from fewshot.data.stores import open_store
     from fewshot.parsing import parse_config
-    from fewshot.showing import require_free, show_dataset
 
     require_free(out, with_split=split is not None, overwrite=overwrite)
     name = name or dataset.partition(":")[0]

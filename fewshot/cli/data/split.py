@@ -41,8 +41,8 @@ def split(
     fractions = None if parts is None else _fractions(parts)
     _require_one_way(parts=parts, folds=folds, official=official, seed=seed)
     from episodes.splits import FRACTIONS
-    from fewshot.data import open_collection
-    from fewshot.splitting import Request, describe_split, load_data_config, make_splits, write_splits
+    from fewshot.data.splitting import Request, describe_split, load_data_config, make_splits, write_splits
+    from fewshot.data.stores import open_collection
 
     settings, names = load_data_config(config, overrides or ())
     request = Request(fractions or FRACTIONS, folds, int(official.value) if official else None, seed or 0)

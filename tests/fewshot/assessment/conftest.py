@@ -20,7 +20,7 @@ from fewshot.assessment import run as run_module
 from fewshot.assessment.run import Request, evaluate_checkpoints
 from fewshot.assessment.scores import Assessment
 from fewshot.checkpoints import network_tensors, save_checkpoint
-from fewshot.training import training_facts
+from fewshot.training.run import training_facts
 from tests.fewshot.small_networks import small_network, train_config
 from tests.fewshot.tiny_runs import silent
 

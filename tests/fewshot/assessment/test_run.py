@@ -17,8 +17,8 @@ from episodes.errors import UserError
 from episodes.store import Store
 from fewshot.assessment import run as run_module
 from fewshot.assessment.run import Request, evaluate_checkpoints
-from fewshot.finetuning import finetune_checkpoint
 from fewshot.parsing import ConfigError
+from fewshot.training.finetuning import finetune_checkpoint
 from tests.fewshot.assessment.conftest import N_IMAGES, Evaluate, Judged, trained_on, write_checkpoint
 from tests.fewshot.small_networks import small_network
 from tests.fewshot.tiny_runs import silent

@@ -12,7 +12,7 @@ from episodes.sampler import EpisodeSampler
 from fewshot.benchmark.cells import list_cells
 from fewshot.benchmark.tasks import Classic, SupportDraws, TargetProtocol
 from fewshot.config import BenchmarkConfig
-from fewshot.methods import Method
+from fewshot.methods.contract import Method
 from fewshot.parsing import ConfigError, parse_config
 from fewshot.results.table import Cell
 from tests.episodes.made_records import made_dataset

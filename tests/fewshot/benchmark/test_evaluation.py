@@ -13,12 +13,12 @@ from episodes.episode import Support, image_tensor, load_support
 from episodes.store import Collection, Store
 from fewshot.benchmark.evaluation import EncodedTarget, Seconds, Task, evaluate, lesion_masks, segment_queries
 from fewshot.config import EncoderConfig, ModelConfig
-from fewshot.data import open_store
+from fewshot.data.stores import open_store
 from fewshot.features import Features
-from fewshot.methods import Ingredients, Sources
+from fewshot.methods.contract import Ingredients, Sources
+from fewshot.methods.prototypical import SourcePrototypes, SupportPrototypes
 from fewshot.parsing import parse_config
-from fewshot.prototypical import SourcePrototypes, SupportPrototypes
-from fewshot.training import seeded_network
+from fewshot.training.run import seeded_network
 from tests.fewshot.tiny_runs import PANET, silent, tiny_benchmark
 
 CPU = torch.device("cpu")

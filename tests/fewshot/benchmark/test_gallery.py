@@ -18,7 +18,7 @@ from fewshot.benchmark.gallery import Annotated, GalleryCase, read_gallery, writ
 from fewshot.benchmark.gallery_choice import choose_queries
 from fewshot.benchmark.run import run_benchmark
 from fewshot.checkpoints import load_network
-from fewshot.data import open_store
+from fewshot.data.stores import open_store
 from fewshot.results.table import read_table
 from tests.fewshot.made_results import FLOOR, ORACLE, normal, scored, table
 from tests.fewshot.tiny_runs import METHODS, MODELS, silent, tiny_benchmark

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from sklearn.metrics import f1_score, jaccard_score, precision_score, recall_score
 
 import fewshot.benchmark.cell_evaluation
-import fewshot.training
+import fewshot.training.run
 from episodes.draws import SupportDraw
 from episodes.episode import image_tensor, load_support
 from episodes.errors import UserError
@@ -27,11 +27,11 @@ from fewshot.benchmark.evaluation import EncodedTarget, Task, evaluate
 from fewshot.benchmark.run import run_benchmark
 from fewshot.checkpoints import load_network
 from fewshot.config import BenchmarkConfig
-from fewshot.data import open_collection, open_store
-from fewshot.methods import Ingredients, Method, Sources, build_method
+from fewshot.data.stores import open_collection, open_store
+from fewshot.methods.contract import Ingredients, Method, Sources, build_method
 from fewshot.parsing import parse_config
 from fewshot.results.table import PIXELS, SCORES, read_table
-from fewshot.training import seeded_network
+from fewshot.training.run import seeded_network
 from tests.fewshot.tiny_runs import METHODS, MODELS, PANET, PHANTOMS, silent, tiny_benchmark
 
 CPU = torch.device("cpu")
@@ -291,15 +291,15 @@ def test_a_run_interrupted_in_training_ends_with_the_same_bytes(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = run.config.model_copy(update={"runs": tmp_path})
-    log = fewshot.training.Tracker.log
+    log = fewshot.training.run.Tracker.log
 
-    def failing(tracker: fewshot.training.Tracker, step: int, values: dict[str, float]) -> None:
+    def failing(tracker: fewshot.training.run.Tracker, step: int, values: dict[str, float]) -> None:
         if step == 3:
             raise KeyboardInterrupt
         log(tracker, step, values)
 
     with monkeypatch.context() as patch:
-        patch.setattr(fewshot.training.Tracker, "log", failing)
+        patch.setattr(fewshot.training.run.Tracker, "log", failing)
         with pytest.raises(KeyboardInterrupt):
             run_benchmark(config, silent())
     resumed = run_benchmark(config, silent())
@@ -311,7 +311,7 @@ def test_a_run_interrupted_in_training_ends_with_the_same_bytes(
 
 def test_a_finished_run_is_not_computed_again(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     before = (run.folder / "results.parquet").read_bytes()
-    forbid(monkeypatch, "fewshot.benchmark.cell_evaluation.evaluate", "fewshot.training.fit")
+    forbid(monkeypatch, "fewshot.benchmark.cell_evaluation.evaluate", "fewshot.training.run.fit")
     assert run_benchmark(run.config, silent()) == run.folder
     assert (run.folder / "results.parquet").read_bytes() == before
 

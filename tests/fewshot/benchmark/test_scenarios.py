@@ -15,8 +15,8 @@ from episodes.store import Collection, Store
 from fewshot.benchmark.run import run_benchmark
 from fewshot.checkpoints import load_checkpoint, load_network
 from fewshot.config import BenchmarkConfig
-from fewshot.data import open_store
-from fewshot.methods import Ingredients, Method, Sources, build_method
+from fewshot.data.stores import open_store
+from fewshot.methods.contract import Ingredients, Method, Sources, build_method
 from fewshot.results.table import read_table, table_facts
 from tests.fewshot.tiny_runs import METHODS, MODELS, PANET, TRAIN, UNET, silent, tiny_benchmark
 

@@ -16,11 +16,11 @@ from episodes.store import Collection
 from fewshot.benchmark.run import run_benchmark
 from fewshot.benchmark.supports import select_support
 from fewshot.config import BenchmarkConfig
-from fewshot.data import open_store
-from fewshot.familiar import describe, find_encoder
+from fewshot.data.stores import open_store
 from fewshot.results.table import read_table
 from fewshot.selection.choice import choose
-from fewshot.training import seeded_network
+from fewshot.training.familiar import describe, find_encoder
+from fewshot.training.run import seeded_network
 from tests.fewshot.tiny_runs import PANET, TRAIN, UNET, silent, tiny_benchmark
 
 CPU = torch.device("cpu")

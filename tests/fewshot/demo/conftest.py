@@ -24,8 +24,8 @@ from fewshot.config import ModelConfig
 from fewshot.demo.choices import Choice, load_choices
 from fewshot.demo.limits import Limits
 from fewshot.demo.sessions import Sessions, server_folder
-from fewshot.familiar import familiar_tensors
-from fewshot.training import seeded_network
+from fewshot.training.familiar import familiar_tensors
+from fewshot.training.run import seeded_network
 from tests.fewshot.small_networks import ENCODER, MODELS
 
 testclient = pytest.importorskip("starlette.testclient", reason="starlette, the demo's server, is not installed")

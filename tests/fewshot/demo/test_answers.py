@@ -58,7 +58,7 @@ def test_a_support_set_is_made_as_from_a_folder(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The download's support folder, read as the command line reads it."""
-    from fewshot.support_folder import load_support_folder
+    from fewshot.data.support_folder import load_support_folder
 
     page = served.visitor()
     for case in annotated[:2]:

@@ -9,7 +9,7 @@ from torch import nn
 from episodes.errors import UserError
 from fewshot.demo.answers import adapted_bytes
 from fewshot.demo.choices import Choice, load_choices
-from fewshot.multilevel import Adapted
+from fewshot.panet.multilevel import Adapted
 from tests.fewshot.small_networks import small_network
 
 

@@ -23,8 +23,8 @@ from fewshot.exporting import onnx_file
 from fewshot.exporting.baked import Baked
 from fewshot.exporting.onnx_file import TOLERANCE, open_session, require_same
 from fewshot.exporting.run import Request, export_checkpoint
-from fewshot.methods import METHODS, Ingredients
-from fewshot.training import seeded_network
+from fewshot.methods.contract import METHODS, Ingredients
+from fewshot.training.run import seeded_network
 from tests.fewshot.panet_variants import VARIANTS, variant_config
 from tests.fewshot.small_networks import ENCODER, SMALL, plain_encoder
 

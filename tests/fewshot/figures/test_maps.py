@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from fewshot.data.images import lesion_mask
 from fewshot.figures.maps import write_map, write_mask
-from fewshot.images import lesion_mask
 
 
 def test_a_mask_is_black_and_white_and_reads_back_as_a_users_mask(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from fewshot.figures.style import BLUE, GREY, VERMILLION
 from fewshot.figures.training import history_figure, smooth
-from fewshot.history import History
+from fewshot.training.history import History
 from tests.fewshot.figures.pictures import coloured, size_in_inches
 
 

@@ -13,7 +13,7 @@ from episodes.decoding import read_label_map, read_size
 from episodes.manifest import read_draws
 from episodes.records import Record
 from fewshot.benchmark.run import run_benchmark
-from fewshot.data import open_store
+from fewshot.data.stores import open_store
 from fewshot.prediction.request import Request
 from fewshot.prediction.run import predict_folder
 from fewshot.results.table import read_table

@@ -10,8 +10,8 @@ from torch import nn
 from episodes.episode import image_tensor
 from episodes.store import Collection
 from fewshot.checkpoints import CheckpointError, save_checkpoint
-from fewshot.familiar import describe, familiar_tensors, find_encoder
 from fewshot.prediction.familiarity import Familiarity, load_familiarity
+from fewshot.training.familiar import describe, familiar_tensors, find_encoder
 from tests.fewshot.small_networks import CPU, small_network
 
 

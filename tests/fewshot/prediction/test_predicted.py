@@ -12,7 +12,7 @@ from episodes.records import LABEL_VALUES
 from episodes.store import Collection
 from fewshot.api import Adaptable, load
 from fewshot.checkpoints import network_tensors, save_checkpoint
-from fewshot.familiar import familiar_tensors
+from fewshot.training.familiar import familiar_tensors
 from tests.fewshot.conftest import Trained
 from tests.fewshot.small_networks import CPU, SMALL
 

@@ -15,7 +15,7 @@ from episodes.decoding import read_image
 from episodes.errors import StorageError, UserError
 from episodes.locks import only_process
 from fewshot.api import load
-from fewshot.out_of_memory import NotEnoughMemoryError
+from fewshot.memory.out_of_memory import NotEnoughMemoryError
 from fewshot.prediction import chunks
 from fewshot.prediction.folder import ResultFolder
 from fewshot.prediction.inputs import find_inputs
@@ -175,7 +175,7 @@ def test_finishing_twice_changes_nothing_and_does_not_adapt(desk: Desk, monkeypa
     def never(*_: Any) -> None:
         raise AssertionError
 
-    monkeypatch.setattr("fewshot.prototypical.SupportPrototypes.adapt", never)
+    monkeypatch.setattr("fewshot.methods.prototypical.SupportPrototypes.adapt", never)
     assert desk.predict().lines()[0].startswith("7 images")
     assert {path: path.stat().st_mtime_ns for path in (desk.folder / "out").rglob("*")} == before
 
@@ -302,7 +302,7 @@ def test_results_within_the_images_are_no_images(desk: Desk) -> None:
 
 
 def test_fewer_images_at_once_where_memory_is_scarce(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    from fewshot.panet import PANet
+    from fewshot.panet.network import PANet
 
     segment, tried = PANet.segment, []
 

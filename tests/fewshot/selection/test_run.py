@@ -12,8 +12,8 @@ from PIL import Image
 
 from episodes.datasets import read_dataset
 from episodes.errors import UserError
+from fewshot.data.support_folder import load_support_folder
 from fewshot.selection.run import Request, select_images
-from fewshot.support_folder import load_support_folder
 from tests.episodes.made_dicom import SECRETS, write_dicom
 from tests.fewshot.made_stores import picture
 from tests.fewshot.selection.conftest import Desk

@@ -18,7 +18,7 @@ from episodes.store import Collection
 from fewshot.benchmark.gallery import read_gallery, write_gallery
 from fewshot.results.summary import summarise
 from fewshot.tracking.wandb_benchmark import log_benchmark
-from fewshot.training import train
+from fewshot.training.run import train
 from tests.fewshot.made_results import STUDY, made_case, study
 from tests.fewshot.small_networks import train_config
 from tests.fewshot.tiny_runs import silent

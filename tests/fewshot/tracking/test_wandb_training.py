@@ -12,8 +12,8 @@ import wandb
 
 from episodes.store import Collection
 from fewshot.config import TrainConfig
-from fewshot.progress import Reporter, Update
-from fewshot.training import train, training_facts
+from fewshot.terminal.progress import Reporter, Update
+from fewshot.training.run import train, training_facts
 from tests.fewshot.small_networks import train_config
 from tests.fewshot.tiny_runs import silent
 from tests.fewshot.tracking.offline_wandb import folders_of, read_only_run, read_run, warnings_of

@@ -1,0 +1,157 @@
+"""Splits of configured datasets: how they are asked for, made and written."""
+
+import logging
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict
+
+from episodes.crossings import find_crossings
+from episodes.errors import ManifestError
+from episodes.official_folds import official_folds, without_fold
+from episodes.records import LABELS, Record, records_hash
+from episodes.splits import FRACTIONS, Split, k_folds, split_records, write_split
+from episodes.store import Collection
+from fewshot.config import DataConfig, SampleConfig, TrainConfig
+from fewshot.parsing import load_config, parse_config
+from fewshot.training.look_alikes import look_alikes_together
+from fewshot.training.split_parts import describe_crossings
+
+logger = logging.getLogger(__name__)
+
+SHOWN = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """How records are to be split.
+
+    Attributes:
+        fractions: part -> share of the images, for one split; unless one of the others is given.
+        folds: number of folds to draw.
+        official: number of folds of the dataset's own partition.
+        seed: of what is drawn.
+    """
+
+    fractions: Mapping[str, float] = field(default_factory=lambda: FRACTIONS)
+    folds: int | None = None
+    official: int | None = None
+    seed: int = 0
+
+
+class _AnyKeys(BaseModel):
+    """A configuration of whatever kind."""
+
+    model_config = ConfigDict(extra="allow")
+
+
+def load_data_config(path: Path, overrides: Sequence[str] = ()) -> tuple[DataConfig, tuple[str, ...]]:
+    """Read which datasets are to be split from a configuration of data, of episodes or of a training.
+
+    Which of these it is shows in its keys, `episodes` or `train`; each is read as strictly as its own command does.
+
+    Returns:
+        The configuration, and the names of its datasets: of a training, its sources.
+
+    Raises:
+        ConfigError: if it is wrong.
+    """
+    tree = load_config(path, _AnyKeys, overrides).model_extra or {}
+    kind: type[DataConfig] = DataConfig
+    if "episodes" in tree:
+        kind = SampleConfig
+    if "train" in tree:
+        kind = TrainConfig
+    config = parse_config(tree, kind, str(path))
+    return config, config.sources if isinstance(config, TrainConfig) else tuple(config.datasets)
+
+
+def make_splits(collection: Collection, request: Request) -> dict[str, Split]:
+    """Split so that no patient, no near-duplicate and no look-alike is on two sides, each label spread evenly.
+
+    The dataset's own folds are as they are: what crosses them is warned of.
+
+    Args:
+        collection: the datasets' stores.
+        request: one split, or several folds.
+
+    Returns:
+        What to add to a file's name -> split: nothing to that of a single one, `fold0`, ... to those of folds. Each is
+        a split of the stores' records, by whose hash it is known again.
+
+    Raises:
+        SamplingError: if there are too few patients, or no such official folds.
+    """
+    if request.official is not None:
+        folds = official_folds(collection.records, request.official)
+        _report_official(folds, collection)
+        return {f"fold{name}": split for name, split in folds.items()}
+    grouped = look_alikes_together(collection)
+    of_stores = records_hash(collection.records)
+    if request.folds is None:
+        return {"": replace(split_records(grouped, request.fractions, request.seed), records=of_stores)}
+    drawn = k_folds(grouped, request.folds, request.seed)
+    return {f"fold{number}": replace(split, records=of_stores) for number, split in enumerate(drawn)}
+
+
+def write_splits(path: Path, splits: Mapping[str, Split], *, overwrite: bool = False) -> dict[Path, Split]:
+    """Write each split to a file of its own, so that each can be a training's `split` as it is.
+
+    Args:
+        path: of the file; those of folds are called after it, such as `mine-fold0.json` after `mine.json`.
+        splits: as from `make_splits`.
+        overwrite: replace what is there.
+
+    Returns:
+        The files, with what is in them.
+
+    Raises:
+        ManifestError: if one exists and is not to be replaced; then none is written.
+    """
+    files = {_beside(path, name): split for name, split in splits.items()}
+    for file in files:
+        if file.exists() and not overwrite:
+            raise ManifestError(f"{file}: exists already; choose another name, or replace it with --overwrite")
+    for file, split in files.items():
+        write_split(file, split, overwrite=overwrite)
+    return files
+
+
+def describe_split(split: Split, records: Sequence[Record]) -> Iterator[str]:
+    """A line for each part: how many images of whom, and of which classes."""
+    for part in dict.fromkeys((*_known(split), *sorted(set(split.parts.values())))):
+        chosen = split.select(records, part)
+        labels = Counter(record.label for record in chosen)
+        classes = ", ".join(f"{labels[label]} {label}" for label in LABELS if labels[label])
+        patients = len({record.patient_id for record in chosen})
+        of_whom = "1 patient" if patients == 1 else f"{patients} patients"
+        yield f"{part}: {len(chosen)} images of {of_whom} ({classes})"
+
+
+def _known(split: Split) -> list[str]:
+    """Its parts among the usual ones, in the usual order."""
+    found = set(split.parts.values())
+    return [part for part in FRACTIONS if part in found]
+
+
+def _beside(path: Path, name: str) -> Path:
+    return path.with_name(f"{path.stem}-{name}{path.suffix}") if name else path
+
+
+def _report_official(folds: Mapping[str, Split], collection: Collection) -> None:
+    """Say who is in several of a dataset's own folds, and who in none: nothing is put right in silence."""
+    fold_of = {
+        record_id: name for name, split in folds.items() for record_id, part in split.parts.items() if part == "test"
+    }
+    if lost := without_fold(next(iter(folds.values()))):
+        more = f" and {len(lost) - SHOWN} more" if len(lost) > SHOWN else ""
+        logger.warning("%d images are in no official fold: %s%s", len(lost), ", ".join(lost[:SHOWN]), more)
+    if patients := find_crossings(collection.records, fold_of):
+        found = describe_crossings(patients, "patient", "fold")
+        logger.warning("official folds: %s; a training refuses such a split", found)
+    elif look_alikes := find_crossings(look_alikes_together(collection), fold_of):
+        logger.warning("official folds: %s", describe_crossings(look_alikes, "look-alike group", "fold"))
+    else:
+        logger.info("official folds: no patient, near-duplicate or look-alike is in two of them")

@@ -1,0 +1,1 @@
+"""Living with little memory: smaller batches, features on disk."""

@@ -1,0 +1,191 @@
+"""The contract that everything benchmarked honours, few-shot or supervised, and the methods by name."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, cast, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+
+from baselines.prediction import Prediction
+from episodes.episode import Support
+from episodes.errors import DatasetError
+from episodes.records import Record
+from episodes.store import Collection
+from fewshot.config import MethodConfig
+from fewshot.features import Features
+from fewshot.networks import checked_options, find_attribute
+from fewshot.parsing import ConfigError
+
+
+class Method(Protocol):
+    """A way of segmenting images, given a few annotated ones.
+
+    `adapt` returns what it learned from the support set; nothing is stored on the method, so one method serves many
+    support sets in any order.
+
+    Attributes:
+        uses_support: False for a method whose masks do not depend on the support set; it is called without one.
+    """
+
+    uses_support: bool
+
+    def adapt(self, support: Support | None) -> Any:
+        """What the method takes from a support set."""
+
+    def segment(self, images: Tensor, adapted: Any) -> Tensor:
+        """Logits (n, 1 + n_way, H, W) of images (n, 3, H, W) in [0, 1]; index 0 is background."""
+
+
+@runtime_checkable
+class EncodingMethod(Protocol):
+    """A method with an encoder: its features do not depend on the support set, so they are computed once.
+
+    Its `adapt` and `segment` give the same from features as from the images they were encoded from. Methods whose
+    `encode` is one and the same, such as the `encode` of the network they are given, share what it computed.
+    """
+
+    def encode(self, images: Tensor) -> Features:
+        """Features of images (..., 3, H, W)."""
+
+    def adapt(self, support: Support | None, features: Features | None = None) -> Any:
+        """As `Method.adapt`; `features` are the support images', (n_way, n_shot, ...)."""
+
+    def segment(self, images: Tensor | Features, adapted: Any) -> Tensor:
+        """As `Method.segment`, or from the images' features."""
+
+
+@runtime_checkable
+class SamplingMethod(Protocol):
+    """A method that may answer several times, and whose answers may tell classes and labels apart."""
+
+    def sample(self, images: Tensor, adapted: Any) -> list[Prediction]:
+        """One or more predictions of images (n, 3, H, W) in [0, 1]; `segment` goes by their mean."""
+
+
+@runtime_checkable
+class SupportOptional(Protocol):
+    """A method that uses a support set, and says whether it needs one.
+
+    Attributes:
+        needs_support: False if it can do without: `adapt(None)` is a valid call, and the benchmark's K = 0.
+    """
+
+    @property
+    def needs_support(self) -> bool:
+        """Known of the built method alone, since it may depend on the network."""
+
+
+def needs_support(method: Method) -> bool:
+    """Whether a method cannot do without a support set: one that uses it cannot, unless it says so."""
+    return method.needs_support if isinstance(method, SupportOptional) else method.uses_support
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """What a method may know of the source datasets.
+
+    Attributes:
+        collection: the source datasets' pixels.
+        records: those that may be used.
+    """
+
+    collection: Collection
+    records: Sequence[Record]
+
+    def lesions(self) -> list[Record]:
+        """The records with a lesion drawn in, by id.
+
+        Raises:
+            DatasetError: if there are none.
+        """
+        # A store has labelled normal what shows no lesion, so no label map need be read here.
+        with_lesion = [record for record in self.records if record.has_lesion]
+        if not with_lesion:
+            raise DatasetError("sources: none of their images has a lesion drawn in; add a dataset with lesions")
+        return sorted(with_lesion, key=lambda record: record.id)
+
+
+@dataclass(frozen=True, slots=True)
+class Ingredients:
+    """What methods are made of.
+
+    Attributes:
+        network: the trained (or untrained) network, in evaluation mode, on its device; None for methods without.
+        sources: the source datasets.
+        device: where to compute.
+        seed: of whatever the method draws at random.
+    """
+
+    network: nn.Module | None
+    sources: Sources
+    device: torch.device
+    seed: int = 0
+
+    def require_network(self, kind: type[nn.Module] | Any) -> Any:
+        """The network, which must be of a kind (or have what a protocol asks for).
+
+        Raises:
+            ConfigError: says what is there instead.
+        """
+        if not isinstance(self.network, kind):
+            found = "no model" if self.network is None else type(self.network).__name__
+            raise ConfigError(f"the method needs a model of kind {kind.__name__}, and was given {found}; set `model`")
+        return self.network
+
+
+# A user's own method is named "module:attribute"; these are ours. Each is a callable
+# `(ingredients, **options) -> Method`.
+METHODS = {
+    "empty": "fewshot.methods.floors:Empty",
+    "centre-ellipse": "fewshot.methods.floors:CentreEllipse",
+    "prototypes": "fewshot.methods.prototypical:SupportPrototypes",
+    "source-prototypes": "fewshot.methods.prototypical:SourcePrototypes",
+    "tuned-prototypes": "fewshot.methods.tuned:TunedPrototypes",
+    "zero-shot": "fewshot.methods.supervised:ZeroShot",
+    "fine-tuned": "fewshot.methods.supervised:FineTuned",
+    "maml": "fewshot.methods.optimised:InnerLoop",
+}
+
+# Networks that train on episodes, and the method that each goes with.
+DEFAULT_METHODS = {"panet": "prototypes", "maml": "maml"}
+
+
+def build_method(config: MethodConfig, ingredients: Ingredients) -> Method:
+    """The method that a row of the benchmark names.
+
+    Raises:
+        ConfigError: for an unknown method, options that it does not take, or a model that it cannot use.
+    """
+    kind: Callable[..., Method] = find_method(config.method)
+    options = checked_options(kind, config.options, f"{config.method} options", skip=1)
+    try:
+        return kind(ingredients, **options)
+    except ValueError as error:
+        raise ConfigError(f"{config.method} options: {error}") from error
+
+
+def find_method(name: str) -> type[Method]:
+    """The class that a registered name or `module:attribute` stands for; its `uses_support` is known unbuilt."""
+    kind = find_attribute(name, METHODS, "method")
+    if not hasattr(kind, "uses_support"):
+        raise ConfigError(f"method {name!r}: has no attribute uses_support; see fewshot.methods.contract.Method")
+    return cast(type[Method], kind)
+
+
+def default_method(network_name: str, network: nn.Module, *, tuned: bool = False) -> str:
+    """What a network is used for unless another method is asked for.
+
+    Args:
+        network_name: as in a configuration.
+        network: the network itself.
+        tuned: whether there are annotated images to tune a supervised network on; else it is used as it is.
+
+    Raises:
+        ConfigError: if no method goes with the network by itself.
+    """
+    if network_name in DEFAULT_METHODS:
+        return DEFAULT_METHODS[network_name]
+    if network.trains_on == "images":
+        return "fine-tuned" if tuned else "zero-shot"
+    raise ConfigError(f"no method goes with the network {network_name!r} by itself; name one")

@@ -1,0 +1,133 @@
+"""Supervised networks as methods: used as they are, or fine-tuned on the support set."""
+
+from typing import Literal, Protocol, runtime_checkable
+
+from torch import Tensor, nn
+
+from baselines.prediction import Prediction, lesion_logits, with_background
+from episodes.episode import Support
+from episodes.transforms import Strength
+from fewshot.methods.contract import Ingredients
+from fewshot.methods.tuning import BatchNorm, Parts, SupportImages, Tuning, tuning_schedule
+from fewshot.methods.uncertainty import Sampling, mean_prediction
+from fewshot.parsing import ConfigError
+
+
+@runtime_checkable
+class LesionNetwork(Protocol):
+    """A supervised network for lesion against background; it trains on images, not on episodes."""
+
+    trains_on: Literal["images"]
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Lesion logits (n, H, W) of images (n, 3, H, W)."""
+
+    def loss(self, images: Tensor, label_maps: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        """Training losses, among them `loss`."""
+
+
+def lesion_network(ingredients: Ingredients) -> nn.Module:
+    """The ingredients' network, which must be a supervised one.
+
+    Raises:
+        ConfigError: says what is there instead.
+    """
+    network: nn.Module = ingredients.require_network(LesionNetwork)
+    if network.trains_on != "images":  # a few-shot network has a `loss` as well
+        raise ConfigError(f"the method needs a supervised model, and was given {type(network).__name__}; set `model`")
+    return network
+
+
+class Supervised:
+    """What methods of supervised networks share: once adapted, a network is asked.
+
+    Attributes:
+        network: as it was trained.
+        sampling: how often it is asked.
+    """
+
+    def __init__(self, ingredients: Ingredients, flips: bool, dropout_samples: int) -> None:
+        self.network = lesion_network(ingredients)
+        self.sampling = Sampling(flips, dropout_samples, ingredients.seed)
+        self.sampling.check(self.network)
+
+    def sample(self, images: Tensor, adapted: nn.Module) -> list[Prediction]:
+        """The network's answers, one or several."""
+        return self.sampling.predictions(adapted, images)
+
+    def segment(self, images: Tensor, adapted: nn.Module) -> Tensor:
+        """Logits (n, 2, H, W)."""
+        return with_background(lesion_logits(mean_prediction(self.sample(images, adapted)).classes))
+
+
+class ZeroShot(Supervised):
+    """Use the network as it was trained on the sources.
+
+    Args:
+        ingredients: with a supervised network.
+        flips: as in `Sampling`.
+        dropout_samples: as in `Sampling`.
+    """
+
+    uses_support = False
+
+    def __init__(self, ingredients: Ingredients, *, flips: bool = False, dropout_samples: int = 0) -> None:
+        super().__init__(ingredients, flips, dropout_samples)
+
+    def adapt(self, support: Support | None) -> nn.Module:
+        """The network itself."""
+        del support
+        return self.network
+
+
+class FineTuned(Supervised):
+    """Go on training a copy of the network on the support set, augmented.
+
+    One to five images leave none to stop early by, so the budget is fixed. It was chosen on sources alone, BUSI to
+    BUS-BRA and back (docs/baselines.md): all the way, one image does harm; a part of the way it helps.
+
+    Args:
+        ingredients: with a network that has lesion logits.
+        steps: optimiser steps; each takes every support image once, differently augmented.
+        learning_rate: the highest, of AdamW; warm-up and cosine decay as in training.
+        weight_decay: of AdamW.
+        augmentation: of the support images.
+        parts: what is trained: `all`, the `decoder` (everything but the encoder) or the `norm` layers.
+        prior_shots: how many support images the trained weights are worth: K images move them K / (K + prior_shots)
+            of the way; 0 moves them all the way.
+        batch_norm: the statistics of batch norms that are not frozen: `kept`, or `adapted` to the support images.
+        flips: as in `Sampling`.
+        dropout_samples: as in `Sampling`.
+    """
+
+    uses_support = True
+
+    def __init__(
+        self,
+        ingredients: Ingredients,
+        *,
+        steps: int = 40,
+        learning_rate: float = 3e-5,
+        weight_decay: float = 1e-4,
+        augmentation: Strength = "strong",
+        parts: Parts = "all",
+        prior_shots: float = 2.0,
+        batch_norm: BatchNorm = "kept",
+        flips: bool = False,
+        dropout_samples: int = 0,
+    ) -> None:
+        super().__init__(ingredients, flips, dropout_samples)
+        schedule = tuning_schedule(
+            "fine-tuned options",
+            steps=steps,
+            learning_rate=learning_rate,
+            weight_decay=weight_decay,
+            augmentation=augmentation,
+        )
+        self.tuning = Tuning(schedule, parts, prior_shots, ingredients.device, ingredients.seed, batch_norm)
+
+    def adapt(self, support: Support | None) -> nn.Module:
+        """A fine-tuned copy of the network; the same for the same support set."""
+        if support is None:
+            raise ValueError("fine-tuning needs a support set")
+        return self.tuning.tuned(self.network, support, SupportImages)

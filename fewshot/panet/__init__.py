@@ -1,0 +1,1 @@
+"""PANet and its options: prototypes, matching, and what improves them."""

@@ -1,0 +1,1 @@
+"""Training a network: which images, which batches, the loop, what is kept."""

@@ -1,0 +1,71 @@
+"""Fine-tune a checkpoint on a folder of annotated images, into another checkpoint."""
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+from episodes.errors import UserError
+from episodes.locks import only_process
+from episodes.store import Collection
+from fewshot.checkpoints import load_network, network_tensors, save_checkpoint
+from fewshot.config import Tracking
+from fewshot.data.support_folder import load_support_folder, support_hashes
+from fewshot.devices import choose_device
+from fewshot.memory.out_of_memory import within_memory
+from fewshot.methods.contract import Ingredients, Sources
+from fewshot.methods.supervised import FineTuned
+from fewshot.networks import checked_options
+from fewshot.parsing import parse_overrides
+from fewshot.terminal.progress import Reporter
+from fewshot.tracking.wandb_finetuning import log_finetuning
+
+
+def finetune_checkpoint(
+    checkpoint: Path,
+    support: Path,
+    out: Path,
+    overrides: Sequence[str],
+    reporter: Reporter,
+    shots: int | None = None,
+    tracking: Tracking = "local",
+) -> Path:
+    """Fine-tune as the benchmark's `fine-tuned` row does, and save the result.
+
+    Args:
+        checkpoint: of a supervised model.
+        support: folder with `images/` and `masks/` of equal names; every image must show a lesion.
+        out: the checkpoint to write; it must not exist.
+        overrides: `key=value` options of `FineTuned`.
+        reporter: shows progress.
+        shots: how many of the images to take, the first by name; None for all.
+        tracking: whether wandb is told of it.
+
+    Returns:
+        The path written.
+
+    Raises:
+        UserError: if the output exists or another process is writing it, the support cannot be used, or the model is
+            not a supervised one.
+    """
+    _require_free(out)
+    options = checked_options(FineTuned, parse_overrides(overrides), "finetune", skip=1)
+    network, loaded = load_network(checkpoint)
+    if network.trains_on != "images":
+        raise UserError(f"{checkpoint}: holds a {type(network).__name__}; only a supervised model is fine-tuned")
+    device = choose_device("auto")
+    annotated = load_support_folder(support, int(loaded.facts["image_size"]), shots).to(device)
+    method = FineTuned(Ingredients(network.to(device), Sources(Collection([]), ()), device), **options)
+    shown = {"support": list(annotated.ids[0]), "hashes": support_hashes(annotated)}
+    facts = dict(loaded.facts) | {"finetuned": {**options, **shown}}
+    with only_process(out):
+        _require_free(out)  # nor has another process written it meanwhile
+        with reporter.step(f"finetune on {annotated.images.shape[1]} images"):
+            adapted = within_memory(partial(method.adapt, annotated), f"{device}, fine-tuning")
+        save_checkpoint(out, network_tensors(adapted), facts)
+        log_finetuning(tracking, out, checkpoint, facts)
+    return out
+
+
+def _require_free(out: Path) -> None:
+    if out.exists():
+        raise UserError(f"{out}: exists already; give another name, so that nothing is overwritten")

@@ -1,0 +1,142 @@
+"""What changes while a network is trained, and how it is saved and found again."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
+
+from episodes.errors import in_short
+from fewshot.checkpoints import (
+    Checkpoint,
+    CheckpointError,
+    fill_network,
+    fill_optimizer,
+    load_checkpoint,
+    network_tensors,
+    optimizer_tensors,
+    save_checkpoint,
+)
+from fewshot.config import TrainingConfig
+from fewshot.training.averaging import averaged
+from fewshot.training.parts import Parts
+from fewshot.training.validation import Best
+
+OPTIMIZERS: Mapping[str, Callable[..., torch.optim.Optimizer]] = {
+    "adam": torch.optim.Adam,
+    "adamw": torch.optim.AdamW,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Learner:
+    """A network, and what its training carries from step to step.
+
+    Attributes:
+        network: is trained.
+        trainable: those of its parameters that an optimiser step changes.
+        optimizer: of these.
+        scaler: of gradients under float16; does nothing otherwise.
+        average: of the weights, where one is kept.
+        best: the weights that validated best so far.
+        parts: in how many batches are divided, where memory does not suffice.
+    """
+
+    network: nn.Module
+    trainable: tuple[nn.Parameter, ...]
+    optimizer: torch.optim.Optimizer
+    scaler: torch.amp.GradScaler
+    average: AveragedModel | None
+    best: Best
+    parts: Parts
+
+    @classmethod
+    def of(cls, network: nn.Module, config: TrainingConfig, precision: str, device: torch.device) -> "Learner":
+        """The beginning of a training of a network that is on its device."""
+        trainable = tuple(parameter for parameter in network.parameters() if parameter.requires_grad)
+        return cls(
+            network,
+            trainable,
+            OPTIMIZERS[config.optimizer](trainable, lr=config.learning_rate, weight_decay=config.weight_decay),
+            torch.amp.GradScaler(device.type, enabled=precision == "float16"),
+            None if config.average_decay is None else averaged(network, config.average_decay),
+            Best(),
+            Parts(),
+        )
+
+    @property
+    def result(self) -> nn.Module:
+        """The network whose weights are wanted: the average, where there is one."""
+        return self.network if self.average is None else self.average.module
+
+    def finish(self) -> None:
+        """Give the network the weights that were wanted: the best validated ones, or the last."""
+        self.network.load_state_dict(self.best.tensors or self.result.state_dict())
+        self.network.eval()
+
+
+def save_learner(path: Path, learner: Learner, steps_done: int, facts: Mapping[str, Any]) -> None:
+    """Write all that a training needs to go on as if it had not been interrupted."""
+    tensors = network_tensors(learner.network) | optimizer_tensors(learner.optimizer)
+    progress: dict[str, Any] = {"steps_done": steps_done, "scaler": learner.scaler.state_dict()}
+    if learner.average is not None:
+        tensors |= {f"average.{name}": tensor for name, tensor in learner.average.state_dict().items()}
+    if learner.best.step:
+        tensors |= {f"best.{name}": tensor for name, tensor in learner.best.tensors.items()}
+        progress["best"] = {"step": learner.best.step, "loss": learner.best.loss, "waited": learner.best.waited}
+    if learner.parts != Parts():
+        progress["parts"] = asdict(learner.parts)
+    save_checkpoint(path, tensors, dict(facts) | progress)
+
+
+def fill_learner(learner: Learner, path: Path) -> int:
+    """Put back what `save_learner` saved, if there is a file.
+
+    Returns:
+        The number of steps done.
+
+    Raises:
+        CheckpointError: if the file is damaged, or holds another network.
+    """
+    if not path.is_file():
+        return 0
+    checkpoint = load_checkpoint(path)
+    fill_network(learner.network, checkpoint, str(path))
+    try:
+        return _fill_rest(learner, checkpoint)
+    except (KeyError, ValueError, TypeError, RuntimeError) as error:
+        raise CheckpointError(
+            f"{path}: is no state of this training ({in_short(error)}); delete it to begin again"
+        ) from error
+
+
+def _fill_rest(learner: Learner, checkpoint: Checkpoint) -> int:
+    """What a learner has beside its network; the number of steps done."""
+    fill_optimizer(learner.optimizer, checkpoint)
+    _lay_out_as_parameters(learner.optimizer)
+    learner.scaler.load_state_dict(checkpoint.facts["scaler"])
+    if learner.average is not None:
+        learner.average.load_state_dict(_below("average.", checkpoint.tensors))
+    if "best" in checkpoint.facts:
+        best = checkpoint.facts["best"]
+        learner.best.step, learner.best.loss, learner.best.waited = best["step"], best["loss"], best["waited"]
+        learner.best.tensors = _below("best.", checkpoint.tensors)
+    if "parts" in checkpoint.facts:
+        learner.parts.training = checkpoint.facts["parts"]["training"]
+        learner.parts.validation = checkpoint.facts["parts"]["validation"]
+    return int(checkpoint.facts["steps_done"])
+
+
+def _below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+
+def _lay_out_as_parameters(optimizer: torch.optim.Optimizer) -> None:
+    """Order the optimiser's tensors in memory as their parameters are, as they were: the same kernels then go on."""
+    for parameter, entries in optimizer.state.items():
+        for name, value in entries.items():
+            if value.shape == parameter.shape:
+                entries[name] = torch.empty_like(parameter).copy_(value)

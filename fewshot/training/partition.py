@@ -1,0 +1,150 @@
+"""Which of the sources' images are trained on, validated on and kept for a test."""
+
+import logging
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from torch import nn
+
+from episodes.errors import SamplingError
+from episodes.records import LABELS, Record
+from episodes.splits import k_folds, split_records
+from episodes.store import Collection
+from fewshot.config import TrainConfig
+from fewshot.parsing import ConfigError
+from fewshot.training.look_alikes import look_alikes_together
+from fewshot.training.split_parts import read_parts
+
+logger = logging.getLogger(__name__)
+
+
+class Part(Collection):
+    """Some of a collection's records, in the same stores."""
+
+    def __init__(self, whole: Collection, records: Iterable[Record]) -> None:
+        super().__init__(whole.stores)
+        self._records = tuple(records)
+
+    @property
+    def records(self) -> tuple[Record, ...]:
+        """The part's records alone."""
+        return self._records
+
+    def labelled(self, labels: Sequence[str]) -> "Part":
+        """Those of its records that have one of these labels."""
+        return Part(self, (record for record in self.records if record.label in labels))
+
+
+@dataclass(frozen=True, slots=True)
+class Partition:
+    """The parts of a training's sources; no patient, and so no near-duplicate, is in two of them.
+
+    Attributes:
+        train: changes the weights.
+        validation: chooses among them; None without validation.
+        test: is never seen in training, and holds images of all labels; None where all are trained on.
+    """
+
+    train: Part
+    validation: Part | None
+    test: Part | None
+
+
+def divide(sources: Collection, config: TrainConfig) -> Partition:
+    """Divide the sources as the configuration asks for.
+
+    Raises:
+        SamplingError: if there are too few patients for the parts, or a part has no image of `train.labels`.
+        ManifestError: if the split on disk is none of these sources, or has a patient on two sides.
+    """
+    how = config.train
+    whole = Part(sources, sources.records)
+    divided = how.validation or config.test_share or config.test_fold or config.split
+    grouped = look_alikes_together(whole) if divided else whole.records
+    try:
+        names = _parts(whole, grouped, config)
+    except SamplingError as error:
+        raise SamplingError(f"{_asked_for(config)}: {error}; change the shares, or leave them out") from error
+    parts = {part: Part(whole, (record for record in whole.records if record.id in ids)) for part, ids in names.items()}
+    for part in parts.keys() - {"train"}:
+        patients = len({record.patient_id for record in grouped if record.id in names[part]})
+        logger.info("%s: %d images of %d patients are held out", part, len(parts[part].records), patients)
+    chosen = {part: _labelled(parts[part], how.labels, part) for part in parts if part != "test"}
+    return Partition(chosen["train"], chosen.get("validation"), parts.get("test"))
+
+
+def _parts(whole: Part, grouped: Sequence[Record], config: TrainConfig) -> dict[str, set[str]]:
+    """The ids of each part, of records whose patients are merged where they look alike."""
+    given, rest = _given_parts(whole, grouped, config)
+    shares = {"test": config.test_share}
+    if config.train.validation and "validation" not in given:
+        shares = {"validation": config.train.validation.share, **shares}
+    held_out = {part: share for part, share in shares.items() if share}
+    if not held_out:
+        return {"train": {record.id for record in rest}, **given}
+    fractions = {"train": 1 - sum(held_out.values()), **held_out}
+    split = split_records(rest, fractions, config.split_seed)
+    return {part: {record.id for record in split.select(rest, part)} for part in fractions} | given
+
+
+def _given_parts(
+    whole: Part, grouped: Sequence[Record], config: TrainConfig
+) -> tuple[dict[str, set[str]], list[Record]]:
+    """What a split on disk or a fold holds out already, and the records that are left: to train on, or to divide."""
+    if config.split is not None:
+        parts = read_parts(config.split, whole.records, grouped)
+        held_out = {"test": "test"} | ({"validation": "val"} if config.train.validation else {})
+        given = {part: parts[name] for part, name in held_out.items() if name in parts}
+        if unused := parts.get("val", set()) - given.get("validation", set()):
+            logger.info("val: %d images of the split are not used, as there is no train.validation", len(unused))
+        return given, [record for record in grouped if record.id in parts["train"]]
+    if config.test_fold is not None:
+        fold = k_folds(grouped, config.test_fold.of, config.split_seed)[config.test_fold.index]
+        return {"test": {record.id for record in fold.select(grouped, "test")}}, fold.select(grouped, "train")
+    return {}, list(grouped)
+
+
+def _asked_for(config: TrainConfig) -> str:
+    """The keys that a division depends on, for errors."""
+    validation = config.train.validation.share if config.train.validation else 0.0
+    test = f"test_share {config.test_share:g}"
+    if config.test_fold is not None:
+        test = f"test_fold {config.test_fold.index} of {config.test_fold.of}"
+    if config.split is not None:
+        test = f"split {config.split}"
+    return f"{test}, train.validation.share {validation:g}"
+
+
+def _labelled(part: Part, labels: Sequence[str], name: str) -> Part:
+    chosen = part.labelled(labels)
+    if not chosen.records:
+        raise SamplingError(
+            f"the {name} part of the sources has {len(part.records)} images, and none of train.labels,"
+            f" {', '.join(labels)}; add labels or a source, or change the shares or split_seed"
+        )
+    return chosen
+
+
+def require_labels(network: nn.Module, partition: Partition) -> None:
+    """Refuse to train or validate without images of what a supervised network tells apart.
+
+    Raises:
+        ConfigError: names the label, and the part that has none of it.
+    """
+    told_apart = [name for name in (*_names(network, "labels"), *_names(network, "classes")) if name in LABELS]
+    for name, part in (("train", partition.train), ("validation", partition.validation)):
+        if part is None:
+            continue
+        found = {record.label for record in part.records}
+        if missing := [label for label in dict.fromkeys(told_apart) if label not in found]:
+            raise ConfigError(
+                f"the {name} part of the sources has no {' and no '.join(missing)} image, which the model"
+                f" ({type(network).__name__}) is to tell from others; add a source that has some, or change the shares,"
+                " split_seed or model.options.labels"
+            )
+
+
+def _names(network: nn.Module, attribute: str) -> tuple[str, ...]:
+    """What a network tells apart; one of a user's own need not say so."""
+    names: tuple[str, ...] = getattr(network, attribute, ())
+    return names

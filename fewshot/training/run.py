@@ -1,0 +1,275 @@
+"""Train one configured model on its sources, from records to a checkpoint."""
+
+import json
+import logging
+from collections.abc import Mapping
+from contextlib import nullcontext
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+
+from baselines.training import ImageBatches
+from episodes.errors import SamplingError, UserError
+from episodes.files import write_text
+from episodes.locks import only_process
+from episodes.store import Collection
+from episodes.transforms import Augmentation
+from fewshot.checkpoints import load_checkpoint, network_tensors, save_checkpoint
+from fewshot.config import EncoderConfig, ModelConfig, TrainConfig, TrainingConfig
+from fewshot.data.data_file import write_data_record
+from fewshot.data.stores import open_collection
+from fewshot.devices import choose_device, is_first_process, joined_processes
+from fewshot.networks import build_network
+from fewshot.parsing import ConfigError
+from fewshot.terminal.progress import Reporter
+from fewshot.tracking import Tracker
+from fewshot.tracking.wandb_training import METRICS, log_finished_training, training_run, training_run_facts
+from fewshot.training.engine import fit
+from fewshot.training.episodic import EpisodeBatches, episode_samplers
+from fewshot.training.familiar import familiar_tensors
+from fewshot.training.history import read_history, write_history_csv
+from fewshot.training.partition import Part, Partition, divide, require_labels
+from fewshot.training.precision import resolved_precision
+from fewshot.training.split_parts import split_hash
+from fewshot.training.validation import HeldOut
+
+logger = logging.getLogger(__name__)
+
+SECONDS = "seconds.json"
+"""In a training's folder: how long it took."""
+
+
+def train(
+    config: TrainConfig,
+    folder: Path,
+    reporter: Reporter,
+    collection: Collection | None = None,
+    group: str | None = None,
+) -> Path:
+    """Train the configured model and write `folder/checkpoint.safetensors`.
+
+    A finished training of the same configuration is not repeated; an interrupted one is continued.
+
+    Args:
+        config: the resolved configuration.
+        folder: the run's folder; also gets `data.json`, what the data are, `metrics.jsonl`, the losses of every step,
+            them as `history.csv` and `history.png`, and `seconds.json`. The checkpoint is written last: where it is,
+            the others are.
+        reporter: shows progress.
+        collection: the sources' stores, where they are open already.
+        group: what the training is for, such as a benchmark, in wandb; the training's own name if not given.
+
+    Returns:
+        The checkpoint's path.
+
+    Raises:
+        UserError: if the folder holds the training of another configuration, another process is training there, the
+            sources have too few patients, or a loss is not finite.
+    """
+    # Of the processes that torchrun starts, the first one writes.
+    with only_process(folder) if is_first_process() else nullcontext():
+        return _train(config, folder, reporter, collection, group or config.name)
+
+
+def _train(config: TrainConfig, folder: Path, reporter: Reporter, collection: Collection | None, group: str) -> Path:
+    facts = training_facts(config)
+    path, state = folder / "checkpoint.safetensors", folder / "state.safetensors"
+    finished, interrupted = (_earlier_facts(file, facts) for file in (path, state))
+    run_facts = training_run_facts(config.name, group, config.model_dump(mode="json"), facts)
+    if finished:
+        _discard_state(state)
+        reporter.console.print(f"train: {config.name} is finished: {path}", highlight=False)
+        log_finished_training(config.tracking, folder, run_facts, finished.get("kept_step"))
+        return path
+    network = seeded_network(config.encoder, config.model, config.seed)  # a wrong option is known before data are read
+    _require_fitting(network, config)
+    sources = collection or open_collection(config, config.sources, reporter)
+    partition = divide(sources, config)
+    if network.trains_on == "images":
+        require_labels(network, partition)
+    batches, held_out = divided_batches(network, partition, config)
+    test_ids = _ids(partition.test)
+    if interrupted.get("test_ids", test_ids) != test_ids:
+        raise UserError(
+            f"{state}: the interrupted training kept other images for its test, so the sources have changed since; give"
+            " another name, or delete its folder"
+        )
+    if is_first_process():
+        write_data_record(folder, sources.stores, going_on=bool(interrupted))
+    device = choose_device(config.device)
+    # An interrupted training ends in the precision that it began in, also on another machine.
+    precision = interrupted.get("precision") or resolved_precision(config.train.precision, device)
+    if config.train.precision == "auto":
+        logger.info("train: %s: precision auto is %s on %s", config.name, precision, device)
+    with (
+        joined_processes(device) as processes,
+        reporter.step(f"train: {config.name}") as update,
+        Tracker(folder / METRICS) as tracker,
+        training_run(config.tracking, folder, run_facts) as wandb_run,
+    ):
+        how = config.train.in_steps(len(partition.train.records), processes.count)
+
+        def on_step(done: int, losses: Mapping[str, float]) -> None:
+            tracker.log(done, losses)
+            if done % how.save_every == 0:
+                tracker.keep()
+            wandb_run.log(done, losses)
+            shown = [f"{name} {losses[name]:.3f}" for name in ("loss", "validation") if name in losses]
+            update(done, how.n_steps, ", ".join(shown))
+
+        began = perf_counter()
+        kept_step = fit(
+            network,
+            batches,
+            how.model_copy(update={"precision": precision}),
+            seed=config.seed,
+            device=device,
+            state=state,
+            facts=facts | {"precision": precision, "test_ids": test_ids},
+            processes=processes,
+            held_out=held_out,
+            on_step=on_step,
+        )
+        if held_out is not None:
+            logger.info("train: %s: the weights of step %d validated best, and are kept", config.name, kept_step)
+        if processes.rank == 0:
+            tracker.keep()
+            _write_seconds(folder, perf_counter() - began, interrupted.get("steps_done", 0))
+            _write_history(folder, kept_step)
+            result = {"precision": precision, "kept_step": kept_step, "test_ids": test_ids}
+            known = familiar_tensors(network, partition.train, device)
+            save_checkpoint(path, network_tensors(network) | known, facts | result)
+            _discard_state(state)
+            wandb_run.keep(kept_step)
+    return path
+
+
+def _discard_state(path: Path) -> None:
+    """Remove the state of a training that has ended, if a killed process has not done so."""
+    if path.is_file() and is_first_process():
+        path.unlink()
+
+
+def _write_seconds(folder: Path, seconds: float, steps_before: int) -> None:
+    """How long a training takes on the whole, of which this process may have done the last steps only."""
+    steps = len(read_history(folder / METRICS).steps)
+    whole = seconds * steps / max(1, steps - steps_before)
+    write_text(folder / SECONDS, json.dumps({"seconds": whole, "steps": steps}) + "\n")
+
+
+def _write_history(folder: Path, kept_step: int) -> None:
+    """The losses and scores of every step as a table and a picture."""
+    from fewshot.figures.training import history_figure  # takes a second that only a training need wait for
+
+    history = read_history(folder / METRICS)
+    write_history_csv(history, folder / "history.csv")
+    history_figure(folder / "history.png", history, kept_step=kept_step)
+
+
+def _ids(part: Part | None) -> list[str]:
+    return [] if part is None else sorted(record.id for record in part.records)
+
+
+def seeded_network(encoder: EncoderConfig, model: ModelConfig, seed: int) -> nn.Module:
+    """The configured network; its random weights depend on the seed alone."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return build_network(encoder, model)
+
+
+def training_batches(network: nn.Module, part: Collection, config: TrainConfig) -> Dataset[dict[str, Tensor]]:
+    """The batches that a network's `trains_on` asks for."""
+    how = config.train
+    augmentation = Augmentation(how.augmentation)
+    if network.trains_on == "images":
+        return ImageBatches(
+            part,
+            part.records,
+            how.batch_size,
+            augmentation,
+            config.seed,
+            how.scanner,
+            how.balance,
+            {label: Augmentation(strength) for label, strength in how.label_augmentation.items()},
+        )
+    samplers = episode_samplers(part, how.episodes, config.seed)
+    return EpisodeBatches(part, samplers, how.batch_size, augmentation, config.seed, how.scanner)
+
+
+def divided_batches(
+    network: nn.Module, partition: Partition, config: TrainConfig
+) -> tuple[Dataset[dict[str, Tensor]], HeldOut | None]:
+    """The training batches, and what to validate on, where that is asked for: as recorded, every image once.
+
+    Raises:
+        SamplingError: if the patients do not suffice for both.
+    """
+    part, validation = partition.validation, config.train.validation
+    if part is None or validation is None:
+        return training_batches(network, partition.train, config), None
+    plain = {"augmentation": "none", "label_augmentation": {}, "scanner": "recorded", "balance": "none"}
+    unchanged = config.model_copy(update={"train": config.train.model_copy(update=plain)})
+    try:
+        batches = training_batches(network, partition.train, config)
+        unseen = training_batches(network, part, unchanged)
+    except SamplingError as error:
+        raise SamplingError(
+            f"train.validation: with a share of {validation.share:g} held out, {error};"
+            " change the share, or set validation to null"
+        ) from error
+    count = len(part.records) if network.trains_on == "images" else validation.episodes
+    return batches, HeldOut(unseen, count, config.train.batch_size)
+
+
+def _require_fitting(network: nn.Module, config: TrainConfig) -> None:
+    """Refuse options that a network which trains on episodes has no use for."""
+    if network.trains_on == "images":
+        return
+    unused = [key for key, value in _OF_IMAGES.items() if getattr(config.train, key) != value]
+    if unused:
+        raise ConfigError(
+            f"train.{unused[0]}: is for networks that train on images, and {config.model.network} trains on episodes;"
+            " leave it out"
+        )
+
+
+# What an option of `TrainingConfig` is where nobody asks for it.
+_OF_IMAGES = {
+    key: TrainingConfig.model_fields[key].get_default(call_default_factory=True)
+    for key in ("epochs", "balance", "label_augmentation")
+}
+
+
+def training_facts(config: TrainConfig) -> dict[str, Any]:
+    """What a checkpoint says of its training: whatever changes the result, and nothing about the machine."""
+    facts = config.model_dump(
+        mode="json",
+        include={
+            *("seed", "test_share", "test_fold", "split_seed", "image_size"),
+            *("sources", "datasets", "encoder", "model", "train"),
+        },
+        exclude={"train": {"workers", "save_every"}},
+    )
+    facts["split"] = None if config.split is None else split_hash(config.split)
+    return {key: value for key, value in facts.items() if key not in _LATER_KEYS or value is not None}
+
+
+# Left out where they are not asked for, as in trainings from before they were there.
+_LATER_KEYS = ("test_fold", "split")
+
+
+def _earlier_facts(path: Path, expected: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What a file says of its training, which must be the expected one; nothing where there is no file."""
+    if not path.is_file():
+        return {}
+    found = load_checkpoint(path).facts
+    differing = [key for key in dict.fromkeys((*expected, *_LATER_KEYS)) if found.get(key) != expected.get(key)]
+    if differing:
+        raise UserError(
+            f"{path}: the training there differs in {', '.join(differing)}; give another name, or delete its folder"
+        )
+    return found
