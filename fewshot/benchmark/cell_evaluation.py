@@ -20,7 +20,7 @@ from fewshot.benchmark.memory import peak_bytes, start_peak
 from fewshot.benchmark.supports import DEFAULT_BY, selected_path, selected_protocol
 from fewshot.benchmark.tasks import Classic, TargetProtocol
 from fewshot.benchmark.trainings import training_for
-from fewshot.checkpoints import load_checkpoint, load_network
+from fewshot.checkpoints import load_network, read_facts
 from fewshot.config import BenchmarkConfig
 from fewshot.memory.spilling import GIB
 from fewshot.methods.contract import EncodingMethod, Ingredients, Method, Sources, build_method
@@ -217,7 +217,7 @@ class CellEvaluation:
         for fold in range(self.config.models[model].folds):
             training = training_for(self.config, model, seed, target, fold)
             assert training is not None  # noqa: S101 - only a model that is trained has folds
-            facts = load_checkpoint(training.folder(self.folder) / "checkpoint.safetensors").facts
+            facts = read_facts(training.folder(self.folder) / "checkpoint.safetensors")
             folds |= {patient_of[record_id]: fold for record_id in facts["test_ids"]}
         return folds
 

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from fewshot.benchmark.gallery import GalleryCase, read_gallery
-from fewshot.checkpoints import load_checkpoint
+from fewshot.checkpoints import read_facts
 from fewshot.results.summary import Row, interval_columns, summarise
 from fewshot.results.table import SCORES
 from fewshot.terminal.progress import Reporter
@@ -115,7 +115,7 @@ def _log_trainings(folder: Path, group: str) -> bool:
         checkpoint = metrics.with_name("checkpoint.safetensors")
         if not checkpoint.is_file():
             continue
-        facts = load_checkpoint(checkpoint).facts
+        facts = read_facts(checkpoint)
         run = training_run_facts(str(metrics.parent.relative_to(models)), group, facts, facts)
         if not log_finished_training("wandb", metrics.parent, run, facts.get("kept_step")):
             return False

@@ -18,7 +18,7 @@ from episodes.files import write_text
 from episodes.locks import only_process
 from episodes.store import Collection
 from episodes.transforms import Augmentation
-from fewshot.checkpoints import load_checkpoint, network_tensors, save_checkpoint
+from fewshot.checkpoints import network_tensors, read_facts, save_checkpoint
 from fewshot.config import EncoderConfig, ModelConfig, TrainConfig, TrainingConfig
 from fewshot.data.data_file import write_data_record
 from fewshot.data.stores import open_collection
@@ -266,7 +266,7 @@ def _earlier_facts(path: Path, expected: Mapping[str, Any]) -> Mapping[str, Any]
     """What a file says of its training, which must be the expected one; nothing where there is no file."""
     if not path.is_file():
         return {}
-    found = load_checkpoint(path).facts
+    found = read_facts(path)
     differing = [key for key in dict.fromkeys((*expected, *_LATER_KEYS)) if found.get(key) != expected.get(key)]
     if differing:
         raise UserError(

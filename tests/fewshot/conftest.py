@@ -1,6 +1,7 @@
-"""Fixtures of the model side: networks that have learned a little."""
+"""Fixtures of the model side: networks that have learned a little, and a browser for what is drawn."""
 
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -11,6 +12,16 @@ from torch import nn
 from episodes.episode import Support, load_support
 from episodes.store import Collection
 from tests.fewshot.small_networks import training
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+QUIET = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+)
 
 
 @dataclass(frozen=True)
@@ -68,3 +79,17 @@ def five(portable_phantoms: Collection) -> Support:
     """Five annotated images of five patients of another scanner."""
     ids = [record.id for record in portable_phantoms.records if record.has_lesion]
     return load_support(portable_phantoms, [ids[::4][:5]])
+
+
+# Of a module, not of the session: playwright's event loop would be in the way of other tests'.
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """Debian's Chromium, driven by playwright."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright, which drives it, is not installed")
+    path = next((found for name in BROWSERS if (found := shutil.which(name))), None)
+    if path is None:
+        pytest.skip(f"no browser: none of {', '.join(BROWSERS)} is on the PATH")
+    with playwright.sync_playwright() as driver:
+        opened = driver.chromium.launch(executable_path=path, args=list(QUIET))
+        yield opened
+        opened.close()

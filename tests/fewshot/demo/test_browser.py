@@ -2,7 +2,6 @@
 
 import base64
 import re
-import shutil
 import socket
 import tempfile
 import threading
@@ -23,17 +22,6 @@ from fewshot.demo.limits import Limits
 from fewshot.demo.sessions import Sessions, server_folder
 from tests.fewshot.demo.conftest import Annotated, from_png
 
-playwright = pytest.importorskip("playwright.sync_api", reason="playwright, which drives the browser, is not installed")
-
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-QUIET = (
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--no-first-run",
-)
 DESKTOP = {"viewport": {"width": 1280, "height": 800}}
 PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True, "device_scale_factor": 2}
 NOTICE = "Research only. Not for clinical use."
@@ -134,17 +122,6 @@ class Opened:
         names = {name: content for name, content in self.downloaded().items() if name.startswith("support/masks")}
         mask: NDArray[np.bool_] = from_png(sorted(names.items())[place - 1][1]) > 0
         return mask
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    path = next((found for name in BROWSERS if (found := shutil.which(name))), None)
-    if path is None:
-        pytest.skip(f"no browser: none of {', '.join(BROWSERS)} is on the PATH")
-    with playwright.sync_playwright() as driver:
-        opened = driver.chromium.launch(executable_path=path, args=list(QUIET))
-        yield opened
-        opened.close()
 
 
 @pytest.fixture(scope="module")
