@@ -114,10 +114,10 @@ def test_the_command_line_starts_without_heavy_libraries(module: str) -> None:
 @pytest.mark.parametrize(
     ("package", "source", "found"),
     [
-        ("episodes", "import fewshot.panet.network", ["fewshot.panet.network"]),
+        ("episodes", "import fewshot.panet", ["fewshot.panet"]),
         ("episodes", "def f():\n    from baselines.unet import UNet", ["baselines.unet.UNet"]),
         ("episodes", "if TYPE_CHECKING:\n    import baselines", ["baselines"]),
-        ("episodes.datasets", "from ...fewshot import panet", ["fewshot.panet.network"]),
+        ("episodes.datasets", "from ...fewshot import panet", ["fewshot.panet"]),
         ("episodes.datasets", "from ..store import Store\nfrom . import busi\nimport fewshotlike", []),
         ("episodes", "importlib.import_module('fewshot.cli')", ["fewshot.cli"]),
         ("baselines", "from episodes.sampler import EpisodeSampler", ["episodes.sampler.EpisodeSampler"]),
