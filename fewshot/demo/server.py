@@ -37,7 +37,6 @@ def serve(
     """
     choices = load_choices(checkpoints, device)
     with _listening(host, port) as listener, server_folder() as folder:
-        _announce(console, host, listener.getsockname()[1])
         server = uvicorn.Server(
             uvicorn.Config(
                 build_app(choices, Sessions(folder, Limits()), host),
@@ -50,6 +49,7 @@ def serve(
             )
         )
         with _stopped_by_signals(server):
+            _announce(console, host, listener.getsockname()[1])
             server.run(sockets=[listener])
     console.print("stopped; all uploads are deleted", highlight=False)
 
