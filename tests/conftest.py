@@ -11,8 +11,11 @@ from episodes.phantoms import PhantomSpec, prepare_phantoms
 from episodes.preparation import prepare_store
 from episodes.store import Collection
 
-# Continuous integration tries the same examples every time; elsewhere each run tries others.
-hypothesis.settings.register_profile("reproducible", derandomize=True)
+# A slow machine is no fault. Continuous integration tries the same examples each time, elsewhere a run tries others.
+PATIENT = {"suppress_health_check": [hypothesis.HealthCheck.too_slow]}
+hypothesis.settings.register_profile("patient", **PATIENT)
+hypothesis.settings.register_profile("reproducible", derandomize=True, **PATIENT)
+hypothesis.settings.load_profile("patient")
 if os.environ.get("CI"):
     hypothesis.settings.load_profile("reproducible")
 
