@@ -11,6 +11,7 @@ import re
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from hashlib import file_digest
 from pathlib import Path
 
 from episodes.errors import ManifestError, StorageError
@@ -149,6 +150,38 @@ def _put_names_on_disk(folder: Path) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 of a file's content, which may be larger than memory.
+
+    Raises:
+        OSError: if it cannot be read.
+    """
+    with path.open("rb") as file:
+        return file_digest(file, "sha256").hexdigest()
+
+
+def read_limited(path: Path, most: int, encoding: str = "utf-8") -> str:
+    """Read a text file, unless it is too large.
+
+    Args:
+        path: the file.
+        most: bytes; whole MiB.
+        encoding: UTF-8 with or without a byte-order mark.
+
+    Raises:
+        ValueError: if it is larger, or not UTF-8.
+        OSError: if it cannot be read.
+    """
+    with path.open("rb") as file:
+        content = file.read(most + 1)
+    if len(content) > most:
+        raise ValueError(f"larger than {most >> 20} MiB")
+    try:
+        return content.decode(encoding)
+    except UnicodeDecodeError as error:
+        raise ValueError(f"not UTF-8 ({error.reason} at byte {error.start})") from error
 
 
 def read_text(path: Path, kind: str) -> str:

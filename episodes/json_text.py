@@ -6,6 +6,8 @@ from collections.abc import Iterable, Iterator
 from math import isfinite
 from pathlib import Path
 
+from episodes.files import read_limited
+
 MOST_BYTES = 256 * 2**20  # the index of a store of 100,000 images has 50 MB
 MOST_DEPTH = 50
 LARGEST_NUMBER = 2**64  # seeds have 64 bits
@@ -62,14 +64,11 @@ def read_json(path: Path, *, nan: bool = False) -> object:
         JSONTextError: if it is not UTF-8, or larger than 256 MiB, besides.
         OSError: if it cannot be read.
     """
-    with path.open("rb") as file:
-        content = file.read(MOST_BYTES + 1)
-    if len(content) > MOST_BYTES:
-        raise JSONTextError(f"larger than {MOST_BYTES >> 20} MiB")
     try:
-        return parse_json(content.decode(), nan=nan)
-    except UnicodeDecodeError as error:
-        raise JSONTextError(f"not UTF-8 ({error.reason} at byte {error.start})") from error
+        text = read_limited(path, MOST_BYTES)
+    except ValueError as error:
+        raise JSONTextError(str(error)) from error
+    return parse_json(text, nan=nan)
 
 
 def require_writable(text: str) -> None:

@@ -5,19 +5,20 @@ import json
 import logging
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
-from hashlib import file_digest, sha256
+from hashlib import sha256
 from pathlib import Path
 
 from episodes.duplicates import duplicate_groups
 from episodes.errors import DatasetError, StorageError
+from episodes.files import file_hash
 from episodes.locks import in_turn
+from episodes.parallel import Progress, in_threads
 from episodes.policies import Curated, Policy, count_by_reason, curate, require_some
 from episodes.policies.near_duplicates import settle_duplicates
 from episodes.records import Record
-from episodes.row_decoding import JOURNAL, THUMBNAILS, Progress, decode_rows, row_files
+from episodes.row_decoding import JOURNAL, THUMBNAILS, decode_rows, row_files
 from episodes.row_file import RowFile, map_rows, size_on_disk
 from episodes.row_journal import DecodedRow
 from episodes.store import IMAGES, LABEL_MAPS, Store
@@ -201,15 +202,13 @@ def _label_by_sight(record: Record, row: DecodedRow) -> Record:
 def _source_hashes(records: Sequence[Record]) -> list[str]:
     """A hash of each record's files; one that several records share, such as a clip, is read once."""
     paths = list(dict.fromkeys(path for record in records for path in (record.image, *record.masks)))
-    with ThreadPoolExecutor() as pool:
-        digests = dict(zip(paths, pool.map(_file_digest, paths), strict=True))
+    digests = dict(zip(paths, in_threads(_file_digest, paths), strict=True))
     return [sha256(b"".join(digests[path] for path in (one.image, *one.masks))).hexdigest() for one in records]
 
 
 def _file_digest(path: Path) -> bytes:
     try:
-        with path.open("rb") as file:
-            return file_digest(file, "sha256").digest()
+        return bytes.fromhex(file_hash(path))
     except OSError as error:
         raise DatasetError(f"{path}: cannot be read ({error.strerror}); restore the file") from error
 

@@ -1,8 +1,7 @@
 """Decoding a dataset's images to rows on disk: by several threads, and from where a killed process stopped."""
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from zlib import crc32
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 
 from episodes.decoding import read_image, read_label_map, stretch_image, stretch_labels
 from episodes.duplicates import THUMBNAIL, thumbnail
+from episodes.parallel import Progress, in_threads
 from episodes.records import Record
 from episodes.row_file import RowFile
 from episodes.row_journal import DecodedRow, RowJournal
@@ -22,7 +22,6 @@ logger = logging.getLogger(__name__)
 THUMBNAILS = "thumbnails.npy"
 JOURNAL = "rows.jsonl"
 
-Progress = Callable[[int, int], None]  # (done, total)
 Files = Sequence[RowFile]
 
 
@@ -74,7 +73,7 @@ def decode_rows(
         def decode(row: int) -> DecodedRow:
             return _decode(records[row], row, files, size)
 
-        for decoded in _in_order(decode, range(done, len(records)), threads):
+        for decoded in in_threads(decode, range(done, len(records)), threads=threads):
             journal.add(decoded)
             if progress is not None:
                 progress(len(journal.rows), len(records))
@@ -107,12 +106,3 @@ def _checksum(parts: Sequence[NDArray[np.uint8]]) -> int:
     for part in parts:
         value = crc32(np.ascontiguousarray(part).data, value)
     return value
-
-
-def _in_order(work: Callable[[int], DecodedRow], numbers: Sequence[int], threads: int | None) -> Iterator[DecodedRow]:
-    """What the work yields for each number; decoders release the interpreter's lock, so threads share it."""
-    pool = ThreadPoolExecutor(threads)
-    try:
-        yield from pool.map(work, numbers)
-    finally:
-        pool.shutdown(cancel_futures=True)  # after an error or an interruption the rest is not waited for

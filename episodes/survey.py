@@ -3,17 +3,12 @@
 `episodes.checks` looks closer, at what the images show; this is what a user wants to know before anything is set up.
 """
 
-import os
 from collections import Counter
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-from scipy import ndimage
-
 from episodes import dicom
+from episodes.components import count_components
 from episodes.datasets import read_dataset
 from episodes.datasets.complaints import Complaint, collected_complaints
 from episodes.datasets.folder import read_rows
@@ -22,10 +17,9 @@ from episodes.datasets.recognition import recognise
 from episodes.datasets.tables import Row
 from episodes.decoding import read_label_map, read_size
 from episodes.errors import DatasetError
+from episodes.parallel import Progress, in_threads
 from episodes.rasters import read_format
 from episodes.records import Record
-
-Progress = Callable[[int, int], None]  # (done, total)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,13 +97,8 @@ def survey(root: Path, progress: Progress | None = None) -> Survey:
         with collected_complaints():  # once is enough
             layout = look(root)
             rows = read_rows(layout)
-    seen: list[Seen] = []
-    with ThreadPoolExecutor(os.cpu_count()) as pool:  # decoders release the interpreter lock
-        for one in pool.map(_look_at, records):
-            seen.append(one)
-            if progress:
-                progress(len(seen), len(records))
-    return Survey(root, reader, layout, rows, tuple(records), tuple(seen), tuple(complaints))
+    seen = tuple(in_threads(_look_at, records, progress))
+    return Survey(root, reader, layout, rows, tuple(records), seen, tuple(complaints))
 
 
 def _look_at(record: Record) -> Seen:
@@ -119,7 +108,7 @@ def _look_at(record: Record) -> Seen:
         size = read_size(record.image, record.frame)
         name, bits = ("DICOM", facts.bits) if facts else read_format(record.image)
         label_map = read_label_map(record, size)
-        _, lesions = ndimage.label(label_map > 0, structure=np.ones((3, 3)))
+        lesions = count_components(label_map > 0)
         others = tuple(mask for mask in record.masks if read_size(mask) != size)
     except DatasetError as error:
         return Seen(error=str(error))

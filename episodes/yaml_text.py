@@ -6,6 +6,7 @@ from typing import Any
 
 import yaml
 
+from episodes.files import read_limited
 from episodes.json_text import LARGEST_NUMBER, JSONTextError, require_writable
 
 MOST_BYTES = 2**20
@@ -78,14 +79,11 @@ def read_yaml(path: Path) -> object:
         YAMLTextError: if it is not UTF-8, besides.
         OSError: if it cannot be read.
     """
-    with path.open("rb") as file:
-        content = file.read(MOST_BYTES + 1)
-    if len(content) > MOST_BYTES:
-        raise YAMLTextError(f"larger than {MOST_BYTES >> 20} MiB")
     try:
-        return parse_yaml(content.decode("utf-8-sig"))
-    except UnicodeDecodeError as error:
-        raise YAMLTextError(f"not UTF-8 ({error.reason} at byte {error.start})") from error
+        text = read_limited(path, MOST_BYTES, "utf-8-sig")
+    except ValueError as error:
+        raise YAMLTextError(str(error)) from error
+    return parse_yaml(text)
 
 
 def _require_bounded(text: str) -> None:

@@ -17,6 +17,7 @@ from episodes.archives.tars import is_tar, tar_members
 from episodes.archives.zips import zip_members
 from episodes.errors import DatasetError, StorageError, UserError
 from episodes.locks import only_process
+from episodes.parallel import Progress
 
 _CHUNK = 1 << 20
 # What the libraries raise on damaged archives; the last three, where they trust a header.
@@ -24,8 +25,6 @@ _DAMAGE = (
     *(zipfile.BadZipFile, tarfile.TarError, zlib.error, LZMAError, EOFError, ValueError),
     *(LookupError, struct.error, OverflowError),
 )
-
-Progress = Callable[[int, int], None]  # (done, total)
 
 
 @dataclass(slots=True)

@@ -2,12 +2,11 @@
 
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from episodes.checks.content import Content, inspect
+from episodes.checks.content import inspect
 from episodes.checks.counts import count_by_patient, count_labels, with_total
 from episodes.checks.facts import compare_stated_sizes, find_flags
 from episodes.checks.files import find_extra_files
@@ -17,9 +16,8 @@ from episodes.checks.masks import Size
 from episodes.checks.repeats import find_exact_duplicates, find_near_duplicates
 from episodes.datasets import find_reader, read_dataset
 from episodes.datasets.complaints import Complaint, collected_complaints
+from episodes.parallel import Progress, in_threads
 from episodes.records import Record
-
-Progress = Callable[[int, int], None]
 
 
 def check_dataset(name: str, root: Path, progress: Progress | None = None) -> CheckReport:
@@ -62,7 +60,7 @@ def check_records(
         stated_sizes: (H, W) by the stem of the image, as the dataset states them.
         progress: called after each record with the number done and the number in all.
     """
-    contents = _inspect_all(records, progress)
+    contents = list(in_threads(inspect, records, progress))
     findings = [
         *(_finding(complaint, root) for complaint in complaints),
         *(finding for content in contents for finding in content.findings),
@@ -83,16 +81,6 @@ def check_records(
             for finding in sorted(findings, key=lambda finding: places[finding.kind])
         ),
     )
-
-
-def _inspect_all(records: Sequence[Record], progress: Progress | None) -> list[Content]:
-    contents: list[Content] = []
-    with ThreadPoolExecutor(os.cpu_count()) as pool:  # decoders release the interpreter lock
-        for content in pool.map(inspect, records):
-            contents.append(content)
-            if progress:
-                progress(len(contents), len(records))
-    return contents
 
 
 def _finding(complaint: Complaint, root: Path) -> Finding:

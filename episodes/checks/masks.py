@@ -5,9 +5,9 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from episodes.checks.kinds import Kind
+from episodes.components import count_components
 from episodes.records import LABEL_VALUES, Record
 
 TINY = 0.001  # of the image's area
@@ -49,7 +49,7 @@ def compare_label(record: Record, label_map: NDArray[np.uint8]) -> Iterator[Note
         yield "class against label", f"labelled {record.label}, but marked {' and '.join(sorted(classes))}"
     if share < TINY:
         yield "tiny lesion", f"{_percent(share)} of the image"
-    _, parts = ndimage.label(lesion, structure=np.ones((3, 3)))
+    parts = count_components(lesion)
     if parts > 1:
         files = f"{len(record.masks)} mask files" if len(record.masks) > 1 else "one mask file"
         yield "several lesions", f"{parts} separate parts in {files}"

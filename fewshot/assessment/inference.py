@@ -12,11 +12,12 @@ from baselines.prediction import UNKNOWN, lesion_logits
 from episodes.class_scores import count_pixels
 from episodes.episode import image_tensor
 from episodes.metrics import Scores, score
+from episodes.parallel import Progress
 from episodes.probability_histogram import ProbabilityHistogram
 from episodes.records import LABEL_VALUES, Record
 from episodes.store import Store
 from fewshot.assessment.members import KINDS, Member
-from fewshot.memory.batching import Batching, Progress
+from fewshot.memory.batching import Batching
 from fewshot.methods.uncertainty import pool
 
 Bytes = NDArray[np.uint8]

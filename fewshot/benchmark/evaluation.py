@@ -14,11 +14,12 @@ from torch import Tensor
 
 from episodes.episode import Support, class_mask, image_tensor, load_support
 from episodes.metrics import Spacing
+from episodes.parallel import Progress
 from episodes.sampler import Class
 from episodes.store import Collection, Store
 from fewshot.benchmark.judging import Judgement, judge, working_spacing
 from fewshot.features import Features
-from fewshot.memory.batching import Batching, Progress
+from fewshot.memory.batching import Batching
 from fewshot.memory.out_of_memory import within_memory
 from fewshot.memory.pages import release_pages
 from fewshot.memory.spilling import FEATURE_MEMORY, SpilledFeatures, room_for

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from hashlib import sha256
 from pathlib import Path
 
 import pyarrow as pa
@@ -11,6 +10,7 @@ from torch import nn
 
 from episodes.episode import load_support
 from episodes.errors import UserError
+from episodes.files import file_hash
 from episodes.locks import only_process
 from episodes.metrics import MIN_AREA, TOLERANCE
 from episodes.store import Collection, Store
@@ -172,5 +172,5 @@ def _inputs(config: BenchmarkConfig, stores: Mapping[str, Store]) -> dict[str, s
     files = {f"models.{name}.checkpoint": model.checkpoint for name, model in config.models.items()}
     if config.encoder.weights not in {"none", "imagenet"} and None in files.values():
         files["encoder.weights"] = Path(config.encoder.weights)
-    digests = {key: sha256(path.read_bytes()).hexdigest()[:16] for key, path in files.items() if path is not None}
+    digests = {key: file_hash(path)[:16] for key, path in files.items() if path is not None}
     return {f"datasets.{name}": store.folder.name for name, store in stores.items()} | digests

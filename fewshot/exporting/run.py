@@ -11,13 +11,13 @@ import torch
 
 from episodes.episode import Support
 from episodes.errors import UserError
-from episodes.files import written_whole
+from episodes.files import file_hash, written_whole
 from fewshot import __version__
 from fewshot.assessment.members import Member, load_members
 from fewshot.data.support_folder import load_support_folder
 from fewshot.exporting.baked import Baked, adapted_member
 from fewshot.exporting.onnx_file import require_same, trial_images, write_onnx
-from fewshot.prediction.facts import NOTICE, file_hash, support_facts
+from fewshot.prediction.facts import NOTICE, support_facts
 
 _CPU = torch.device("cpu")
 _PACKAGES = ("onnx", "onnxscript", "onnxruntime")

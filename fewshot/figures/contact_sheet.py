@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from contourpy import LineType, contour_generator
 from matplotlib.axes import Axes
 from matplotlib.patheffects import withStroke
 from matplotlib.text import Text
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 
 from episodes.records import LABEL_VALUES, Label
 from fewshot.figures.classes import LOOKS
+from fewshot.figures.contours import contours
 from fewshot.figures.style import GREY, Page, page_at, shortened
 
 # Inches.
@@ -96,10 +96,8 @@ def outlines(mask: NDArray[np.bool_]) -> list[NDArray[np.float64]]:
     >>> [line.min(axis=0).tolist() + line.max(axis=0).tolist() for line in outlines(np.ones((4, 4), bool))]
     [[0.0, 0.0, 1.0, 1.0]]
     """
-    around = np.pad(mask, 1).astype(np.float64)
-    lines = contour_generator(z=around, line_type=LineType.Separate).lines(0.5)
     width_and_height = np.array(mask.shape[::-1])
-    return [(np.asarray(line, np.float64) - 0.5) / width_and_height for line in lines]
+    return [line / width_and_height for line in contours(mask)]
 
 
 def _rows(tiles: Sequence[Tile]) -> Iterator[Sequence[Tile]]:

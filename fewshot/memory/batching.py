@@ -11,8 +11,6 @@ from fewshot.memory.out_of_memory import NotEnoughMemoryError, within_memory
 
 logger = logging.getLogger(__name__)
 
-Progress = Callable[[int, int], None]  # (done, total)
-
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
+
+from episodes.components import count_components
 
 UNSURE_BELOW = 0.85
 """A mask of a lower `lesion_confidence` is flagged."""
@@ -39,7 +40,7 @@ def mask_facts(mask: NDArray[np.bool_], probability: NDArray[np.floating]) -> Ma
     return MaskFacts(
         area=area,
         coverage=area / mask.size,
-        components=int(ndimage.label(mask, np.ones((3, 3)))[1]) if area else 0,
+        components=count_components(mask),
         mean_confidence=float(np.where(mask, probability, 1 - probability).mean(dtype=np.float64)),
         lesion_confidence=lesion_confidence(mask, probability),
     )

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Mapping
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -14,19 +13,6 @@ from fewshot.data.support_folder import image_hashes, support_hashes
 
 FACTS = "prediction.json"
 NOTICE = "Research only, not for clinical use."
-
-
-def file_hash(path: Path) -> str:
-    """SHA-256 of a file's content.
-
-    Raises:
-        OSError: if it cannot be read.
-    """
-    digest = sha256()
-    with path.open("rb") as file:
-        while part := file.read(2**20):
-            digest.update(part)
-    return digest.hexdigest()
 
 
 def support_facts(support: Support | None) -> dict[str, Any] | None:

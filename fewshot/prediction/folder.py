@@ -1,8 +1,6 @@
 """The folder of results as it grows: what is done already, what is added, and how it ends."""
 
-import csv
 from collections.abc import Iterable, Mapping
-from io import StringIO
 from pathlib import Path
 
 from episodes.errors import DatasetError
@@ -11,7 +9,7 @@ from fewshot.prediction.inputs import Input
 from fewshot.prediction.predicted import Predicted
 from fewshot.prediction.reading import CaseReader
 from fewshot.prediction.results import Case, picture_paths, row_of, write_pictures
-from fewshot.prediction.table import Row, add_row, key_of, read_rows, write_rows
+from fewshot.prediction.table import Row, add_row, csv_text, key_of, read_rows, write_rows
 
 TABLE, FAILED = "predictions.csv", "failed.csv"
 
@@ -81,8 +79,5 @@ class ResultFolder:
 
 
 def _failed_text(failed: Iterable[tuple[Input, str]]) -> str:
-    text = StringIO(newline="")
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("image", "frame", "reason"))
-    writer.writerows((one.image, one.frame or "", reason) for one, reason in failed)
-    return text.getvalue()
+    rows = ((one.image, one.frame or "", reason) for one, reason in failed)
+    return csv_text([("image", "frame", "reason"), *rows])

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from episodes.decoding import read_image
 from episodes.errors import DatasetError
-from fewshot.prediction.facts import file_hash
+from episodes.files import file_hash
 from fewshot.prediction.inputs import Input
 from fewshot.prediction.results import Case
 from fewshot.prediction.spacings import Spacings

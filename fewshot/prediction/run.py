@@ -5,13 +5,14 @@ from pathlib import Path
 from typing import Any
 
 from episodes.episode import Support
+from episodes.files import file_hash
 from episodes.locks import only_process
 from fewshot import __version__
 from fewshot.api import Adaptable
 from fewshot.data.support_folder import load_support_folder, support_hashes
 from fewshot.memory.batching import Batching
 from fewshot.prediction.chunks import Chunks
-from fewshot.prediction.facts import NOTICE, begin, file_hash, require_same, support_facts
+from fewshot.prediction.facts import NOTICE, begin, require_same, support_facts
 from fewshot.prediction.folder import ResultFolder
 from fewshot.prediction.inputs import Inputs, find_inputs
 from fewshot.prediction.reading import CaseReader

@@ -49,7 +49,7 @@ def write_rows(path: Path, rows: Iterable[Row]) -> None:
     Raises:
         StorageError: if it cannot be written.
     """
-    text = _text([COLUMNS, *(tuple(row[column] for column in COLUMNS) for row in rows)])
+    text = csv_text([COLUMNS, *(tuple(row[column] for column in COLUMNS) for row in rows)])
     if not path.is_file() or path.read_bytes() != text.encode():
         write_text(path, text)
 
@@ -62,7 +62,7 @@ def add_row(path: Path, row: Row) -> None:
     """
     try:
         with path.open("a", encoding="utf-8", newline="") as file:
-            file.write(_text([tuple(row[column] for column in COLUMNS)]))
+            file.write(csv_text([tuple(row[column] for column in COLUMNS)]))
     except OSError as error:
         raise StorageError.of(path, error) from error
 
@@ -76,7 +76,8 @@ def number(value: float | None, digits: int = 6) -> str:
     return "" if value is None or isnan(value) else f"{value:.{digits}f}"
 
 
-def _text(lines: Iterable[Iterable[str]]) -> str:
+def csv_text(lines: Iterable[Iterable[object]]) -> str:
+    """Lines of values as CSV."""
     text = StringIO(newline="")
     csv.writer(text, lineterminator="\n").writerows(lines)
     return text.getvalue()

@@ -1,8 +1,9 @@
 """Outlines of masks as SVG paths: sharp at any size, and a few hundred bytes."""
 
 import numpy as np
-from contourpy import LineType, contour_generator
 from numpy.typing import NDArray
+
+from fewshot.figures.contours import contours
 
 
 def outline(mask: NDArray[np.bool_]) -> str:
@@ -11,9 +12,7 @@ def outline(mask: NDArray[np.bool_]) -> str:
     >>> outline(np.ones((1, 1), bool))
     'M0 0.5L0.5 0L1 0.5L0.5 1Z'
     """
-    around = np.pad(mask, 1).astype(np.float64)  # a lesion at the image's edge is closed there
-    lines = contour_generator(z=around, line_type=LineType.Separate).lines(0.5)
-    return "".join(_path(np.asarray(line, np.float64) - 0.5) for line in lines)
+    return "".join(_path(line) for line in contours(mask))
 
 
 def _path(points: NDArray[np.float64]) -> str:
