@@ -5,9 +5,11 @@ SHELL := /bin/bash
 PYTHON ?= python3
 CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/fewshot-bus
 
-# The dependencies live in one environment per content of pyproject.toml, outside the checkout, so that a second
+# The dependencies live in one environment per list of them in pyproject.toml, outside the checkout, so that a second
 # clone installs nothing. The checkout's own .venv is thin: it sees that environment and holds the project, editable.
-KEY := $(shell $(PYTHON) -c "import hashlib, sys; print(hashlib.sha256(open('pyproject.toml', 'rb').read() + sys.version.encode()).hexdigest()[:16])")
+REQUIREMENTS = import tomllib; p = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
+	required = '\n'.join(sum(p['optional-dependencies'].values(), p['dependencies']))
+KEY := $(shell $(PYTHON) -c "import hashlib, sys; $(REQUIREMENTS); print(hashlib.sha256((required + sys.version).encode()).hexdigest()[:16])")
 DEPENDENCIES := $(CACHE)/environment-$(KEY)
 RUN := .venv/bin/python
 
@@ -62,8 +64,7 @@ $(DEPENDENCIES)/complete:
 	@echo "Installing the dependencies into $(DEPENDENCIES): about 3 minutes and 6 GB"
 	@rm -rf $(DEPENDENCIES)
 	@$(PYTHON) -m venv $(DEPENDENCIES)
-	@$(DEPENDENCIES)/bin/python -c "import tomllib; p = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
-		print('\n'.join(sum(p['optional-dependencies'].values(), p['dependencies'])))" > $(DEPENDENCIES)/requirements.txt
+	@$(PYTHON) -c "$(REQUIREMENTS); print(required)" > $(DEPENDENCIES)/requirements.txt
 	@$(DEPENDENCIES)/bin/python -m pip install --quiet --progress-bar off -r $(DEPENDENCIES)/requirements.txt
 	@$(DEPENDENCIES)/bin/python -m pip install --quiet --progress-bar off --no-deps \
 		--config-settings=--build-option=build_ext "learn2learn==0.2.0" \

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from episodes import dicom
+from episodes.dicom import is_dicom, read_facts, read_pixels, read_stored
 from episodes.errors import DatasetError
 from episodes.rasters import MAX_PIXELS, count_frames, frame_index, opened, read_raster, scale_to_bytes
 from episodes.records import LABEL_VALUES, Record
@@ -45,7 +45,7 @@ def read_image(path: Path, frame: int | None = None) -> NDArray[np.uint8]:
         DatasetError: if the file is missing, no image, damaged or larger than `MAX_PIXELS`, or there is no such
             frame.
     """
-    pixels = dicom.read_pixels(path, frame) if _is_dicom(path) else read_raster(path, frame)
+    pixels = read_pixels(path, frame) if _is_dicom(path) else read_raster(path, frame)
     return pixels if pixels.ndim == 2 else np.asarray(Image.fromarray(pixels).convert("L"))
 
 
@@ -56,7 +56,7 @@ def read_size(path: Path, frame: int | None = None) -> tuple[int, int]:
         DatasetError: as `read_image` does.
     """
     if _is_dicom(path):
-        facts = dicom.read_facts(path)
+        facts = read_facts(path)
         frame_index(facts.frames, frame, path)
         return facts.size
     with opened(path, frame) as image:
@@ -70,7 +70,7 @@ def read_frames(path: Path) -> int:
         DatasetError: if the header cannot be read.
     """
     if _is_dicom(path):
-        return dicom.read_facts(path).frames
+        return read_facts(path).frames
     return count_frames(path) if path.suffix.lower() in _CLIP_SUFFIXES else 1
 
 
@@ -145,13 +145,13 @@ def _resize_nearest(labels: NDArray[np.uint8], size: tuple[int, int]) -> NDArray
 def _read_mask(path: Path) -> NDArray[np.uint8]:
     if not _is_dicom(path):
         return read_raster(path)
-    stored: NDArray[Any] = dicom.read_stored(path)
+    stored: NDArray[Any] = read_stored(path)
     return stored if stored.ndim == 3 else scale_to_bytes(stored.astype(np.float64), path)
 
 
 def _is_dicom(path: Path) -> bool:
     try:
-        return dicom.is_dicom(path)
+        return is_dicom(path)
     except OSError:
         return False  # opening it as an image says what is wrong
 

@@ -7,7 +7,7 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from episodes import dicom
+from episodes.dicom import is_dicom, read_facts
 from episodes.components import count_components
 from episodes.datasets import read_dataset
 from episodes.datasets.complaints import Complaint, collected_complaints
@@ -103,8 +103,7 @@ def survey(root: Path, progress: Progress | None = None) -> Survey:
 
 def _look_at(record: Record) -> Seen:
     try:
-        is_dicom = dicom.is_dicom(record.image)
-        facts = dicom.read_facts(record.image) if is_dicom else None
+        facts = read_facts(record.image) if is_dicom(record.image) else None
         size = read_size(record.image, record.frame)
         name, bits = ("DICOM", facts.bits) if facts else read_format(record.image)
         label_map = read_label_map(record, size)

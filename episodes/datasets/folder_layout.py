@@ -7,14 +7,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from episodes import dicom
 from episodes.datasets.complaints import complain
 from episodes.datasets.folder_parts import Part, describe, find_parts
 from episodes.datasets.layout import leave_out
 from episodes.datasets.mask_names import MaskName, clip_meant, looks_like_mask, understand
 from episodes.datasets.pictures import by_picture_stem, may_be_clip, picture_files
 from episodes.decoding import read_frames
-from episodes.dicom import DicomFacts
+from episodes.dicom import DicomFacts, is_dicom, read_facts
 from episodes.errors import DatasetError
 from episodes.records import Label, frame_stem
 
@@ -181,8 +180,8 @@ def _facts(path: Path) -> tuple[int, DicomFacts | None]:
     if not may_be_clip(path):
         return 1, None
     try:
-        if dicom.is_dicom(path):
-            facts = dicom.read_facts(path)
+        if is_dicom(path):
+            facts = read_facts(path)
             return facts.frames, facts
         return read_frames(path), None
     except DatasetError as error:

@@ -3,13 +3,14 @@
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
-from episodes import dicom
 from episodes.datasets.complaints import complain
 from episodes.datasets.layout import IMAGE_SUFFIXES, leave_out
+from episodes.dicom import SUFFIXES as DICOM_SUFFIXES
+from episodes.dicom import is_dicom
 from episodes.records import frame_stem
 
-CLIP_SUFFIXES = frozenset({".tif", ".tiff"}) | dicom.SUFFIXES
-SUFFIXES = IMAGE_SUFFIXES | dicom.SUFFIXES
+CLIP_SUFFIXES = frozenset({".tif", ".tiff"}) | DICOM_SUFFIXES
+SUFFIXES = IMAGE_SUFFIXES | DICOM_SUFFIXES
 
 
 def picture_files(folder: Path) -> list[Path]:
@@ -26,7 +27,7 @@ def picture_files(folder: Path) -> list[Path]:
 
 def is_picture(file: Path) -> bool:
     """Whether a file may hold a picture: by its suffix or, without one, because it is DICOM."""
-    return file.suffix.lower() in IMAGE_SUFFIXES or dicom.is_dicom(file)
+    return file.suffix.lower() in IMAGE_SUFFIXES or is_dicom(file)
 
 
 def may_be_clip(file: Path) -> bool:

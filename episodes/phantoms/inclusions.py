@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from episodes.phantoms import outlines
+from episodes.phantoms.outlines import ANGLES
 from episodes.phantoms.textures import FloatArray, Grid, ramp, ridge
 from episodes.phantoms.tissue import Tissue
 
@@ -19,7 +19,7 @@ class Inclusion:
     """One inclusion.
 
     Attributes:
-        outline: radius in mm at each of `outlines.ANGLES`.
+        outline: radius in mm at each of `ANGLES`.
         level: backscatter, dB relative to glandular tissue.
         heterogeneity: standard deviation of the level within, dB.
         attenuation: one way, dB / cm / MHz. Below its surroundings it brightens what lies behind, above it
@@ -50,12 +50,12 @@ class Inclusion:
     @property
     def half_width(self) -> float:
         """Half its extent from left to right, mm."""
-        return float(np.ptp(self.outline * np.cos(outlines.ANGLES))) / 2
+        return float(np.ptp(self.outline * np.cos(ANGLES))) / 2
 
     @property
     def half_height(self) -> float:
         """Half its extent from top to bottom, mm."""
-        return float(np.ptp(self.outline * np.sin(outlines.ANGLES))) / 2
+        return float(np.ptp(self.outline * np.sin(ANGLES))) / 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,7 @@ class _Frame:
     right: FloatArray
     down: FloatArray
     outside: FloatArray  # along the radius, beyond the outline; negative within
-    angle: NDArray[np.int64]  # index into outlines.ANGLES
+    angle: NDArray[np.int64]  # index into ANGLES
 
 
 def insert(tissue: Tissue, grid: Grid, inclusion: Inclusion, rng: np.random.Generator) -> NDArray[np.bool_]:
@@ -105,7 +105,7 @@ def _window(inclusion: Inclusion, grid: Grid) -> tuple[slice, slice]:
 
 def _frame(inclusion: Inclusion, grid: Grid, window: tuple[slice, slice]) -> _Frame:
     right, down = grid.x[:, window[1]] - inclusion.x, grid.z[window[0]] - inclusion.z
-    count = len(outlines.ANGLES)
+    count = len(ANGLES)
     angle = ((np.arctan2(down, right) / (2 * np.pi) + 0.5) * count).astype(np.int64) % count
     return _Frame(right, down, np.hypot(down, right) - inclusion.outline[angle], angle)
 
@@ -114,8 +114,8 @@ def _disturb(tissue: Tissue, inclusion: Inclusion, frame: _Frame, rng: np.random
     """An uneven echogenic halo, and rays that pull the surroundings towards the lesion."""
     if not inclusion.halo and not inclusion.streaks:
         return
-    uneven = np.maximum(1 + outlines.lobulation(rng, 0.5, 2, 7), 0)
-    rays = outlines.lobulation(rng, 1.0, 18, 60)
+    uneven = np.maximum(1 + lobulation(rng, 0.5, 2, 7), 0)
+    rays = lobulation(rng, 1.0, 18, 60)
     fall = np.exp(-np.maximum(frame.outside, 0) / 1.5)
     change = inclusion.halo * uneven[frame.angle] * fall + inclusion.streaks * rays[frame.angle] * np.sqrt(fall)
     tissue.level[...] += change * ramp(REACH - 1 - frame.outside, 2.0)
@@ -127,10 +127,10 @@ def _fill(tissue: Tissue, inclusion: Inclusion, frame: _Frame, grid: Grid, rng: 
     texture *= inclusion.heterogeneity / max(float(texture.std()), 1e-9)
     tissue.fill(ramp(-frame.outside, inclusion.margin), inclusion.level + texture, inclusion.attenuation)
     for _ in range(inclusion.calcifications):
-        place = int(rng.integers(len(outlines.ANGLES)))
+        place = int(rng.integers(len(ANGLES)))
         radius = inclusion.outline[place] * 0.8 * rng.random() ** 0.5
-        right = frame.right - radius * np.cos(outlines.ANGLES[place])
-        down = frame.down - radius * np.sin(outlines.ANGLES[place])
+        right = frame.right - radius * np.cos(ANGLES[place])
+        down = frame.down - radius * np.sin(ANGLES[place])
         tissue.specular[...] += rng.uniform(1, 4) * ridge(np.hypot(down, right), CALCIFICATION)
 
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from episodes.phantoms import outlines
+from episodes.phantoms.outlines import corners, ellipse, lobulation, normalised, spicules
 from episodes.phantoms.anatomy import Breast
 from episodes.phantoms.inclusions import Inclusion
 
@@ -32,11 +32,11 @@ def draw_lesion(rng: np.random.Generator, malignant: bool, breast: Breast, depth
 
 def _benign(rng: np.random.Generator, breast: Breast, radius: float) -> Inclusion:
     """Oval, circumscribed, parallel to the skin, homogeneous; one in six is a cyst."""
-    outline = outlines.ellipse(aspect=rng.uniform(1.25, 2.1), tilt=rng.normal(0, 0.12))
-    outline = outline * (1 + outlines.lobulation(rng, rng.uniform(0.01, 0.06), 2, 4))
+    outline = ellipse(aspect=rng.uniform(1.25, 2.1), tilt=rng.normal(0, 0.12))
+    outline = outline * (1 + lobulation(rng, rng.uniform(0.01, 0.06), 2, 4))
     cyst = rng.random() < 1 / 6
     return Inclusion(
-        outline=outlines.normalised(outline) * radius,
+        outline=normalised(outline) * radius,
         level=-34 if cyst else breast.fat_level + rng.uniform(-8, 1),
         heterogeneity=rng.uniform(0.5, 2.0),
         attenuation=0.1 if cyst else rng.uniform(0.2, 0.5),
@@ -48,17 +48,17 @@ def _benign(rng: np.random.Generator, breast: Breast, radius: float) -> Inclusio
 
 def _malignant(rng: np.random.Generator, breast: Breast, radius: float) -> Inclusion:
     """Irregular, not parallel, with an angular, microlobulated or spiculated indistinct margin and a halo."""
-    outline = outlines.ellipse(aspect=rng.uniform(0.55, 0.95), tilt=rng.normal(0, 0.2))
-    outline = outline * (1 + outlines.lobulation(rng, rng.uniform(0.03, 0.1), 3, 9))
+    outline = ellipse(aspect=rng.uniform(0.55, 0.95), tilt=rng.normal(0, 0.2))
+    outline = outline * (1 + lobulation(rng, rng.uniform(0.03, 0.1), 3, 9))
     kind = rng.integers(3)
     if kind == 0:
-        outline = outline * (1 + outlines.corners(rng, int(rng.integers(7, 12)), rng.uniform(0.08, 0.16)))
+        outline = outline * (1 + corners(rng, int(rng.integers(7, 12)), rng.uniform(0.08, 0.16)))
     elif kind == 1:
-        outline = outline * (1 + outlines.spicules(rng, int(rng.integers(6, 14)), rng.uniform(0.2, 0.5)))
+        outline = outline * (1 + spicules(rng, int(rng.integers(6, 14)), rng.uniform(0.2, 0.5)))
     else:
-        outline = outline * (1 + outlines.lobulation(rng, rng.uniform(0.05, 0.1), 8, 18))
+        outline = outline * (1 + lobulation(rng, rng.uniform(0.05, 0.1), 8, 18))
     return Inclusion(
-        outline=outlines.normalised(np.maximum(outline, 0.3)) * radius,
+        outline=normalised(np.maximum(outline, 0.3)) * radius,
         level=breast.fat_level + rng.uniform(-7, 1),
         heterogeneity=rng.uniform(2.0, 5.0),
         attenuation=rng.uniform(0.9, 1.5),
@@ -76,8 +76,8 @@ def draw_distractors(rng: np.random.Generator, count: int, breast: Breast, depth
 
 def _fat_lobule(rng: np.random.Generator, breast: Breast, depth: float) -> Inclusion:
     """As dark as fat because it is fat, with a septum around it, and without enhancement or shadow."""
-    outline = outlines.ellipse(aspect=rng.uniform(1.4, 2.8), tilt=rng.normal(0, 0.2))
-    outline = outlines.normalised(outline * (1 + outlines.lobulation(rng, 0.06, 2, 5)))
+    outline = ellipse(aspect=rng.uniform(1.4, 2.8), tilt=rng.normal(0, 0.2))
+    outline = normalised(outline * (1 + lobulation(rng, 0.06, 2, 5)))
     return Inclusion(
         outline=outline * (depth * (rng.uniform(0.008, 0.08) / np.pi) ** 0.5),
         x=rng.uniform(-depth / 2, depth / 2),
@@ -91,7 +91,7 @@ def _fat_lobule(rng: np.random.Generator, breast: Breast, depth: float) -> Inclu
 
 
 def _duct(rng: np.random.Generator, breast: Breast, depth: float) -> Inclusion:
-    outline = outlines.ellipse(aspect=rng.uniform(4, 7), tilt=rng.normal(0, 0.25))
+    outline = ellipse(aspect=rng.uniform(4, 7), tilt=rng.normal(0, 0.25))
     return Inclusion(
         outline=outline * rng.uniform(1.0, 1.8),
         x=rng.uniform(-depth / 2, depth / 2),
@@ -106,7 +106,7 @@ def _duct(rng: np.random.Generator, breast: Breast, depth: float) -> Inclusion:
 
 def another_view(lesion: Inclusion, rng: np.random.Generator, depth: float) -> Inclusion:
     """The same lesion in another section: moved, scaled, its outline and level a little different."""
-    outline = lesion.outline * rng.uniform(0.85, 1.08) * (1 + outlines.lobulation(rng, 0.03, 2, 6))
+    outline = lesion.outline * rng.uniform(0.85, 1.08) * (1 + lobulation(rng, 0.03, 2, 6))
     sideways = max(depth / 2 - lesion.half_width, 0)
     return replace(
         lesion,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from episodes import policies
+from episodes.policies import policy
 from episodes.errors import UserError
 
 if TYPE_CHECKING:
@@ -22,13 +22,13 @@ Wandb = Annotated[
     bool, typer.Option("--wandb", help="Log to Weights & Biases as well; without a login, to files for `wandb sync`.")
 ]
 Duplicates = Annotated[
-    policies.Duplicates,
+    policy.Duplicates,
     typer.Option(
         help="Near-duplicates: group keeps them as one patient's, keep-first keeps one of each group, drop-all none;"
         " where their labels contradict each other, none is ever kept."
     ),
 ]
-Doppler = Annotated[policies.Doppler, typer.Option(help="Images that the dataset says to have a Doppler overlay.")]
+Doppler = Annotated[policy.Doppler, typer.Option(help="Images that the dataset says to have a Doppler overlay.")]
 Curated = Annotated[
     Path | None, typer.Option(metavar="FILE", help="A text file of the only images to use, one name a line.")
 ]
@@ -38,7 +38,7 @@ Corrections = Annotated[
 
 
 def curation(
-    duplicates: policies.Duplicates, doppler: policies.Doppler, curated: Path | None, corrections: Path | None
+    duplicates: policy.Duplicates, doppler: policy.Doppler, curated: Path | None, corrections: Path | None
 ) -> dict[str, Any]:
     """These options as a dataset's `curation` in a configuration."""
     return {"duplicates": duplicates, "doppler": doppler, "curated": curated, "corrections": corrections}

@@ -9,7 +9,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from episodes import dicom
+from episodes.dicom import is_dicom, read_facts
 from episodes.decoding import stretch_labels
 from episodes.errors import UserError
 from episodes.metrics import Spacing
@@ -88,7 +88,7 @@ def take_image(upload: Path, session: Session, name: str) -> StoredImage:
 def _spacing(upload: Path) -> Spacing | None:
     """What a DICOM file says of its pixels' size; a file that cannot be read says nothing, and is refused later."""
     with suppress(UserError):
-        return dicom.read_facts(upload).spacing if dicom.is_dicom(upload) else None
+        return read_facts(upload).spacing if is_dicom(upload) else None
     return None
 
 

@@ -4,7 +4,7 @@ import re
 from math import isfinite
 from pathlib import Path
 
-from episodes import dicom
+from episodes.dicom import is_dicom, read_facts
 from episodes.datasets.folder_layout import TABLE
 from episodes.datasets.folder_parts import IMAGE_FOLDERS
 from episodes.datasets.pictures import named_stem
@@ -49,7 +49,7 @@ class Spacings:
     def _of_file(self, path: Path) -> Spacing | None:
         """What a file says of itself; kept for its other frames, which come next."""
         if self._dicom is None or self._dicom[0] != path:
-            self._dicom = path, dicom.read_facts(path).spacing if dicom.is_dicom(path) else None
+            self._dicom = path, read_facts(path).spacing if is_dicom(path) else None
         return self._dicom[1]
 
 

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Mapping
 from pathlib import Path
 
-from episodes import dicom
+from episodes.dicom import is_dicom, read_facts
 from episodes.datasets.folder import pseudonyms
 from episodes.datasets.folder_layout import TABLE, Picture
 from episodes.datasets.folder_parts import IMAGE_FOLDERS
@@ -71,7 +71,7 @@ def _row_of(item: Input, rows: Mapping[str, Row]) -> Row:
 def _looked_at(file: Path) -> Picture:
     """A file, and what its header says if it is DICOM; one that cannot be read is found out when it is decoded."""
     try:
-        facts = dicom.read_facts(file) if dicom.is_dicom(file) else None
+        facts = read_facts(file) if is_dicom(file) else None
     except (DatasetError, OSError):
         facts = None
     return Picture(file, None, 1, {}, facts)

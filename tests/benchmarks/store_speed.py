@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from episodes import phantoms
+from episodes.phantoms import layouts, population
 from episodes.datasets import read_dataset
 from episodes.decoding import read_image, read_label_map
 from episodes.episode import load_episode
@@ -34,7 +34,7 @@ def measure() -> list[str]:
     """Lines that say how long an episode's pixels take both ways."""
     with TemporaryDirectory() as folder:
         root = Path(folder) / "bus_uclm"
-        phantoms.write_bus_uclm(phantoms.generate(phantoms.PhantomSpec("linear", N_IMAGES)), root)
+        layouts.write_bus_uclm(population.generate(population.PhantomSpec("linear", N_IMAGES)), root)
         for path in root.rglob("*.png"):
             enlarge(path)
         begin = perf_counter()

@@ -36,14 +36,14 @@ def generate(
     layout: Annotated[Layout, typer.Option(help="In the form of which dataset.")] = Layout.FOLDER,
 ) -> None:
     """Write a phantom dataset: B-mode images made from tissue models, with exact masks."""
-    from episodes import phantoms
+    from episodes.phantoms import layouts, population
     from fewshot.terminal.progress import counted
 
     if root.exists():
         raise UserError(f"{root}: exists already; give a folder that does not, so that nothing is overwritten")
-    spec = phantoms.PhantomSpec(scanner, images, seed)
-    writer = getattr(phantoms, f"write_{layout.value}")
+    spec = population.PhantomSpec(scanner, images, seed)
+    writer = getattr(layouts, f"write_{layout.value}")
     with new_reporter().step(f"generate {images} images") as progress:
         options = {"spec": spec} if layout is Layout.FOLDER else {}
-        writer(counted(phantoms.generate(spec), images, progress), root, **options)
+        writer(counted(population.generate(spec), images, progress), root, **options)
     sys.stdout.write(f"{root}\n")
