@@ -9,11 +9,9 @@ from timm.layers.cbam import CbamModule
 from torch import Tensor, nn
 from torchvision.models.segmentation.deeplabv3 import ASPP
 
-from baselines.convolutions import DoubleConvolution, Norm
-from baselines.expanding_path import expand, expanding_stages, resized
+from baselines.blocks import DoubleConvolution, Norm, expand, expanding_stages, resized
 from baselines.losses import label_map_loss
-from baselines.monitors import mask_scores
-from baselines.prediction import Prediction, Pyramid, lesion_logits, lesion_targets
+from baselines.prediction import Prediction, Pyramid, lesion_logits, lesion_targets, mask_scores
 from episodes.errors import UserError
 
 

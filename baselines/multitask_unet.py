@@ -6,12 +6,17 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from baselines.convolutions import Norm
-from baselines.expanding_path import Upsampling
-from baselines.initialisation import initialise
+from baselines.blocks import Norm, Upsampling, initialise
 from baselines.losses import bce_dice_loss, label_loss
-from baselines.monitors import label_accuracy, mask_scores
-from baselines.prediction import Prediction, Pyramid, label_indices, lesion_targets, with_background
+from baselines.prediction import (
+    Prediction,
+    Pyramid,
+    label_accuracy,
+    label_indices,
+    lesion_targets,
+    mask_scores,
+    with_background,
+)
 from baselines.unet import UNet
 
 ImageLabel = Literal["normal", "benign", "malignant"]

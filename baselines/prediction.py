@@ -1,11 +1,11 @@
-"""What supervised networks say of images, and the batches that they learn it from."""
+"""What supervised networks predict, and the scores that are logged while they train."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from episodes.records import LABEL_VALUES, Label
 
@@ -68,3 +68,50 @@ def label_indices(labels: Tensor, names: Sequence[str]) -> Tensor:
     for place, name in enumerate(names):
         table[LABEL_VALUES[cast(Label, name)]] = place
     return table.to(labels.device)[labels]
+
+
+class LesionNetwork(nn.Module):
+    """A network that gives lesion logits (n, H, W) when called, and tells nothing else apart.
+
+    Attributes:
+        classes: of the masks, background aside.
+        labels: of whole images; none.
+    """
+
+    trains_on = "images"
+    classes: tuple[str, ...] = ("lesion",)
+    labels: tuple[str, ...] = ()
+
+    def predict(self, images: Tensor) -> Prediction:
+        """Logits of lesion and background, of images (n, 3, H, W) in [0, 1]."""
+        return Prediction(with_background(self(images)))
+
+
+def mask_scores(logits: Tensor, masks: Tensor) -> dict[str, Tensor]:
+    """How well thresholded masks fit.
+
+    Args:
+        logits: of lesions, (n, H, W).
+        masks: (n, H, W), 0 or 1.
+
+    Returns:
+        `dice`, the mean over the images that show a lesion (a missed one counts 0; NaN where none does), and
+        `accuracy`, the share of right pixels; without gradients.
+    """
+    with torch.no_grad():
+        predicted, truth = logits > 0, masks > 0
+        overlap, total = (predicted & truth).sum((-2, -1)), predicted.sum((-2, -1)) + truth.sum((-2, -1))
+        shown = truth.any(-1).any(-1)
+        return {"dice": (2 * overlap[shown] / total[shown]).mean(), "accuracy": (predicted == truth).float().mean()}
+
+
+def label_accuracy(logits: Tensor, targets: Tensor) -> Tensor:
+    """Share of right image labels among those that are known, without gradient; NaN where none is.
+
+    Args:
+        logits: (n, n_labels).
+        targets: (n,) indices, -1 for unknown.
+    """
+    with torch.no_grad():
+        known = targets >= 0
+        return (logits.argmax(1) == targets)[known].float().mean()

@@ -1,14 +1,151 @@
-"""Devices and processes: where tensors go, and which share of the work is this process's."""
+"""Devices, and what to do when their memory does not suffice."""
 
+import gc
+import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
 
 import torch
 import torch.distributed
 
-from fewshot.parsing import ConfigError
+from episodes.errors import UserError
+from fewshot.config.parsing import ConfigError
+
+Result = TypeVar("Result")
+
+# What torch says where it has no exception of its own: the allocators of CPUs and of Apple's GPUs, CUDA's libraries,
+# and C++ itself, here in lower case.
+_MESSAGES = (
+    "defaultcpuallocator: can't allocate memory",
+    "defaultcpuallocator: not enough memory",
+    "backend out of memory",
+    "cuda error: out of memory",
+    "cublas_status_alloc_failed",
+    "cudnn_status_alloc_failed",
+    "std::bad_alloc",
+)
+
+
+class NotEnoughMemoryError(UserError):
+    """Memory, the system's or an accelerator's, did not suffice; the message says for what."""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory did not suffice, be it the system's or an accelerator's.
+
+    >>> is_out_of_memory(MemoryError())
+    True
+    >>> is_out_of_memory(RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried ..."))
+    True
+    >>> is_out_of_memory(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
+    False
+    """
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    text = str(error).lower()
+    return isinstance(error, RuntimeError) and any(message in text for message in _MESSAGES)
+
+
+def within_memory(compute: Callable[[], Result], doing: str) -> Result:
+    """What is computed, if memory suffices for it; any other error is raised as it is.
+
+    Args:
+        compute: must leave nothing behind if it fails.
+        doing: where and what, for the message, such as `cuda:0, adapting to 5 images`.
+
+    Raises:
+        NotEnoughMemoryError: if memory does not suffice. Nothing of the failed computation is held any more by then,
+            and an accelerator's cache is empty, so that a smaller one has all the room there is.
+    """
+    try:
+        return compute()
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+    # Only here, where the error is gone: its traceback holds the frames that hold the tensors.
+    _empty_caches()
+    raise NotEnoughMemoryError(f"out of memory: {doing}; set a smaller image_size, or choose another device")
+
+
+def _empty_caches() -> None:
+    gc.collect()
+    torch.cuda.empty_cache()  # does nothing where CUDA has not been used
+    if torch.backends.mps.is_available():
+        torch.mps.empty_cache()
+
+
+logger = logging.getLogger(__name__)
+
+Item = TypeVar("Item")
+
+
+class Batching:
+    """How many images are computed at once: fewer for good, once memory has not sufficed for so many.
+
+    What is computed of an image does not depend on its batch but for rounding (and dropout, where it is sampled), so
+    the results are those of a run that had the smaller batches from the start.
+
+    Args:
+        device: where they are computed.
+        size: images at once; None for `default_batch_size`.
+
+    Attributes:
+        size: images at once, as it is now.
+    """
+
+    def __init__(self, device: torch.device, size: int | None = None) -> None:
+        self.device = device
+        self.size = size or default_batch_size(device)
+
+    def over(
+        self, items: Sequence[Item], compute: Callable[[list[Item]], Result]
+    ) -> Iterator[tuple[list[Item], Result]]:
+        """Compute something of all items, a batch at a time.
+
+        Args:
+            items: what there is, such as rows of a store.
+            compute: of one batch; must leave nothing behind if memory does not suffice for it.
+
+        Yields:
+            Every batch with what was computed of it, in order.
+
+        Raises:
+            NotEnoughMemoryError: if memory does not suffice for a single item.
+        """
+        done = 0
+        while done < len(items):
+            batch = list(items[done : done + self.size])
+            try:
+                result = within_memory(partial(compute, batch), f"{self.device}, one image at a time")
+            except NotEnoughMemoryError:
+                if len(batch) == 1:
+                    raise
+                self._halve(len(batch))
+                continue
+            done += len(batch)
+            yield batch, result
+
+    def _halve(self, tried: int) -> None:
+        self.size = tried // 2
+        logger.warning("%s: out of memory with %d images at once; going on with %d", self.device, tried, self.size)
+
+
+def default_batch_size(device: torch.device) -> int:
+    """Images to segment at once: few on a CPU, whose caches hold the activations of few, else many."""
+    return 4 if device.type == "cpu" else 32
+
+
+def batched(items: Sequence[int], size: int) -> Iterator[list[int]]:
+    """Consecutive pieces of at most `size` items.
+
+    >>> list(batched(range(5), 2))
+    [[0, 1], [2, 3], [4]]
+    """
+    return (list(items[start : start + size]) for start in range(0, len(items), size))
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,9 +7,10 @@ import hypothesis
 import pytest
 
 from episodes.datasets import read_dataset
-from episodes.phantoms import PhantomSpec, prepare_phantoms
-from episodes.preparation import prepare_store
-from episodes.store import Collection
+from episodes.phantoms.layouts import prepare_phantoms
+from episodes.phantoms.population import PhantomSpec
+from episodes.storage.preparation import prepare_store
+from episodes.storage.store import Collection
 
 # A slow machine is no fault. Continuous integration tries the same examples each time, elsewhere a run tries others.
 PATIENT = {"suppress_health_check": [hypothesis.HealthCheck.too_slow]}

@@ -17,12 +17,12 @@ PACKAGES = ("episodes", "baselines", "fewshot")
 ALLOWED = {
     "episodes": (),
     "baselines": (
-        "episodes.episode",
+        "episodes.sampling.episode",
         "episodes.errors",
-        "episodes.random_scanner",
+        "episodes.augment.random_scanner",
         "episodes.records",
-        "episodes.store",
-        "episodes.transforms",
+        "episodes.storage.store",
+        "episodes.augment.transforms",
     ),
     "fewshot": ("episodes", "baselines"),
 }
@@ -120,9 +120,13 @@ def test_the_command_line_starts_without_heavy_libraries(module: str) -> None:
         ("episodes.datasets", "from ...fewshot import panet", ["fewshot.panet"]),
         ("episodes.datasets", "from ..store import Store\nfrom . import busi\nimport fewshotlike", []),
         ("episodes", "importlib.import_module('fewshot.cli')", ["fewshot.cli"]),
-        ("baselines", "from episodes.sampler import EpisodeSampler", ["episodes.sampler.EpisodeSampler"]),
-        ("baselines", "from episodes import store, metrics", ["episodes.metrics"]),
-        ("baselines", "from episodes.store import Store\nimport baselines.unet\nimport torch", []),
+        (
+            "baselines",
+            "from episodes.sampling.sampler import EpisodeSampler",
+            ["episodes.sampling.sampler.EpisodeSampler"],
+        ),
+        ("baselines", "from episodes import store, metrics", ["episodes.scoring.mask_scores"]),
+        ("baselines", "from episodes.storage.store import Store\nimport baselines.unet\nimport torch", []),
         ("baselines", "import fewshot", ["fewshot"]),
         ("fewshot", "from episodes import sampler\nfrom baselines.unet import UNet", []),
         ("fewshot", "import tests.conftest", ["tests.conftest"]),

@@ -25,7 +25,7 @@ RUNNING_CALLS = {
     *("pd.read_pickle", "pandas.read_pickle", "np.fromfile", "yaml.load", "yaml.unsafe_load", "yaml.full_load"),
 }
 # There is one place for YAML, which has limits.
-LIMITED = {"yaml.safe_load": "episodes.yaml_text", "yaml.safe_load_all": "episodes.yaml_text"}
+LIMITED = {"yaml.safe_load": "episodes.io.yaml_json", "yaml.safe_load_all": "episodes.io.yaml_json"}
 
 
 def unsafe(source: str, module: str) -> Iterator[str]:

@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from episodes.datasets.layout import (
+from episodes.datasets.files import (
     by_stem,
     complain_of_missing_mask,
     image_files,

@@ -3,7 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
-from episodes.datasets.layout import (
+from episodes.datasets.files import (
     by_stem,
     find_folders,
     find_mask,

@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from episodes.datasets.layout import (
+from episodes.datasets.files import (
     by_stem,
     find_folders,
     find_mask,

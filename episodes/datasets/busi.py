@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from episodes.datasets.layout import (
+from episodes.datasets.files import (
     complain_of_missing_mask,
     find_folders,
     image_files,
@@ -24,7 +24,7 @@ def read(root: Path) -> list[Record]:
 
     They hold images `benign (1).png` and masks `benign (1)_mask.png`, `benign (1)_mask_1.png`, ...: the
     lesion is the union of an image's masks. The dataset has no patient ids: each image is a patient of its
-    own until near-duplicates are grouped (`episodes.duplicates.group_patients`).
+    own until near-duplicates are grouped (`episodes.curation.near_duplicates.group_patients`).
 
     Raises:
         DatasetError: if a class folder, or the mask of a lesion image (a complaint), is missing.

@@ -5,9 +5,8 @@ from math import isfinite
 from pathlib import Path
 
 from episodes.datasets.complaints import complain, note
+from episodes.datasets.files import complain_of_missing_mask, named_stem
 from episodes.datasets.folder_layout import FolderLayout, Picture, look
-from episodes.datasets.layout import complain_of_missing_mask
-from episodes.datasets.pictures import named_stem
 from episodes.datasets.tables import Row, key_rows, parse_label, read_table, report_rows_without_image
 from episodes.records import Label, Record, frame_stem
 

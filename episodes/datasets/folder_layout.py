@@ -8,13 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from episodes.datasets.complaints import complain
-from episodes.datasets.folder_parts import Part, describe, find_parts
-from episodes.datasets.layout import leave_out
-from episodes.datasets.mask_names import MaskName, clip_meant, looks_like_mask, understand
-from episodes.datasets.pictures import by_picture_stem, may_be_clip, picture_files
-from episodes.decoding import read_frames
-from episodes.dicom import DicomFacts, is_dicom, read_facts
+from episodes.datasets.files import by_picture_stem, leave_out, may_be_clip, picture_files
+from episodes.datasets.folder_parts import MaskName, Part, clip_meant, describe, find_parts, looks_like_mask, understand
 from episodes.errors import DatasetError
+from episodes.images.decoding import read_frames
+from episodes.images.dicom_header import DicomFacts, is_dicom, read_facts
 from episodes.records import Label, frame_stem
 
 TABLE = "metadata.csv"

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from episodes.datasets import folder
 from episodes.errors import DatasetError, in_short
-from episodes.json_text import JSONTextError, read_json
+from episodes.io.yaml_json import JSONTextError, read_json
 from episodes.phantoms.layouts import DESCRIPTION
 from episodes.records import Record
 

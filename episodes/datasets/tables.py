@@ -8,7 +8,7 @@ from typing import TypeVar
 from zipfile import ZipFile
 
 from episodes.datasets.complaints import are_collected, complain, note
-from episodes.datasets.layout import IMAGE_SUFFIXES
+from episodes.datasets.files import IMAGE_SUFFIXES
 from episodes.errors import DatasetError
 from episodes.records import LABELS, Label
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from episodes.datasets.complaints import complain
-from episodes.datasets.layout import (
+from episodes.datasets.files import (
     by_stem,
     find_folders,
     find_mask,

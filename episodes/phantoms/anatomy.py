@@ -4,8 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from episodes.phantoms.textures import FloatArray, Grid, curve, field, ramp, ridge, sheared, sheets
-from episodes.phantoms.tissue import Tissue
+from episodes.phantoms.textures import FloatArray, Grid, Tissue, curve, field, ramp, ridge, sheared, sheets
 
 RIB_SPACING = 30.0  # mm
 RIB_HALF_WIDTH = 8.0  # mm

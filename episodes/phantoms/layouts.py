@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from episodes.errors import DatasetError, StorageError
-from episodes.files import folder_written_whole, remove_leftovers
-from episodes.locks import in_turn
+from episodes.io.files import folder_written_whole, in_turn, remove_leftovers
 from episodes.phantoms.population import Phantom, PhantomSpec, generate
 from episodes.records import LABEL_VALUES
 

@@ -1,254 +1,328 @@
-"""Evaluate one method on one target: features once, then any number of support sets."""
+"""Cells, evaluated one by one, and what each of them cost."""
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from functools import partial
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cache, lru_cache
+from itertools import groupby
 from pathlib import Path
-from time import perf_counter
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import Tensor
+from torch import nn
 
-from episodes.episode import Support, class_mask, image_tensor, load_support
-from episodes.metrics import Spacing
-from episodes.parallel import Progress
-from episodes.sampler import Class
-from episodes.store import Collection, Store
-from fewshot.benchmark.judging import Judgement, judge, working_spacing
-from fewshot.features import Features
-from fewshot.memory.batching import Batching
-from fewshot.memory.out_of_memory import within_memory
-from fewshot.memory.pages import release_pages
-from fewshot.memory.spilling import FEATURE_MEMORY, SpilledFeatures, room_for
-from fewshot.methods.contract import EncodingMethod, Method
+from episodes.io.files import write_text
+from episodes.storage.store import Collection, Store
+from fewshot.benchmark.plan import Training, training_for
+from fewshot.benchmark.tasks import (
+    DEFAULT_BY,
+    Classic,
+    TargetProtocol,
+    controlled_row,
+    selected_path,
+    selected_protocol,
+)
+from fewshot.checkpoints import load_network, read_facts
+from fewshot.config.benchmark import BenchmarkConfig
+from fewshot.devices import device_name
+from fewshot.features import GIB
+from fewshot.inference.target import EncodedTarget, Seconds, Task, evaluate
+from fewshot.methods.contract import EncodingMethod, Ingredients, Method, Sources, build_method
+from fewshot.networks import seeded_network
+from fewshot.results.costs import Cost, write_costs
+from fewshot.results.rows import CALIBRATION, Cell, Judgement, write_rows
+from fewshot.terminal import Reporter
+from fewshot.training.partition import Part
+from fewshot.training.run import SECONDS
 
-Encode = Callable[[Tensor], Features]
+STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+RESET_PEAK = "5"  # see proc(5), /proc/pid/clear_refs
 
 
-class EncodedTarget:
-    """A target's images, and their features from the encoder that was last asked for.
+def start_peak(device: torch.device) -> None:
+    """Forget earlier peaks, where the system can."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    elif CLEAR.exists():
+        try:
+            CLEAR.write_text(RESET_PEAK)
+        except OSError:  # a sandbox may forbid it: the peak is then that of the whole process so far
+            return
 
-    Args:
-        store: the target.
-        device: where to compute.
-        batch_size: images at once; None for `default_batch_size`. It is halved when memory runs out.
-        support: the dataset that support images come from; None for the target itself.
-        memory: how much of features may be held in memory, on the device, in bytes; more are kept on disk.
-        spill_folder: where that is; None for the folder that the store lies in.
+
+def peak_bytes(device: torch.device) -> int | None:
+    """The largest amount held since `start_peak`: on an accelerator its own memory, else the process's resident memory.
+
+    None where the system does not tell.
+    """
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    if not STATUS.exists():
+        return None
+    found = re.search(r"^VmHWM:\s+(\d+) kB", STATUS.read_text(), flags=re.MULTILINE)
+    return None if found is None else int(found[1]) * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class CellCost:
+    """What one cell took.
 
     Attributes:
-        encode_seconds: what encoding one image took, the last time that features were computed.
+        adapt_seconds: to adapt to one support set.
+        image_seconds: to segment one image, encoding included.
+        n_queries: that were segmented.
+        peak_bytes: most memory held while the cells of its row were evaluated; None where unknown.
+        parameters: of the network; None without one.
+    """
+
+    adapt_seconds: float
+    image_seconds: float
+    n_queries: int
+    peak_bytes: int | None
+    parameters: int | None
+
+
+def rows_path(folder: Path, cell: Cell) -> Path:
+    """Where a cell's rows are kept until all cells are there."""
+    return folder / "cells" / cell.file_name
+
+
+def cost_path(folder: Path, cell: Cell) -> Path:
+    """Where its cost is kept."""
+    return rows_path(folder, cell).with_suffix(".json")
+
+
+class CellEvaluation:
+    """Evaluates cells of one run.
+
+    Args:
+        config: of the benchmark.
+        folder: of the run, in which its models are trained.
+        device: where to compute.
+        stores: of all datasets.
+        protocols: by target.
     """
 
     def __init__(
         self,
-        store: Store,
+        config: BenchmarkConfig,
+        folder: Path,
         device: torch.device,
-        batch_size: int | None = None,
-        support: Store | None = None,
-        memory: int = FEATURE_MEMORY,
-        spill_folder: Path | None = None,
+        stores: Mapping[str, Store],
+        protocols: Mapping[str, TargetProtocol],
     ) -> None:
-        self.store = store
-        self.collection = Collection([store] if support is None else [store, support])
-        self.device = device
-        self.batching = Batching(device, batch_size)
-        self.memory = memory
-        self.spill_folder = spill_folder or store.folder.parent
-        self.rows = {record.id: row for row, record in enumerate(store.records)}
-        self.encode_seconds = 0.0
-        self._features: tuple[Encode, Features | SpilledFeatures] | None = None
+        self.config, self.folder, self.device, self.stores, self.protocols = config, folder, device, stores, protocols
+        support = None if config.support_from is None else stores[config.support_from]
+        memory = int(config.feature_memory_gib * GIB)
+        self.targets = {
+            name: EncodedTarget(stores[name], device, support=support, memory=memory) for name in config.targets
+        }
+        # Rows of one model follow each other, and share its features.
+        self._network = lru_cache(maxsize=1)(self._load_network)
+        self._folds = cache(self._read_folds)
 
-    def images(self, rows: Sequence[int]) -> Tensor:
-        """Images (n, 3, H, W) in [0, 1], on the device."""
-        images = image_tensor(self.store.images[list(rows)]).to(self.device)
-        release_pages(self.store.images)
-        return images
+    def run(self, cells: Sequence[Cell], reporter: Reporter) -> None:
+        """Evaluate the cells whose rows are not there yet."""
+        missing = [cell for cell in cells if not rows_path(self.folder, cell).is_file()]
+        for (name, row), of_row in groupby(missing, key=lambda cell: (cell.target, cell.method)):
+            waiting = list(of_row)
+            with reporter.step(f"evaluate: {name}, {row}") as update:
+                done = 0
+                for _, group in groupby(waiting, key=lambda cell: (cell.seed, cell.fold)):
+                    for cell, method in self._with_method(list(group), update):
+                        cost = self._evaluate(method, cell)
+                        done += 1
+                        update(done, len(waiting), f"{1000 * cost.image_seconds:.0f} ms an image")
 
-    def truth(self, row: int, asked: Class) -> NDArray[np.bool_]:
-        """Where an image shows what is asked for, (H, W)."""
-        mask = class_mask(np.asarray(self.store.label_maps[row]), asked)
-        release_pages(self.store.label_maps)
-        return mask
+    def method(self, cell: Cell) -> Method:
+        """The method of a cell's row, with the network that is meant for its queries."""
+        ingredients = Ingredients(self.network(cell), self.sources(cell), self.device, cell.seed)
+        return build_method(self.config.methods[cell.method], ingredients)
 
-    def spacing(self, row: int) -> Spacing | None:
-        """Millimetres from pixel to pixel at the working size, where they are known."""
-        height, width = self.store.label_maps.shape[1:]
-        return working_spacing(self.store.records[row].spacing, self.store.original_sizes[row], (height, width))
+    def network(self, cell: Cell) -> nn.Module | None:
+        """The network of a cell's row that is meant for its queries; None for a floor."""
+        model = self.config.methods[cell.method].model
+        return None if model is None else self._network(model, cell.seed, cell.target, cell.fold)
 
-    def features(self, encode: Encode, progress: Progress | None = None) -> Features | SpilledFeatures:
-        """Features of all the target's images, row by row as in the store.
+    def sources(self, cell: Cell) -> Sources:
+        """What the cell's method may know: the sources, or the target but for the fold that its queries are in."""
+        if cell.fold < 0:
+            collection = Collection(self.stores[name] for name in self.config.sources_of(cell.target))
+            return Sources(collection, collection.records)
+        own = Collection([self.stores[cell.target]])
+        others = Part(own, (record for record in own.records if self._fold_of(cell, record.patient_id) != cell.fold))
+        return Sources(others, others.records)
 
-        They are kept for as long as the same `encode` is asked for.
+    def in_fold(self, cell: Cell, query: str) -> Cell:
+        """The same cell in the fold that a query is in, if its model is trained on the target."""
+        model = self.config.methods[cell.method].model
+        if model is None or self.config.models[model].trained_on == "sources":
+            return cell
+        target = self.targets[cell.target]
+        return replace(cell, fold=self._fold_of(cell, target.store.records[target.rows[query]].patient_id))
 
-        Raises:
-            StorageError: if they fit neither in memory nor on disk.
-            NotEnoughMemoryError: if memory does not suffice to encode a single image.
-        """
-        if self._features is None or self._features[0] != encode:
-            self.forget_features()  # before the next encoder's fill the memory
-            began = perf_counter()
-            with torch.inference_mode():
-                self._features = (encode, self._encode(encode, progress))
-            self.encode_seconds = (perf_counter() - began) / len(self.rows)
-        return self._features[1]
+    def tasks(self, cell: Cell) -> Iterator[tuple[int, Task]]:
+        """The cell's tasks with the numbers of their episodes; of a fold, those queries that are in it."""
+        target, control = self.targets[cell.target], self.config.methods[cell.method].control
+        for episode, task in self._protocol(cell).tasks(cell, target, control):
+            queries = tuple(query for query in task.queries if self.in_fold(cell, query) == cell)
+            if queries:
+                yield episode, replace(task, queries=queries)
 
-    def forget_features(self) -> None:
-        """Free their memory, or their place on disk."""
-        self._features = None
+    def _protocol(self, cell: Cell) -> TargetProtocol:
+        """The target's protocol; of a row that selects its support images, with them in the order of its choice."""
+        protocol, method = self.protocols[cell.target], self.config.methods[cell.method]
+        if method.support == "drawn" or cell.draw < 0 or isinstance(protocol, Classic):
+            return protocol
+        network = self.network(cell)
+        assert network is not None  # noqa: S101 - the configuration asks such a row for a model
+        path, collection = selected_path(self.folder, cell), self.targets[cell.target].collection
+        return selected_protocol(protocol, path, network, collection, method.select_by or DEFAULT_BY, self.device)
 
-    def _encode(self, encode: Encode, progress: Progress | None) -> Features | SpilledFeatures:
-        count = len(self.rows)
-        kept: Features | SpilledFeatures | None = None
-        for rows, part in self.batching.over(range(count), lambda rows: encode(self.images(rows))):
-            kept = room_for(part, count, self.memory, self.spill_folder) if kept is None else kept
-            kept.put(rows[0], part)
-            if progress is not None:
-                progress(rows[-1] + 1, count)
-        if kept is None:
-            raise ValueError("a store without images has no features")
-        return kept
+    def _with_method(self, cells: Sequence[Cell], update: Any) -> Iterator[tuple[Cell, Method]]:
+        """Cells that have a method in common, each with it; features are computed once, and shown as progress."""
+        for name, target in self.targets.items():
+            if name != cells[0].target:  # whose cells are done, or yet to come
+                target.forget_features()
+        start_peak(self.device)
+        method = self.method(cells[0])
+        if isinstance(method, EncodingMethod):
+            self.targets[cells[0].target].features(method.encode, update)
+        yield from ((cell, method) for cell in cells)
+
+    def _evaluate(self, method: Method, cell: Cell) -> CellCost:
+        """Evaluate one cell and write its cost and its rows."""
+        target, network, facts = self.targets[cell.target], self.network(cell), self._facts(cell)
+        seconds, tasks = Seconds(), list(self.tasks(cell))
+        rows = []
+        for episode, task, judgements in _judged(method, target, tasks, seconds):
+            for query, judgement in zip(task.queries, judgements, strict=True):
+                columns = dict(judgement.columns())
+                if network is None:  # a floor's logits are no probabilities
+                    columns |= dict.fromkeys(CALIBRATION)
+                asked = {"episode": episode, "class": task.asked, "lesion": judgement.lesion_pixels > 0}
+                rows.append(facts | asked | _query_facts(target, query) | columns)
+        encoding = target.encode_seconds if isinstance(method, EncodingMethod) else 0.0
+        cost = CellCost(
+            adapt_seconds=seconds.adapt / max(1, len(tasks)),
+            image_seconds=seconds.segment / max(1, len(rows)) + encoding,
+            n_queries=len(rows),
+            peak_bytes=peak_bytes(self.device),
+            parameters=None if network is None else sum(weights.numel() for weights in network.parameters()),
+        )
+        write_text(cost_path(self.folder, cell), json.dumps(asdict(cost)) + "\n")
+        write_rows(rows_path(self.folder, cell), rows)
+        return cost
+
+    def _facts(self, cell: Cell) -> dict[str, Any]:
+        """What the rows of all queries of a cell have in common."""
+        settings = self.config.methods[cell.method]
+        model = None if settings.model is None else self.config.models[settings.model]
+        facts = {
+            "kind": settings.method,
+            "model": settings.model,
+            "trained_on": None if model is None or (model.train or model.checkpoint) is None else model.trained_on,
+            "control": None if settings.control == "none" else settings.control,
+            "control_of": controlled_row(self.config.methods, cell.method),
+        }
+        return {name: value for name, value in asdict(cell).items() if name != "fold"} | facts
+
+    def _load_network(self, model: str, seed: int, target: str, fold: int) -> nn.Module:
+        """A model of the benchmark, trained, in evaluation mode."""
+        settings, training = self.config.models[model], training_for(self.config, model, seed, target, fold)
+        if settings.checkpoint is not None:
+            network = load_network(settings.checkpoint)[0]
+        elif training is not None:
+            network = load_network(training.folder(self.folder) / "checkpoint.safetensors")[0]
+        else:
+            network = seeded_network(self.config.encoder, settings, seed).eval()
+        return network.to(self.device)
+
+    def _fold_of(self, cell: Cell, patient: str) -> int:
+        """The fold whose model has not seen a patient; any would do for one whose images no training took."""
+        model = self.config.methods[cell.method].model or ""
+        return self._folds(model, cell.seed, cell.target).get(patient, 0)
+
+    def _read_folds(self, model: str, seed: int, target: str) -> dict[str, int]:
+        """The fold of every patient, as the trainings that kept it have it."""
+        patient_of = {record.id: record.patient_id for record in self.stores[target].records}
+        folds: dict[str, int] = {}
+        for fold in range(self.config.models[model].folds):
+            training = training_for(self.config, model, seed, target, fold)
+            assert training is not None  # noqa: S101 - only a model that is trained has folds
+            facts = read_facts(training.folder(self.folder) / "checkpoint.safetensors")
+            folds |= {patient_of[record_id]: fold for record_id in facts["test_ids"]}
+        return folds
 
 
-@dataclass(frozen=True, slots=True)
-class Task:
-    """What a method is given and asked, at one number of shots.
-
-    Attributes:
-        support: ids of the support records, one way; empty for none.
-        queries: ids of the records to segment.
-        masks: shown with the support images in place of their own, (1, n_shot, H, W), as a control.
-        asked: what is to be segmented.
-    """
-
-    support: tuple[str, ...]
-    queries: tuple[str, ...]
-    masks: Tensor | None = None
-    asked: Class = "lesion"
+def _query_facts(target: EncodedTarget, query: str) -> dict[str, Any]:
+    record = target.store.records[target.rows[query]]
+    return {"query": query, "patient": record.patient_id, "label": record.label}
 
 
-@dataclass(frozen=True, slots=True)
-class Segmented:
-    """One query as a method sees it.
-
-    Attributes:
-        id: of the record.
-        row: its row in the target's store.
-        mask: where the method sees what is asked for, (H, W).
-        probability: of it, (H, W).
-    """
-
-    id: str
-    row: int
-    mask: NDArray[np.bool_]
-    probability: NDArray[np.float32]
-
-
-@dataclass(slots=True)
-class Seconds:
-    """What a method took.
-
-    Attributes:
-        adapt: to adapt, once for every task.
-        segment: to segment, all queries together; encoding included where it is not shared.
-    """
-
-    adapt: float = 0.0
-    segment: float = 0.0
+def _judged(
+    method: Method, target: EncodedTarget, tasks: Sequence[tuple[int, Task]], seconds: Seconds
+) -> Iterator[tuple[int, Task, list[Judgement]]]:
+    """The tasks with the judgements of their queries; without supports, a query is segmented once for all tasks."""
+    if any(task.support for _, task in tasks):
+        for episode, task in tasks:
+            yield episode, task, evaluate(method, target, task, seconds=seconds)
+        return
+    known: dict[tuple[str, str], Judgement] = {}
+    for asked in dict.fromkeys(task.asked for _, task in tasks):
+        queries = tuple(dict.fromkeys(query for _, task in tasks if task.asked == asked for query in task.queries))
+        judgements = evaluate(method, target, Task((), queries, asked=asked), seconds=seconds)
+        known |= {(asked, query): judgement for query, judgement in zip(queries, judgements, strict=True)}
+    for episode, task in tasks:
+        yield episode, task, [known[task.asked, query] for query in task.queries]
 
 
-def segment_queries(
-    method: Method, target: EncodedTarget, task: Task, *, cached: bool = True, seconds: Seconds | None = None
-) -> Iterator[Segmented]:
-    """Adapt a method to a support set once and segment all queries, in their order.
+def gather_costs(folder: Path, config: BenchmarkConfig, cells: Iterable[Cell], device: torch.device) -> Path:
+    """Write `costs.json`: one entry per target, row, seed and number of shots.
 
     Args:
-        method: what to use.
-        target: holds the records' pixels.
-        task: what it is given and asked.
-        cached: whether a method with an encoder is given the target's features, which are computed at the first call;
-            otherwise it is given the images, as a method without an encoder always is.
-        seconds: what adapting and segmenting take is added to it.
-
-    Raises:
-        NotEnoughMemoryError: if memory does not suffice to adapt, or to segment a single image.
-        StorageError: if the features fit neither in memory nor on disk.
+        folder: of the run.
+        config: of the benchmark.
+        cells: all of them, evaluated.
+        device: where they were.
     """
-    seconds = seconds or Seconds()
-    support = _support(target, task)
-    with torch.inference_mode():
-        features = target.features(method.encode) if cached and isinstance(method, EncodingMethod) else None
-        began = perf_counter()
-        adapt = partial(_adapt, method, target, task, support, features)
-        adapted = within_memory(adapt, f"{target.device}, adapting to {len(task.support)} images")
-        seconds.adapt += perf_counter() - began
-    rows = [target.rows[record_id] for record_id in task.queries]
-    answer = partial(_answer, method, target, features, adapted, seconds)
-    for batch, answers in target.batching.over(list(zip(task.queries, rows, strict=True)), answer):
-        for (query, row), mask, probability in zip(batch, *answers, strict=True):
-            yield Segmented(query, row, mask, probability)
+    costs = []
+    for (target, method, seed, shot), group in groupby(sorted(cells), key=_row):
+        of_row = list(group)
+        found = [json.loads(cost_path(folder, cell).read_text()) for cell in of_row]
+        n_queries = max(1, sum(cost["n_queries"] for cost in found))
+        costs.append(
+            Cost(
+                target=target,
+                method=method,
+                seed=seed,
+                shot=shot,
+                adapt_seconds=sum(cost["adapt_seconds"] for cost in found) / len(found),
+                image_seconds=sum(cost["image_seconds"] * cost["n_queries"] for cost in found) / n_queries,
+                peak_bytes=max((cost["peak_bytes"] for cost in found if cost["peak_bytes"] is not None), default=None),
+                parameters=found[0]["parameters"],
+                training_seconds=_training_seconds(folder, config, of_row),
+                device=device_name(device),
+            )
+        )
+    return write_costs(folder, costs)
 
 
-def evaluate(
-    method: Method, target: EncodedTarget, task: Task, *, cached: bool = True, seconds: Seconds | None = None
-) -> list[Judgement]:
-    """Judge a method's answers to a task, in the order of the queries; the arguments are those of `segment_queries`."""
-    return [
-        judge(query.mask, target.truth(query.row, task.asked), query.probability, target.spacing(query.row))
-        for query in segment_queries(method, target, task, cached=cached, seconds=seconds)
-    ]
+def _row(cell: Cell) -> tuple[Any, ...]:
+    return cell.target, cell.method, cell.seed, cell.shot
 
 
-def _support(target: EncodedTarget, task: Task) -> Support | None:
-    if not task.support:
+def _training_seconds(folder: Path, config: BenchmarkConfig, cells: Sequence[Cell]) -> float | None:
+    """Of all networks that the cells have, folds together; None where one was not trained here."""
+    model = config.methods[cells[0].method].model
+    if model is None:
         return None
-    support = load_support(target.collection, [task.support], [task.asked])
-    return replace(support, masks=support.masks if task.masks is None else task.masks).to(target.device)
+    trainings = {training_for(config, model, cell.seed, cell.target, cell.fold) for cell in cells}
+    seconds = [_read_seconds(folder, training) for training in trainings]
+    return None if None in seconds else sum(second for second in seconds if second is not None)
 
 
-def _answer(
-    method: Method,
-    target: EncodedTarget,
-    features: Features | SpilledFeatures | None,
-    adapted: Any,
-    seconds: Seconds,
-    batch: Sequence[tuple[str, int]],
-) -> tuple[NDArray[np.bool_], NDArray[np.float32]]:
-    """Masks and probabilities, (n, H, W) each, of queries with their rows."""
-    rows = [row for _, row in batch]
-    began = perf_counter()
-    with torch.inference_mode():
-        inputs: Tensor | Features = target.images(rows) if features is None else features.take(rows)
-        logits = method.segment(inputs, adapted).float()  # type: ignore[arg-type]
-        masks = lesion_masks(logits).cpu().numpy()
-        probabilities = (1 - logits.softmax(1)[:, 0]).cpu().numpy()
-    seconds.segment += perf_counter() - began
-    return masks, probabilities
-
-
-def _adapt(
-    method: Method,
-    target: EncodedTarget,
-    task: Task,
-    support: Support | None,
-    features: Features | SpilledFeatures | None,
-) -> Any:
-    from_target = all(record_id in target.rows for record_id in task.support)
-    if features is None or support is None or not from_target or not isinstance(method, EncodingMethod):
-        return method.adapt(support)
-    rows = [target.rows[record_id] for record_id in task.support]
-    return method.adapt(support, features.take(rows).unsqueeze())
-
-
-def lesion_masks(logits: Tensor) -> Tensor:
-    """Where any class has a larger logit than background: boolean (n, H, W) of logits (n, 1 + n_way, H, W).
-
-    The same as `argmax(1) > 0`, which takes a hundred times as long.
-
-    >>> lesion_masks(torch.tensor([[[[0.0, 1.0, 1.0]], [[2.0, 1.0, 0.0]]]])).tolist()
-    [[[True, False, False]]]
-    """
-    return logits[:, 1:].amax(1) > logits[:, 0]
+def _read_seconds(folder: Path, training: Training | None) -> float | None:
+    path = None if training is None else training.folder(folder) / SECONDS
+    return float(json.loads(path.read_text())["seconds"]) if path is not None and path.is_file() else None

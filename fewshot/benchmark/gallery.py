@@ -1,164 +1,161 @@
-"""Single queries of a run to look at: pixels, truth, prediction, and the support set they were segmented by."""
+"""Which queries of a run are looked at: the worst and the median ones of the best methods, chosen by their scores."""
 
-import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
 from pathlib import Path
-from typing import Annotated as Typed
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
-from pydantic import Field, TypeAdapter
-from typing_extensions import TypedDict
+import pyarrow as pa
+import pyarrow.compute as pc
 
-from episodes.decoding import read_image
-from episodes.errors import DatasetError, UserError, in_short
-from episodes.files import write_text
-from episodes.json_text import read_json
-from fewshot.figures.maps import write_mask, write_picture
+from episodes.storage.store import Collection
+from fewshot.benchmark.evaluation import CellEvaluation
+from fewshot.inference.target import EncodedTarget, Task, segment_queries
+from fewshot.results.gallery import GALLERY, INDEX, Annotated, GalleryCase, Why, write_gallery
+from fewshot.results.rows import Cell
+from fewshot.terminal import Reporter
 
-GALLERY = "gallery"
-INDEX = "gallery.json"
-
-Why = Literal["worst", "median", "best", "false lesion"]
+WORST, MEDIAN, FALSE = 3, 2, 1
 
 
-@dataclass(frozen=True, slots=True)
-class Annotated:
-    """An image and its lesion.
+@dataclass(frozen=True, slots=True, order=True)
+class Choice:
+    """A query to look at, as one cell segmented it.
 
     Attributes:
-        id: of the record.
-        image: grey levels, (H, W).
-        mask: where the lesion is, (H, W).
-    """
-
-    id: str
-    image: NDArray[np.uint8]
-    mask: NDArray[np.bool_]
-
-
-@dataclass(frozen=True, slots=True)
-class GalleryCase:
-    """One query as one method segmented it.
-
-    Attributes:
-        target: dataset.
-        method: row of the table.
-        seed: of the training.
-        shot: support images.
-        draw: number of the support draw; -1 where there is none.
+        cell: the method as it had adapted.
+        query: id of the record.
         why: what it is an example of.
-        label: of the query.
-        dice: of the prediction; None for an image without a lesion.
-        query: with its true lesion.
-        prediction: where the method sees a lesion, (H, W).
-        supports: the support set, with the masks that the method was shown; empty without one.
+        dice: of that cell; None for an image without a lesion.
     """
 
-    target: str
-    method: str
-    seed: int
-    shot: int
-    draw: int
+    cell: Cell
+    query: str
     why: Why
-    label: str
     dice: float | None
-    query: Annotated
-    prediction: NDArray[np.bool_]
-    supports: tuple[Annotated, ...] = ()
 
 
-_FACTS = ("target", "method", "seed", "shot", "draw", "why", "label", "dice")
+def choose_queries(table: pa.Table, target: str) -> list[Choice]:
+    """The worst, the median and the worst false-positive queries of the best method at each number of shots.
+
+    Queries are ranked by their mean over draws and training seeds, and each is shown as that draw of the first seed
+    had it which was nearest to its mean: neither the luckiest nor the unluckiest. Floors, controls and oracles are left
+    out.
+
+    Args:
+        table: per-query results of the `support-draws` protocol.
+        target: dataset.
+    """
+    usual = pc.and_(pc.is_null(table["control"]), pc.is_valid(table["model"]))
+    own = table.filter(pc.and_(usual, pc.equal(table["target"], target)))
+    if pc.any(pc.equal(own["trained_on"], "sources")).as_py():
+        own = own.filter(pc.not_equal(pc.fill_null(own["trained_on"], ""), "target"))
+    chosen: list[Choice] = []
+    for method, shot in _best_rows(own):
+        is_row = pc.and_(pc.equal(own["method"], method), pc.equal(own["shot"], shot))
+        chosen += _of_row(own.filter(is_row))
+    return chosen
 
 
-def write_gallery(folder: Path, cases: Sequence[GalleryCase]) -> Path:
-    """Write cases as PNG files into `gallery/` of a run's folder, and `gallery.json`, which names them, last.
+def _best_rows(table: pa.Table) -> Iterator[tuple[str, int]]:
+    """The method with the highest mean Dice over lesion images at each number of shots."""
+    lesions = table.filter(table["lesion"])
+    of_queries = lesions.group_by(["shot", "method", "query"]).aggregate([("dice", "mean")])
+    means = of_queries.group_by(["shot", "method"]).aggregate([("dice_mean", "mean")]).to_pylist()
+    for shot, rows in groupby(sorted(means, key=lambda row: row["shot"]), key=lambda row: row["shot"]):
+        best = max(rows, key=lambda row: (row["dice_mean_mean"], row["method"]))
+        yield best["method"], shot
+
+
+def _of_row(row: pa.Table) -> Iterator[Choice]:
+    lesions, normals = row.filter(row["lesion"]), row.filter(pc.invert(row["lesion"]))
+    ranked = _ranked(lesions, "dice")
+    middle = max(WORST, (len(ranked) - MEDIAN) // 2)  # of a few queries, none is shown twice
+    kinds: dict[Why, list[str]] = {"worst": ranked[:WORST], "median": ranked[middle : middle + MEDIAN]}
+    for why, queries in kinds.items():
+        yield from (_typical(lesions, query, "dice", why) for query in queries)
+    marked = normals.filter(pc.greater(normals["false_positive_area"], 0))
+    for query in _ranked(marked, "false_positive_area")[::-1][:FALSE]:
+        yield replace(_typical(marked, query, "false_positive_area", "false lesion"), dice=None)
+
+
+def _ranked(table: pa.Table, score: str) -> list[str]:
+    """Queries by their mean score, lowest first."""
+    means = table.group_by("query").aggregate([(score, "mean")]).to_pylist()
+    return [row["query"] for row in sorted(means, key=lambda row: (row[f"{score}_mean"], row["query"]))]
+
+
+def _typical(table: pa.Table, query: str, score: str, why: Why) -> Choice:
+    rows = table.filter(pc.equal(table["query"], query)).to_pylist()
+    mean = float(np.mean([row[score] for row in rows]))
+    first = min(row["seed"] for row in rows)
+    nearest = min((row for row in rows if row["seed"] == first), key=lambda row: (abs(row[score] - mean), row["draw"]))
+    facts = {name: nearest[name] for name in ("target", "method", "seed", "shot", "draw")}
+    return Choice(Cell(**facts), query, why, nearest[score])
+
+
+def draw_gallery(evaluation: CellEvaluation, table: pa.Table, reporter: Reporter) -> Path | None:
+    """Segment the chosen queries once more and write them to `gallery/`, unless they are there.
+
+    Args:
+        evaluation: of the run.
+        table: its results.
+        reporter: shows progress.
 
     Returns:
-        The index.
+        The gallery's index; None under the `classic` protocol, whose episodes are many and arbitrary.
     """
-    root, seen = folder / GALLERY, dict[tuple[str, bytes], dict[str, str]]()
-    entries: list[dict[str, Any]] = []
-    for number, case in enumerate(cases):
-        prediction = f"{number:03d}-prediction.png"
-        write_mask(root / prediction, case.prediction)
-        pictures = {"query": _write_annotated(root, case.query, seen), "prediction": prediction}
-        supports = [_write_annotated(root, support, seen) for support in case.supports]
-        entries.append({name: getattr(case, name) for name in _FACTS} | pictures | {"supports": supports})
-    write_text(root / INDEX, json.dumps(entries, indent=1) + "\n")
-    return root / INDEX
+    index = evaluation.folder / GALLERY / INDEX
+    if index.is_file() or evaluation.config.protocol == "classic":
+        return index if index.is_file() else None
+    cases: list[GalleryCase] = []
+    for target in evaluation.config.targets:
+        chosen = [
+            replace(choice, cell=evaluation.in_fold(choice.cell, choice.query))
+            for choice in choose_queries(table, target)
+        ]
+        with reporter.step(f"gallery: {target}") as update:
+            for cell, group in groupby(chosen, key=lambda choice: choice.cell):
+                cases += _segmented(evaluation, cell, list(group))
+                update(len(cases), len(chosen))
+    return write_gallery(evaluation.folder, cases)
 
 
-def read_gallery(folder: Path) -> list[GalleryCase]:
-    """The cases of a run's folder; none of a run without a gallery.
-
-    Raises:
-        UserError: if it is damaged.
-    """
-    path = folder / GALLERY / INDEX
-    if not path.is_file():
-        return []
-    try:
-        return [_read_case(path.parent, entry) for entry in _ENTRIES.validate_python(read_json(path))]
-    except (OSError, ValueError, DatasetError) as error:
-        reason = in_short(error)
-        raise UserError(f"{path}: damaged ({reason}); delete its folder, and run the benchmark again") from error
-
-
-def _write_annotated(root: Path, shown: Annotated, seen: dict[tuple[str, bytes], dict[str, str]]) -> dict[str, str]:
-    """Write an image and its mask, each image once: a support image serves many cases."""
-    key = shown.id, shown.mask.tobytes()
-    if key not in seen:
-        name = f"image-{len(seen):03d}"
-        seen[key] = {"id": shown.id, "image": f"{name}.png", "mask": f"{name}-mask.png"}
-        write_picture(root / f"{name}.png", shown.image)
-        write_mask(root / f"{name}-mask.png", shown.mask)
-    return seen[key]
+def _segmented(evaluation: CellEvaluation, cell: Cell, chosen: Sequence[Choice]) -> Iterator[GalleryCase]:
+    """The chosen queries of one cell; encoded one by one, since they are few."""
+    target, queries = evaluation.targets[cell.target], {choice.query for choice in chosen}
+    method = evaluation.method(cell)
+    for _, task in evaluation.tasks(cell):
+        asked = replace(task, queries=tuple(query for query in task.queries if query in queries))
+        found = {query.id: query.mask for query in segment_queries(method, target, asked, cached=False)}
+        supports = tuple(_supports(target.collection, task))
+        for choice in chosen:
+            facts: dict[str, Any] = {name: getattr(cell, name) for name in ("target", "method", "seed", "shot", "draw")}
+            label = _label(target, choice.query)
+            truth = _annotated(target.collection, choice.query)
+            yield GalleryCase(
+                **facts,
+                why=choice.why,
+                label=label,
+                dice=choice.dice,
+                query=truth,
+                prediction=found[choice.query],
+                supports=supports,
+            )
 
 
-_FileName = Typed[str, Field(pattern=r"^[a-z0-9-]+\.png$")]  # never a path: a run may be another's
+def _label(target: EncodedTarget, query: str) -> str:
+    return target.store.records[target.rows[query]].label
 
 
-class _Shown(TypedDict):
-    """An image and its mask in the index."""
-
-    id: str
-    image: _FileName
-    mask: _FileName
-
-
-class _Entry(TypedDict):
-    """A case in the index."""
-
-    target: str
-    method: str
-    seed: int
-    shot: int
-    draw: int
-    why: Why
-    label: str
-    dice: float | None
-    query: _Shown
-    prediction: _FileName
-    supports: list[_Shown]
+def _supports(collection: Collection, task: Task) -> Iterator[Annotated]:
+    """The support set as the method saw it."""
+    for place, record_id in enumerate(task.support):
+        own = _annotated(collection, record_id)
+        yield own if task.masks is None else replace(own, mask=task.masks[0, place].numpy() > 0)
 
 
-_ENTRIES = TypeAdapter(list[_Entry])
-
-
-def _read_case(root: Path, entry: _Entry) -> GalleryCase:
-    shown = {"query", "prediction", "supports"}
-    facts: dict[str, Any] = {name: value for name, value in entry.items() if name not in shown}
-    return GalleryCase(
-        **facts,
-        query=_read_annotated(root, entry["query"]),
-        prediction=read_image(root / entry["prediction"]) > 0,
-        supports=tuple(_read_annotated(root, support) for support in entry["supports"]),
-    )
-
-
-def _read_annotated(root: Path, shown: _Shown) -> Annotated:
-    image = read_image(root / shown["image"]).copy()  # writable, as the one that was written
-    return Annotated(shown["id"], image, read_image(root / shown["mask"]) > 0)
+def _annotated(collection: Collection, record_id: str) -> Annotated:
+    return Annotated(record_id, np.array(collection.image(record_id)), np.array(collection.label_map(record_id)) > 0)

@@ -1,46 +1,134 @@
 """The benchmark: every method on every target by one protocol, resumable cell by cell."""
 
-from collections.abc import Iterator, Mapping, Sequence
+import json
+import platform
+import subprocess
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import torch
+import yaml
 from torch import nn
 
-from episodes.episode import load_support
 from episodes.errors import UserError
-from episodes.files import file_hash
-from episodes.locks import only_process
-from episodes.metrics import MIN_AREA, TOLERANCE
-from episodes.store import Collection, Store
-from fewshot.benchmark.cell_evaluation import CellEvaluation, rows_path
-from fewshot.benchmark.cells import list_cells
-from fewshot.benchmark.controls import require_emptied_taken
-from fewshot.benchmark.gallery_choice import draw_gallery
-from fewshot.benchmark.judging import TOLERANCE_MM
-from fewshot.benchmark.run_costs import gather_costs
-from fewshot.benchmark.run_folder import open_run
-from fewshot.benchmark.supports import require_encoder
-from fewshot.benchmark.tasks import protocol_of
-from fewshot.benchmark.trainings import list_trainings
+from episodes.io.files import file_hash, only_process, remove_folder, write_text
+from episodes.io.yaml_json import read_json, read_yaml
+from episodes.sampling.episode import load_support
+from episodes.scoring.mask_scores import MIN_AREA, TOLERANCE
+from episodes.storage.store import Collection, Store
+from fewshot.benchmark.evaluation import CellEvaluation, gather_costs, rows_path
+from fewshot.benchmark.gallery import draw_gallery
+from fewshot.benchmark.plan import list_cells, list_trainings
+from fewshot.benchmark.tasks import protocol_of, require_emptied_taken, require_encoder
 from fewshot.checkpoints import load_network
-from fewshot.config import BenchmarkConfig
-from fewshot.data.data_file import write_data_record
-from fewshot.data.stores import open_store
+from fewshot.config.benchmark import BenchmarkConfig
+from fewshot.config.parsing import ConfigError
 from fewshot.devices import choose_device
 from fewshot.methods.contract import Ingredients, Method, Sources, build_method, find_method
 from fewshot.networks import build_network
-from fewshot.parsing import ConfigError
-from fewshot.results.table import Cell, read_table, write_table
-from fewshot.terminal.progress import Reporter
-from fewshot.training.run import train
+from fewshot.results.rows import TOLERANCE_MM, Cell, read_table, write_table
+from fewshot.stores import open_store, write_data_record
+from fewshot.terminal import Reporter
+from fewshot.training.run import TrainingListener, train
+
+PACKAGES = ("fewshot-bus", "torch", "torchvision", "timm", "numpy", "scipy", "scikit-learn", "albumentations")
+
+# What may differ between two calls of the same run: where things lie, compute and report to, never what is computed.
+PLACES = {"data_root", "cache", "device", "feature_memory_gib", "runs", "tracking"}
+
+
+def open_run(config: BenchmarkConfig, inputs: Mapping[str, str], *, overwrite: bool) -> Path:
+    """Make the run's folder, or find the same run there and continue it.
+
+    Args:
+        config: the resolved configuration.
+        inputs: what else the results depend on, as a hash by key: `datasets.busi` and the like.
+        overwrite: delete what another configuration or other data left there.
+
+    Raises:
+        UserError: if the folder holds the run of another configuration or of other data, or files that are no run's.
+    """
+    folder = config.runs / config.name
+    resolved = config.model_dump(mode="json", exclude_unset=False)
+    path = folder / "config.yaml"
+    if folder.is_dir() and any(folder.iterdir()):
+        if not path.is_file():
+            raise UserError(f"{folder}: holds files that are no run's; choose another name or runs folder")
+        differing = _differences(_read(path, read_yaml), resolved)
+        differing += _changed(folder / "inputs.json", inputs)
+        if differing and not overwrite:
+            raise UserError(
+                f"{folder}: the run there differs in {', '.join(differing)}; choose another name, or add --overwrite"
+            )
+        if differing:
+            remove_folder(folder)
+    write_text(path, yaml.safe_dump(resolved, sort_keys=False))
+    write_text(folder / "inputs.json", json.dumps(inputs, indent=1) + "\n")
+    write_text(folder / "environment.json", json.dumps(environment(), indent=1) + "\n")
+    return folder
+
+
+def environment() -> dict[str, Any]:
+    """Versions, processor and commit: what a result may depend on beside its configuration."""
+    return {
+        "python": platform.python_version(),
+        "platform": f"{platform.system()} {platform.machine()}",
+        "threads": torch.get_num_threads(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "packages": {name: _version(name) for name in PACKAGES},
+        "commit": _commit(),
+    }
+
+
+def _read(path: Path, parse: Callable[[Path], object]) -> object:
+    """What a file says; None of a damaged one, which is like no other."""
+    try:
+        return parse(path)
+    except (OSError, ValueError):
+        return None
+
+
+def _differences(found: object, expected: dict[str, Any]) -> list[str]:
+    if not isinstance(found, dict):
+        return ["everything"]
+    keys = [key for key in expected if key not in PLACES]
+    return [key for key in keys if found.get(key) != expected[key]]
+
+
+def _changed(path: Path, inputs: Mapping[str, str]) -> list[str]:
+    found = _read(path, read_json) if path.is_file() else {}
+    if not isinstance(found, dict):
+        return ["its inputs"]
+    return [f"the content of {key}" for key in inputs if found.get(key, inputs[key]) != inputs[key]]
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _commit() -> str | None:
+    """The commit of the code that runs, where it runs from a checkout."""
+    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()  # noqa: S603
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
 
 # Where methods are tried before anything is trained.
 CPU = torch.device("cpu")
 
 
-def run_benchmark(config: BenchmarkConfig, reporter: Reporter, *, overwrite: bool = False) -> Path:
+def run_benchmark(
+    config: BenchmarkConfig, reporter: Reporter, *, overwrite: bool = False, listener: TrainingListener | None = None
+) -> Path:
     """Train what has to be trained, evaluate every cell and write `results.parquet`, `costs.json` and `gallery/`.
 
     A run that was interrupted goes on where it stopped: finished trainings and cells are not repeated.
@@ -49,6 +137,7 @@ def run_benchmark(config: BenchmarkConfig, reporter: Reporter, *, overwrite: boo
         config: the resolved configuration.
         reporter: shows progress.
         overwrite: delete what another configuration left in the run's folder.
+        listener: follows the trainings.
 
     Returns:
         The run's folder.
@@ -61,7 +150,7 @@ def run_benchmark(config: BenchmarkConfig, reporter: Reporter, *, overwrite: boo
     _find_methods(config)
     networks = {name: _unseeded_network(config, name) for name in config.models}
     with only_process(config.runs / config.name):  # known before data are prepared, which may take long
-        return _run(config, device, networks, reporter, overwrite=overwrite)
+        return _run(config, device, networks, reporter, listener, overwrite=overwrite)
 
 
 def _run(
@@ -69,6 +158,7 @@ def _run(
     device: torch.device,
     networks: Mapping[str, nn.Module],
     reporter: Reporter,
+    listener: TrainingListener | None,
     *,
     overwrite: bool,
 ) -> Path:
@@ -85,7 +175,7 @@ def _run(
     for training in list_trainings(config):
         settings = training.config(config)
         sources = Collection(stores[name] for name in settings.sources)
-        train(settings, training.folder(folder), reporter, sources, group=config.name)
+        train(settings, training.folder(folder), reporter, sources, group=config.name, listener=listener)
     evaluation = CellEvaluation(config, folder, device, stores, protocols)
     evaluation.run(cells, reporter)
     table = _gather(config, folder, cells)

@@ -1,17 +1,75 @@
-"""What a benchmark asks of every method on one target: support draws, or the random episodes of papers."""
+"""What each cell asks of a method: supports, controls, queries."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from episodes.draws import SupportDraw, support_draws
-from episodes.manifest import read_draws, write_draws, write_manifest
+import torch
+from torch import Tensor, nn
+
+from episodes.errors import UserError
 from episodes.records import Record
-from episodes.sampler import EpisodeSampler, EpisodeSpec
-from fewshot.benchmark.controls import control_masks
-from fewshot.benchmark.evaluation import EncodedTarget, Task
-from fewshot.config import BenchmarkConfig, ClassicConfig, Control
-from fewshot.results.table import Cell
+from episodes.sampling.draws import SupportDraw, support_draws
+from episodes.sampling.episode import Support, load_support
+from episodes.sampling.manifest import read_draws, write_draws, write_manifest
+from episodes.sampling.sampler import EpisodeSampler, EpisodeSpec
+from episodes.sampling.selection import By, choose
+from episodes.storage.store import Collection
+from fewshot.config.benchmark import BenchmarkConfig, ClassicConfig, Control, MethodConfig
+from fewshot.config.parsing import ConfigError
+from fewshot.inference.description import describe_images
+from fewshot.inference.out_of_distribution import AnyEncoder, find_encoder
+from fewshot.inference.target import EncodedTarget, Task
+from fewshot.methods.contract import Method
+from fewshot.results.rows import Cell
+
+
+def control_masks(collection: Collection, draw: Sequence[str], n_shot: int, control: Control) -> Tensor | None:
+    """The masks that a control shows in place of those of a draw's first `n_shot` records.
+
+    Args:
+        collection: holds the records' pixels.
+        draw: ordered ids of the draw's support records, all of different images; longer than `n_shot` or not.
+        n_shot: how many of them are the support set.
+        control: `emptied` for masks without a lesion; `swapped` for the mask of the next record of the draw, and of
+            the first one for the last, so that no image has its own and a single shot can be swapped as well.
+
+    Returns:
+        (1, n_shot, H, W), 0 or 1; None where nothing is controlled.
+
+    Raises:
+        ValueError: if there is no other record to swap with.
+    """
+    if control == "none":
+        return None
+    if control == "emptied":
+        return torch.zeros_like(load_support(collection, [draw[:n_shot]]).masks)
+    if len(draw) < 2:
+        raise ValueError("swapped masks need a draw of at least two records")
+    following = [*draw[1:], draw[0]]
+    return load_support(collection, [following[:n_shot]]).masks
+
+
+def controlled_row(methods: Mapping[str, MethodConfig], row: str) -> str | None:
+    """The row that a control is to be compared with: the same in everything but the control; None without one."""
+    if methods[row].control == "none":
+        return None
+    same = methods[row].model_copy(update={"control": "none"})
+    return next((name for name, method in methods.items() if method == same), None)
+
+
+def require_emptied_taken(method: Method, support: Support) -> None:
+    """Empty a support set's masks and adapt to it: any will do to see whether a method refuses.
+
+    Raises:
+        ConfigError: if it does.
+    """
+    emptied = replace(support, masks=torch.zeros_like(support.masks))
+    try:
+        with torch.inference_mode():
+            method.adapt(emptied)
+    except (ValueError, UserError) as error:
+        raise ConfigError(f"control: emptied masks are refused ({error}); use `swapped`") from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,3 +204,59 @@ def protocol_of(
         everything = tuple(sorted(record.id for record in records))
         drawn = [SupportDraw(draw.index, draw.support, everything) for draw in drawn]
     return SupportDraws(target, records, support_records, drawn, {"seed": config.seed, "depth": config.draw_depth})
+
+
+DEFAULT_BY: By = "k-medoids"
+
+
+def selected_path(folder: Path, cell: Cell) -> Path:
+    """Where a run keeps the draws of a row that selects, in the order in which its model's encoder selects them."""
+    fold = "" if cell.fold < 0 else f"-fold{cell.fold}"
+    return folder / "selected" / cell.target / f"{cell.method}-seed{cell.seed}{fold}.jsonl"
+
+
+def selected_protocol(
+    protocol: SupportDraws, path: Path, network: nn.Module, collection: Collection, by: By, device: torch.device
+) -> SupportDraws:
+    """The protocol with every draw's support images as the network's encoder selects them; the queries stay.
+
+    They are selected once and written to a file, from which a run that goes on takes them.
+
+    Args:
+        protocol: as drawn.
+        path: of the file.
+        network: of the row, on the device.
+        collection: holds the images.
+        by: what makes a choice good.
+        device: where to compute.
+
+    Raises:
+        ManifestError: if the file is damaged, or belongs to other records.
+        NotEnoughMemoryError: if memory does not suffice for a single image.
+    """
+    if not path.is_file():
+        encoder = require_encoder(network)
+        drawn = [select_support(draw, encoder, collection, by, device) for draw in protocol.drawn]
+        replace(protocol, drawn=drawn).write_draws(path, selected_by=by)
+    return protocol.read_draws(path)
+
+
+def select_support(
+    draw: SupportDraw, encoder: AnyEncoder, collection: Collection, by: By, device: torch.device
+) -> SupportDraw:
+    """The draw with its support images in the order of `choose`: the first K are the K that are selected."""
+    features = describe_images(encoder, [collection.image(record_id) for record_id in draw.support], device)
+    order: Sequence[int] = choose(features, draw.support, len(draw.support), by)  # each is of another patient
+    return replace(draw, support=tuple(draw.support[place] for place in order))
+
+
+def require_encoder(network: nn.Module) -> AnyEncoder:
+    """The network's encoder.
+
+    Raises:
+        ConfigError: if it has none of ours.
+    """
+    encoder = find_encoder(network)
+    if encoder is None:
+        raise ConfigError(f"support: {type(network).__name__} has no encoder of this toolkit's to select images by")
+    return encoder

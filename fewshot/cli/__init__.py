@@ -13,21 +13,10 @@ from typing import Annotated
 import typer
 
 from episodes.errors import UserError
-from fewshot.cli import comparing, data, demonstrating, episodes, exporting, models, predicting, selecting
-from fewshot.cli.apps import app
+from fewshot.cli import data, masks, models  # their commands hang on `app` once they are imported
+from fewshot.cli.arguments import app
 
-__all__ = [
-    "app",
-    "comparing",
-    "data",
-    "demonstrating",
-    "episodes",
-    "exporting",
-    "main",
-    "models",
-    "predicting",
-    "selecting",
-]
+__all__ = ["app", "data", "main", "masks", "models"]
 
 INTERRUPTED = 130  # what typer makes of Ctrl-C, and shells expect
 

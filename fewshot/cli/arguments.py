@@ -1,4 +1,4 @@
-"""Arguments that several commands have, and the reporter that each begins with."""
+"""The command line's groups of commands, and arguments that several of them have."""
 
 import logging
 from collections.abc import Callable
@@ -7,11 +7,25 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from episodes.policies import policy
+from episodes.curation import policy
 from episodes.errors import UserError
 
 if TYPE_CHECKING:
-    from fewshot.terminal.progress import Reporter
+    from fewshot.terminal import Reporter
+
+
+app = typer.Typer(
+    help="Few-shot segmentation of breast ultrasound: which method gives the best lesion masks from 1-5 images?",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+data_app = typer.Typer(help="Check datasets, prepare them, generate phantoms.", no_args_is_help=True)
+episodes_app = typer.Typer(help="Sample few-shot tasks.", no_args_is_help=True)
+app.add_typer(data_app, name="data")
+app.add_typer(episodes_app, name="episodes")
+
 
 ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG", help="A YAML file; configs/ has some to copy.")]
 Overrides = Annotated[
@@ -75,7 +89,7 @@ def with_tracking(overrides: list[str] | None, wandb: bool) -> list[str]:
 
 def new_reporter() -> "Reporter":
     """The reporter of this call; from here on the project's own log messages are shown, each once."""
-    from fewshot.terminal.progress import Reporter, show_messages
+    from fewshot.terminal import Reporter, show_messages
 
     reporter = Reporter()
     show_messages(reporter.console, logging.INFO)

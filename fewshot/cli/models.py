@@ -1,17 +1,19 @@
-"""`fewshot train`, `fewshot finetune` and `fewshot evaluate`."""
+"""Commands that train, evaluate and compare: train, finetune, evaluate, benchmark, report."""
 
 import sys
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fewshot.cli.apps import app
-from fewshot.cli.arguments import ConfigFile, Dataset, Overrides, Wandb, new_reporter, with_tracking
+from fewshot.cli.arguments import ConfigFile, Dataset, Overrides, Wandb, app, new_reporter, with_tracking
 
 if TYPE_CHECKING:
-    from fewshot.config import Tracking
+    from fewshot.report.content import ReportContent
 
 
 class Part(StrEnum):
@@ -27,13 +29,15 @@ def train(config: ConfigFile, overrides: Overrides = None, wandb: Wandb = False)
 
     Several processes train together under torchrun: torchrun --nproc-per-node 4 -m fewshot train CONFIG
     """
-    from fewshot.config import TrainConfig
-    from fewshot.parsing import load_config
+    from fewshot.config.parsing import load_config
+    from fewshot.config.training import TrainConfig
 
     settings = load_config(config, TrainConfig, with_tracking(overrides, wandb))
+    from fewshot.tracking.wandb_logs import training_listener
     from fewshot.training.run import train as train_model
 
-    sys.stdout.write(f"{train_model(settings, settings.runs / settings.name, new_reporter())}\n")
+    folder, listener = settings.runs / settings.name, training_listener(settings.tracking)
+    sys.stdout.write(f"{train_model(settings, folder, new_reporter(), listener=listener)}\n")
 
 
 @app.command(epilog="Example: fewshot finetune unet.safetensors --support my_images/ --shots 5 --out mine.safetensors")
@@ -48,8 +52,12 @@ def finetune(
     """Go on training a supervised model on a few annotated images."""
     from fewshot.training.finetuning import finetune_checkpoint
 
-    tracking: Tracking = "wandb" if wandb else "local"
-    path = finetune_checkpoint(checkpoint, support, out, overrides or (), new_reporter(), shots, tracking)
+    listener = None
+    if wandb:
+        from fewshot.tracking.wandb_logs import log_finetuning
+
+        listener = partial(log_finetuning, checkpoint)
+    path = finetune_checkpoint(checkpoint, support, out, overrides or (), new_reporter(), shots, listener)
     sys.stdout.write(f"{path}\n")
 
 
@@ -73,10 +81,10 @@ def evaluate(
     wandb: Wandb = False,
 ) -> None:
     """Judge a model on one dataset: scores with intervals, ROC, calibration, confusion, best and worst masks."""
-    from fewshot.parsing import parse_overrides
+    from fewshot.config.parsing import parse_overrides
 
     options = parse_overrides(overrides or ())
-    from fewshot.assessment.run import Request, evaluate_checkpoints
+    from fewshot.evaluate.run import Request, evaluate_checkpoints
 
     request = Request(
         checkpoints=(checkpoint, *(also or ())),
@@ -89,8 +97,111 @@ def evaluate(
         support=support,
         shots=shots,
     )
-    tracking: Tracking = "wandb" if wandb else "local"
-    evaluate_checkpoints(request, out, new_reporter(), overwrite=overwrite, tracking=tracking)
+    listener = None
+    if wandb:
+        from fewshot.tracking.wandb_logs import log_evaluation
+
+        listener = log_evaluation
+    evaluate_checkpoints(request, out, new_reporter(), overwrite=overwrite, listener=listener)
     sys.stdout.write((out / ("evaluation.json" if as_json else "evaluation.md")).read_text())
     if not as_json:
         sys.stdout.write(f"\n{out}\n")
+
+
+@app.command(epilog="Example: fewshot benchmark configs/benchmark/phantom.yaml draws=3 name=quick")
+def benchmark(
+    config: ConfigFile,
+    overrides: Overrides = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace another run of this name.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the table as JSON.")] = False,
+    wandb: Wandb = False,
+) -> None:
+    """Compare methods: train on the sources, adapt to a few target images, score all the others, and report."""
+    from fewshot.config.benchmark import BenchmarkConfig
+    from fewshot.config.parsing import load_config
+
+    settings = load_config(config, BenchmarkConfig, with_tracking(overrides, wandb))
+    # Takes seconds, which a wrong configuration need not wait for.
+    from episodes.io.files import in_turn
+    from fewshot.benchmark.run import run_benchmark
+    from fewshot.report.collect import RESULTS, collect
+    from fewshot.tracking.wandb_logs import training_listener
+
+    reporter = new_reporter()
+    folder = run_benchmark(settings, reporter, overwrite=overwrite, listener=training_listener(settings.tracking))
+    with reporter.step("report"):
+        content = collect(folder)
+    # Who began to write the report of this run a moment ago is waited for: after hours, nothing should fail here.
+    _show_report(content, folder, in_turn, as_json=as_json, results=[folder / RESULTS])
+    if settings.tracking == "wandb":
+        from fewshot.results.rows import read_table
+        from fewshot.tracking.wandb_logs import log_benchmark
+
+        table = read_table(folder / RESULTS)
+        log_benchmark(folder, settings.name, settings.model_dump(mode="json"), table, content.rows, reporter)
+
+
+@app.command(epilog="Example: fewshot report runs/phantom runs/other --out compared")
+def report(
+    run: Annotated[Path, typer.Argument(help="The folder of a finished benchmark, or its results.parquet alone.")],
+    other: Annotated[Path | None, typer.Argument(help="Another run, to compare on the same draws.")] = None,
+    out: Annotated[Path | None, typer.Option(help="The folder to write; beside the results if not given.")] = None,
+    against: Annotated[str | None, typer.Option(help="Print every row's difference from this one, no more.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print every number as JSON.")] = False,
+    wandb: Annotated[bool, typer.Option("--wandb", help="Save a wandb Report of the runs that were logged.")] = False,
+) -> None:
+    """Write a benchmark's report, computed anew from its results, or that of two runs side by side."""
+    if against is not None:
+        _print_differences(run, against)
+        return
+    from episodes.io.files import only_process
+    from fewshot.report.collect import collect
+    from fewshot.report.pairing import pair_runs
+
+    reporter = new_reporter()
+    with reporter.step("report"):
+        content = collect(run) if other is None else pair_runs(run, other)
+    folder = out or (run if run.is_dir() else run.parent)
+    if other is not None:
+        folder = out or other / f"against-{run.resolve().name}"
+    _show_report(content, folder, only_process, as_json=as_json)
+    if wandb:
+        from fewshot.tracking.wandb_report import publish_report
+
+        place = run if run.is_dir() else run.parent
+        sys.stderr.write(f"{publish_report(place, content.facts['benchmark'], content.rows, content.headline)}\n")
+
+
+def _show_report(
+    content: "ReportContent",
+    folder: Path,
+    lock: Callable[[Path], AbstractContextManager[None]],
+    *,
+    as_json: bool,
+    results: Sequence[Path] = (),
+) -> None:
+    """Write a report's files, and print what it says."""
+    from fewshot.report.exports import print_summary
+    from fewshot.report.page import write_everything
+
+    with lock(folder):
+        files = write_everything(content, folder)
+    if as_json:
+        sys.stdout.write((folder / "summary.json").read_text())
+    else:
+        print_summary(content, [*results, *files])
+
+
+def _print_differences(run: Path, reference: str) -> None:
+    """Print every row's paired difference from one of them, and from itself without annotated images, as Markdown."""
+    from fewshot.report.collect import results_file
+    from fewshot.report.exports import comparison_table
+    from fewshot.results.index import ResultsIndex
+    from fewshot.results.rows import read_table
+    from fewshot.results.summary import compare_rows, summarise
+
+    table = ResultsIndex(read_table(results_file(run)))
+    targets = sorted(table.targets)
+    rows = summarise(table, targets)
+    for target in targets:
+        sys.stdout.write(f"{target}\n\n{comparison_table(compare_rows(table, rows, target, reference), reference)}\n")

@@ -5,13 +5,11 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from episodes.sampler import Class
+from episodes.sampling.sampler import Class
+from episodes.sampling.selection import By
 from fewshot.config.data import DataConfig
-from fewshot.config.model import EncoderConfig, ModelConfig
-from fewshot.config.strict import Count, Name, Options, Strict, Whole, require_distinct, require_known
-from fewshot.config.tracking import Tracking
-from fewshot.config.training import TrainingConfig
-from fewshot.selection.choice import By
+from fewshot.config.parsing import Count, Name, Options, Strict, Whole, require_distinct, require_known
+from fewshot.config.training import EncoderConfig, ModelConfig, Tracking, TrainingConfig
 
 
 class BenchmarkModel(ModelConfig):

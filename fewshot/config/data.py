@@ -1,14 +1,62 @@
-"""Which datasets are read, and how."""
+"""The configuration of data: datasets, their curation, episodes."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, StringConstraints, model_validator
 
+from episodes.curation.corrections import Corrections, Relabel, Rename
+from episodes.curation.policy import Doppler, Duplicates
 from episodes.datasets import find_reader
-from episodes.phantoms.scanners import scanner_named
-from episodes.policies import Doppler, Duplicates
-from fewshot.config.strict import LARGEST_IMAGE, Count, Name, Side, Strict, Whole, known_to
+from episodes.phantoms.imaging import scanner_named
+from episodes.records import Label
+from fewshot.config.parsing import LARGEST_IMAGE, Count, Name, Side, Strict, Whole, known_to
+
+Reason = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
+Text = Annotated[str, Field(min_length=1)]
+
+
+class RelabelConfig(Strict):
+    """Another label for an image, and why."""
+
+    label: Label
+    reason: Reason
+
+
+class RenameConfig(Strict):
+    """Another name for a patient, and why; that of another patient makes one of both."""
+
+    to: Text
+    reason: Reason
+
+
+class CorrectionsConfig(Strict):
+    """What is wrong in a dataset, and the reason for each of the corrections.
+
+    `dataset` is the name of its reader, or the one that it has in the configuration. Images are named by id or by file
+    name, with or without suffix; patients as the dataset's reader names them.
+    """
+
+    version: Literal[1]
+    dataset: Name
+    exclude: dict[Text, Reason] = Field(default_factory=dict)
+    relabel: dict[Text, RelabelConfig] = Field(default_factory=dict)
+    rename_patients: dict[Text, RenameConfig] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _one_correction_each(self) -> "CorrectionsConfig":
+        if both := self.exclude.keys() & self.relabel.keys():
+            raise ValueError(f"{min(both)}: is under `exclude` and under `relabel`; keep one of the two")
+        return self
+
+    def corrections(self, file: str) -> Corrections:
+        """The corrections as what a policy follows; `file` names them in messages."""
+        return Corrections(
+            file,
+            dict(self.exclude),
+            {name: Relabel(one.label, one.reason) for name, one in self.relabel.items()},
+            {name: Rename(one.to, one.reason) for name, one in self.rename_patients.items()},
+        )
 
 
 class PhantomConfig(Strict):
@@ -62,3 +110,55 @@ class DataConfig(Strict):
         """The folder of a dataset; a relative one lies in `data_root`."""
         root = self.datasets[name].root
         return None if root is None else self.data_root / root
+
+
+def _several(value: object) -> object:
+    return value if isinstance(value, list | tuple) else (value,)
+
+
+def _some_distinct(values: tuple[int, ...]) -> tuple[int, ...]:
+    if not values:
+        raise ValueError("give at least one number")
+    for value in values:
+        if values.count(value) > 1:
+            raise ValueError(f"{value} is given twice")
+    return values
+
+
+def _one_or_several(values: tuple[int, ...]) -> int | tuple[int, ...]:
+    return values[0] if len(values) == 1 else values
+
+
+Shots = Annotated[
+    tuple[Count, ...],
+    BeforeValidator(_several),
+    AfterValidator(_some_distinct),
+    PlainSerializer(_one_or_several),
+]
+
+
+class EpisodesConfig(Strict):
+    """The training episodes of a few-shot model.
+
+    `n_shot` is one number or several, of which each training step takes one at random; a single one is written as a
+    number.
+    """
+
+    n_shot: Shots = (1,)
+    n_query: Count = 1
+    classes: tuple[tuple[Literal["lesion", "benign", "malignant"], ...], ...] = (("lesion",),)
+    pairing: Literal["within", "across"] = "within"
+
+
+class SampleConfig(DataConfig):
+    """`fewshot episodes sample`: tasks over the configured datasets."""
+
+    episodes: EpisodesConfig = EpisodesConfig()
+    seed: Whole = 0
+
+    @model_validator(mode="after")
+    def _one_number_of_shots(self) -> "SampleConfig":
+        if len(self.episodes.n_shot) > 1:
+            several = ", ".join(map(str, self.episodes.n_shot))
+            raise ValueError(f"episodes.n_shot: {several} is for training, whose steps choose; give one number here")
+        return self

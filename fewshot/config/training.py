@@ -1,17 +1,62 @@
-"""How a model is trained, and `fewshot train`."""
+"""The configuration of networks and their training."""
 
+import math
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
+from episodes.augment.transforms import Strength
 from episodes.records import LABELS, Label
-from episodes.transforms import Strength
-from fewshot.config.data import DataConfig
-from fewshot.config.episodes import EpisodesConfig
-from fewshot.config.model import EncoderConfig, ModelConfig
-from fewshot.config.strict import Count, Name, Strict, Whole, require_distinct, require_known
-from fewshot.config.tracking import Tracking
+from fewshot.config.data import DataConfig, EpisodesConfig
+from fewshot.config.parsing import Count, Name, Options, Strict, Whole, require_distinct, require_known
+
+# A ResNet has 5, the plain encoder one for each time that its channels double.
+Level = Annotated[int, Field(ge=0, lt=16)]
+
+
+class EncoderConfig(Strict):
+    """The timm network under every model.
+
+    `freeze_norm` keeps batch norms as loaded, `frozen` that many of the shallowest levels, counted as `levels` are.
+    The name `plain` is not timm's: it stands for the published U-Net's own encoder, whose `options` are its `width` and
+    `norm`.
+    """
+
+    name: str = "resnet18"
+    weights: str = "none"
+    freeze_norm: bool = False
+    frozen: Whole = 0
+    options: Options = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _weights_to_keep(self) -> "EncoderConfig":
+        if self.freeze_norm and self.weights == "none":
+            raise ValueError("freeze_norm: random weights have no batch-norm statistics worth keeping; set it to false")
+        if self.frozen and self.weights == "none":
+            raise ValueError("frozen: random weights are not worth keeping; set it to 0")
+        if self.name == "plain" and self.weights != "none":
+            raise ValueError("weights: the plain encoder is trained from random weights; set it to none")
+        if self.name != "plain" and self.options:
+            raise ValueError("options: those are of the plain encoder; remove them, or set name to plain")
+        return self
+
+
+class ModelConfig(Strict):
+    """A network and which encoder levels it reads; `options` are its constructor's further arguments.
+
+    `pyramid` puts path aggregation with that many channels between the encoder and the network; 0 for none.
+    """
+
+    network: str = "panet"
+    levels: Annotated[tuple[Level, ...], Field(min_length=1)] = (3,)
+    output_stride: Literal[8, 16, 32] = 32
+    pyramid: Annotated[int, Field(ge=0, le=65_536, multiple_of=8)] = 0
+    options: Options = Field(default_factory=dict)
+
+
+# `local`: to files of the run's folder, as always; `wandb`: to Weights & Biases as well.
+Tracking = Literal["local", "wandb"]
 
 
 class ValidationConfig(Strict):
@@ -154,3 +199,17 @@ class TrainConfig(DataConfig):
                 f"test_share and train.validation.share: {self.test_share + validation:g} leaves no images"
             )
         return self
+
+
+def rate_factor(step: int, config: TrainingConfig) -> float:
+    """The learning rate at a step as a share of the highest: linear warm-up, then cosine to the final rate.
+
+    >>> config = TrainingConfig(steps=100, warmup_steps=10)
+    >>> [round(rate_factor(step, config), 2) for step in (0, 9, 10, 55, 99)]
+    [0.1, 1.0, 1.0, 0.5, 0.0]
+    """
+    warmup = min(config.warmup_steps, config.n_steps - 1)
+    if step < warmup:
+        return (step + 1) / warmup
+    final = config.final_rate / config.learning_rate
+    return final + (1 - final) * 0.5 * (1 + math.cos(math.pi * (step - warmup) / (config.n_steps - warmup)))

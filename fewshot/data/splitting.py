@@ -8,16 +8,15 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
-from episodes.crossings import find_crossings
 from episodes.errors import ManifestError
-from episodes.official_folds import official_folds, without_fold
 from episodes.records import LABELS, Record, records_hash
-from episodes.splits import FRACTIONS, Split, k_folds, split_records, write_split
-from episodes.store import Collection
-from fewshot.config import DataConfig, SampleConfig, TrainConfig
-from fewshot.parsing import load_config, parse_config
-from fewshot.training.look_alikes import look_alikes_together
-from fewshot.training.split_parts import describe_crossings
+from episodes.sampling.leakage import find_crossings, look_alikes_together
+from episodes.sampling.splits import FRACTIONS, Split, k_folds, official_folds, split_records, without_fold, write_split
+from episodes.storage.store import Collection
+from fewshot.config.data import DataConfig, SampleConfig
+from fewshot.config.parsing import load_config, parse_config
+from fewshot.config.training import TrainConfig
+from fewshot.training.partition import describe_crossings
 
 logger = logging.getLogger(__name__)
 

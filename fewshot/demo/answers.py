@@ -10,22 +10,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from episodes.decoding import read_image
-from episodes.episode import Support, image_tensor
 from episodes.errors import UserError
-from fewshot.data.images import lesion_mask, resized_image, resized_mask
+from episodes.images.decoding import read_image
+from episodes.sampling.episode import Support, image_tensor
 from fewshot.demo.choices import Choice
-from fewshot.demo.limits import MEBIBYTE, RefusedError
-from fewshot.demo.recent import Recent
-from fewshot.demo.stored_image import StoredImage
+from fewshot.demo.images import MEBIBYTE, Recent, RefusedError, StoredImage
+from fewshot.devices import Batching
 from fewshot.features import Features
-from fewshot.memory.batching import Batching
+from fewshot.inference import segmenter as told
+from fewshot.inference.images import lesion_mask, resized_image, resized_mask
+from fewshot.inference.out_of_distribution import Familiarity, describe
+from fewshot.inference.segmenter import Predicted, Segmenter, predicted
 from fewshot.methods.contract import EncodingMethod
-from fewshot.prediction import answers as told
-from fewshot.prediction.familiarity import Familiarity
-from fewshot.prediction.predicted import Predicted, predicted
-from fewshot.prediction.segmenter import Segmenter
-from fewshot.training.familiar import describe
 
 # Of one session. An adapted network is as large as the network; features of an image are some megabytes.
 FEATURE_BYTES, ADAPTED_BYTES, ANSWER_BYTES = 512 * MEBIBYTE, 512 * MEBIBYTE, 64 * MEBIBYTE
@@ -49,7 +45,7 @@ class Answer:
 class Answers:
     """The answers of one session; features and adapted methods are kept as long as there is room.
 
-    The same as `fewshot.api` gives for the same images, but for the rounding of batches of other sizes.
+    The same as `fewshot.inference.adaptable` gives for the same images, but for the rounding of batches of other sizes.
     """
 
     def __init__(self) -> None:

@@ -7,11 +7,13 @@ from pathlib import Path
 import torch
 
 from episodes.errors import UserError
-from episodes.store import Collection
-from fewshot.api import Adaptable
+from episodes.storage.store import Collection
 from fewshot.checkpoints import load_network
-from fewshot.config import MethodConfig
+from fewshot.config.benchmark import MethodConfig
+from fewshot.config.parsing import ConfigError
 from fewshot.devices import choose_device
+from fewshot.inference.adaptable import Adaptable
+from fewshot.inference.out_of_distribution import load_familiarity
 from fewshot.methods.contract import (
     EncodingMethod,
     Ingredients,
@@ -21,8 +23,6 @@ from fewshot.methods.contract import (
     default_method,
     needs_support,
 )
-from fewshot.parsing import ConfigError
-from fewshot.prediction.familiarity import load_familiarity
 
 # They train anew for every set of support images.
 SLOW = frozenset({"fine-tuned", "tuned-prototypes"})

@@ -12,20 +12,15 @@ from starlette.background import BackgroundTask
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
 
-from episodes.decoding import stretch_labels
+from episodes.images.decoding import stretch_labels
 from fewshot import __version__
-from fewshot.data.images import lesion_mask
-from fewshot.demo.archive import write_archive
 from fewshot.demo.choices import Choice
-from fewshot.demo.limits import RefusedError
-from fewshot.demo.pictures import shown_size
-from fewshot.demo.session import Session
-from fewshot.demo.sessions import Sessions
-from fewshot.demo.shown import answer_json, heat, image_json, image_png, outline_json
-from fewshot.demo.stored_image import StoredImage
+from fewshot.demo.images import RefusedError, StoredImage, shown_size
+from fewshot.demo.sessions import Session, Sessions, Worker
+from fewshot.demo.shown import answer_json, heat, image_json, image_png, outline_json, write_archive
 from fewshot.demo.uploads import clean_name, receive, take_image, take_mask, take_painting
-from fewshot.demo.worker import Worker
-from fewshot.prediction.pictures import mask_png
+from fewshot.inference.images import lesion_mask
+from fewshot.results.pictures import mask_png
 
 TOKEN = "fewshot-session"  # noqa: S105 - the header's name
 FILE_NAME = "fewshot-file"

@@ -1,20 +1,214 @@
-"""Run the page's server until it is stopped."""
+"""The page's server: routes, guard, start and stop."""
 
+import asyncio
+import ipaddress
 import signal
 import socket
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import uvicorn
 from rich.console import Console
+from starlette.applications import Starlette
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from episodes.errors import UserError
-from fewshot.demo.app import build_app
-from fewshot.demo.choices import load_choices
-from fewshot.demo.guard import is_loopback
-from fewshot.demo.limits import Limits
-from fewshot.demo.sessions import Sessions, server_folder
+from fewshot.demo import requests
+from fewshot.demo.choices import Choice, load_choices
+from fewshot.demo.images import Limits, RefusedError
+from fewshot.demo.sessions import Sessions, Worker, server_folder
+
+# Nothing but this server's own files runs or is shown; `blob:` are pictures that the page has fetched from it.
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' blob:; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+
+HEADERS = {
+    "Content-Security-Policy": POLICY,
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-store",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "X-Frame-Options": "DENY",
+}
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a name or address means this computer alone.
+
+    >>> [is_loopback(host) for host in ("127.0.0.1", "::1", "localhost", "0.0.0.0", "192.168.1.2", "scanner")]
+    [True, True, True, False, False, False]
+    """
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
+
+
+def may_be_called(name: str, host: str) -> bool:
+    """Whether requests may call the server by a name.
+
+    A page of anybody's may let its own domain's name point to this computer and then ask in that name (DNS
+    rebinding). Addresses cannot be redirected, so all are good if the server listens to the network.
+
+    Args:
+        name: from the Host header, without the port.
+        host: where the server listens.
+    """
+    if is_loopback(name):
+        return True
+    if is_loopback(host):
+        return False
+    if name.lower() in (host.lower(), socket.gethostname().lower(), socket.getfqdn().lower()):
+        return True
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
+
+
+class Guard:
+    """Turn away what comes from other pages, and tell the browser what this one may do.
+
+    Args:
+        app: what is guarded.
+        host: where the server listens.
+    """
+
+    def __init__(self, app: ASGIApp, host: str) -> None:
+        self.app = app
+        self.host = host
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+
+        async def send_guarded(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message).update(HEADERS)
+            await send(message)
+
+        complaint = self._complaint(Headers(scope=scope))
+        app = self.app if complaint is None else JSONResponse({"error": complaint}, status_code=403)
+        await app(scope, receive, send_guarded)
+
+    def _complaint(self, headers: Headers) -> str | None:
+        called = headers.get("host", "")
+        if not may_be_called(_hostname(called) or "", self.host):
+            return "this server does not answer to that name; open the address that it has printed"
+        origin = headers.get("origin")
+        if origin is not None and urlsplit(origin).netloc != called:
+            return "requests of other pages are not served"
+        if headers.get("sec-fetch-site", "none") not in ("same-origin", "none"):
+            return "requests of other pages are not served"
+        return None
+
+
+def _hostname(netloc: str) -> str | None:
+    try:
+        return urlsplit(f"//{netloc}").hostname
+    except ValueError:
+        return None
+
+
+PAGE = Path(__file__).parent / "page"
+
+# Between looks for sessions that were not used for long.
+TIDYING_SECONDS = 20.0
+
+
+ROUTES = [
+    Route("/session", requests.begin, methods=["POST"]),
+    Route("/session/end", requests.end, methods=["POST"]),
+    Route("/supports/{image}/mask", requests.painted, methods=["GET"]),
+    Route("/supports/{image}/mask", requests.paint, methods=["PUT"]),
+    Route("/supports/{image}/mask-file", requests.read_mask, methods=["POST"]),
+    Route("/queries/{image}/answer", requests.answer, methods=["POST"]),
+    Route("/queries/{image}/heat", requests.heat_map, methods=["POST"]),
+    Route("/queue", requests.queue, methods=["GET"]),
+    Route("/archive", requests.archive, methods=["POST"]),
+    *(
+        route
+        for kind in ("supports", "queries")
+        for route in (
+            Route(f"/{kind}", requests.adder(kind), methods=["POST"]),
+            Route(f"/{kind}/{{image}}", requests.remover(kind), methods=["DELETE"]),
+            Route(f"/{kind}/{{image}}/picture", requests.picture_of(kind), methods=["GET"]),
+        )
+    ),
+    Mount("/", StaticFiles(directory=PAGE, html=True)),
+]
+
+
+def build_app(choices: Sequence[Choice], sessions: Sessions, host: str = "127.0.0.1") -> Starlette:
+    """The server of the page.
+
+    Args:
+        choices: methods to choose from.
+        sessions: where uploads are kept; all are closed when the server stops.
+        host: where it will listen.
+    """
+    demo = requests.Demo({choice.id: choice for choice in choices}, sessions, Worker("computing"), Worker("decoding"))
+
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        del app
+        tidying = asyncio.create_task(_tidy(sessions))
+        try:
+            yield
+        finally:
+            tidying.cancel()
+            with suppress(asyncio.CancelledError):
+                await tidying
+            sessions.close_all()
+            demo.computing.stop()
+            demo.decoding.stop()
+
+    app = Starlette(
+        routes=ROUTES,
+        middleware=[Middleware(Guard, host=host)],
+        exception_handlers={UserError: _refuse, HTTPException: _refuse_request, Exception: _fail},
+        lifespan=lifespan,
+    )
+    app.state.demo = demo
+    return app
+
+
+async def _tidy(sessions: Sessions) -> None:
+    while True:
+        await asyncio.sleep(TIDYING_SECONDS)
+        sessions.expire()
+
+
+async def _refuse(request: Request, error: Exception) -> Response:
+    del request
+    return JSONResponse({"error": str(error)}, error.code if isinstance(error, RefusedError) else 422)
+
+
+async def _refuse_request(request: Request, error: Exception) -> Response:
+    del request
+    assert isinstance(error, HTTPException)  # noqa: S101 - it is registered for these
+    return JSONResponse({"error": error.detail}, error.status_code, error.headers)
+
+
+async def _fail(request: Request, error: Exception) -> Response:
+    del request, error  # the server logs it
+    return JSONResponse({"error": "a fault of the program; the terminal where it runs says more"}, 500)
+
 
 # How long requests may go on once the server is stopped.
 LAST_REQUESTS_SECONDS = 2

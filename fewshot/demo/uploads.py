@@ -9,15 +9,14 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from episodes.dicom import is_dicom, read_facts
-from episodes.decoding import stretch_labels
 from episodes.errors import UserError
-from episodes.metrics import Spacing
-from fewshot.data.images import grey_image, lesion_mask
-from fewshot.demo.limits import Limits, RefusedError
-from fewshot.demo.session import Session
-from fewshot.demo.stored_image import StoredImage
-from fewshot.prediction.pictures import mask_png, png
+from episodes.images.decoding import stretch_labels
+from episodes.images.dicom_header import is_dicom, read_facts
+from episodes.scoring.mask_scores import Spacing
+from fewshot.demo.images import Limits, RefusedError, StoredImage
+from fewshot.demo.sessions import Session
+from fewshot.inference.images import grey_image, lesion_mask
+from fewshot.results.pictures import mask_png, png
 
 Pixels = TypeVar("Pixels", NDArray[np.uint8], NDArray[np.bool_])
 

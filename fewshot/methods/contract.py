@@ -8,14 +8,14 @@ import torch
 from torch import Tensor, nn
 
 from baselines.prediction import Prediction
-from episodes.episode import Support
 from episodes.errors import DatasetError
 from episodes.records import Record
-from episodes.store import Collection
-from fewshot.config import MethodConfig
+from episodes.sampling.episode import Support
+from episodes.storage.store import Collection
+from fewshot.config.benchmark import MethodConfig
+from fewshot.config.parsing import ConfigError
 from fewshot.features import Features
 from fewshot.networks import checked_options, find_attribute
-from fewshot.parsing import ConfigError
 
 
 class Method(Protocol):
@@ -141,10 +141,10 @@ METHODS = {
     "centre-ellipse": "fewshot.methods.floors:CentreEllipse",
     "prototypes": "fewshot.methods.prototypical:SupportPrototypes",
     "source-prototypes": "fewshot.methods.prototypical:SourcePrototypes",
-    "tuned-prototypes": "fewshot.methods.tuned:TunedPrototypes",
+    "tuned-prototypes": "fewshot.methods.prototypical:TunedPrototypes",
     "zero-shot": "fewshot.methods.supervised:ZeroShot",
     "fine-tuned": "fewshot.methods.supervised:FineTuned",
-    "maml": "fewshot.methods.optimised:InnerLoop",
+    "maml": "fewshot.methods.maml:InnerLoop",
 }
 
 # Networks that train on episodes, and the method that each goes with.

@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from episodes.episode import Support, class_mask
+from episodes.sampling.episode import Support, class_mask
 from fewshot.methods.contract import Ingredients, Sources
 
 

@@ -1,5 +1,6 @@
-"""Model-agnostic meta-learning of a U-Net: weights from which a few gradient steps on a support set lead far."""
+"""Meta-learned networks as a method: a few gradient steps on the support set, as in training."""
 
+import math
 import warnings
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext, redirect_stderr
@@ -8,13 +9,50 @@ from io import StringIO
 from typing import Any, Literal, cast
 
 import torch
+from timm.layers.norm_act import BatchNormAct2d, GroupNormAct
 from torch import Tensor, nn
 
 from baselines.encoders import Encoder
 from baselines.losses import bce_dice_loss
+from baselines.prediction import with_background
 from baselines.unet import UNet
-from fewshot.methods.group_norm import without_batch_statistics
-from fewshot.parsing import ConfigError
+from episodes.sampling.episode import Support
+from fewshot.config.parsing import ConfigError
+from fewshot.methods.contract import Ingredients
+
+
+def without_batch_statistics(encoder: Encoder) -> Encoder:
+    """The encoder, its batch norms replaced by group norms in place unless they are frozen.
+
+    The statistics of a batch of one to five images are noise, and those collected over a training belong to no weights
+    in particular once every task moves the weights. Frozen batch norms are constants and stay; those of an encoder with
+    random weights hold nothing yet, so 8 groups of channels take their place, as in the U-Net's decoder.
+
+    Raises:
+        ConfigError: if a batch norm is not frozen and holds statistics, which pretrained weights rely on.
+    """
+    modules = encoder.train().named_modules()  # what is frozen stays in evaluation mode
+    norms = {name: module for name, module in modules if isinstance(module, nn.BatchNorm2d) and module.training}
+    if any(norm.running_mean is not None and bool(norm.running_mean.any()) for norm in norms.values()):
+        raise ConfigError(
+            "encoder.freeze_norm: the inner loop sees too few images to go on with the batch-norm statistics"
+            " of pretrained weights; set it to true"
+        )
+    for name, norm in norms.items():
+        encoder.set_submodule(name, _group_norm(norm))
+    return encoder
+
+
+def _group_norm(norm: nn.BatchNorm2d) -> nn.GroupNorm:
+    groups = math.gcd(8, norm.num_features)
+    if not isinstance(norm, BatchNormAct2d):
+        replacement = nn.GroupNorm(groups, norm.num_features, norm.eps)
+    else:
+        replacement = GroupNormAct(norm.num_features, groups, norm.eps)
+        replacement.drop, replacement.act = norm.drop, norm.act
+    # timm starts the last norm of a residual branch at zero.
+    replacement.load_state_dict({"weight": norm.weight.detach(), "bias": norm.bias.detach()}, strict=False)
+    return replacement
 
 
 class MAML(nn.Module):
@@ -145,3 +183,37 @@ def _inner_precision(device: str) -> AbstractContextManager[object]:
     if torch.is_autocast_enabled(device) and torch.get_autocast_dtype(device) == torch.float16:
         return torch.autocast(device, enabled=False)
     return nullcontext()
+
+
+class InnerLoop:
+    """Take the network's inner steps on the support set.
+
+    Args:
+        ingredients: with a MAML.
+        steps: gradient steps; as many as in training where not given, and 0 for the network as it is.
+    """
+
+    uses_support = True
+    needs_support = False
+
+    def __init__(self, ingredients: Ingredients, *, steps: int | None = None) -> None:
+        self.network: MAML = ingredients.require_network(MAML)
+        if steps is not None and steps < 0:
+            raise ValueError(f"steps {steps}: expected 0 or more")
+        self.steps = steps
+
+    def adapt(self, support: Support | None) -> nn.Module:
+        """An adapted copy of the U-Net, the same for the same support set; without one, the U-Net before any step."""
+        if support is None:
+            return self.network.unet
+        with torch.inference_mode(False), torch.no_grad():
+            # Autograd refuses tensors that were made in inference mode, but takes copies of them.
+            adapted, _ = self.network.adapt(support.images.clone(), support.masks.clone(), steps=self.steps)
+            for module in adapted.modules():
+                for name, weight in list(module.named_parameters(recurse=False)):
+                    setattr(module, name, nn.Parameter(weight.detach(), requires_grad=False))
+        return adapted
+
+    def segment(self, images: Tensor, adapted: nn.Module) -> Tensor:
+        """Logits (n, 2, H, W)."""
+        return with_background(adapted(images))

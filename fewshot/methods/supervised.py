@@ -5,12 +5,12 @@ from typing import Literal, Protocol, runtime_checkable
 from torch import Tensor, nn
 
 from baselines.prediction import Prediction, lesion_logits, with_background
-from episodes.episode import Support
-from episodes.transforms import Strength
+from episodes.augment.transforms import Strength
+from episodes.sampling.episode import Support
+from fewshot.config.parsing import ConfigError
 from fewshot.methods.contract import Ingredients
 from fewshot.methods.tuning import BatchNorm, Parts, SupportImages, Tuning, tuning_schedule
 from fewshot.methods.uncertainty import Sampling, mean_prediction
-from fewshot.parsing import ConfigError
 
 
 @runtime_checkable

@@ -10,12 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from episodes.episode import Support, augment_keeping_classes, image_tensor
+from episodes.augment.transforms import Augmentation, Strength
 from episodes.records import LABEL_VALUES
-from episodes.transforms import Augmentation, Strength
-from fewshot.config import TrainingConfig
-from fewshot.parsing import parse_config
-from fewshot.training.engine import rate_factor
+from episodes.sampling.episode import Support, augment_keeping_classes, image_tensor
+from fewshot.config.parsing import parse_config
+from fewshot.config.training import TrainingConfig, rate_factor
 
 Network = TypeVar("Network", bound=nn.Module)
 Parts = Literal["all", "decoder", "norm"]

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from baselines.prediction import Prediction, lesion_logits, with_background
-from fewshot.parsing import ConfigError
+from fewshot.config.parsing import ConfigError
 
 
 @dataclass(frozen=True, slots=True)

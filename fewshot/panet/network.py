@@ -7,16 +7,48 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from baselines.blocks import expand, expanding_stages
 from baselines.encoders import Encoder
 from baselines.losses import ClassLoss, class_loss
-from episodes.episode import Support
+from episodes.sampling.episode import Support
 from fewshot.features import Features
-from fewshot.panet.alignment import alignment_loss
-from fewshot.panet.decoder import SpatialDecoder
 from fewshot.panet.matching import PrototypeMatcher
 from fewshot.panet.multilevel import Adapted, Matched, MultiLevelMatcher
-from fewshot.panet.prototypes import resize_logits
+from fewshot.panet.prototypes import alignment_loss, resize_logits
 from fewshot.panet.ridge import RidgeMatcher
+
+
+class SpatialDecoder(nn.Module):
+    """A U-Net's expanding path (Ronneberger et al., MICCAI 2015) that is told where the support's class is.
+
+    Every way is decoded by itself, with the same weights, so that permuting ways permutes their logits.
+
+    Args:
+        channels: of the encoder's levels, shallow to deep.
+        stages: channels of the decoder's stages, deep to shallow: one fewer than the levels.
+        n_maps: similarity maps per way.
+
+    Raises:
+        ValueError: if the numbers of stages and levels do not go together.
+    """
+
+    def __init__(self, channels: Sequence[int], stages: Sequence[int], n_maps: int) -> None:
+        super().__init__()
+        self.stages = expanding_stages(channels, stages, n_maps)
+        self.head = nn.Conv2d(stages[-1], 1, kernel_size=1)
+
+    def forward(self, levels: Sequence[Tensor], maps: Tensor, size: tuple[int, int]) -> Tensor:
+        """Logits of each way, (n, n_way, H, W).
+
+        Args:
+            levels: the query's features, shallow to deep, each (n, channels, h, w).
+            maps: similarity maps, (n, n_way, n_maps, h, w).
+            size: (H, W) of the images.
+        """
+        n_way = maps.shape[1]
+        shared = [level.repeat_interleave(n_way, 0) if n_way > 1 else level for level in levels]
+        logits = self.head(expand(self.stages, shared, maps.flatten(0, 1))[-1]).float()
+        return resize_logits(logits, size).view(-1, n_way, *size)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +64,7 @@ class PANet(nn.Module):
 
     Wang et al., "PANet: Few-shot image semantic segmentation with prototype alignment", ICCV 2019. The defaults are the
     published form; the options are described where they live: `fewshot.panet.attention`, `fewshot.panet.prior`,
-    `fewshot.panet.local_prototypes`, `fewshot.panet.ridge` and `fewshot.panet.decoder`.
+    `fewshot.panet.local_prototypes`, `fewshot.panet.ridge` and `fewshot.panet.network`.
 
     Args:
         encoder: gives the features; its deepest levels are matched, and a decoder skips to the others.

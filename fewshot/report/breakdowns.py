@@ -6,13 +6,14 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from episodes.probability_histogram import Reliability
 from episodes.records import LABELS
-from episodes.statistics import FloatArray, crossed_bootstrap
+from episodes.scoring.bootstrap import FloatArray
+from episodes.scoring.curves import Reliability
+from episodes.scoring.statistics import crossed_bootstrap
 from fewshot.report.content import Share
 from fewshot.results.index import ResultsIndex
+from fewshot.results.rows import CALIBRATION
 from fewshot.results.summary import Row
-from fewshot.results.table import CALIBRATION
 
 SIZES = ("small", "medium", "large")
 MOST_ROWS = 6

@@ -14,11 +14,10 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from episodes.statistics import FloatArray, IntArray
-from fewshot.report.markdown import table_lines
-from fewshot.results.index import ResultsIndex, RowKey
-from fewshot.results.score_grid import mean_of_known
-from fewshot.results.table import PIXELS
+from episodes.scoring.bootstrap import FloatArray, IntArray
+from fewshot.results.index import ResultsIndex, RowKey, mean_of_known
+from fewshot.results.rows import PIXELS
+from fewshot.results.tables import table_lines
 
 NOTE = (
     "Pooled scores sum pixels over all episodes of a run, so that large lesions count most and false positives on"
@@ -57,8 +56,8 @@ class ClassicRow:
         target: dataset.
         method: name in the configuration.
         shot: support images.
-        pooled_mean_iou: PANet's mean IoU (see `episodes.pooled_iou`): pixels of a class summed over the queries of a
-            run that hold it, then the mean over classes.
+        pooled_mean_iou: PANet's mean IoU (see `episodes.scoring.mask_scores`): pixels of a class summed over the
+            queries of a run that hold it, then the mean over classes.
         pooled_binary_iou: the mean of background and foreground IoU, all classes as one, summed likewise.
         episode_dice: mean over episodes of the mean Dice of an episode's queries that hold its class.
         episode_iou: the same of IoU.

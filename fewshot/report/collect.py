@@ -8,19 +8,17 @@ from typing import Any
 import numpy as np
 
 from episodes.errors import UserError, in_short
-from episodes.holm import holm
-from episodes.json_text import JSONTextError, read_json
-from fewshot.benchmark.costs import Cost, read_costs
-from fewshot.benchmark.gallery import GalleryCase, read_gallery
-from fewshot.report.answer import answers, headline
+from episodes.io.yaml_json import JSONTextError, read_json
+from episodes.scoring.statistics import holm
 from fewshot.report.breakdowns import by_label, by_patient, by_size, reliability, shown_rows
-from fewshot.report.cautions import warnings_of
 from fewshot.report.classic import classic_rows
 from fewshot.report.content import Answer, Comparison, ReportContent, TargetContent
-from fewshot.report.controls import controls_of
+from fewshot.report.sentences import answers, controls_of, headline, warnings_of
+from fewshot.results.costs import Cost, read_costs
+from fewshot.results.gallery import GalleryCase, read_gallery
 from fewshot.results.index import ResultsIndex
+from fewshot.results.rows import read_table, table_facts
 from fewshot.results.summary import Row, compare, summarise
-from fewshot.results.table import read_table, table_facts
 
 RESULTS = "results.parquet"
 

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from episodes.probability_histogram import Reliability
-from episodes.statistics import Difference, Interval
-from fewshot.benchmark.costs import Cost
-from fewshot.benchmark.gallery import GalleryCase
+from episodes.scoring.bootstrap import Difference, Interval
+from episodes.scoring.curves import Reliability
 from fewshot.report.classic import ClassicRow
+from fewshot.results.costs import Cost
+from fewshot.results.gallery import GalleryCase
 from fewshot.results.summary import Controlled, Row
 
 

@@ -1,20 +1,206 @@
 """Every figure of a report, drawn once."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from textwrap import fill
 
-from episodes.files import write_text, written_whole
+import numpy as np
+from matplotlib.axes import Axes
+
+from episodes.io.files import write_text, written_whole
+from episodes.scoring.curves import Reliability
+from fewshot.plots.ladder import Look, images, looks_of
+from fewshot.plots.style import INK, MUTED, PAPER, WIDTH, Drawing, blank, shortened, themed
+from fewshot.report.breakdowns import shown_rows
 from fewshot.report.content import ReportContent, TargetContent
-from fewshot.report.figures.controls import controls
-from fewshot.report.figures.difference import difference
-from fewshot.report.figures.groups import groups
-from fewshot.report.figures.normals import normals
-from fewshot.report.figures.patients import patients
-from fewshot.report.figures.reliability import reliability
-from fewshot.report.figures.series import Look, looks_of
-from fewshot.report.figures.shot_curve import shot_curve
-from fewshot.report.figures.theme import Drawing
+from fewshot.report.ladders import controls, difference, groups, normals, patients
+from fewshot.results.summary import Row
+
+COLUMNS = 3
+# Inches.
+PANEL_LEFT, SIDE, GAP, PANEL_TOP, PANEL_FOOT = 0.58, 1.2, 0.14, 0.5, 0.5
+
+
+def reliability(target: TargetContent, looks: Mapping[str, Look]) -> Drawing | None:
+    """Draw the observed share of lesion pixels over the predicted probability, a small plot for each of the best rows.
+
+    Returns:
+        None where no method gives probabilities.
+    """
+    keys = [(row.method, row.shot) for row in shown_rows(target.rows)]
+    chosen = [(key, target.reliability[key]) for key in keys if key in target.reliability]
+    if not chosen:
+        return None
+    n_lines = -(-len(chosen) // COLUMNS)
+    with themed():
+        page = blank(n_lines * (PANEL_TOP + SIDE) + PANEL_FOOT)
+        for place, ((method, shot), found) in enumerate(chosen):
+            line, column = divmod(place, COLUMNS)
+            left, top = PANEL_LEFT + column * (SIDE + GAP), line * (PANEL_TOP + SIDE) + PANEL_TOP
+            axes = page.axes(left, top, SIDE, SIDE)
+            _draw(axes, found, looks[method])
+            axes.tick_params(length=0, labelleft=column == 0, labelbottom=place + COLUMNS >= len(chosen))
+            shortened(page.text(left, top - 0.33, method, ha="left", color=INK, fontsize=9), SIDE)
+            page.text(left, top - 0.14, images(shot), ha="left", color=MUTED, fontsize=8.5)
+            error = f"ECE {found.expected_calibration_error:.3f}"
+            axes.text(0.05, 0.95, error, va="top", fontsize=8.5, color=MUTED)
+        page.text(
+            PANEL_LEFT, n_lines * (PANEL_TOP + SIDE) + 0.36, "predicted probability of lesion", ha="left", color=MUTED
+        )
+        side = page.text(0.14, PANEL_TOP + SIDE / 2, "observed share", ha="center", color=MUTED, rotation=90)
+        side.set_rotation_mode("default")
+    return Drawing("reliability", target.target, f"Calibration on {target.target}", page.figure)
+
+
+def _draw(axes: Axes, found: Reliability, look: Look) -> None:
+    filled = np.asarray(found.counts) > 0
+    axes.plot([0, 1], [0, 1], color=MUTED, linewidth=1, linestyle=(0, (2, 2)))
+    axes.plot(
+        np.asarray(found.mean_confidences)[filled],
+        np.asarray(found.observed_frequencies)[filled],
+        marker=look.marker,
+        markersize=4,
+        linewidth=1.4,
+        color=look.colour,
+        clip_on=False,
+    )
+    axes.grid(visible=True)
+    axes.set(xlim=(0, 1), ylim=(0, 1), xticks=(0, 0.5, 1), yticks=(0, 0.5, 1))
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_major_formatter("{x:g}")
+    first, *_, last = axes.get_xticklabels()
+    first.set_horizontalalignment("left")  # the ends of neighbours' axes keep apart
+    last.set_horizontalalignment("right")
+    axes.spines[:].set_visible(False)
+
+
+# Inches.
+LEFT, TOP, NAMES, FOOT, LINE = 0.6, 0.14, 1.98, 0.52, 0.18
+LEAST_TALL = 3.1
+# Of lesion Dice: methods that far below the best are no choice, and would press those that are into one line.
+REACH = 0.3
+NOTE_LETTERS = 36  # of a line of the note beneath the curves
+
+
+def shot_curve(target: TargetContent, looks: Mapping[str, Look]) -> Drawing:
+    """Draw each method's lesion Dice with its interval at every number of annotated images.
+
+    A method that is there without annotated images only is a line across: it needs none, whatever there is. What lies
+    far below the best is named at the foot instead of stretching the axis. Controls have a figure of their own.
+    """
+    rows = [row for row in target.rows if row.role != "control"]
+    low, high = _limits(rows)
+    beneath = {row.method for row in rows if row.dice.estimate < low}
+    curves = _curves([row for row in rows if row.method not in beneath])
+    shots = sorted({row.shot for row in target.rows})
+    tall = max(LEAST_TALL, LINE * (len(curves) + 1))
+    with themed():
+        page = blank(TOP + tall + FOOT)
+        axes = page.axes(LEFT, TOP, WIDTH - LEFT - NAMES, tall)
+        axes.set(xlim=(-0.3, len(shots) - 0.7), ylim=(low, high), xlabel="annotated images")
+        axes.set_xticks(range(len(shots)), [str(shot) for shot in shots])
+        axes.set_ylabel("lesion Dice", labelpad=3)
+        axes.grid(visible=True, axis="y")
+        axes.tick_params(length=0, pad=4)
+        axes.spines[["left", "top", "right"]].set_visible(False)
+        for place, (method, own) in enumerate(curves.items()):
+            aside = (place - (len(curves) - 1) / 2) * 0.3 / len(curves)
+            _draw_curve(axes, own, looks[method], shots, aside)
+        names = page.axes(WIDTH - NAMES, TOP, NAMES, tall)
+        names.set(xlim=(0, NAMES), ylim=(low, high))
+        names.set_axis_off()
+        _name_curves(names, curves, looks, LINE * (high - low) / tall)
+        _note_beneath(axes, [row for row in rows if row.method in beneath], low)
+    return Drawing("shot-curve", target.target, f"Lesion Dice over annotated images on {target.target}", page.figure)
+
+
+def _limits(rows: Sequence[Row]) -> tuple[float, float]:
+    """Of the axis: all intervals of methods that come near the best, and what lies near them."""
+    methods = [row for row in rows if row.role != "floor"] or list(rows)
+    best = max((row.dice.estimate for row in methods if row.dice.estimate == row.dice.estimate), default=1.0)
+    near_best = {row.method for row in methods if row.dice.estimate >= best - REACH}
+    judged = [row.dice for row in methods if row.method in near_best]
+    known = [bound for dice in judged for bound in (dice.estimate, dice.low, dice.high) if bound == bound]
+    low, high = min(known, default=0.0), max(known, default=1.0)
+    air = max(0.05, 0.1 * (high - low))
+    near = [row.dice.estimate for row in rows if low - 2 * air < row.dice.estimate < low]
+    return max(-0.02, min([low, *near]) - air), min(1.02, high + air / 2)
+
+
+def _curves(rows: Sequence[Row]) -> dict[str, list[Row]]:
+    """Rows by method, the number of annotated images rising; the highest curve first."""
+    methods: dict[str, list[Row]] = {}
+    for row in sorted(rows, key=lambda row: row.shot):
+        methods.setdefault(row.method, []).append(row)
+    return dict(sorted(methods.items(), key=lambda item: -item[1][-1].dice.estimate))
+
+
+def _draw_curve(axes: Axes, rows: Sequence[Row], look: Look, shots: Sequence[int], aside: float) -> None:
+    places = [shots.index(row.shot) + aside for row in rows]
+    values = [row.dice.estimate for row in rows]
+    if [row.shot for row in rows] == [0] and len(shots) > 1:
+        axes.plot([places[0], len(shots) - 0.7], values * 2, linewidth=1.2, **look.line)
+    else:
+        axes.plot(places, values, linewidth=1.8, **look.line)
+    for place, row in zip(places, rows, strict=True):
+        axes.plot([place, place], [row.dice.low, row.dice.high], color=look.colour, linewidth=1.3)
+    axes.plot(places, values, color=look.colour, marker=look.marker, markersize=6, linestyle="none", clip_on=False)
+
+
+def _name_curves(axes: Axes, curves: Mapping[str, Sequence[Row]], looks: Mapping[str, Look], line: float) -> None:
+    """Write each method's name beside the end of its curve; they move apart where they would overlap."""
+    ends = [rows[-1].dice.estimate for rows in curves.values()]
+    for (method, _), end, y in zip(curves.items(), ends, spread(ends, line, axes.get_ylim()), strict=True):
+        look = looks[method]
+        axes.plot([0.02, 0.1, 0.2], [end, y, y], color=look.colour, linewidth=0.7, clip_on=False)
+        axes.plot([0.2], [y], marker=look.marker, markersize=5, color=look.colour, clip_on=False)
+        shortened(axes.text(0.3, y, method, va="center_baseline", fontsize=9), NAMES - 0.36)
+
+
+def spread(ends: Sequence[float], gap: float, limits: tuple[float, float]) -> list[float]:
+    """Move falling positions apart, as little as need be, so that each is a gap below the one before.
+
+    >>> [round(y, 2) for y in spread([0.7, 0.7, 0.2], 0.1, (0, 1))]
+    [0.75, 0.65, 0.2]
+    """
+    groups: list[list[float]] = []  # of positions that touch: each is centred on the mean of its ends
+    for end in ends:
+        groups.append([end])
+        while len(groups) > 1 and _bottom(groups[-2], gap) - gap < _top(groups[-1], gap):
+            groups[-2:] = [groups[-2] + groups[-1]]
+    places = [_top(group, gap) - gap * place for group in groups for place in range(len(group))]
+    if not places:
+        return places
+    low, high = limits
+    over, under = max(0.0, places[0] - (high - gap / 2)), max(0.0, low + gap / 2 - places[-1])
+    return [place - over + under for place in places]
+
+
+def _top(group: Sequence[float], gap: float) -> float:
+    return sum(group) / len(group) + gap * (len(group) - 1) / 2
+
+
+def _bottom(group: Sequence[float], gap: float) -> float:
+    return _top(group, gap) - gap * (len(group) - 1)
+
+
+def _note_beneath(axes: Axes, rows: Sequence[Row], low: float) -> None:
+    """Name the rows that lie below the axis, each method with its best value there."""
+    if not rows:
+        return
+    lowest_first = sorted(rows, key=lambda row: row.dice.estimate)
+    known = {row.method: f"{row.method} {row.dice.estimate:.2f}" for row in lowest_first}
+    note = axes.text(
+        -0.28,
+        low + 0.015 * (axes.get_ylim()[1] - low),
+        fill("below: " + ", ".join(known.values()), NOTE_LETTERS),
+        fontsize=8,
+        color=MUTED,
+        va="bottom",
+    )
+    note.set_bbox({"facecolor": PAPER, "edgecolor": "none", "pad": 1})
+
 
 FIGURES = "figures"
 

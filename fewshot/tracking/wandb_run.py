@@ -1,21 +1,217 @@
-"""One run of wandb, which never fails what it listens to."""
+"""A run in wandb: its account, its values, and how it ends when wandb fails."""
 
 import json
 import logging
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+import netrc
+import os
+import shlex
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from hashlib import sha256
+from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
+from urllib.parse import urlsplit
 
-from fewshot.tracking.wandb_account import wandb_environment, wandb_mode, wandb_project
-from fewshot.tracking.wandb_values import known
+import numpy as np
+from numpy.typing import NDArray
+
+from episodes.io.files import write_text
 
 if TYPE_CHECKING:
     import wandb
 
+
+PROJECT = "fewshot-bus"
+
+
+def wandb_project() -> str:
+    """The project of all runs: `$WANDB_PROJECT`, or the toolkit's name."""
+    return os.environ.get("WANDB_PROJECT") or PROJECT
+
+
+def wandb_mode() -> str:
+    """`$WANDB_MODE`, or what `wandb offline` chose; otherwise online where there is a login, and offline where not."""
+    if chosen := os.environ.get("WANDB_MODE"):
+        return chosen
+    of_settings: str = _settings().mode
+    if of_settings != "online":
+        return of_settings
+    return "online" if logged_in() else "offline"
+
+
+def logged_in() -> bool:
+    """Whether there is an API key, or an identity token, in the environment, wandb's settings or `.netrc`."""
+    if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
+        return True
+    settings = _settings()
+    return bool(settings.api_key or settings.identity_token_file) or _in_netrc(_hosts(settings.base_url))
+
+
+@contextmanager
+def wandb_environment(folder: Path) -> Iterator[None]:
+    """What wandb reads of the environment, for as long as the block runs.
+
+    A variable set to nothing counts as not set, which wandb takes for an error; its reports of errors to its makers
+    are off; and what it stages for a later upload lies in a run's folder, not in the user's home.
+
+    Args:
+        folder: of the run.
+    """
+    changes: dict[str, str | None] = {name: None for name, value in os.environ.items() if _is_empty(name, value)}
+    defaults = {"WANDB_ERROR_REPORTING": "false", "WANDB_DATA_DIR": str(wandb_folder(folder).absolute() / "staged")}
+    changes |= {name: value for name, value in defaults.items() if not os.environ.get(name)}
+    before = {name: os.environ.get(name) for name in changes}
+    _set(changes)
+    try:
+        yield
+    finally:
+        _set(before)
+
+
+def wandb_folder(folder: Path) -> Path:
+    """Where a run's folder keeps what was logged to wandb."""
+    return folder / "wandb"
+
+
+def _is_empty(name: str, value: str) -> bool:
+    return name.startswith("WANDB_") and not value
+
+
+def _set(variables: dict[str, str | None]) -> None:
+    for name, value in variables.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
+
+
+def _settings() -> "wandb.Settings":
+    import wandb
+
+    settings: wandb.Settings = wandb.setup().settings
+    return settings
+
+
+def _hosts(base_url: str) -> list[str]:
+    """Under which names `.netrc` may know a server: the public one has an older name, under which logins were kept."""
+    import wandb
+
+    is_public = base_url == wandb.Settings.model_fields["base_url"].default
+    return [urlsplit(base_url).netloc, *(["api.wandb.ai"] if is_public else [])]
+
+
+def _in_netrc(hosts: Sequence[str]) -> bool:
+    home, named = Path.home(), os.environ.get("NETRC")
+    for path in [Path(named).expanduser()] if named else [home / ".netrc", home / "_netrc"]:
+        try:
+            found = netrc.netrc(path)
+        except (OSError, netrc.NetrcParseError):
+            continue
+        return any(found.authenticators(host) is not None for host in hosts)
+    return False
+
+
+DICE = "lesion_dice"
+LESION = {1: "lesion"}
+
+
+def known(values: Mapping[str, float | None]) -> dict[str, float]:
+    """What of the numbers is defined: neither None nor NaN."""
+    return {name: value for name, value in values.items() if value is not None and not isnan(value)}
+
+
+def overlay(
+    image: NDArray[np.uint8], truth: NDArray[np.bool_], prediction: NDArray[np.bool_], caption: str
+) -> "wandb.Image":
+    """An image whose true and predicted lesion can be switched on and off.
+
+    Args:
+        image: grey levels, (H, W).
+        truth: where the lesion is, (H, W).
+        prediction: where one is predicted, (H, W).
+        caption: below it.
+    """
+    import wandb
+
+    masks = {
+        name: {"mask_data": mask.astype(np.uint8), "class_labels": LESION}
+        for name, mask in (("truth", truth), ("prediction", prediction))
+    }
+    return wandb.Image(image, masks=masks, caption=caption)
+
+
+def data_table(types: Mapping[str, type], rows: Sequence[Sequence[Any]]) -> "wandb.Table":
+    """A table whose columns have known types; None where there is no value.
+
+    Args:
+        types: of the columns, by name.
+        rows: values, one per column.
+    """
+    import wandb
+
+    table = wandb.Table(columns=list(types), dtype=list(types.values()))
+    # Adding row by row checks every value against types that are known here: half a second for 3000 queries.
+    table.data = [list(row) for row in rows]
+    return table
+
+
 logger = logging.getLogger(__name__)
+
+
+def waiting_runs(folder: Path) -> list[Path]:
+    """The folders of runs that were logged offline and are not uploaded yet, anywhere below a folder."""
+    offline = folder.rglob("wandb/offline-run-*")
+    return sorted(run for run in offline if run.is_dir() and not any(run.glob("*.wandb.synced")))
+
+
+def sync_command(folder: Path) -> str:
+    """The command that uploads what waits below a folder.
+
+    Trainings of a benchmark lie in folders of their own, which one pattern finds: `RUN/models/*/wandb/offline-run-*`.
+    """
+    below = {run.parent.relative_to(folder).parts for run in waiting_runs(folder)}
+    patterns = {"/".join((*parts[:1], *"*" * (len(parts) - 2), *parts[1:][-1:], "offline-run-*")) for parts in below}
+    return " ".join(["wandb sync", *(f"{shlex.quote(str(folder))}/{pattern}" for pattern in sorted(patterns))])
+
+
+def say_what_waits(folder: Path) -> None:
+    """Tell how the offline runs below a folder are uploaded, if there are any."""
+    if waiting_runs(folder):
+        logger.info("wandb: logged offline; to upload it: %s", sync_command(folder))
+
+
+class LoggedRuns:
+    """The index `wandb/logged.json` of a run's folder: names by id, by project.
+
+    One that cannot be read or written costs a run that is logged again, under the same id, and never an error.
+
+    Args:
+        folder: of the run.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.path = wandb_folder(folder) / "logged.json"
+        self.project = wandb_project()
+
+    def __contains__(self, run_id: object) -> bool:
+        return run_id in self._read().get(self.project, {})
+
+    def add(self, run_id: str, name: str) -> None:
+        """Remember a run that was logged to its end."""
+        projects = self._read()
+        projects.setdefault(self.project, {})[run_id] = name
+        with suppress(OSError):
+            write_text(self.path, json.dumps(projects, indent=1) + "\n")
+
+    def _read(self) -> dict[str, dict[str, str]]:
+        try:
+            found: dict[str, dict[str, str]] = json.loads(self.path.read_text())
+        except (OSError, ValueError):
+            return {}
+        return found if isinstance(found, dict) else {}
+
 
 # Nothing is captured, uploaded or measured that is not logged here, and nothing is waited for without end (seconds).
 SETTINGS: dict[str, Any] = {

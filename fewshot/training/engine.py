@@ -14,13 +14,11 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from episodes.errors import UserError
-from fewshot.config import TrainingConfig
-from fewshot.devices import ALONE, Processes
-from fewshot.memory.out_of_memory import NotEnoughMemoryError, within_memory
-from fewshot.training.gradients import Gradients, in_any_process
+from fewshot.config.training import TrainingConfig, rate_factor
+from fewshot.devices import ALONE, NotEnoughMemoryError, Processes, within_memory
+from fewshot.training.batches import all_divided
+from fewshot.training.gradients import Gradients, autocast, in_any_process, resolved_precision
 from fewshot.training.learner import Learner, fill_learner, save_learner
-from fewshot.training.parts import all_divided
-from fewshot.training.precision import autocast, resolved_precision
 from fewshot.training.validation import HeldOut, validation_means
 
 OnStep = Callable[[int, Mapping[str, float]], None]
@@ -102,20 +100,6 @@ def fit(
             break
     learner.finish()
     return learner.best.step or done
-
-
-def rate_factor(step: int, config: TrainingConfig) -> float:
-    """The learning rate at a step as a share of the highest: linear warm-up, then cosine to the final rate.
-
-    >>> config = TrainingConfig(steps=100, warmup_steps=10)
-    >>> [round(rate_factor(step, config), 2) for step in (0, 9, 10, 55, 99)]
-    [0.1, 1.0, 1.0, 0.5, 0.0]
-    """
-    warmup = min(config.warmup_steps, config.n_steps - 1)
-    if step < warmup:
-        return (step + 1) / warmup
-    final = config.final_rate / config.learning_rate
-    return final + (1 - final) * 0.5 * (1 + math.cos(math.pi * (step - warmup) / (config.n_steps - warmup)))
 
 
 def _step(

@@ -1,23 +1,21 @@
 """Fine-tune a checkpoint on a folder of annotated images, into another checkpoint."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from episodes.errors import UserError
-from episodes.locks import only_process
-from episodes.store import Collection
+from episodes.io.files import only_process
+from episodes.storage.store import Collection
 from fewshot.checkpoints import load_network, network_tensors, save_checkpoint
-from fewshot.config import Tracking
-from fewshot.data.support_folder import load_support_folder, support_hashes
-from fewshot.devices import choose_device
-from fewshot.memory.out_of_memory import within_memory
+from fewshot.config.parsing import parse_overrides
+from fewshot.devices import choose_device, within_memory
+from fewshot.inference.support import load_support_folder, support_hashes
 from fewshot.methods.contract import Ingredients, Sources
 from fewshot.methods.supervised import FineTuned
 from fewshot.networks import checked_options
-from fewshot.parsing import parse_overrides
-from fewshot.terminal.progress import Reporter
-from fewshot.tracking.wandb_finetuning import log_finetuning
+from fewshot.terminal import Reporter
 
 
 def finetune_checkpoint(
@@ -27,7 +25,7 @@ def finetune_checkpoint(
     overrides: Sequence[str],
     reporter: Reporter,
     shots: int | None = None,
-    tracking: Tracking = "local",
+    listener: Callable[[Path, Mapping[str, Any]], None] | None = None,
 ) -> Path:
     """Fine-tune as the benchmark's `fine-tuned` row does, and save the result.
 
@@ -38,7 +36,7 @@ def finetune_checkpoint(
         overrides: `key=value` options of `FineTuned`.
         reporter: shows progress.
         shots: how many of the images to take, the first by name; None for all.
-        tracking: whether wandb is told of it.
+        listener: is told the new checkpoint and its facts once it is written.
 
     Returns:
         The path written.
@@ -62,7 +60,8 @@ def finetune_checkpoint(
         with reporter.step(f"finetune on {annotated.images.shape[1]} images"):
             adapted = within_memory(partial(method.adapt, annotated), f"{device}, fine-tuning")
         save_checkpoint(out, network_tensors(adapted), facts)
-        log_finetuning(tracking, out, checkpoint, facts)
+        if listener is not None:
+            listener(out, facts)
     return out
 
 

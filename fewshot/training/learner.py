@@ -1,13 +1,13 @@
 """What changes while a network is trained, and how it is saved and found again."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from episodes.errors import in_short
 from fewshot.checkpoints import (
@@ -20,10 +20,43 @@ from fewshot.checkpoints import (
     optimizer_tensors,
     save_checkpoint,
 )
-from fewshot.config import TrainingConfig
-from fewshot.training.averaging import averaged
-from fewshot.training.parts import Parts
+from fewshot.config.training import TrainingConfig
+from fewshot.training.batches import Parts
 from fewshot.training.validation import Best
+
+
+def averaged(network: nn.Module, decay: float) -> AveragedModel:
+    """A copy of a network whose weights follow the network's with every `update_parameters(network)`.
+
+    Polyak and Juditsky, "Acceleration of stochastic approximation by averaging", 1992, in the exponential form.
+    Statistics of batch norm are averaged like weights, because they belong to these; integers are copied.
+
+    Args:
+        network: to be followed.
+        decay: of the average, above 0 and below 1. The n-th update takes (1 + n) / (10 + n) where that is less, so
+            that a short training's average is not that of its beginning.
+
+    >>> line = nn.Linear(1, 1, bias=False)
+    >>> average = averaged(line, 0.9)
+    >>> for weight in (1.0, 2.0):
+    ...     _ = nn.init.constant_(line.weight, weight)
+    ...     average.update_parameters(line)
+    >>> round(average.module.weight.item(), 4)  # the second decay is 2 / 11
+    1.8182
+    """
+
+    @torch.no_grad()
+    def update(averages: Sequence[Tensor], currents: Sequence[Tensor], n_averaged: Tensor | int) -> None:
+        # torch calls it once for each type of number.
+        if averages[0].is_floating_point():
+            n = int(n_averaged)
+            lerp = get_ema_multi_avg_fn(min(decay, (1 + n) / (10 + n)))  # type: ignore[no-untyped-call]
+            lerp(averages, currents, n)
+        else:
+            torch._foreach_copy_(list(averages), list(currents))
+
+    return AveragedModel(network, multi_avg_fn=update, use_buffers=True).eval()
+
 
 OPTIMIZERS: Mapping[str, Callable[..., torch.optim.Optimizer]] = {
     "adam": torch.optim.Adam,

@@ -3,38 +3,32 @@
 import json
 import logging
 from collections.abc import Mapping
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from time import perf_counter
-from typing import Any
+from typing import Any, Protocol
 
-import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from baselines.training import ImageBatches
+from baselines.batches import ImageBatches
+from episodes.augment.transforms import Augmentation
 from episodes.errors import SamplingError, UserError
-from episodes.files import write_text
-from episodes.locks import only_process
-from episodes.store import Collection
-from episodes.transforms import Augmentation
+from episodes.io.files import only_process, write_text
+from episodes.storage.store import Collection
 from fewshot.checkpoints import network_tensors, read_facts, save_checkpoint
-from fewshot.config import EncoderConfig, ModelConfig, TrainConfig, TrainingConfig
-from fewshot.data.data_file import write_data_record
-from fewshot.data.stores import open_collection
+from fewshot.config.parsing import ConfigError
+from fewshot.config.training import TrainConfig, TrainingConfig
 from fewshot.devices import choose_device, is_first_process, joined_processes
-from fewshot.networks import build_network
-from fewshot.parsing import ConfigError
-from fewshot.terminal.progress import Reporter
-from fewshot.tracking import Tracker
-from fewshot.tracking.wandb_training import METRICS, log_finished_training, training_run, training_run_facts
+from fewshot.inference.out_of_distribution import familiar_tensors
+from fewshot.networks import seeded_network
+from fewshot.results.history import METRICS, Tracker, read_history, write_history_csv
+from fewshot.stores import open_collection, write_data_record
+from fewshot.terminal import Reporter
+from fewshot.training.batches import EpisodeBatches, episode_samplers
 from fewshot.training.engine import fit
-from fewshot.training.episodic import EpisodeBatches, episode_samplers
-from fewshot.training.familiar import familiar_tensors
-from fewshot.training.history import read_history, write_history_csv
-from fewshot.training.partition import Part, Partition, divide, require_labels
-from fewshot.training.precision import resolved_precision
-from fewshot.training.split_parts import split_hash
+from fewshot.training.gradients import resolved_precision
+from fewshot.training.partition import Part, Partition, divide, require_labels, split_hash
 from fewshot.training.validation import HeldOut
 
 logger = logging.getLogger(__name__)
@@ -43,12 +37,37 @@ SECONDS = "seconds.json"
 """In a training's folder: how long it took."""
 
 
+class StepListener(Protocol):
+    """Follows the steps of one training."""
+
+    def log(self, step: int, values: Mapping[str, float]) -> None:
+        """Take the values of a step, which the local log has already."""
+
+    def keep(self, step: int) -> None:
+        """Take the step whose weights are kept."""
+
+
+class TrainingListener(Protocol):
+    """Follows trainings beside their local log, as `fewshot.tracking` does; `group` is what a training is for."""
+
+    def follow(
+        self, folder: Path, config: TrainConfig, group: str, facts: Mapping[str, Any]
+    ) -> AbstractContextManager[StepListener]:
+        """Follow a training for as long as the block runs."""
+
+    def catch_up(
+        self, folder: Path, config: TrainConfig, group: str, facts: Mapping[str, Any], kept_step: int | None
+    ) -> None:
+        """Take a training that was finished before."""
+
+
 def train(
     config: TrainConfig,
     folder: Path,
     reporter: Reporter,
     collection: Collection | None = None,
     group: str | None = None,
+    listener: TrainingListener | None = None,
 ) -> Path:
     """Train the configured model and write `folder/checkpoint.safetensors`.
 
@@ -61,7 +80,8 @@ def train(
             the others are.
         reporter: shows progress.
         collection: the sources' stores, where they are open already.
-        group: what the training is for, such as a benchmark, in wandb; the training's own name if not given.
+        group: what the training is for, such as a benchmark; the training's own name if not given.
+        listener: follows the training beside its local log.
 
     Returns:
         The checkpoint's path.
@@ -72,18 +92,25 @@ def train(
     """
     # Of the processes that torchrun starts, the first one writes.
     with only_process(folder) if is_first_process() else nullcontext():
-        return _train(config, folder, reporter, collection, group or config.name)
+        return _train(config, folder, reporter, collection, group or config.name, listener)
 
 
-def _train(config: TrainConfig, folder: Path, reporter: Reporter, collection: Collection | None, group: str) -> Path:
+def _train(
+    config: TrainConfig,
+    folder: Path,
+    reporter: Reporter,
+    collection: Collection | None,
+    group: str,
+    listener: TrainingListener | None,
+) -> Path:
     facts = training_facts(config)
     path, state = folder / "checkpoint.safetensors", folder / "state.safetensors"
     finished, interrupted = (_earlier_facts(file, facts) for file in (path, state))
-    run_facts = training_run_facts(config.name, group, config.model_dump(mode="json"), facts)
     if finished:
         _discard_state(state)
         reporter.console.print(f"train: {config.name} is finished: {path}", highlight=False)
-        log_finished_training(config.tracking, folder, run_facts, finished.get("kept_step"))
+        if listener is not None:
+            listener.catch_up(folder, config, group, facts, finished.get("kept_step"))
         return path
     network = seeded_network(config.encoder, config.model, config.seed)  # a wrong option is known before data are read
     _require_fitting(network, config)
@@ -109,7 +136,7 @@ def _train(config: TrainConfig, folder: Path, reporter: Reporter, collection: Co
         joined_processes(device) as processes,
         reporter.step(f"train: {config.name}") as update,
         Tracker(folder / METRICS) as tracker,
-        training_run(config.tracking, folder, run_facts) as wandb_run,
+        nullcontext() if listener is None else listener.follow(folder, config, group, facts) as listening,
     ):
         how = config.train.in_steps(len(partition.train.records), processes.count)
 
@@ -117,7 +144,8 @@ def _train(config: TrainConfig, folder: Path, reporter: Reporter, collection: Co
             tracker.log(done, losses)
             if done % how.save_every == 0:
                 tracker.keep()
-            wandb_run.log(done, losses)
+            if listening is not None:
+                listening.log(done, losses)
             shown = [f"{name} {losses[name]:.3f}" for name in ("loss", "validation") if name in losses]
             update(done, how.n_steps, ", ".join(shown))
 
@@ -144,7 +172,8 @@ def _train(config: TrainConfig, folder: Path, reporter: Reporter, collection: Co
             known = familiar_tensors(network, partition.train, device)
             save_checkpoint(path, network_tensors(network) | known, facts | result)
             _discard_state(state)
-            wandb_run.keep(kept_step)
+            if listening is not None:
+                listening.keep(kept_step)
     return path
 
 
@@ -163,7 +192,7 @@ def _write_seconds(folder: Path, seconds: float, steps_before: int) -> None:
 
 def _write_history(folder: Path, kept_step: int) -> None:
     """The losses and scores of every step as a table and a picture."""
-    from fewshot.figures.training import history_figure  # takes a second that only a training need wait for
+    from fewshot.plots.curves import history_figure  # takes a second that only a training need wait for
 
     history = read_history(folder / METRICS)
     write_history_csv(history, folder / "history.csv")
@@ -172,13 +201,6 @@ def _write_history(folder: Path, kept_step: int) -> None:
 
 def _ids(part: Part | None) -> list[str]:
     return [] if part is None else sorted(record.id for record in part.records)
-
-
-def seeded_network(encoder: EncoderConfig, model: ModelConfig, seed: int) -> nn.Module:
-    """The configured network; its random weights depend on the seed alone."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return build_network(encoder, model)
 
 
 def training_batches(network: nn.Module, part: Collection, config: TrainConfig) -> Dataset[dict[str, Tensor]]:

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from baselines.convolutions import DoubleConvolution, Norm
+from baselines.blocks import DoubleConvolution, Norm
 
 
 def random_maps(count: int, channels: int = 3, height: int = 7, width: int = 5) -> Tensor:

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from baselines.expanding_path import Upsampling, expand, expanding_stages, resized
+from baselines.blocks import Upsampling, expand, expanding_stages, resized
 
 CHANNELS, GRIDS = (4, 6, 8), ((67, 45), (34, 23), (17, 12))
 

@@ -8,7 +8,7 @@ import torch
 from timm.layers.norm_act import BatchNormAct2d
 from torch import Tensor, nn
 
-from baselines.frozen_norm import make_lean
+from baselines.blocks import make_lean
 
 CHANNELS = 6
 every_kind = pytest.mark.parametrize("kind", [nn.BatchNorm2d, BatchNormAct2d])

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from baselines.initialisation import initialise
+from baselines.blocks import initialise
 
 
 def drawn(network: nn.Module, seed: int = 0) -> nn.Module:

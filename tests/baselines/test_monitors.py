@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from baselines.monitors import label_accuracy, mask_scores
+from baselines.prediction import label_accuracy, mask_scores
 
 
 def test_masks_by_hand() -> None:

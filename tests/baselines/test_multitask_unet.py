@@ -11,8 +11,8 @@ from torch import Tensor
 from baselines.encoders import Encoder
 from baselines.losses import bce_dice_loss
 from baselines.multitask_unet import MultitaskUNet
-from baselines.plain_encoder import PlainEncoder
 from baselines.prediction import lesion_logits
+from baselines.unet import PlainEncoder
 
 NORMAL, BENIGN, MALIGNANT, UNKNOWN = range(4)
 

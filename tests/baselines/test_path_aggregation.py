@@ -5,8 +5,8 @@ import torch
 from torch import Tensor, nn
 
 from baselines.encoders import Encoder
-from baselines.path_aggregation import AggregatedEncoder, PathAggregation
-from baselines.plain_encoder import PlainEncoder
+from baselines.pyramid_panet import AggregatedEncoder, PathAggregation
+from baselines.unet import PlainEncoder
 
 
 def random_images(count: int = 2, height: int = 64, width: int = 64) -> Tensor:

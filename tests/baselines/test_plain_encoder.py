@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from baselines.convolutions import Norm
-from baselines.plain_encoder import PlainEncoder
+from baselines.blocks import Norm
+from baselines.unet import PlainEncoder
 
 
 def random_images(count: int = 2, height: int = 64, width: int = 64) -> Tensor:

@@ -5,12 +5,12 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from baselines.training import ImageBatches
-from episodes.episode import image_tensor
+from baselines.batches import ImageBatches
+from episodes.augment.transforms import Augmentation
 from episodes.errors import SamplingError
 from episodes.records import LABEL_VALUES, LABELS, Label, Record
-from episodes.store import Collection
-from episodes.transforms import Augmentation
+from episodes.sampling.episode import image_tensor
+from episodes.storage.store import Collection
 from tests.episodes.made_records import made_dataset
 
 PLAIN = Augmentation("none")

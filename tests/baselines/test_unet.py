@@ -8,8 +8,7 @@ from torch import Tensor, nn
 
 from baselines.encoders import Encoder
 from baselines.losses import bce_dice_loss
-from baselines.plain_encoder import PlainEncoder
-from baselines.unet import UNet
+from baselines.unet import PlainEncoder, UNet
 
 
 def small_unet(

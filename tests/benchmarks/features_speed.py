@@ -14,17 +14,18 @@ import numpy as np
 import torch
 
 from episodes.datasets import read_dataset
-from episodes.metrics import Scores
-from episodes.phantoms import PhantomSpec, prepare_phantoms
-from episodes.preparation import prepare_store
-from episodes.sampler import EpisodeSampler, EpisodeSpec
-from episodes.store import Collection, Store
-from fewshot.benchmark.evaluation import EncodedTarget, Task, evaluate
-from fewshot.config import EncoderConfig, ModelConfig
-from fewshot.data.stores import default_cache
+from episodes.phantoms.layouts import prepare_phantoms
+from episodes.phantoms.population import PhantomSpec
+from episodes.sampling.sampler import EpisodeSampler, EpisodeSpec
+from episodes.scoring.mask_scores import Scores
+from episodes.storage.preparation import prepare_store
+from episodes.storage.store import Collection, Store
+from fewshot.config.training import EncoderConfig, ModelConfig
+from fewshot.inference.target import EncodedTarget, Task, evaluate
 from fewshot.methods.contract import Ingredients, Sources
 from fewshot.methods.prototypical import SupportPrototypes
-from fewshot.training.run import seeded_network
+from fewshot.networks import seeded_network
+from fewshot.stores import default_cache
 
 SIZE = 256
 SHOTS = (1, 5)

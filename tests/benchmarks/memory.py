@@ -25,17 +25,17 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from episodes.records import Record
-from episodes.row_file import RowFile
-from episodes.store import IMAGES, LABEL_MAPS, Collection
-from fewshot.benchmark.evaluation import EncodedTarget, Segmented, Task, segment_queries
-from fewshot.benchmark.memory import STATUS, peak_bytes, start_peak
-from fewshot.config import EncoderConfig, ModelConfig
-from fewshot.data.stores import default_cache
-from fewshot.memory.spilling import FEATURE_MEMORY, GIB
+from episodes.storage.row_file import RowFile
+from episodes.storage.store import IMAGES, LABEL_MAPS, Collection
+from fewshot.benchmark.evaluation import STATUS, peak_bytes, start_peak
+from fewshot.config.training import EncoderConfig, ModelConfig
+from fewshot.features import FEATURE_MEMORY, GIB
+from fewshot.inference.target import EncodedTarget, Segmented, Task, segment_queries
 from fewshot.methods.contract import Ingredients, Sources
 from fewshot.methods.prototypical import SupportPrototypes
+from fewshot.networks import seeded_network
 from fewshot.panet.network import PANet
-from fewshot.training.run import seeded_network
+from fewshot.stores import default_cache
 
 CPU = torch.device("cpu")
 SIZE, CHANNELS, N_SHOT, N_QUERY = 256, 1024, 5, 25

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from baselines.encoders import Encoder
-from episodes.episode import Support
+from episodes.sampling.episode import Support
 from fewshot.features import Features
 from fewshot.panet.network import PANet
 from fewshot.panet.prototypes import resize_logits

@@ -13,7 +13,7 @@ from itertools import count, islice
 from time import perf_counter
 
 from episodes.records import Record
-from episodes.sampler import EpisodeSampler
+from episodes.sampling.sampler import EpisodeSampler
 from tests.episodes.made_records import made_record
 
 N_SPECS = 20_000

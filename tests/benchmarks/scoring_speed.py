@@ -7,14 +7,14 @@ from typing import Any
 
 import torch
 
-import fewshot.benchmark.evaluation
-from episodes.draws import support_draws
-from episodes.store import Collection
-from fewshot.benchmark.evaluation import EncodedTarget, Task, evaluate
-from fewshot.config import EncoderConfig, ModelConfig
+import fewshot.inference.target
+from episodes.sampling.draws import support_draws
+from episodes.storage.store import Collection
+from fewshot.config.training import EncoderConfig, ModelConfig
+from fewshot.inference.target import EncodedTarget, Task, evaluate
 from fewshot.methods.contract import Ingredients, Sources
 from fewshot.methods.prototypical import SupportPrototypes
-from fewshot.training.run import seeded_network
+from fewshot.networks import seeded_network
 from tests.benchmarks.features_speed import SIZE, phantom_store
 
 MODEL = ModelConfig(network="panet", levels=(3,), output_stride=8)
@@ -44,7 +44,7 @@ def measure() -> list[str]:
 @contextmanager
 def timed_judging() -> Iterator[list[float]]:
     """Add up the seconds spent in judging while the block runs."""
-    seconds, judge = [0.0], fewshot.benchmark.evaluation.judge
+    seconds, judge = [0.0], fewshot.results.rows.judge
 
     def timed(*arguments: Any) -> Any:
         begin = perf_counter()
@@ -52,8 +52,8 @@ def timed_judging() -> Iterator[list[float]]:
         seconds[0] += perf_counter() - begin
         return judgement
 
-    fewshot.benchmark.evaluation.judge = timed
+    fewshot.results.rows.judge = timed
     try:
         yield seconds
     finally:
-        fewshot.benchmark.evaluation.judge = judge
+        fewshot.results.rows.judge = judge

@@ -6,8 +6,8 @@ from time import perf_counter
 
 import numpy as np
 
-from episodes.bootstrap import FloatArray, IntArray, counts, resample, tabulate
-from episodes.statistics import crossed_bootstrap
+from episodes.scoring.bootstrap import FloatArray, IntArray, counts, resample, tabulate
+from episodes.scoring.statistics import crossed_bootstrap
 from tests.benchmarks.pooling_speed import seconds_of
 
 RESAMPLES, QUERIES, DRAWS, ROWS = 10_000, 600, 5, 20

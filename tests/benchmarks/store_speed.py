@@ -14,14 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from episodes.phantoms import layouts, population
 from episodes.datasets import read_dataset
-from episodes.decoding import read_image, read_label_map
-from episodes.episode import load_episode
-from episodes.preparation import prepare_store
+from episodes.images.decoding import read_image, read_label_map
+from episodes.phantoms import layouts, population
 from episodes.records import Record
-from episodes.sampler import EpisodeSampler, EpisodeSpec
-from episodes.store import Collection
+from episodes.sampling.episode import load_episode
+from episodes.sampling.sampler import EpisodeSampler, EpisodeSpec
+from episodes.storage.preparation import prepare_store
+from episodes.storage.store import Collection
 
 N_IMAGES = 48
 N_EPISODES = 20

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from fewshot.cli import main
-from fewshot.terminal.progress import PACKAGES
+from fewshot.terminal import PACKAGES
 from tests.fewshot.tiny_runs import MODELS, PHANTOMS, tiny_tree
 
 

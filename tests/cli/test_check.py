@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from episodes.phantoms import PhantomSpec, generate, write_folder
+from episodes.phantoms.layouts import write_folder
+from episodes.phantoms.population import PhantomSpec, generate
 from tests.cli.conftest import Fewshot
 
 N_IMAGES = 6

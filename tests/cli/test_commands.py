@@ -7,17 +7,18 @@ from pathlib import Path
 import pytest
 import yaml
 
+from episodes.curation.corrections import Dropped
 from episodes.datasets import read_dataset
-from episodes.manifest import read_manifest
-from episodes.phantoms import PhantomSpec, generate, write_folder
-from episodes.policies import Dropped
-from episodes.store import Store
+from episodes.phantoms.layouts import write_folder
+from episodes.phantoms.population import PhantomSpec, generate
+from episodes.sampling.manifest import read_manifest
+from episodes.storage.store import Store
 from fewshot.checkpoints import load_checkpoint, load_network
-from fewshot.cli.data.prepare import SHOWN, describe_dropped
-from fewshot.config import DataConfig, SampleConfig
-from fewshot.data.stores import open_collection, open_store
-from fewshot.parsing import load_config, parse_config
-from fewshot.results.table import read_table
+from fewshot.cli.data import SHOWN, describe_dropped
+from fewshot.config.data import DataConfig, SampleConfig
+from fewshot.config.parsing import load_config, parse_config
+from fewshot.results.rows import read_table
+from fewshot.stores import open_collection, open_store
 from tests.cli.conftest import Fewshot
 from tests.fewshot.tiny_runs import METHODS, PANET, PHANTOMS, silent
 

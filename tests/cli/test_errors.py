@@ -9,7 +9,8 @@ import pytest
 import yaml
 from PIL import Image
 
-from episodes.phantoms import PhantomSpec, generate, write_folder
+from episodes.phantoms.layouts import write_folder
+from episodes.phantoms.population import PhantomSpec, generate
 from tests.cli.conftest import Ended, Fewshot
 
 FAILED, WRONG_USE = 1, 2

@@ -11,7 +11,8 @@ import pytest
 import yaml
 from PIL import Image
 
-from episodes.phantoms import PhantomSpec, generate, write_bus_uclm, write_folder
+from episodes.phantoms.layouts import write_bus_uclm, write_folder
+from episodes.phantoms.population import PhantomSpec, generate
 from fewshot.checkpoints import load_checkpoint, save_checkpoint
 from tests.cli.conftest import Ended, Fewshot
 from tests.cli.test_errors import FAILED, WRONG_USE, assert_matches, complaint

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import Fewshot
-from tests.fewshot.exporting.test_run import write_plain
+from tests.fewshot.export.test_run import write_plain
 
 pytest.importorskip("onnxruntime")
 

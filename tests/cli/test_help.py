@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from typer.main import get_command
 
-from fewshot.cli import app
+from fewshot.cli.arguments import app
 from tests.cli.conftest import Fewshot
 
 ROOT = Path(__file__).parents[2]

@@ -11,13 +11,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from episodes.phantoms import PhantomSpec, generate, write_folder
+from episodes.phantoms.layouts import write_folder
+from episodes.phantoms.population import PhantomSpec, generate
 from fewshot.checkpoints import read_facts
 from tests.cli.conftest import Ended, Fewshot
 from tests.cli.test_errors import FAILED, WRONG_USE, assert_matches, complaint
 from tests.episodes.datasets.made_trees import save_mask
 from tests.episodes.made_dicom import SECRETS, gradient, write_dicom
-from tests.fewshot.prediction.conftest import write_checkpoint
+from tests.fewshot.predict.conftest import write_checkpoint
 
 N_SCANS = 6
 
@@ -142,7 +143,7 @@ def test_an_interrupted_call_goes_on(fewshot: Fewshot, desk: Path, monkeypatch: 
     done(fewshot(*words))
     whole = {path.name: path.read_bytes() for path in (desk / "out").rglob("*.*")}
     shutil.rmtree(desk / "out")
-    from fewshot.prediction.folder import ResultFolder
+    from fewshot.predict.results import ResultFolder
 
     add, calls = ResultFolder.add, []
 

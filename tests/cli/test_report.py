@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from fewshot.results.table import table_facts, write_rows, write_table
+from fewshot.results.rows import table_facts, write_rows, write_table
 from tests.cli.conftest import Fewshot
 from tests.cli.test_commands import SMALL, UNTRAINED
 from tests.fewshot.made_results import scored, study

@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 
 from tests.cli.conftest import Fewshot
 from tests.fewshot.made_stores import picture
-from tests.fewshot.prediction.conftest import write_checkpoint
+from tests.fewshot.predict.conftest import write_checkpoint
 
 
 @pytest.fixture

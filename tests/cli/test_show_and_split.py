@@ -9,7 +9,7 @@ import yaml
 
 from fewshot.checkpoints import load_checkpoint
 from tests.cli.conftest import Fewshot
-from tests.fewshot.figures.pictures import pixels
+from tests.fewshot.plots.pictures import pixels
 from tests.fewshot.tiny_runs import PHANTOMS
 
 # split

@@ -6,7 +6,7 @@ from math import isnan, nan
 
 import numpy as np
 
-from episodes.statistics import FloatArray, IntArray, Unit
+from episodes.scoring.bootstrap import FloatArray, IntArray, Unit
 
 
 def study(seed: int, n_draws: int = 4, n_queries: int = 12, n_patients: int = 5) -> tuple[FloatArray, list[str]]:

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from torch import nn
 
-from episodes.episode import Support, load_support
-from episodes.store import Collection
+from episodes.sampling.episode import Support, load_support
+from episodes.storage.store import Collection
 from tests.fewshot.small_networks import training
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")

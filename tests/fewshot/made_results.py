@@ -11,9 +11,9 @@ import numpy as np
 import pyarrow as pa
 import yaml
 
-from fewshot.benchmark.costs import Cost, write_costs
-from fewshot.benchmark.gallery import Annotated, GalleryCase, write_gallery
-from fewshot.results.table import CALIBRATION_BINS, MILLIMETRES, SCHEMA, SCORES, write_table
+from fewshot.results.costs import Cost, write_costs
+from fewshot.results.gallery import Annotated, GalleryCase, write_gallery
+from fewshot.results.rows import CALIBRATION_BINS, MILLIMETRES, SCHEMA, SCORES, write_table
 
 NAN = math.nan
 IMAGE_PIXELS = 10_000

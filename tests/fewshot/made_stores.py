@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from episodes.datasets import read_dataset
-from episodes.preparation import prepare_store
 from episodes.records import Label
-from episodes.store import Store
+from episodes.storage.preparation import prepare_store
+from episodes.storage.store import Store
 
 SIZE = 64
 

@@ -8,11 +8,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from episodes.episode import Support
-from fewshot.config import ModelConfig
+from episodes.sampling.episode import Support
+from fewshot.config.training import ModelConfig
+from fewshot.networks import seeded_network
 from fewshot.panet.network import PANet
 from fewshot.panet.scalars import STRIDE, LearnedScalars
-from fewshot.training.run import seeded_network
 from tests.fewshot.small_networks import ENCODER
 
 DECODER = {"decoder_channels": [16, 8]}

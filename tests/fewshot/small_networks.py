@@ -8,10 +8,11 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from episodes.store import Collection
-from fewshot.config import EncoderConfig, ModelConfig, TrainConfig, TrainingConfig
+from episodes.storage.store import Collection
+from fewshot.config.training import EncoderConfig, ModelConfig, TrainConfig, TrainingConfig
+from fewshot.networks import seeded_network
 from fewshot.training.engine import fit
-from fewshot.training.run import seeded_network, training_batches
+from fewshot.training.run import training_batches
 
 CPU = torch.device("cpu")
 ENCODER = EncoderConfig(name="resnet10t")

@@ -11,18 +11,18 @@ import pytest
 import torch
 from PIL import Image
 
-from episodes.episode import image_tensor
 from episodes.errors import UserError
-from episodes.manifest import read_draws
-from episodes.metrics import dice
-from episodes.store import Collection, Store
+from episodes.sampling.episode import image_tensor
+from episodes.sampling.manifest import read_draws
+from episodes.scoring.mask_scores import dice
+from episodes.storage.store import Collection, Store
 from fewshot.api import Adaptable, build, load
 from fewshot.benchmark.run import run_benchmark
 from fewshot.checkpoints import network_tensors, save_checkpoint
-from fewshot.config import ModelConfig
-from fewshot.data.stores import open_store
-from fewshot.results.table import read_table
-from fewshot.training.run import seeded_network
+from fewshot.config.training import ModelConfig
+from fewshot.networks import seeded_network
+from fewshot.results.rows import read_table
+from fewshot.stores import open_store
 from tests.fewshot.scarce_memory import Scarce, room_for_images
 from tests.fewshot.small_networks import ENCODER, MODELS
 from tests.fewshot.tiny_runs import METHODS, silent, tiny_benchmark

@@ -24,7 +24,7 @@ from fewshot.checkpoints import (
     read_facts,
     save_checkpoint,
 )
-from fewshot.parsing import ConfigError
+from fewshot.config.parsing import ConfigError
 from tests.fewshot.small_networks import ENCODER, MODELS, assert_same_weights, small_network, weights
 
 TENSORS = {

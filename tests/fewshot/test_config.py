@@ -7,19 +7,10 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from fewshot.config import (
-    BenchmarkConfig,
-    CorrectionsConfig,
-    DataConfig,
-    EncoderConfig,
-    EpisodesConfig,
-    ModelConfig,
-    SampleConfig,
-    Strict,
-    TrainConfig,
-    TrainingConfig,
-)
-from fewshot.parsing import ConfigError, load_config, parse_config, parse_overrides
+from fewshot.config.benchmark import BenchmarkConfig
+from fewshot.config.data import CorrectionsConfig, DataConfig, EpisodesConfig, SampleConfig
+from fewshot.config.parsing import ConfigError, Strict, load_config, parse_config, parse_overrides
+from fewshot.config.training import EncoderConfig, ModelConfig, TrainConfig, TrainingConfig
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 KINDS: dict[str, type[Strict]] = {

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
+from fewshot.config.parsing import ConfigError
 from fewshot.devices import ALONE, choose_device, joined_processes
-from fewshot.parsing import ConfigError
 
 
 def test_cpu_is_always_there() -> None:

@@ -9,16 +9,16 @@ import torch
 from torch import Tensor, nn
 
 from baselines.encoders import EncoderError
-from baselines.path_aggregation import AggregatedEncoder
-from baselines.plain_encoder import PlainEncoder
 from baselines.prediction import lesion_logits
+from baselines.pyramid_panet import AggregatedEncoder
+from baselines.unet import PlainEncoder
 from episodes.records import LABELS
-from episodes.store import Collection
+from episodes.storage.store import Collection
 from fewshot.checkpoints import load_network, network_tensors, save_checkpoint
-from fewshot.config import EncoderConfig, ModelConfig
+from fewshot.config.parsing import ConfigError, parse_config
+from fewshot.config.training import EncoderConfig, ModelConfig
 from fewshot.networks import NETWORKS, build_network, checked_options, find_attribute
 from fewshot.panet.network import PANet
-from fewshot.parsing import ConfigError, parse_config
 from tests.fewshot.small_networks import ENCODER, MODELS, SMALL, assert_same_weights, small_network, training, weights
 
 # Its strides are fixed.

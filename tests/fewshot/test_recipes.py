@@ -7,8 +7,8 @@ import pytest
 import yaml
 
 from fewshot.checkpoints import load_network
-from fewshot.config import TrainConfig
-from fewshot.parsing import parse_config
+from fewshot.config.parsing import parse_config
+from fewshot.config.training import TrainConfig
 from fewshot.training.run import train
 from tests.fewshot.tiny_runs import silent
 

@@ -6,10 +6,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from fewshot.config import EncoderConfig, ModelConfig
-from fewshot.networks import build_network
-from fewshot.parsing import ConfigError
-from fewshot.tensor_budget import TooLargeError, tensor_budget
+from fewshot.config.parsing import ConfigError
+from fewshot.config.training import EncoderConfig, ModelConfig
+from fewshot.networks import TooLargeError, build_network, tensor_budget
 from tests.fewshot.small_networks import SMALL, assert_same_weights, small_network, weights
 
 

@@ -5,9 +5,9 @@ from typing import Any
 
 from rich.console import Console
 
-from fewshot.config import BenchmarkConfig
-from fewshot.parsing import parse_config
-from fewshot.terminal.progress import Reporter
+from fewshot.config.benchmark import BenchmarkConfig
+from fewshot.config.parsing import parse_config
+from fewshot.terminal import Reporter
 
 PHANTOMS = {
     "linear": {"phantom": {"scanner": "linear", "n_images": 12, "size": 64}},

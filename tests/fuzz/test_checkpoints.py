@@ -13,7 +13,7 @@ from safetensors.torch import save
 
 from baselines.encoders import Encoder, EncoderError
 from fewshot.checkpoints import FORMAT, load_checkpoint, load_network, network_tensors, save_checkpoint
-from fewshot.config import TrainingConfig
+from fewshot.config.training import TrainingConfig
 from fewshot.training.learner import Learner, fill_learner, save_learner
 from tests.fewshot.small_networks import CPU, SMALL, small_network, train_config
 from tests.fuzz.mutations import damaged, damaged_tree

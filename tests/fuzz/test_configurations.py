@@ -8,8 +8,10 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fewshot.config import BenchmarkConfig, CorrectionsConfig, SampleConfig, Strict, TrainConfig
-from fewshot.parsing import load_config, parse_overrides
+from fewshot.config.benchmark import BenchmarkConfig
+from fewshot.config.data import CorrectionsConfig, SampleConfig
+from fewshot.config.parsing import Strict, load_config, parse_overrides
+from fewshot.config.training import TrainConfig
 from tests.fuzz.mutations import damaged, damaged_tree
 from tests.fuzz.watched import fuzzing, require_read_or_refused
 

@@ -12,8 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from episodes.archives import Limits, unpack
-from episodes.decoding import read_frames, read_image
+from episodes.images.decoding import read_frames, read_image
+from episodes.io.archive_members import Limits
+from episodes.io.archives import unpack
 from tests.fuzz.mutations import EXTREMES, damaged
 from tests.fuzz.watched import fuzzing, require_read_or_refused
 

@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from episodes.draws import support_draws
-from episodes.manifest import read_draws, read_manifest, write_draws, write_manifest
 from episodes.records import Record
-from episodes.sampler import EpisodeSampler
-from episodes.splits import read_split, split_records, write_split
-from fewshot.report.manifests import require_same_manifests
+from episodes.sampling.draws import support_draws
+from episodes.sampling.manifest import read_draws, read_manifest, write_draws, write_manifest
+from episodes.sampling.sampler import EpisodeSampler
+from episodes.sampling.splits import read_split, split_records, write_split
+from fewshot.report.pairing import require_same_manifests
 from tests.episodes.made_records import made_dataset
 from tests.fuzz.mutations import damaged, damaged_tree
 from tests.fuzz.watched import fuzzing, require_read_or_refused

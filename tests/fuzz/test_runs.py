@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from fewshot.report.collect import RESULTS, collect, read_run_files
 from fewshot.report.page import render
-from fewshot.results.table import read_table, table_facts
-from fewshot.training.history import read_history
+from fewshot.results.history import read_history
+from fewshot.results.rows import read_table, table_facts
 from tests.fewshot.made_results import made_run
 from tests.fuzz.mutations import damaged, damaged_tree
 from tests.fuzz.watched import fuzzing, require_read_or_refused

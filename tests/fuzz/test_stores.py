@@ -7,13 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from episodes.curation.policy import CuratedList, Policy, curate
 from episodes.datasets import read_dataset
-from episodes.phantoms import PhantomSpec, generate, write_folder
-from episodes.policies import CuratedList, Policy, curate
-from episodes.preparation import prepare_store
+from episodes.phantoms.layouts import write_folder
+from episodes.phantoms.population import PhantomSpec, generate
 from episodes.records import Record
-from episodes.store import Store
-from fewshot.data.policies import read_corrections
+from episodes.storage.preparation import prepare_store
+from episodes.storage.store import Store
+from fewshot.stores import read_corrections
 from tests.fuzz.mutations import damaged, damaged_tree
 from tests.fuzz.watched import fuzzing, require_read_or_refused
 

@@ -21,9 +21,9 @@ _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 _CHANGES = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate", "os.link", "os.symlink"}
 _MODULES = [
     "fewshot.benchmark.run",
-    "fewshot.report.write",
-    "fewshot.report.tables",
-    "fewshot.figures.training",
+    "fewshot.report.page",
+    "fewshot.report.exports",
+    "fewshot.plots.curves",
     "fewshot.cli",
 ]
 

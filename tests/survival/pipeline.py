@@ -7,7 +7,8 @@ from pathlib import Path
 
 import yaml
 
-from episodes.phantoms import PhantomSpec, generate, write_folder
+from episodes.phantoms.layouts import write_folder
+from episodes.phantoms.population import PhantomSpec, generate
 from tests.fewshot.tiny_runs import METHODS, MODELS, PHANTOMS, tiny_tree
 from tests.survival.children import Ended, run
 

@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from episodes.sampler import EpisodeSampler
-from fewshot.benchmark.cell_evaluation import CellEvaluation
+from episodes.sampling.sampler import EpisodeSampler
+from fewshot.benchmark.evaluation import CellEvaluation
 from fewshot.benchmark.run import run_benchmark
 from fewshot.benchmark.tasks import protocol_of
-from fewshot.config import BenchmarkConfig
-from fewshot.data.stores import open_store
-from fewshot.parsing import load_config
-from fewshot.results.table import Cell, read_table
+from fewshot.config.benchmark import BenchmarkConfig
+from fewshot.config.parsing import load_config
+from fewshot.results.rows import Cell, read_table
+from fewshot.stores import open_store
 from tests.episodes.made_records import made_dataset
 from tests.fewshot.tiny_runs import silent
 from tests.survival.children import ended, in_child, run

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from episodes.locks import only_process
+from episodes.io.files import only_process
 from tests.survival.children import ended, run, start
 from tests.survival.pipeline import COMMANDS, Stage, contents
 

@@ -4,8 +4,8 @@ from pathlib import Path
 import pytest
 
 from episodes.datasets import breast_usg, read_dataset
-from episodes.decoding import read_label_map
 from episodes.errors import DatasetError
+from episodes.images.decoding import read_label_map
 from tests.episodes.datasets.made_trees import by_stem, save_image, save_mask, write_excel, write_table
 
 HEADER = ("CaseID", "Image_filename", "Mask_tumor_filename", "Pixel_size", "Age", "BIRADS", "Classification")

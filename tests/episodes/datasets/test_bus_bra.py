@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from episodes.datasets import bus_bra, read_dataset
-from episodes.decoding import read_image, read_label_map
 from episodes.errors import DatasetError
+from episodes.images.decoding import read_image, read_label_map
 from tests.episodes.datasets.made_trees import by_stem, save_image, save_mask, write_table
 
 HEADER = ("ID", "Case", "Histology", "Pathology", "BIRADS", "Device", "Width", "Height", "Side", "BBOX")

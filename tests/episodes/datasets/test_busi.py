@@ -6,8 +6,8 @@ import pytest
 from PIL import Image
 
 from episodes.datasets import busi, read_dataset
-from episodes.decoding import read_image, read_label_map
 from episodes.errors import DatasetError
+from episodes.images.decoding import read_image, read_label_map
 from episodes.phantoms.layouts import write_busi
 from episodes.phantoms.population import PhantomSpec, generate
 from episodes.records import LABEL_VALUES

@@ -9,8 +9,8 @@ from PIL import Image
 from episodes.datasets import folder, read_dataset
 from episodes.datasets.complaints import collected_complaints
 from episodes.datasets.folder_layout import look
-from episodes.decoding import read_image, read_label_map
 from episodes.errors import DatasetError
+from episodes.images.decoding import read_image, read_label_map
 from tests.episodes.datasets.made_trees import save_image, save_mask, write_table
 from tests.episodes.made_dicom import SECRETS, gradient, region, write_dicom
 

@@ -4,7 +4,8 @@ import pytest
 
 from episodes.datasets import phantom as reader
 from episodes.errors import DatasetError
-from episodes.phantoms import PhantomSpec, generate, prepare_phantoms, write_folder
+from episodes.phantoms.layouts import prepare_phantoms, write_folder
+from episodes.phantoms.population import PhantomSpec, generate
 
 SPEC = PhantomSpec("portable", n_images=12, size=32)
 

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from episodes.datasets import read_dataset, udiat
-from episodes.decoding import read_image, read_label_map
 from episodes.errors import DatasetError
+from episodes.images.decoding import read_image, read_label_map
 from episodes.phantoms.layouts import write_udiat
 from episodes.phantoms.population import PhantomSpec, generate
 from tests.episodes.datasets.made_trees import by_stem, save_image, save_mask, write_excel, write_table

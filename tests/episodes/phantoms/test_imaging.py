@@ -6,12 +6,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from episodes.phantoms import SCANNERS
-from episodes.phantoms.imaging import b_mode, compress, envelope, resolution, travel_loss
-from episodes.phantoms.inclusions import Inclusion, insert
-from episodes.phantoms.outlines import ellipse
-from episodes.phantoms.textures import Grid
-from episodes.phantoms.tissue import Tissue
+from episodes.phantoms.imaging import SCANNERS, b_mode, compress, envelope, resolution, travel_loss
+from episodes.phantoms.inclusions import Inclusion, ellipse, insert
+from episodes.phantoms.textures import Grid, Tissue
 
 scanners = pytest.mark.parametrize("scanner", SCANNERS)
 

@@ -12,18 +12,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from episodes.errors import DatasetError, StorageError
-from episodes.locks import in_turn
-from episodes.phantoms import (
-    Phantom,
-    PhantomSpec,
-    generate,
-    layouts,
-    prepare_phantoms,
-    write_bus_uclm,
-    write_busi,
-    write_folder,
-    write_udiat,
-)
+from episodes.io.files import in_turn
+from episodes.phantoms import layouts
+from episodes.phantoms.layouts import prepare_phantoms, write_bus_uclm, write_busi, write_folder, write_udiat
+from episodes.phantoms.population import Phantom, PhantomSpec, generate
 
 SPEC = PhantomSpec("highfreq", n_images=36, size=32)
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from episodes.phantoms.anatomy import draw_breast
-from episodes.phantoms.lesions import draw_lesion
+from episodes.phantoms.population import draw_lesion
 
 
 def test_lesions_have_the_sizes_and_shapes_of_their_kind() -> None:

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from episodes.errors import SamplingError
-from episodes.phantoms import SCANNERS, Phantom, PhantomSpec, generate
-from episodes.phantoms.population import label_of, patient_of, phantom
+from episodes.phantoms.imaging import SCANNERS
+from episodes.phantoms.population import Phantom, PhantomSpec, generate, label_of, patient_of, phantom
 from episodes.records import LABEL_VALUES, Label
 
 scanners = pytest.mark.parametrize("scanner", SCANNERS)

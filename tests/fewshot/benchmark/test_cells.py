@@ -6,15 +6,15 @@ from typing import Any
 import pytest
 from torch import Tensor
 
-from episodes.draws import SupportDraw
-from episodes.episode import Support
-from episodes.sampler import EpisodeSampler
-from fewshot.benchmark.cells import list_cells
+from episodes.sampling.draws import SupportDraw
+from episodes.sampling.episode import Support
+from episodes.sampling.sampler import EpisodeSampler
+from fewshot.benchmark.plan import list_cells
 from fewshot.benchmark.tasks import Classic, SupportDraws, TargetProtocol
-from fewshot.config import BenchmarkConfig
+from fewshot.config.benchmark import BenchmarkConfig
+from fewshot.config.parsing import ConfigError, parse_config
 from fewshot.methods.contract import Method
-from fewshot.parsing import ConfigError, parse_config
-from fewshot.results.table import Cell
+from fewshot.results.rows import Cell
 from tests.episodes.made_records import made_dataset
 
 

@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from episodes.episode import Support, load_support
-from episodes.store import Collection
-from fewshot.benchmark.controls import control_masks, controlled_row, require_emptied_taken
-from fewshot.config import MethodConfig
-from fewshot.parsing import ConfigError
+from episodes.sampling.episode import Support, load_support
+from episodes.storage.store import Collection
+from fewshot.benchmark.tasks import control_masks, controlled_row, require_emptied_taken
+from fewshot.config.benchmark import MethodConfig
+from fewshot.config.parsing import ConfigError
 
 
 @pytest.fixture

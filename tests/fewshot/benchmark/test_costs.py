@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from episodes.errors import UserError
-from fewshot.benchmark.costs import Cost, read_costs, write_costs
-from fewshot.benchmark.memory import peak_bytes, start_peak
+from fewshot.benchmark.evaluation import peak_bytes, start_peak
 from fewshot.benchmark.run import run_benchmark
 from fewshot.checkpoints import load_network
+from fewshot.results.costs import Cost, read_costs, write_costs
 from tests.fewshot.tiny_runs import METHODS, silent, tiny_benchmark
 
 CPU = torch.device("cpu")

@@ -9,16 +9,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from episodes.episode import Support, image_tensor, load_support
-from episodes.store import Collection, Store
-from fewshot.benchmark.evaluation import EncodedTarget, Seconds, Task, evaluate, lesion_masks, segment_queries
-from fewshot.config import EncoderConfig, ModelConfig
-from fewshot.data.stores import open_store
+from episodes.sampling.episode import Support, image_tensor, load_support
+from episodes.storage.store import Collection, Store
+from fewshot.config.parsing import parse_config
+from fewshot.config.training import EncoderConfig, ModelConfig
 from fewshot.features import Features
+from fewshot.inference.target import EncodedTarget, Seconds, Task, evaluate, lesion_masks, segment_queries
 from fewshot.methods.contract import Ingredients, Sources
 from fewshot.methods.prototypical import SourcePrototypes, SupportPrototypes
-from fewshot.parsing import parse_config
-from fewshot.training.run import seeded_network
+from fewshot.networks import seeded_network
+from fewshot.stores import open_store
 from tests.fewshot.tiny_runs import PANET, silent, tiny_benchmark
 
 CPU = torch.device("cpu")

@@ -12,14 +12,13 @@ import torch
 from torch import Tensor
 
 from episodes.errors import StorageError, UserError
-from episodes.store import Store
-from fewshot.benchmark.cell_evaluation import CellEvaluation
-from fewshot.benchmark.evaluation import EncodedTarget, Segmented, Task, segment_queries
-from fewshot.data.stores import open_store
-from fewshot.features import Features
-from fewshot.memory.spilling import SpilledFeatures
+from episodes.storage.store import Store
+from fewshot.benchmark.evaluation import CellEvaluation
+from fewshot.features import Features, SpilledFeatures
+from fewshot.inference.target import EncodedTarget, Segmented, Task, segment_queries
 from fewshot.methods.prototypical import SourcePrototypes
-from fewshot.results.table import Cell
+from fewshot.results.rows import Cell
+from fewshot.stores import open_store
 from tests.fewshot.benchmark.test_evaluation import Spy, ids, lesion_rows, prototypes
 from tests.fewshot.scarce_memory import ERRORS, Scarce, cuda_error
 from tests.fewshot.tiny_runs import silent, tiny_benchmark
@@ -113,7 +112,7 @@ def test_no_room_to_adapt_is_an_error(store: Store) -> None:
 REALLY_SCARCE = """
 import resource
 import torch
-from fewshot.memory.batching import Batching
+from fewshot.devices import Batching
 
 torch.set_num_threads(1)
 network = torch.nn.Conv2d(3, 64, 3, padding=1).eval()

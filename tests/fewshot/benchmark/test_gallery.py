@@ -9,17 +9,17 @@ import numpy as np
 import pytest
 import torch
 
-from episodes.draws import SupportDraw
-from episodes.episode import image_tensor, load_support
 from episodes.errors import UserError
-from episodes.manifest import read_draws
-from episodes.store import Collection
-from fewshot.benchmark.gallery import Annotated, GalleryCase, read_gallery, write_gallery
-from fewshot.benchmark.gallery_choice import choose_queries
+from episodes.sampling.draws import SupportDraw
+from episodes.sampling.episode import image_tensor, load_support
+from episodes.sampling.manifest import read_draws
+from episodes.storage.store import Collection
+from fewshot.benchmark.gallery import choose_queries
 from fewshot.benchmark.run import run_benchmark
 from fewshot.checkpoints import load_network
-from fewshot.data.stores import open_store
-from fewshot.results.table import read_table
+from fewshot.results.gallery import Annotated, GalleryCase, read_gallery, write_gallery
+from fewshot.results.rows import read_table
+from fewshot.stores import open_store
 from tests.fewshot.made_results import FLOOR, ORACLE, normal, scored, table
 from tests.fewshot.tiny_runs import METHODS, MODELS, silent, tiny_benchmark
 

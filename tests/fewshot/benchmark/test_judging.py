@@ -6,9 +6,8 @@ from dataclasses import asdict
 import numpy as np
 import pytest
 
-from episodes.metrics import score
-from fewshot.benchmark.judging import judge, working_spacing
-from fewshot.results.table import CALIBRATION, MILLIMETRES, PIXELS, SCORES
+from episodes.scoring.mask_scores import score
+from fewshot.results.rows import CALIBRATION, MILLIMETRES, PIXELS, SCORES, judge, working_spacing
 
 TRUTH = np.zeros((4, 5), bool)
 TRUTH[1:3, 1:3] = True

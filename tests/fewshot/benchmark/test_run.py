@@ -15,23 +15,24 @@ import yaml
 from numpy.typing import NDArray
 from sklearn.metrics import f1_score, jaccard_score, precision_score, recall_score
 
-import fewshot.benchmark.cell_evaluation
+import fewshot.benchmark.evaluation
 import fewshot.training.run
-from episodes.draws import SupportDraw
-from episodes.episode import image_tensor, load_support
 from episodes.errors import UserError
-from episodes.manifest import read_draws
-from episodes.phantoms import PhantomSpec, generate, write_folder
-from episodes.store import Collection, Store
-from fewshot.benchmark.evaluation import EncodedTarget, Task, evaluate
+from episodes.phantoms.layouts import write_folder
+from episodes.phantoms.population import PhantomSpec, generate
+from episodes.sampling.draws import SupportDraw
+from episodes.sampling.episode import image_tensor, load_support
+from episodes.sampling.manifest import read_draws
+from episodes.storage.store import Collection, Store
 from fewshot.benchmark.run import run_benchmark
 from fewshot.checkpoints import load_network
-from fewshot.config import BenchmarkConfig
-from fewshot.data.stores import open_collection, open_store
+from fewshot.config.benchmark import BenchmarkConfig
+from fewshot.config.parsing import parse_config
+from fewshot.inference.target import EncodedTarget, Task, evaluate
 from fewshot.methods.contract import Ingredients, Method, Sources, build_method
-from fewshot.parsing import parse_config
-from fewshot.results.table import PIXELS, SCORES, read_table
-from fewshot.training.run import seeded_network
+from fewshot.networks import seeded_network
+from fewshot.results.rows import PIXELS, SCORES, read_table
+from fewshot.stores import open_collection, open_store
 from tests.fewshot.tiny_runs import METHODS, MODELS, PANET, PHANTOMS, silent, tiny_benchmark
 
 CPU = torch.device("cpu")
@@ -277,11 +278,11 @@ def test_a_run_interrupted_in_evaluation_ends_with_the_same_bytes(
         return counted
 
     n_cells = len(WITHOUT_SUPPORT) + 4 * len(WITH_SUPPORT)
-    monkeypatch.setattr(fewshot.benchmark.cell_evaluation, "evaluate", failing_at(8))
+    monkeypatch.setattr(fewshot.benchmark.evaluation, "evaluate", failing_at(8))
     with pytest.raises(KeyboardInterrupt):
         run_benchmark(config, silent())
     assert not (tmp_path / "tiny" / "results.parquet").exists()
-    monkeypatch.setattr(fewshot.benchmark.cell_evaluation, "evaluate", failing_at(0))
+    monkeypatch.setattr(fewshot.benchmark.evaluation, "evaluate", failing_at(0))
     resumed = run_benchmark(config, silent())
     assert len(calls) == n_cells + 1  # the interrupted cell twice, every other once
     assert (resumed / "results.parquet").read_bytes() == (run.folder / "results.parquet").read_bytes()
@@ -291,15 +292,15 @@ def test_a_run_interrupted_in_training_ends_with_the_same_bytes(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = run.config.model_copy(update={"runs": tmp_path})
-    log = fewshot.training.run.Tracker.log
+    log = fewshot.results.history.Tracker.log
 
-    def failing(tracker: fewshot.training.run.Tracker, step: int, values: dict[str, float]) -> None:
+    def failing(tracker: fewshot.results.history.Tracker, step: int, values: dict[str, float]) -> None:
         if step == 3:
             raise KeyboardInterrupt
         log(tracker, step, values)
 
     with monkeypatch.context() as patch:
-        patch.setattr(fewshot.training.run.Tracker, "log", failing)
+        patch.setattr(fewshot.results.history.Tracker, "log", failing)
         with pytest.raises(KeyboardInterrupt):
             run_benchmark(config, silent())
     resumed = run_benchmark(config, silent())
@@ -311,7 +312,7 @@ def test_a_run_interrupted_in_training_ends_with_the_same_bytes(
 
 def test_a_finished_run_is_not_computed_again(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     before = (run.folder / "results.parquet").read_bytes()
-    forbid(monkeypatch, "fewshot.benchmark.cell_evaluation.evaluate", "fewshot.training.run.fit")
+    forbid(monkeypatch, "fewshot.inference.target.evaluate", "fewshot.training.engine.fit")
     assert run_benchmark(run.config, silent()) == run.folder
     assert (run.folder / "results.parquet").read_bytes() == before
 
@@ -428,7 +429,7 @@ def test_a_checkpoint_gives_the_rows_of_the_model_that_was_trained(run: Run, fol
 def test_mistakes_are_known_before_anything_is_trained_or_written(
     folder: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any], message: str
 ) -> None:
-    forbid(monkeypatch, "fewshot.benchmark.run.train")
+    forbid(monkeypatch, "fewshot.training.run.train")
     with pytest.raises(UserError, match=message):
         run_benchmark(tiny_benchmark(folder, name="mistaken", **changes), silent())
     assert not (folder / "runs" / "mistaken").exists()

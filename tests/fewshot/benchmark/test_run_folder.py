@@ -8,8 +8,8 @@ import pytest
 import yaml
 
 from episodes.errors import UserError
-from fewshot.benchmark.run_folder import environment, open_run
-from fewshot.config import BenchmarkConfig
+from fewshot.benchmark.run import environment, open_run
+from fewshot.config.benchmark import BenchmarkConfig
 from tests.fewshot.tiny_runs import tiny_benchmark
 
 INPUTS = {"datasets.portable": "portable-64x64-0123", "encoder.weights": "abcd"}

@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 import torch
 
-from episodes.episode import class_mask, image_tensor, load_support
-from episodes.manifest import read_draws, read_manifest
-from episodes.store import Collection, Store
+from episodes.sampling.episode import class_mask, image_tensor, load_support
+from episodes.sampling.manifest import read_draws, read_manifest
+from episodes.storage.store import Collection, Store
 from fewshot.benchmark.run import run_benchmark
 from fewshot.checkpoints import load_checkpoint, load_network
-from fewshot.config import BenchmarkConfig
-from fewshot.data.stores import open_store
+from fewshot.config.benchmark import BenchmarkConfig
 from fewshot.methods.contract import Ingredients, Method, Sources, build_method
-from fewshot.results.table import read_table, table_facts
+from fewshot.results.rows import read_table, table_facts
+from fewshot.stores import open_store
 from tests.fewshot.tiny_runs import METHODS, MODELS, PANET, TRAIN, UNET, silent, tiny_benchmark
 
 CPU = torch.device("cpu")

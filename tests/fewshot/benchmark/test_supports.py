@@ -8,19 +8,19 @@ from typing import Any
 import pytest
 import torch
 
-import fewshot.benchmark.supports
-from episodes.draws import SupportDraw
+import fewshot.benchmark.tasks
 from episodes.errors import ManifestError, UserError
-from episodes.manifest import read_draws
-from episodes.store import Collection
+from episodes.sampling.draws import SupportDraw
+from episodes.sampling.manifest import read_draws
+from episodes.sampling.selection import choose
+from episodes.storage.store import Collection
 from fewshot.benchmark.run import run_benchmark
-from fewshot.benchmark.supports import select_support
-from fewshot.config import BenchmarkConfig
-from fewshot.data.stores import open_store
-from fewshot.results.table import read_table
-from fewshot.selection.choice import choose
-from fewshot.training.familiar import describe, find_encoder
-from fewshot.training.run import seeded_network
+from fewshot.benchmark.tasks import select_support
+from fewshot.config.benchmark import BenchmarkConfig
+from fewshot.inference.out_of_distribution import describe, find_encoder
+from fewshot.networks import seeded_network
+from fewshot.results.rows import read_table
+from fewshot.stores import open_store
 from tests.fewshot.tiny_runs import PANET, TRAIN, UNET, silent, tiny_benchmark
 
 CPU = torch.device("cpu")
@@ -114,7 +114,7 @@ def test_a_run_selects_the_same_again_and_once_interrupted_reads_what_it_selecte
     def not_again(*_: object) -> SupportDraw:
         raise AssertionError("selected again")
 
-    monkeypatch.setattr(fewshot.benchmark.supports, "select_support", not_again)
+    monkeypatch.setattr(fewshot.benchmark.tasks, "select_support", not_again)
     run_benchmark(config, silent())
     assert (folder / "results.parquet").read_bytes() == whole
     kept.write_text(kept.read_text()[:-40])

@@ -7,8 +7,8 @@ import pytest
 from rich.console import Console
 from rich.table import Table
 
-from episodes.checks import CheckReport, Finding
-from fewshot.data.check_table import counts_table, kinds_table, print_check
+from episodes.curation.findings import CheckReport, Finding
+from fewshot.data.showing import counts_table, kinds_table, print_check
 
 REPORT = CheckReport(
     dataset="busi",

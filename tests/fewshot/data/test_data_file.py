@@ -5,12 +5,13 @@ from pathlib import Path
 
 import pytest
 
+from episodes.curation.corrections import Corrections
+from episodes.curation.policy import Policy
 from episodes.errors import UserError
-from episodes.policies import Corrections, Policy
-from episodes.preparation import prepare_store
 from episodes.records import Record
-from episodes.store import Collection, Store
-from fewshot.data.data_file import data_record, write_data_record
+from episodes.storage.preparation import prepare_store
+from episodes.storage.store import Collection, Store
+from fewshot.stores import data_record, write_data_record
 from fewshot.training.run import train
 from tests.episodes.made_pictures import SIZE, one_of_each
 from tests.fewshot.small_networks import train_config

@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from episodes.errors import UserError
-from episodes.preparation import prepare_store
 from episodes.records import Record
-from fewshot.data.images import grey_image, lesion_mask, listed, resized_image, resized_mask
+from episodes.storage.preparation import prepare_store
+from fewshot.inference.images import grey_image, lesion_mask, listed, resized_image, resized_mask
 from tests.episodes.made_dicom import write_dicom
 
 RNG = np.random.default_rng(0)

@@ -7,12 +7,14 @@ from typing import Any, get_args
 import pytest
 import yaml
 
+from episodes.curation.corrections import Relabel, Rename
+from episodes.curation.policy import CuratedList, Duplicates, Policy, curate
 from episodes.datasets import read_dataset
-from episodes.policies import CuratedList, Duplicates, Policy, Relabel, Rename, curate
-from episodes.preparation import prepare_store
-from fewshot.config import CorrectionsConfig, DataConfig, TrainConfig
-from fewshot.data.policies import policy_of, read_corrections
-from fewshot.parsing import ConfigError, load_config, parse_config
+from episodes.storage.preparation import prepare_store
+from fewshot.config.data import CorrectionsConfig, DataConfig
+from fewshot.config.parsing import ConfigError, load_config, parse_config
+from fewshot.config.training import TrainConfig
+from fewshot.stores import policy_of, read_corrections
 
 SHIPPED = Path(__file__).parents[3] / "configs" / "curation"
 

@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 
 from episodes.errors import ManifestError, UserError
 from episodes.records import Record
-from episodes.splits import split_records, write_split
-from episodes.store import Collection
+from episodes.sampling.splits import split_records, write_split
+from episodes.storage.store import Collection
 from fewshot.data.showing import choose_images, show_dataset
 from tests.episodes.made_records import any_records, made_dataset
-from tests.fewshot.figures.pictures import pixels
+from tests.fewshot.plots.pictures import pixels
 
 # Which
 

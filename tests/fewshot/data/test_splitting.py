@@ -7,15 +7,15 @@ from pathlib import Path
 import pytest
 import yaml
 
-from episodes.crossings import find_crossings
 from episodes.errors import ManifestError, SamplingError
 from episodes.records import records_hash
-from episodes.splits import read_split
-from episodes.store import Collection
-from fewshot.config import DataConfig, SampleConfig, TrainConfig
+from episodes.sampling.leakage import find_crossings, look_alikes_together
+from episodes.sampling.splits import read_split
+from episodes.storage.store import Collection
+from fewshot.config.data import DataConfig, SampleConfig
+from fewshot.config.parsing import ConfigError
+from fewshot.config.training import TrainConfig
 from fewshot.data.splitting import Request, describe_split, load_data_config, make_splits, write_splits
-from fewshot.parsing import ConfigError
-from fewshot.training.look_alikes import look_alikes_together
 from tests.fewshot.made_stores import Made, made_store, picture
 from tests.fewshot.small_networks import train_config
 from tests.fewshot.tiny_runs import PHANTOMS

@@ -6,10 +6,11 @@ from typing import Any
 import pytest
 
 from episodes.errors import DatasetError
-from episodes.phantoms import PhantomSpec, generate, write_folder
-from fewshot.config import DataConfig
-from fewshot.data.stores import default_cache, open_collection, open_store, read_records
-from fewshot.parsing import parse_config
+from episodes.phantoms.layouts import write_folder
+from episodes.phantoms.population import PhantomSpec, generate
+from fewshot.config.data import DataConfig
+from fewshot.config.parsing import parse_config
+from fewshot.stores import default_cache, open_collection, open_store, read_records
 from tests.fewshot.tiny_runs import silent
 
 PHANTOM = {"phantom": {"scanner": "linear", "n_images": 4, "size": 64}}

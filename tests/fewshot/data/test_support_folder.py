@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from episodes.errors import UserError
-from fewshot.data.support_folder import image_hashes, load_support_folder, support_hashes
+from fewshot.inference.support import image_hashes, load_support_folder, support_hashes
 from tests.fewshot.made_stores import SIZE, Made, made_store, picture, write_made
 
 

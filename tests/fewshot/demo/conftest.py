@@ -15,17 +15,18 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from episodes.datasets import read_dataset
-from episodes.decoding import read_image, read_label_map
-from episodes.phantoms import PhantomSpec, prepare_phantoms
-from episodes.store import Collection
+from episodes.images.decoding import read_image, read_label_map
+from episodes.phantoms.layouts import prepare_phantoms
+from episodes.phantoms.population import PhantomSpec
+from episodes.storage.store import Collection
 from fewshot.api import load
 from fewshot.checkpoints import network_tensors, save_checkpoint
-from fewshot.config import ModelConfig
+from fewshot.config.training import ModelConfig
 from fewshot.demo.choices import Choice, load_choices
-from fewshot.demo.limits import Limits
+from fewshot.demo.images import Limits
 from fewshot.demo.sessions import Sessions, server_folder
-from fewshot.training.familiar import familiar_tensors
-from fewshot.training.run import seeded_network
+from fewshot.inference.out_of_distribution import familiar_tensors
+from fewshot.networks import seeded_network
 from tests.fewshot.small_networks import ENCODER, MODELS
 
 testclient = pytest.importorskip("starlette.testclient", reason="starlette, the demo's server, is not installed")
@@ -176,7 +177,7 @@ LIMITS = Limits(file_bytes=200_000, session_bytes=300_000, supports=2, queries=3
 
 @pytest.fixture
 def served(temporary: Path, choices: list[Choice]) -> Iterator[Served]:
-    from fewshot.demo.app import build_app
+    from fewshot.demo.server import build_app
 
     clock = Clock()
     with server_folder() as folder:

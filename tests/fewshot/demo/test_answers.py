@@ -12,15 +12,12 @@ import torch
 from fewshot.api import load
 from fewshot.demo.answers import Answers, load_supports
 from fewshot.demo.choices import Choice
-from fewshot.demo.limits import Limits
-from fewshot.demo.recent import Recent
-from fewshot.demo.session import Session
-from fewshot.demo.stored_image import StoredImage
+from fewshot.demo.images import Limits, Recent, StoredImage
+from fewshot.demo.sessions import Session
 from fewshot.demo.uploads import take_image, take_painting
-from fewshot.prediction.confidence import UNSURE_BELOW
-from fewshot.prediction.request import Request
-from fewshot.prediction.run import predict_folder
-from fewshot.prediction.table import read_rows
+from fewshot.inference.segmenter import UNSURE_BELOW
+from fewshot.predict.results import read_rows
+from fewshot.predict.run import Request, predict_folder
 from tests.fewshot.demo.conftest import Annotated, Served, from_png
 from tests.fewshot.tiny_runs import silent
 
@@ -58,7 +55,7 @@ def test_a_support_set_is_made_as_from_a_folder(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The download's support folder, read as the command line reads it."""
-    from fewshot.data.support_folder import load_support_folder
+    from fewshot.inference.support import load_support_folder
 
     page = served.visitor()
     for case in annotated[:2]:

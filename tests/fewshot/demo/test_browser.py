@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from fewshot.demo.choices import Choice
-from fewshot.demo.limits import Limits
+from fewshot.demo.images import Limits
 from fewshot.demo.sessions import Sessions, server_folder
 from tests.fewshot.demo.conftest import Annotated, from_png
 
@@ -128,7 +128,7 @@ class Opened:
 def running(tmp_path_factory: pytest.TempPathFactory, choices: list[Choice]) -> Iterator[Running]:
     import uvicorn
 
-    from fewshot.demo.app import build_app
+    from fewshot.demo.server import build_app
 
     with pytest.MonkeyPatch.context() as patch, socket.socket() as listener:
         patch.setattr(tempfile, "tempdir", str(tmp_path_factory.mktemp("temporary")))

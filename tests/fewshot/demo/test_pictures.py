@@ -5,9 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fewshot.demo.archive import stems
-from fewshot.demo.pictures import LIKELY, heat_png, shown_size
-from fewshot.demo.stored_image import StoredImage
+from fewshot.demo.images import LIKELY, StoredImage, heat_png, shown_size
+from fewshot.demo.shown import stems
 from fewshot.demo.uploads import clean_name
 from tests.fewshot.demo.conftest import from_png
 

@@ -14,9 +14,8 @@ from urllib.request import Request, urlopen
 import pytest
 
 from episodes.errors import UserError
-from fewshot.demo.limits import Limits, RefusedError
-from fewshot.demo.session import Session
-from fewshot.demo.sessions import Sessions, server_folder
+from fewshot.demo.images import Limits, RefusedError
+from fewshot.demo.sessions import Session, Sessions, server_folder
 from tests.fewshot.demo.conftest import Annotated
 
 

@@ -7,11 +7,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from episodes.episode import Support, load_support
 from episodes.errors import DatasetError
 from episodes.records import Record
-from episodes.store import Collection
-from fewshot.config import MethodConfig, ModelConfig
+from episodes.sampling.episode import Support, load_support
+from episodes.storage.store import Collection
+from fewshot.config.benchmark import MethodConfig
+from fewshot.config.parsing import ConfigError
+from fewshot.config.training import ModelConfig
 from fewshot.methods.contract import (
     METHODS,
     EncodingMethod,
@@ -22,8 +24,7 @@ from fewshot.methods.contract import (
     find_method,
     needs_support,
 )
-from fewshot.parsing import ConfigError
-from fewshot.training.run import seeded_network
+from fewshot.networks import seeded_network
 from tests.fewshot.conftest import Trained
 from tests.fewshot.small_networks import CPU, ENCODER, assert_same_weights, weights
 

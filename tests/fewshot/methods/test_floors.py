@@ -8,9 +8,9 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from episodes.metrics import dice
 from episodes.records import Record
-from episodes.store import Collection
+from episodes.scoring.mask_scores import dice
+from episodes.storage.store import Collection
 from fewshot.methods.contract import Ingredients, Sources
 from fewshot.methods.floors import CentreEllipse, Empty, average_lesion
 

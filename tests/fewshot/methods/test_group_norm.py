@@ -9,8 +9,8 @@ from timm.layers import BatchNormAct2d
 from torch import Tensor, nn
 
 from baselines.encoders import Encoder
-from fewshot.methods.group_norm import without_batch_statistics
-from fewshot.parsing import ConfigError
+from fewshot.config.parsing import ConfigError
+from fewshot.methods.maml import without_batch_statistics
 
 
 def batch_norms(encoder: nn.Module) -> list[nn.BatchNorm2d]:

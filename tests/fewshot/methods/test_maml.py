@@ -13,12 +13,11 @@ from torch.func import functional_call
 
 from baselines.losses import bce_dice_loss
 from baselines.unet import UNet
-from episodes.episode import Support
+from episodes.sampling.episode import Support
+from fewshot.config.parsing import ConfigError
 from fewshot.methods.contract import Ingredients, Sources
-from fewshot.methods.maml import MAML, learn2learn_maml
-from fewshot.methods.optimised import InnerLoop
+from fewshot.methods.maml import MAML, InnerLoop, learn2learn_maml
 from fewshot.networks import build_network
-from fewshot.parsing import ConfigError
 from tests.fewshot.conftest import Trained
 from tests.fewshot.small_networks import CPU, ENCODER, MODELS, assert_same_weights, weights
 

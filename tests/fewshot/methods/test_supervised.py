@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from episodes.episode import Support, load_support
+from episodes.augment.transforms import Augmentation
 from episodes.errors import UserError
-from episodes.store import Collection
-from episodes.transforms import Augmentation
+from episodes.sampling.episode import Support, load_support
+from episodes.storage.store import Collection
 from fewshot.methods.contract import Ingredients, Sources
 from fewshot.methods.supervised import FineTuned, ZeroShot
 from fewshot.methods.tuning import SupportImages

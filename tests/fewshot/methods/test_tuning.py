@@ -6,15 +6,15 @@ import torch
 from torch import nn
 
 from baselines.encoders import Encoder
-from episodes.episode import Support
+from episodes.augment.transforms import Augmentation
 from episodes.records import LABEL_VALUES
-from episodes.store import Collection
-from episodes.transforms import Augmentation
+from episodes.sampling.episode import Support
+from episodes.storage.store import Collection
+from fewshot.config.parsing import ConfigError
 from fewshot.methods.contract import Ingredients, Sources
-from fewshot.methods.tuned import TunedPrototypes
+from fewshot.methods.prototypical import TunedPrototypes
 from fewshot.methods.tuning import SupportEpisodes, SupportImages, shrunk_share, tune, tuning_schedule
 from fewshot.panet.network import PANet
-from fewshot.parsing import ConfigError
 from tests.fewshot.small_networks import CPU, weights
 
 # The support set's batches

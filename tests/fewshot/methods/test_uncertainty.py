@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from baselines.prediction import Prediction, lesion_logits, with_background
+from fewshot.config.parsing import ConfigError
 from fewshot.methods.contract import Ingredients, Sources
 from fewshot.methods.supervised import ZeroShot
 from fewshot.methods.uncertainty import Sampling, binary_entropy, dropout_on, pool, predict
-from fewshot.parsing import ConfigError
 from tests.fewshot.made_stores import picture
 from tests.fewshot.small_networks import CPU, small_network
 

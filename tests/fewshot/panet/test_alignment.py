@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fewshot.panet.alignment import alignment_loss
+from fewshot.panet.prototypes import alignment_loss
 from tests.fewshot import plain_panet
 
 TEMPERATURE = plain_panet.TEMPERATURE

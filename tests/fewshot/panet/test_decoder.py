@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from fewshot.panet.decoder import SpatialDecoder
+from fewshot.panet.network import SpatialDecoder
 
 CHANNELS, SIZE = (4, 6, 8), (67, 45)
 GRIDS = ((34, 23), (17, 12), (9, 6))

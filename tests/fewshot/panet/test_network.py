@@ -8,13 +8,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from episodes.episode import Support
+from episodes.sampling.episode import Support
+from fewshot.config.parsing import ConfigError
 from fewshot.features import Features
 from fewshot.networks import build_network
 from fewshot.panet.matching import Prototypes
 from fewshot.panet.multilevel import Adapted
 from fewshot.panet.network import PANet
-from fewshot.parsing import ConfigError
 from tests.fewshot import plain_panet
 from tests.fewshot.panet_variants import blob_episodes, supports, variant_config, variant_network
 from tests.fewshot.small_networks import ENCODER

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from baselines.losses import class_loss
-from episodes.episode import Support
+from episodes.sampling.episode import Support
 from fewshot.checkpoints import load_network, network_tensors, save_checkpoint
 from fewshot.networks import build_network
 from fewshot.panet.network import PANet

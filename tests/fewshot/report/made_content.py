@@ -7,12 +7,12 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-from episodes.phantoms import PhantomSpec, generate
-from episodes.probability_histogram import ProbabilityHistogram, Reliability
-from episodes.statistics import Difference, Interval
-from fewshot.benchmark.costs import Cost
-from fewshot.benchmark.gallery import Annotated, GalleryCase, Why
+from episodes.phantoms.population import PhantomSpec, generate
+from episodes.scoring.bootstrap import Difference, Interval
+from episodes.scoring.curves import ProbabilityHistogram, Reliability
 from fewshot.report.content import Answer, Comparison, Control, ReportContent, Share, TargetContent
+from fewshot.results.costs import Cost
+from fewshot.results.gallery import Annotated, GalleryCase, Why
 from fewshot.results.summary import Controlled, Row
 from tests.fewshot.report.made_rows import SHOTS, made_rows
 

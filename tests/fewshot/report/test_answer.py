@@ -7,8 +7,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from fewshot.report.answer import answers, candidates, headline
 from fewshot.report.content import Answer
+from fewshot.report.sentences import answers, candidates, headline
 from fewshot.results.index import ResultsIndex
 from fewshot.results.summary import Row, compare, summarise
 from tests.fewshot.made_results import FLOOR, ORACLE, normal, scored, table

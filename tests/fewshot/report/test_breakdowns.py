@@ -7,8 +7,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from episodes.probability_histogram import ProbabilityHistogram
-from episodes.statistics import crossed_bootstrap
+from episodes.scoring.curves import ProbabilityHistogram
+from episodes.scoring.statistics import crossed_bootstrap
 from fewshot.report.breakdowns import by_label, by_patient, by_size, reliability, shown_rows
 from fewshot.results.index import ResultsIndex, RowKey
 from fewshot.results.summary import Row, summarise

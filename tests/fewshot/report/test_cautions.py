@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from episodes.statistics import crossed_bootstrap, paired_difference
+from episodes.scoring.statistics import crossed_bootstrap, paired_difference
 from fewshot.report import breakdowns
 from fewshot.report.collect import RunFiles, content_of
 from fewshot.results import summary

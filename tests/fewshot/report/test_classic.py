@@ -8,8 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from episodes.metrics import dice, iou
-from episodes.pooled_iou import PooledIoU
+from episodes.scoring.mask_scores import PooledIoU, dice, iou
 from fewshot.report.classic import COLUMNS, NOTE, ClassicRow, classic_markdown, classic_rows
 from fewshot.results.index import ResultsIndex
 from tests.fewshot.made_results import normal, scored, table

@@ -7,11 +7,11 @@ import pytest
 import yaml
 
 from episodes.errors import UserError
-from episodes.holm import holm
+from episodes.scoring.statistics import holm
 from fewshot.report.collect import collect
 from fewshot.report.content import ReportContent
+from fewshot.results.rows import SCHEMA, read_table, write_table
 from fewshot.results.summary import compare, summarise
-from fewshot.results.table import SCHEMA, read_table, write_table
 from tests.fewshot.made_results import made_run, scored, study, table
 
 

@@ -12,11 +12,8 @@ import pytest
 
 from fewshot.report.collect import RunFiles, collect, content_of
 from fewshot.report.content import ReportContent
-from fewshot.report.exports import csv_text, latex, latex_text, markdown_text, write_tables
-from fewshot.report.sheets import sheets_of
-from fewshot.report.sheets.scores import best_rows
-from fewshot.report.sheets.sheet import Sheet
-from fewshot.report.summary_file import write_summary
+from fewshot.report.exports import csv_text, latex, latex_text, markdown_text, write_summary, write_tables
+from fewshot.report.sheets import Sheet, best_rows, sheets_of
 from fewshot.results.index import ResultsIndex
 from fewshot.results.summary import summarise
 from tests.fewshot.made_results import FLOOR, ORACLE, made_run, scored, table

@@ -12,19 +12,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from episodes.statistics import Interval
+from episodes.images.regions import outline
+from episodes.scoring.bootstrap import Interval
+from fewshot.plots.ladder import looks_of
+from fewshot.plots.style import SERIES, VARIABLES, Drawing
 from fewshot.report.breakdowns import shown_rows
 from fewshot.report.content import TargetContent
-from fewshot.report.drawings import draw, file_names
-from fewshot.report.figures.difference import difference
-from fewshot.report.figures.groups import groups
-from fewshot.report.figures.outlines import outline
-from fewshot.report.figures.patients import patients
-from fewshot.report.figures.reliability import reliability
-from fewshot.report.figures.series import looks_of
-from fewshot.report.figures.shot_curve import shot_curve
-from fewshot.report.figures.theme import SERIES, VARIABLES, Drawing
-from fewshot.report.gallery_view import Pictures, data_uri
+from fewshot.report.drawings import draw, file_names, reliability, shot_curve
+from fewshot.report.ladders import difference, groups, patients
+from fewshot.report.page import Pictures, data_uri
 from tests.fewshot.report.made_content import made_cases, made_content, made_target
 
 KINDS = ("shot-curve", "difference", "patients", "sizes", "labels", "normals", "reliability", "controls")

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from episodes.statistics import Difference, Interval
-from fewshot.report.cards import how_sure, what_annotating_brings
+from episodes.scoring.bootstrap import Difference, Interval
 from fewshot.report.content import ReportContent, TargetContent
-from fewshot.report.cost_rows import mean_costs
 from fewshot.report.page import render, write_report
 from fewshot.report.score_rows import best_rows
-from fewshot.report.wording import number
+from fewshot.report.sentences import how_sure, what_annotating_brings
+from fewshot.results.costs import mean_costs
+from fewshot.results.tables import number
 from tests.fewshot.report.made_content import made_content, made_target
 from tests.fewshot.report.made_rows import MADE, made_row
 

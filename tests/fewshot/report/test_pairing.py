@@ -9,11 +9,10 @@ import numpy as np
 import pytest
 
 from episodes.errors import UserError
-from episodes.holm import holm
-from episodes.statistics import paired_difference
+from episodes.scoring.statistics import holm, paired_difference
 from fewshot.report.pairing import pair_runs, run_names
+from fewshot.results.rows import read_table
 from fewshot.results.summary import summarise
-from fewshot.results.table import read_table
 from tests.fewshot.made_results import STUDY, made_run, study, write_draws_of
 
 METHODS = [method for method in STUDY if method.name in ("U-Net", "U-Net fine-tuned")]

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from episodes.statistics import Interval
+from episodes.scoring.bootstrap import Interval
 from fewshot.report.classic import NOTE
 from fewshot.report.collect import RunFiles, content_of
 from fewshot.report.content import ReportContent, TargetContent
+from fewshot.report.exports import BEST_NOTE, markdown_table, print_summary, terminal_table, write_markdown
 from fewshot.report.pairing import pair_runs
-from fewshot.report.tables import BEST_NOTE, markdown_table, print_summary, terminal_table, write_markdown
 from fewshot.results.index import ResultsIndex
 from fewshot.results.summary import Row
 from tests.fewshot.made_results import made_run, normal, scored, study, table

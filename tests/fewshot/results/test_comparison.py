@@ -3,10 +3,9 @@
 import pytest
 
 from episodes.errors import UserError
-from episodes.holm import holm
-from fewshot.report.tables import comparison_table
-from fewshot.results.comparison import compare_rows
-from fewshot.results.summary import summarise
+from episodes.scoring.statistics import holm
+from fewshot.report.exports import comparison_table
+from fewshot.results.summary import compare_rows, summarise
 from tests.fewshot.made_results import scored, table
 
 # Two patients; what is reference scores 0.5 everywhere, the other gains 0.1 from one image and 0.3 from five.

@@ -6,8 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fewshot.results.index import GRID_SCORES, ResultsIndex, RowKey
-from fewshot.results.score_grid import mean_of_known
+from fewshot.results.index import GRID_SCORES, ResultsIndex, RowKey, mean_of_known
 from fewshot.results.summary import LESION_SCORES, MILLIMETRE_SCORES, NORMAL_SCORES, summarise
 from tests.fewshot.made_results import normal, scored, study, table
 

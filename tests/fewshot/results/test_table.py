@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from episodes.errors import UserError
-from fewshot.results.table import (
+from fewshot.results.rows import (
     CALIBRATION,
     MILLIMETRES,
     PIXELS,

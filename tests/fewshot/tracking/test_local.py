@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from episodes.errors import StorageError
-from fewshot.tracking import Tracker
+from fewshot.results.history import Tracker
 
 
 def logged(path: Path) -> list[dict[str, float]]:

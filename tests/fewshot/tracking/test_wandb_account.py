@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from fewshot.tracking.wandb_account import logged_in, wandb_environment, wandb_mode, wandb_project
+from fewshot.tracking.wandb_run import logged_in, wandb_environment, wandb_mode, wandb_project
 
 KEY = "0123456789" * 4
 

@@ -10,10 +10,12 @@ from typing import Any
 import pytest
 import wandb
 
-from episodes.store import Collection
-from fewshot.config import TrainConfig
-from fewshot.terminal.progress import Reporter, Update
-from fewshot.training.run import train, training_facts
+from episodes.storage.store import Collection
+from fewshot.config.training import TrainConfig
+from fewshot.terminal import Reporter, Update
+from fewshot.tracking.wandb_logs import training_listener
+from fewshot.training.run import train as train_model
+from fewshot.training.run import training_facts
 from tests.fewshot.small_networks import train_config
 from tests.fewshot.tiny_runs import silent
 from tests.fewshot.tracking.offline_wandb import folders_of, read_only_run, read_run, warnings_of
@@ -24,6 +26,13 @@ STEPS = [1, 2, 3, 4]
 def tracked(**changes: Any) -> TrainConfig:
     config = train_config("unet", steps=len(STEPS), save_every=2, **changes)
     return config.model_copy(update={"tracking": "wandb"})
+
+
+def train(
+    config: TrainConfig, folder: Path, reporter: Reporter, collection: Collection, group: str | None = None
+) -> Path:
+    """Train as the command line does."""
+    return train_model(config, folder, reporter, collection, group, training_listener(config.tracking))
 
 
 def local(folder: Path) -> list[dict[str, float]]:

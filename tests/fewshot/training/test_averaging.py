@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from fewshot.training.averaging import averaged
+from fewshot.training.learner import averaged
 
 
 def changed_at_random(network: nn.Module, seed: int) -> None:

@@ -13,12 +13,12 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from episodes.errors import UserError
-from episodes.store import Collection
+from episodes.storage.store import Collection
 from fewshot.checkpoints import load_checkpoint
-from fewshot.config import TrainingConfig
+from fewshot.config.training import TrainingConfig, rate_factor
 from fewshot.devices import Processes
 from fewshot.networks import NETWORKS
-from fewshot.training.engine import fit, rate_factor
+from fewshot.training.engine import fit
 from tests.fewshot.conftest import Trained
 from tests.fewshot.small_networks import CPU, assert_same_weights, training, weights
 

@@ -7,13 +7,13 @@ from itertools import pairwise
 import pytest
 import torch
 
-from episodes.episode import load_episode
+from episodes.augment.transforms import Augmentation
 from episodes.errors import SamplingError
-from episodes.sampler import EpisodeSampler
-from episodes.store import Collection
-from episodes.transforms import Augmentation
-from fewshot.config import EpisodesConfig
-from fewshot.training.episodic import EpisodeBatches, episode_sampler, episode_samplers
+from episodes.sampling.episode import load_episode
+from episodes.sampling.sampler import EpisodeSampler
+from episodes.storage.store import Collection
+from fewshot.config.data import EpisodesConfig
+from fewshot.training.batches import EpisodeBatches, episode_sampler, episode_samplers
 
 PLAIN, STRONG = Augmentation("none"), Augmentation("strong")
 

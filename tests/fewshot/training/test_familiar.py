@@ -7,10 +7,17 @@ import pytest
 import torch
 from torch import nn
 
-from episodes.episode import image_tensor
-from episodes.store import Collection
+from episodes.sampling.episode import image_tensor
+from episodes.storage.store import Collection
 from fewshot.checkpoints import CheckpointError, save_checkpoint
-from fewshot.training.familiar import Familiar, describe, familiar_images, familiar_tensors, find_encoder, load_familiar
+from fewshot.inference.out_of_distribution import (
+    Familiar,
+    describe,
+    familiar_images,
+    familiar_tensors,
+    find_encoder,
+    load_familiar,
+)
 from fewshot.training.partition import Part
 from tests.fewshot.small_networks import CPU, SMALL, small_network
 
@@ -56,12 +63,12 @@ def test_of_many_images_some_that_are_spread_evenly_are_kept(
     network: nn.Module, linear_phantoms: Collection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = familiar_images(network, linear_phantoms, CPU)
-    monkeypatch.setattr("fewshot.training.familiar.MOST_IMAGES", 6)
+    monkeypatch.setattr("fewshot.inference.out_of_distribution.MOST_IMAGES", 6)
     some = familiar_images(network, linear_phantoms, CPU)
     assert whole is not None
     assert some is not None
     torch.testing.assert_close(some.features, whole.features[::4])
-    monkeypatch.setattr("fewshot.training.familiar.MOST_VALUES", 3 * whole.features.shape[1])
+    monkeypatch.setattr("fewshot.inference.out_of_distribution.MOST_VALUES", 3 * whole.features.shape[1])
     fewer = familiar_images(network, linear_phantoms, CPU)
     assert fewer is not None
     assert len(fewer.features) == 3

@@ -8,19 +8,20 @@ import torch
 from PIL import Image
 
 from episodes.datasets import read_dataset
-from episodes.episode import load_support
 from episodes.errors import UserError
-from episodes.phantoms import PhantomSpec, generate, write_folder
-from episodes.preparation import prepare_store
-from episodes.store import Collection
+from episodes.phantoms.layouts import write_folder
+from episodes.phantoms.population import PhantomSpec, generate
+from episodes.sampling.episode import load_support
+from episodes.storage.preparation import prepare_store
+from episodes.storage.store import Collection
 from fewshot.checkpoints import load_network, network_tensors, save_checkpoint
-from fewshot.config import EncoderConfig, ModelConfig
-from fewshot.data.support_folder import image_hashes
+from fewshot.config.parsing import ConfigError, parse_config
+from fewshot.config.training import EncoderConfig, ModelConfig
+from fewshot.inference.support import image_hashes
 from fewshot.methods.contract import Ingredients, Sources
 from fewshot.methods.supervised import FineTuned
-from fewshot.parsing import ConfigError, parse_config
+from fewshot.networks import seeded_network
 from fewshot.training.finetuning import finetune_checkpoint
-from fewshot.training.run import seeded_network
 from tests.fewshot.tiny_runs import PANET, UNET, silent
 
 ENCODER = EncoderConfig(name="test_efficientnet")

@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from episodes.store import Collection
-from fewshot.benchmark.evaluation import EncodedTarget, Task, evaluate
+from episodes.storage.store import Collection
 from fewshot.checkpoints import load_network, network_tensors, save_checkpoint
+from fewshot.inference.target import EncodedTarget, Task, evaluate
 from fewshot.methods.contract import Ingredients, Method, Sources
 from fewshot.methods.supervised import FineTuned, ZeroShot
 from tests.conftest import phantom_collection

@@ -9,17 +9,15 @@ from typing import Any
 import pytest
 
 from episodes.errors import ManifestError, UserError
-from episodes.official_folds import LEFT_OUT
 from episodes.records import records_hash
-from episodes.splits import Split, write_split
-from episodes.store import Collection
+from episodes.sampling.leakage import LOOK_ALIKE, look_alikes_together
+from episodes.sampling.splits import LEFT_OUT, Split, write_split
+from episodes.storage.store import Collection
 from fewshot.checkpoints import load_checkpoint
-from fewshot.config import FoldConfig, TrainConfig
+from fewshot.config.training import FoldConfig, TrainConfig
 from fewshot.data.splitting import Request, make_splits, write_splits
-from fewshot.training.look_alikes import LOOK_ALIKE, look_alikes_together
-from fewshot.training.partition import Part, divide
+from fewshot.training.partition import Part, divide, read_parts, split_hash
 from fewshot.training.run import train, training_facts
-from fewshot.training.split_parts import read_parts, split_hash
 from tests.fewshot.made_stores import Made, made_store, picture
 from tests.fewshot.small_networks import train_config
 from tests.fewshot.tiny_runs import silent

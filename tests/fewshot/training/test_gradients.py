@@ -11,12 +11,13 @@ import torch.multiprocessing
 from torch import Tensor, nn
 
 from episodes.errors import UserError
-from episodes.store import Collection
+from episodes.storage.store import Collection
 from fewshot.checkpoints import load_checkpoint
-from fewshot.config import TrainingConfig, ValidationConfig
+from fewshot.config.training import TrainingConfig, ValidationConfig
 from fewshot.devices import Processes
+from fewshot.networks import seeded_network
 from fewshot.training.engine import fit
-from fewshot.training.run import seeded_network, training_batches
+from fewshot.training.run import training_batches
 from fewshot.training.validation import HeldOut
 from tests.fewshot.scarce_memory import Scarce, limited
 from tests.fewshot.small_networks import (

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from episodes.errors import UserError
-from fewshot.tracking import Tracker
-from fewshot.training.history import read_history, write_history_csv
+from fewshot.results.history import Tracker, read_history, write_history_csv
 
 LOGGED = [{"loss": 0.1 + 0.2}, {"loss": 2.0, "validation": 1e-17, "dice": 1}, {"dice": 0.5}]
 

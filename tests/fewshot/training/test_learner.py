@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from fewshot.checkpoints import CheckpointError
-from fewshot.config import TrainingConfig
+from fewshot.config.training import TrainingConfig
 from fewshot.training.learner import Learner, fill_learner, save_learner
 from tests.fewshot.small_networks import CPU, assert_same_weights
 

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from episodes.duplicates import thumbnail
+from episodes.curation.near_duplicates import thumbnail
 from episodes.errors import SamplingError
 from episodes.records import Label
-from episodes.store import Collection
-from fewshot.config import TrainConfig
-from fewshot.parsing import ConfigError
-from fewshot.training.look_alikes import LOOK_ALIKE
+from episodes.sampling.leakage import LOOK_ALIKE
+from episodes.storage.store import Collection
+from fewshot.config.parsing import ConfigError
+from fewshot.config.training import TrainConfig
 from fewshot.training.partition import Part, Partition, divide, require_labels
 from tests.fewshot.made_stores import Made, made_store, picture
 from tests.fewshot.small_networks import small_network, train_config

@@ -7,8 +7,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fewshot.memory.out_of_memory import NotEnoughMemoryError
-from fewshot.training.parts import Parts, all_divided, batch_size, divided
+from fewshot.devices import NotEnoughMemoryError
+from fewshot.training.batches import Parts, all_divided, batch_size, divided
 
 
 @given(n_items=st.integers(1, 20), parts=st.integers(1, 25))

@@ -16,20 +16,20 @@ import torch
 import yaml
 from rich.console import Console
 
-from baselines.training import ImageBatches
+from baselines.batches import ImageBatches
 from episodes.errors import SamplingError, UserError
-from episodes.store import Collection
+from episodes.storage.store import Collection
 from fewshot.checkpoints import CheckpointError, load_checkpoint, load_network
-from fewshot.config import TrainConfig
-from fewshot.networks import NETWORKS
-from fewshot.parsing import ConfigError
-from fewshot.terminal.progress import Reporter, Update
-from fewshot.training import precision as precision_module
+from fewshot.config.parsing import ConfigError
+from fewshot.config.training import TrainConfig
+from fewshot.networks import NETWORKS, seeded_network
+from fewshot.terminal import Reporter, Update
+from fewshot.training import gradients as precision_module
 from fewshot.training import run as training_module
-from fewshot.training.episodic import EpisodeBatches
+from fewshot.training.batches import EpisodeBatches
+from fewshot.training.gradients import autocast
 from fewshot.training.partition import divide
-from fewshot.training.precision import autocast
-from fewshot.training.run import divided_batches, seeded_network, train, training_batches, training_facts
+from fewshot.training.run import divided_batches, train, training_batches, training_facts
 from fewshot.training.validation import validation_means
 from tests.fewshot.small_networks import ENCODER, MODELS, assert_same_weights, small_network, train_config, weights
 

@@ -12,14 +12,14 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from episodes.errors import SamplingError, UserError
-from episodes.store import Collection
+from episodes.storage.store import Collection
 from fewshot.checkpoints import load_checkpoint
-from fewshot.config import TrainingConfig, ValidationConfig
+from fewshot.config.training import TrainingConfig, ValidationConfig
 from fewshot.devices import ALONE, Processes
 from fewshot.networks import NETWORKS
 from fewshot.training.engine import fit
+from fewshot.training.gradients import autocast
 from fewshot.training.partition import divide
-from fewshot.training.precision import autocast
 from fewshot.training.run import divided_batches
 from fewshot.training.validation import Best, HeldOut, validation_means
 from tests.fewshot.small_networks import CPU, assert_same_weights, small_network, train_config, weights

@@ -1,0 +1,164 @@
+"""The findings of a check, and the kinds there are."""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from episodes.datasets.complaints import ComplaintKind
+
+Kind = (
+    ComplaintKind
+    | Literal[
+        "truncated or damaged",
+        "unknown mask colour",
+        "conflicting labels",
+        "patient under two names",
+        "empty lesion mask",
+        "normal with lesion",
+        "class against label",
+        "mask of another size",
+        "size against table",
+        "scaled copy",
+        "blank image",
+        "tiny lesion",
+        "several lesions",
+        "several masks",
+        "Doppler overlay",
+        "marks on image",
+        "combined image",
+        "exact duplicates",
+        "near-duplicates",
+    ]
+)
+
+
+@dataclass(frozen=True, slots=True)
+class KindFacts:
+    """What is to be known of a kind of finding.
+
+    Attributes:
+        done: what the toolkit does about it, in one line; what the user has to do where it can do nothing.
+        loses_data: whether the image concerned cannot be used: other commands stop there until it is mended.
+    """
+
+    done: str
+    loses_data: bool = False
+
+
+# In the order in which they are shown: what has to be mended, what has to be looked at, what is good to know.
+KINDS: Mapping[Kind, KindFacts] = {
+    "missing file": KindFacts("restore it, or remove the image", loses_data=True),
+    "missing row": KindFacts("add the row, or remove the image", loses_data=True),
+    "bad row": KindFacts("mend the table", loses_data=True),
+    "bad label": KindFacts("mend the table", loses_data=True),
+    "bad value": KindFacts("mend the value, or restore the file", loses_data=True),
+    "name taken twice": KindFacts("rename one of the two", loses_data=True),
+    "unreadable": KindFacts("restore the file", loses_data=True),
+    "truncated or damaged": KindFacts("restore the file", loses_data=True),
+    "unknown mask colour": KindFacts("mend the mask", loses_data=True),
+    "conflicting labels": KindFacts("dropped, unless corrections say which is right"),
+    "patient under two names": KindFacts("made one patient"),
+    "normal with lesion": KindFacts("a binary mask is ignored, a coloured one is kept"),
+    "class against label": KindFacts("the colour says the class of the lesion, the label that of the image"),
+    "empty lesion mask": KindFacts("treated as normal"),
+    "size against table": KindFacts("the file's own size is used"),
+    "mask of another size": KindFacts("the mask is resized to the image (nearest)"),
+    "blank image": KindFacts("kept"),
+    "row without image": KindFacts("ignored: a partial copy can be used"),
+    "stray copy": KindFacts("left out"),
+    "extra file": KindFacts("left out"),
+    "exact duplicates": KindFacts("treated as near-duplicates"),
+    "near-duplicates": KindFacts("made one patient, so that no split separates them"),
+    "tiny lesion": KindFacts("kept"),
+    "several lesions": KindFacts("kept: one label map holds them all"),
+    "several masks": KindFacts("their union is the lesion"),
+    "Doppler overlay": KindFacts("kept; the policy `doppler: drop` leaves it out"),
+    "marks on image": KindFacts("kept"),
+    "combined image": KindFacts("kept"),
+    "scaled copy": KindFacts("kept: smaller or larger than the table says, of the same shape"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that looks wrong or is worth knowing.
+
+    Attributes:
+        kind: one of `KINDS`.
+        subjects: ids of the records concerned; or a path within the root, where there is no record.
+        detail: what was found.
+    """
+
+    kind: Kind
+    subjects: tuple[str, ...]
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class CheckReport:
+    """What a check found.
+
+    Attributes:
+        dataset: name of the dataset, or names joined by commas.
+        root: its folder.
+        counts: number of `images` and `patients`, and of images by label; without what its reader leaves out.
+        published: the same numbers as the dataset's paper gives them, as far as it does.
+        patients: number of images of each patient by label; empty where the dataset names no patients.
+        findings: sorted by kind in the order of `KINDS`.
+    """
+
+    dataset: str
+    root: str
+    counts: Mapping[str, int]
+    published: Mapping[str, int] = field(default_factory=dict)
+    patients: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    findings: tuple[Finding, ...] = ()
+
+    @property
+    def loses_data(self) -> bool:
+        """Whether there are images that cannot be used until something is mended."""
+        return any(KINDS[finding.kind].loses_data for finding in self.findings)
+
+    @property
+    def kinds(self) -> dict[Kind, int]:
+        """How many findings there are of each kind that was found, in the order of `KINDS`."""
+        found = Counter(finding.kind for finding in self.findings)
+        return {kind: found[kind] for kind in KINDS if kind in found}
+
+    def of_kind(self, kind: Kind) -> list[Finding]:
+        """List the findings of one kind."""
+        return [finding for finding in self.findings if finding.kind == kind]
+
+    def subjects(self, kind: Kind) -> list[str]:
+        """List all that findings of one kind are about, each once, in the order of the findings."""
+        return list(dict.fromkeys(subject for finding in self.of_kind(kind) for subject in finding.subjects))
+
+    def difference(self, count: str) -> int | None:
+        """How many more there are than were published; None where nothing was published."""
+        return self.counts[count] - self.published[count] if count in self.published else None
+
+    def as_json(self) -> dict[str, Any]:
+        """Everything as plain data: counts, images of each patient, kinds with what is done about them, findings."""
+        return {
+            "dataset": self.dataset,
+            "root": self.root,
+            "counts": {
+                name: {"here": here, "published": self.published.get(name), "difference": self.difference(name)}
+                for name, here in self.counts.items()
+            },
+            "patients": {patient: dict(labels) for patient, labels in self.patients.items()},
+            "kinds": {
+                kind: {
+                    "findings": found,
+                    "subjects": len(self.subjects(kind)),
+                    "done": KINDS[kind].done,
+                    "loses_data": KINDS[kind].loses_data,
+                }
+                for kind, found in self.kinds.items()
+            },
+            "findings": [
+                {"kind": finding.kind, "subjects": list(finding.subjects), "detail": finding.detail}
+                for finding in self.findings
+            ],
+        }

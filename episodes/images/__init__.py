@@ -1,0 +1,1 @@
+"""Images and masks as files, decoded."""

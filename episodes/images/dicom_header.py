@@ -1,0 +1,279 @@
+"""DICOM files: which they are, and what their headers say of the image, without what identifies a patient."""
+
+import secrets
+import warnings
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cache
+from hashlib import blake2b
+from math import isfinite
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from episodes.errors import DatasetError
+from episodes.images.rasters import require_fair_size
+
+SUFFIXES = frozenset({".dcm", ".dicom"})
+
+_PREAMBLE = 128
+_MARK = b"DICM"
+# It would be inflated whole, to whatever size, before anything in it can be checked.
+_DEFLATED = "1.2.840.10008.1.2.1.99"
+_OF_PYDICOM = r"pydicom(\.|$)"
+_PLUGINS = "`pip install pylibjpeg pylibjpeg-libjpeg pylibjpeg-openjpeg`"
+
+
+def is_dicom(path: Path) -> bool:
+    """Whether a file is DICOM: by its suffix or, where it has none, by the mark `DICM` after 128 bytes.
+
+    Scanners name files `IM_0001`, or by a number such as `1.2.840.113619.2.55.3`, whose last part is no suffix. The
+    directory of an exported medium, `DICOMDIR`, holds no image and counts as none.
+
+    Raises:
+        OSError: if it has no suffix and cannot be opened.
+    """
+    if path.suffix.lower() in SUFFIXES:
+        return True
+    if path.name.startswith(".") or path.name.upper() == "DICOMDIR":
+        return False
+    return not path.suffix.strip(".0123456789") and has_mark(path)
+
+
+def has_mark(path: Path) -> bool:
+    """Whether the file begins as DICOM files do (PS3.10, section 7.1)."""
+    with path.open("rb") as file:
+        return file.read(_PREAMBLE + len(_MARK))[_PREAMBLE:] == _MARK
+
+
+@contextmanager
+def readable(path: Path) -> Iterator[None]:
+    """Say in one line what is wrong where reading a file fails.
+
+    Of pydicom's errors and warnings the kind alone is passed on: their texts may quote values of the file.
+
+    Raises:
+        DatasetError: in place of every other exception.
+    """
+    try:
+        yield
+    except DatasetError:
+        raise
+    except FileNotFoundError as error:
+        raise DatasetError(f"{path} is missing; restore the original file") from error
+    except OSError as error:
+        reason = error.strerror or "cut off or damaged"
+        raise DatasetError(f"{path} cannot be decoded ({reason}); restore the original file") from None
+    except Exception as error:  # on damaged files pydicom raises errors of many types
+        kind = type(error).__name__
+        raise DatasetError(f"{path} cannot be decoded as DICOM ({kind}); restore the original file") from None
+
+
+def read_header(file: BinaryIO, path: Path, keywords: Collection[str]) -> Any:
+    """Read named elements up to the pixels, and no others; the file is left where the pixels begin.
+
+    Returns:
+        A pydicom `Dataset` of these elements, with its `file_meta`.
+
+    Raises:
+        DatasetError: if the file is not DICOM, or its transfer syntax cannot be read here.
+    """
+    load_pydicom(path)
+    from pydicom import dcmread
+
+    if not has_mark(path):
+        raise DatasetError(f"{path} is no DICOM file: the mark DICM is missing; restore the original file")
+    _require_known_syntax(path)
+    return dcmread(file, stop_before_pixels=True, specific_tags=list(keywords))
+
+
+def _require_known_syntax(path: Path) -> None:
+    """Refuse what cannot be decoded before anything else of the file is read."""
+    from pydicom.filereader import read_file_meta_info
+    from pydicom.pixels.decoders.base import get_decoder
+
+    syntax = read_file_meta_info(path).get("TransferSyntaxUID")
+    if syntax is None:
+        raise DatasetError(f"{path}: names no transfer syntax, so that it cannot be decoded; export it again")
+    if syntax == _DEFLATED:
+        raise DatasetError(f"{path}: is deflated as a whole, which is not read; export it uncompressed")
+    try:
+        decoder = get_decoder(syntax)
+    except NotImplementedError:
+        name = syntax.name if syntax.is_transfer_syntax else "an unknown transfer syntax"
+        raise DatasetError(f"{path}: its pixels are {name}, which is not read; export it uncompressed") from None
+    if not decoder.is_available:
+        raise DatasetError(
+            f"{path}: its pixels are {syntax.name}, which needs a plugin: run {_PLUGINS}, or export it uncompressed"
+        )
+
+
+def load_pydicom(path: Path) -> None:
+    """Import pydicom, silently from then on.
+
+    Raises:
+        DatasetError: if it is not installed.
+    """
+    _silence()
+    try:
+        _load()
+    except ImportError as error:
+        raise DatasetError(f"{path}: DICOM needs pydicom: run `pip install 'fewshot-bus[data]'`") from error
+
+
+@cache
+def _load() -> None:
+    import pydicom  # noqa: F401 - the first import takes a while
+
+
+def _silence() -> None:
+    """Keep pydicom's warnings back: they may quote values, and what they warn of is checked here or harmless."""
+    if not any(getattr(module, "pattern", None) == _OF_PYDICOM for _, _, _, module, _ in warnings.filters):
+        warnings.filterwarnings("ignore", module=_OF_PYDICOM)
+
+
+MAX_FRAMES = 100_000  # an hour at 30 frames a second
+
+_LAYOUT = ("Rows", "Columns", "NumberOfFrames", "SamplesPerPixel", "BitsAllocated", "BitsStored")
+_FURTHER = (
+    "PhotometricInterpretation",
+    "SequenceOfUltrasoundRegions",
+    "PixelSpacing",
+    "ImagerPixelSpacing",
+    "BurnedInAnnotation",
+    "PatientID",
+)
+KEYWORDS = (*_LAYOUT, *_FURTHER)
+
+_PHOTOMETRIC = frozenset(
+    {"MONOCHROME1", "MONOCHROME2", "PALETTE COLOR", "RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT"}
+)
+_CENTIMETRES = 3  # PS3.3, section C.8.5.5.1.15
+_FLAT_PICTURE = 1  # the region is a 2D image, not a curve; section C.8.5.5.1.1
+_AGREE = 0.01  # pixels of two regions count as one size if they differ by less
+
+# Without it, an identifier could be found by trying; with it, a key means something in this process alone.
+_SECRET = secrets.token_bytes(32)
+
+
+@dataclass(frozen=True, slots=True)
+class DicomFacts:
+    """What a file says of its image.
+
+    Attributes:
+        size: (H, W) of each frame.
+        frames: how many.
+        samples: 1 grey value or index into a palette, or 3 colours per pixel.
+        bits_allocated: of each sample, as it lies in the file.
+        bits: of each sample that are used.
+        photometric: what the samples mean, such as `MONOCHROME2`.
+        spacing: millimetres per pixel (row, column), where the file says it.
+        patient: the same for all files of a patient; of no meaning outside this process. None if none is named.
+        may_show_names: whether the file does not rule out that a name is written into the picture.
+    """
+
+    size: tuple[int, int]
+    frames: int
+    samples: int
+    bits_allocated: int
+    bits: int
+    photometric: str
+    spacing: tuple[float, float] | None
+    patient: str | None = field(repr=False)
+    may_show_names: bool
+
+
+def read_facts(path: Path) -> DicomFacts:
+    """Read a file's facts; its pixels are not touched.
+
+    The spacing is that of the ultrasound regions (PS3.3, C.8.5.5), if all two-dimensional ones that are measured in
+    centimetres agree; without regions it is `PixelSpacing` or, last, `ImagerPixelSpacing`.
+
+    Raises:
+        DatasetError: if the file is missing, no DICOM, damaged, of a kind that cannot be decoded, or too large.
+    """
+    with readable(path), path.open("rb") as file:
+        dataset = read_header(file, path, KEYWORDS)
+        facts = DicomFacts(
+            size=(_whole(dataset, "Rows", path), _whole(dataset, "Columns", path)),
+            frames=_whole(dataset, "NumberOfFrames", path, default=1),
+            samples=_whole(dataset, "SamplesPerPixel", path, default=1),
+            bits_allocated=_whole(dataset, "BitsAllocated", path),
+            bits=_whole(dataset, "BitsStored", path),
+            photometric=str(dataset.get("PhotometricInterpretation", "")).strip(),
+            spacing=_spacing(dataset),
+            patient=_patient_key(dataset),
+            may_show_names=str(dataset.get("BurnedInAnnotation", "")).upper() != "NO",
+        )
+        _require_whole_file(facts, dataset.file_meta.TransferSyntaxUID.is_compressed, path)
+    return facts
+
+
+def _whole(dataset: Any, keyword: str, path: Path, default: int | None = None) -> int:
+    value = dataset.get(keyword)
+    number = default if value is None else int(value)
+    if number is None or number < 1:
+        raise DatasetError(f"{path}: {keyword} is missing or no positive number; export the file again")
+    return number
+
+
+def _require_whole_file(facts: DicomFacts, is_compressed: bool, path: Path) -> None:
+    """Refuse by the header alone what is too large, or cannot be there as the file is too short."""
+    height, width = facts.size
+    require_fair_size(width, height, path)
+    if facts.frames > MAX_FRAMES:
+        raise DatasetError(f"{path}: {facts.frames} frames exceed the limit of {MAX_FRAMES}; export fewer")
+    if facts.samples not in (1, 3) or facts.bits_allocated not in (1, 8, 16) or facts.bits > facts.bits_allocated:
+        raise DatasetError(
+            f"{path}: {facts.samples} samples of {facts.bits} in {facts.bits_allocated} bits; expected 1 or 3 samples "
+            "of 1, 8 or up to 16 bits"
+        )
+    samples = 2 if facts.samples == 3 else 1  # colours may be stored at half the resolution (YBR_FULL_422)
+    expected = height * width * samples * facts.bits_allocated // 8 * facts.frames
+    if facts.photometric not in _PHOTOMETRIC:
+        raise DatasetError(
+            f"{path}: PhotometricInterpretation is missing or not one of {', '.join(sorted(_PHOTOMETRIC))}; export the "
+            "file again"
+        )
+    if not is_compressed and expected > path.stat().st_size:
+        raise DatasetError(f"{path} cannot be decoded (cut off); restore the original file")
+
+
+def _spacing(dataset: Any) -> tuple[float, float] | None:
+    regions = list(dataset.get("SequenceOfUltrasoundRegions") or ())
+    if regions:
+        return _agreed([spacing for spacing in map(_region_spacing, regions) if spacing])
+    for keyword in ("PixelSpacing", "ImagerPixelSpacing"):
+        value = dataset.get(keyword)
+        if value is not None and len(value) == 2 and (spacing := _positive(*map(float, value))):
+            return spacing
+    return None
+
+
+def _region_spacing(region: Any) -> tuple[float, float] | None:
+    units = (region.get("PhysicalUnitsXDirection"), region.get("PhysicalUnitsYDirection"))
+    if region.get("RegionSpatialFormat") != _FLAT_PICTURE or units != (_CENTIMETRES, _CENTIMETRES):
+        return None
+    rows, columns = (abs(float(region.get(f"PhysicalDelta{axis}", 0))) for axis in "YX")
+    return _positive(10 * rows, 10 * columns)
+
+
+def _positive(rows: float, columns: float) -> tuple[float, float] | None:
+    return (rows, columns) if min(rows, columns) > 0 and isfinite(rows + columns) else None
+
+
+def _agreed(found: list[tuple[float, float]]) -> tuple[float, float] | None:
+    """The first, unless another one differs: then no one number holds for the whole picture."""
+    differences: Iterator[float] = (
+        abs(mine / first - 1) for spacing in found for mine, first in zip(spacing, found[0], strict=True)
+    )
+    return found[0] if found and max(differences) < _AGREE else None
+
+
+def _patient_key(dataset: Any) -> str | None:
+    """Compare patients without reading who they are: the element's bytes are never made text."""
+    element = dataset.get_item("PatientID")
+    value = getattr(element, "value", None) or b""
+    content = value if isinstance(value, bytes) else str(value).encode()
+    stripped = content.strip(b" \0")
+    return blake2b(stripped, key=_SECRET, digest_size=16).hexdigest() if stripped else None

@@ -1,0 +1,192 @@
+"""The pixels of DICOM files, as the grey values that a viewer would show."""
+
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from episodes.errors import DatasetError
+from episodes.images.dicom_header import DicomFacts, read_facts, read_header, readable
+from episodes.images.rasters import frame_index
+
+_TABLES = ("ModalityLUTSequence", "VOILUTSequence")
+
+
+def grey_bytes(values: NDArray[Any], dataset: Any, path: Path) -> NDArray[np.uint8]:
+    """Show stored values through the file's window, or over the whole range of the stored bits.
+
+    Args:
+        values: (H, W), as stored.
+        dataset: pydicom's, with the elements that say how they are shown.
+        path: for errors.
+
+    Raises:
+        DatasetError: if the file shows its values through a table, or its window has no width.
+    """
+    if any(table in dataset for table in _TABLES) and "WindowWidth" not in dataset:
+        raise DatasetError(f"{path}: shows its values through a table, which is not read; export it with a window")
+    signed, bits = bool(dataset.PixelRepresentation), int(dataset.BitsStored)
+    slope, intercept = float(dataset.get("RescaleSlope") or 1), float(dataset.get("RescaleIntercept") or 0)
+    lowest = -(2 ** (bits - 1)) if signed else 0
+    ends = sorted(slope * end + intercept for end in (lowest, lowest + 2**bits - 1))
+    rescaled = slope * _without_unused_bits(values, signed, bits) + intercept
+    centre, width = _first(dataset, "WindowCenter"), _first(dataset, "WindowWidth")
+    if centre is None or width is None:
+        shown = scaled(rescaled, *ends)
+    else:
+        shown = scaled(windowed(rescaled, centre, width, str(dataset.get("VOILUTFunction") or "LINEAR"), path), 0, 1)
+    return 255 - shown if dataset.PhotometricInterpretation == "MONOCHROME1" else shown
+
+
+def windowed(
+    values: NDArray[np.float64], centre: float, width: float, function: str, path: Path
+) -> NDArray[np.float64]:
+    """Map values to how bright they are shown, within [0, 1] but for `LINEAR` and `LINEAR_EXACT` beyond the window.
+
+    Raises:
+        DatasetError: if the width is less than the function allows, or the function is unknown.
+
+    >>> windowed(np.array([0.0, 127.5, 255.0]), 128, 256, "LINEAR", Path("a.dcm"))
+    array([0. , 0.5, 1. ])
+    """
+    if function == "LINEAR" and width > 1:
+        return (values - (centre - 0.5)) / (width - 1) + 0.5
+    if function == "LINEAR" and width == 1:
+        return (values > centre - 0.5).astype(np.float64)
+    if function == "LINEAR_EXACT" and width > 0:
+        return (values - centre) / width + 0.5
+    if function == "SIGMOID" and width > 0:
+        steepness = np.clip(4 * (values - centre) / width, -500, 500)
+        return np.asarray(1 / (1 + np.exp(-steepness)))
+    raise DatasetError(f"{path}: its window ({function[:12]}, width {width:g}) cannot be used; export it with another")
+
+
+def scaled(values: NDArray[Any], low: float, high: float) -> NDArray[np.uint8]:
+    """Map [low, high] to 0 to 255; what lies beyond is cut off.
+
+    >>> scaled(np.array([-5, 0, 2048, 4095]), 0, 4095)
+    array([  0,   0, 128, 255], dtype=uint8)
+    """
+    if values.dtype == np.uint8 and (low, high) == (0, 255):
+        return np.ascontiguousarray(values)
+    shares = (values.astype(np.float64) - low) / (high - low)
+    return np.round(255 * np.clip(shares, 0, 1)).astype(np.uint8)
+
+
+def _without_unused_bits(values: NDArray[Any], signed: bool, bits: int) -> NDArray[Any]:
+    """Drop what lies above the stored bits: old files keep overlays there."""
+    unused = 8 * values.dtype.itemsize - bits
+    if unused <= 0:
+        return values
+    kept: NDArray[Any] = values & values.dtype.type(2**bits - 1)
+    if signed:
+        kept = np.right_shift(np.left_shift(values, unused), unused)  # the sign comes back from the top bit
+    return kept
+
+
+def _first(dataset: Any, keyword: str) -> float | None:
+    """The first number of an element that may hold several: one for each window that is offered."""
+    value = dataset.get(keyword)
+    if value is None or value == "":
+        return None
+    return float(value[0] if hasattr(value, "__len__") and not isinstance(value, str) else value)
+
+
+_OFFSETS = ("ExtendedOffsetTable", "ExtendedOffsetTableLengths")
+_ELEMENT_HEADER = 12  # bytes before the first fragment of compressed pixels: tag, kind, length
+_RLE_LOSSLESS = "1.2.840.10008.1.2.5"
+_RLE_SLACK = 1024  # its header, and padding
+
+
+def read_pixels(path: Path, frame: int | None = None) -> NDArray[np.uint8]:
+    """Decode one frame as a viewer shows it.
+
+    Grey values are shown through the file's first window (PS3.3, C.11.2.1.2) after rescaling; without a window the
+    whole range of the stored bits is shown, so that frames of a scanner stay comparable. `MONOCHROME1` is inverted.
+    Colours (`RGB`, `YBR_FULL`, `YBR_FULL_422`, `PALETTE COLOR`) become RGB.
+
+    Args:
+        path: the file.
+        frame: which one, from 1 on; None if there is only one.
+
+    Returns:
+        Grey values (H, W) or colours (H, W, 3).
+
+    Raises:
+        DatasetError: if the file cannot be decoded, or there is no such frame.
+    """
+    facts, values, dataset = _decode(path, frame)
+    with readable(path):
+        if values.ndim == 3:
+            return scaled(values, 0, 2**facts.bits - 1)
+        if facts.photometric == "PALETTE COLOR":
+            return _palette_colours(values, dataset)
+        return grey_bytes(values, dataset, path)
+
+
+def read_stored(path: Path) -> NDArray[Any]:
+    """Decode a mask: the values as they are stored, without window or rescaling.
+
+    Returns:
+        Integers (H, W), or colours (H, W, 3) from 0 to 255.
+
+    Raises:
+        DatasetError: if the file cannot be decoded, has several frames, or shows low values bright.
+    """
+    facts, values, dataset = _decode(path, None)
+    with readable(path):
+        if values.ndim == 3:
+            return scaled(values, 0, 2**facts.bits - 1)
+        if facts.photometric == "PALETTE COLOR":
+            return _palette_colours(values, dataset)
+        if facts.photometric == "MONOCHROME1":
+            raise DatasetError(f"{path}: a mask in MONOCHROME1, which shows 0 as white; save it as MONOCHROME2")
+        return values
+
+
+def _decode(path: Path, frame: int | None) -> tuple[DicomFacts, NDArray[Any], Any]:
+    """Decode a frame to stored values, or to RGB where it is stored as luma and chroma."""
+    facts = read_facts(path)
+    index = frame_index(facts.frames, frame, path)
+    with readable(path):
+        from pydicom import Dataset
+        from pydicom.pixels.utils import pixel_array
+
+        _check_encoded_frame(path, facts, index)
+        dataset = Dataset()  # receives the elements of the group that describes pixels, and no others
+        values = pixel_array(path, ds_out=dataset, index=index)
+    if values.shape[:2] != facts.size:
+        raise DatasetError(f"{path}: its pixels are not of the size that it states; restore the original file")
+    return facts, values, dataset
+
+
+def _check_encoded_frame(path: Path, facts: DicomFacts, index: int) -> None:
+    """Refuse a compressed frame that would unpack to more than the header states: a few bytes can fill memory."""
+    from pydicom.encaps import get_frame
+
+    with path.open("rb") as file:
+        dataset = read_header(file, path, _OFFSETS)
+        syntax = dataset.file_meta.TransferSyntaxUID
+        if not syntax.is_encapsulated:
+            return
+        file.seek(_ELEMENT_HEADER, 1)
+        offsets = tuple(dataset[keyword].value for keyword in _OFFSETS) if _OFFSETS[0] in dataset else None
+        encoded = get_frame(file, index, number_of_frames=facts.frames, extended_offsets=offsets)
+    height, width = facts.size
+    if syntax == _RLE_LOSSLESS:  # at its worst it is a little longer than the pixels, see PS3.5, annex G
+        fits = len(encoded) <= 2 * height * width * facts.samples * facts.bits_allocated // 8 + _RLE_SLACK
+    else:
+        with Image.open(BytesIO(encoded), formats=("JPEG", "JPEG2000")) as image:
+            fits = image.size == (width, height)
+    if not fits:
+        raise DatasetError(f"{path}: its pixels are not of the size that it states; restore the original file")
+
+
+def _palette_colours(values: NDArray[Any], dataset: Any) -> NDArray[np.uint8]:
+    from pydicom.pixels.processing import apply_color_lut
+
+    colours: NDArray[Any] = apply_color_lut(values, dataset)
+    return scaled(colours[..., :3], 0, np.iinfo(colours.dtype).max)

@@ -1,0 +1,304 @@
+"""Files that are written whole or not at all, and the locks of the folders they lie in."""
+
+import os
+import re
+import shutil
+import socket
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from hashlib import file_digest
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from episodes.errors import ManifestError, StorageError, UserError
+from episodes.records import Record, records_hash
+
+_TEMPORARY = r"\.\d+(\.removed)?\.partial"
+
+
+@contextmanager
+def written_whole(path: Path) -> Iterator[Path]:
+    """Give a temporary path to write to; it becomes `path` when the block ends without an error.
+
+    It lies in a folder of its own, since libraries such as safetensors leave files of their own beside what they write
+    when they are killed.
+
+    Raises:
+        StorageError: if the disk is full or read-only, or the folder is not the user's to write in.
+    """
+    partial = _partial(path)
+    try:
+        with _storage_errors(path):
+            partial.mkdir(parents=True, exist_ok=True)
+            yield partial / path.name
+            _put_on_disk(partial / path.name)
+            (partial / path.name).replace(path)
+            _put_names_on_disk(path.parent)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+@contextmanager
+def folder_written_whole(folder: Path) -> Iterator[Path]:
+    """Give a temporary folder beside `folder` to fill; it takes the name, and the place of an older one, at the end.
+
+    Raises:
+        StorageError: if it cannot be made, or cannot be renamed. What the block raises is passed on as it is.
+    """
+    folder = folder.absolute()
+    partial = _partial(folder)
+    try:
+        with _storage_errors(folder):
+            shutil.rmtree(partial, ignore_errors=True)
+            partial.mkdir(parents=True)
+        yield partial
+        with _storage_errors(folder):
+            for path in (path for path in partial.rglob("*") if path.is_file()):
+                _put_on_disk(path)
+            remove_folder(folder)
+            partial.rename(folder)
+            _put_names_on_disk(folder.parent)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def remove_folder(folder: Path) -> None:
+    """Remove a folder, if there is one, so that a process killed meanwhile leaves all of it or nothing of that name.
+
+    Raises:
+        StorageError: if the system does not let it be removed.
+    """
+    aside = folder.with_name(f".{folder.name}.{os.getpid()}.removed.partial")
+    with _storage_errors(folder):
+        if folder.exists():
+            folder.rename(aside)
+            shutil.rmtree(aside)
+
+
+def remove_leftovers(path: Path) -> None:
+    """Remove the temporary folders that killed processes left of a file or folder, and within the folder.
+
+    Only for who is alone there: what another process is writing would be removed as well.
+    """
+    own, any_name = re.compile(rf"\.{re.escape(path.name)}{_TEMPORARY}"), re.compile(rf"\..+{_TEMPORARY}")
+    beside = [found for found in path.parent.glob(".*.partial") if own.fullmatch(found.name)]
+    within = [found for found in path.rglob(".*.partial") if any_name.fullmatch(found.name)]
+    for found in (*beside, *within):
+        shutil.rmtree(found, ignore_errors=True)  # what cannot be removed does no harm
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file whole, in place of what was there.
+
+    Raises:
+        StorageError: if it cannot be written.
+    """
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file whole, in place of what was there.
+
+    Raises:
+        StorageError: if it cannot be written.
+    """
+    with written_whole(path) as partial:
+        partial.write_bytes(content)
+
+
+def write_lines(path: Path, lines: Iterable[str], *, overwrite: bool) -> None:
+    """Write a text file whole, line by line.
+
+    Raises:
+        ManifestError: if the file exists and must not be overwritten.
+        StorageError: if it cannot be written.
+    """
+    if path.exists() and not overwrite:
+        raise ManifestError(f"{path}: exists already; choose another name, or replace it with --overwrite")
+    with written_whole(path) as partial, partial.open("w", encoding="utf-8", newline="\n") as file:
+        file.writelines(f"{line}\n" for line in lines)
+
+
+def _partial(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{os.getpid()}.partial")
+
+
+@contextmanager
+def _storage_errors(path: Path) -> Iterator[None]:
+    """Say which file the system did not let us write, and what to do."""
+    try:
+        yield
+    except OSError as error:
+        raise StorageError.of(path, error) from error
+
+
+def _put_on_disk(path: Path) -> None:
+    """Wait until a file's content would outlive a loss of power: before that, its name could be there without it."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+def _put_names_on_disk(folder: Path) -> None:
+    """Wait until a folder's names would outlive a loss of power, where the file system can be asked for that."""
+    with suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 of a file's content, which may be larger than memory.
+
+    Raises:
+        OSError: if it cannot be read.
+    """
+    with path.open("rb") as file:
+        return file_digest(file, "sha256").hexdigest()
+
+
+def read_limited(path: Path, most: int, encoding: str = "utf-8") -> str:
+    """Read a text file, unless it is too large.
+
+    Args:
+        path: the file.
+        most: bytes; whole MiB.
+        encoding: UTF-8 with or without a byte-order mark.
+
+    Raises:
+        ValueError: if it is larger, or not UTF-8.
+        OSError: if it cannot be read.
+    """
+    with path.open("rb") as file:
+        content = file.read(most + 1)
+    if len(content) > most:
+        raise ValueError(f"larger than {most >> 20} MiB")
+    try:
+        return content.decode(encoding)
+    except UnicodeDecodeError as error:
+        raise ValueError(f"not UTF-8 ({error.reason} at byte {error.start})") from error
+
+
+def read_text(path: Path, kind: str) -> str:
+    """Read a text file.
+
+    Args:
+        path: the file.
+        kind: what it should be, for the message, such as `split`.
+
+    Raises:
+        ManifestError: if there is no such file, or it is not text.
+    """
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise ManifestError(f"{path}: there is no such file; check the path of the {kind}") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise ManifestError(f"{path}: cannot be read as a {kind} ({error})") from error
+
+
+def require_same_records(path: Path, written_for: object, ids: Iterable[str], records: Sequence[Record]) -> None:
+    """Check that a file belongs to the records at hand.
+
+    Args:
+        path: the file, for the message.
+        written_for: the hash of the records it was written for.
+        ids: the record ids that it names.
+        records: those at hand.
+
+    Raises:
+        ManifestError: if the hashes differ or an id is unknown; it names the first missing records.
+    """
+    known = {record.id for record in records}
+    missing = sorted(set(ids) - known)
+    if missing:
+        more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
+        raise ManifestError(
+            f"{path}: not all of its records are among the {len(known)} at hand, which lack "
+            f"{', '.join(missing[:3])}{more}; read it with the datasets it was written for"
+        )
+    if written_for != records_hash(records):
+        raise ManifestError(
+            f"{path}: was written for other records: since then some were added or removed, or changed their "
+            "label or patient; write it again, or read it with the datasets it was written for"
+        )
+
+
+@contextmanager
+def only_process(path: Path) -> Iterator[None]:
+    """Be the only process that writes a file or folder for as long as the block runs.
+
+    What killed processes left half-written there is removed first.
+
+    Raises:
+        UserError: if another process is at work there; it names that process.
+        StorageError: if the lock cannot be written, as the disk is read-only or full.
+    """
+    file, made = _lock_file(path)
+    holder = _read_holder(file)  # before others' attempts, which may empty the file
+    try:
+        with _locked(path, file, made, blocking=False):
+            with suppress(OSError):  # a full disk: others are kept out all the same
+                file.write_text(f"process {os.getpid()} on {socket.gethostname()}")
+            remove_leftovers(path.resolve())
+            yield
+    except Timeout as error:
+        who = holder or _read_holder(file) or "another process"
+        raise UserError(f"{path}: {who} is at work there; wait until it has ended, or stop it") from error
+
+
+@contextmanager
+def in_turn(path: Path) -> Iterator[None]:
+    """Wait until no other process writes a file or folder, then keep others waiting for as long as the block runs.
+
+    Raises:
+        StorageError: if the lock cannot be written, as the disk is read-only or full.
+    """
+    with _locked(path, *_lock_file(path), blocking=True):
+        yield
+
+
+def _lock_file(path: Path) -> tuple[Path, list[Path]]:
+    """Where a lock's file lies, and the folders that had to be made for it, the innermost first."""
+    place = path.resolve()
+    missing = [folder for folder in place.parents if not folder.exists()]
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageError.of(path, error) from error
+    if not place.name or (place.is_dir() and not os.access(place.parent, os.W_OK)):
+        return place / ".lock", missing  # the user's own folder in one of somebody else's, such as a mounted volume
+    return place.with_name(f".{place.name}.lock"), missing
+
+
+@contextmanager
+def _locked(path: Path, file: Path, made: list[Path], *, blocking: bool) -> Iterator[None]:
+    """Hold a lock; where nothing was written meanwhile, nothing is left."""
+    lock = FileLock(file, is_singleton=True)
+    try:
+        lock.acquire(blocking=blocking)
+    except Timeout:
+        raise
+    except OSError as error:
+        raise StorageError.of(path, error) from error
+    try:
+        yield
+    finally:
+        # Who waits for the file that is removed here sees that it is, and takes the lock of another.
+        with suppress(OSError):
+            if lock.lock_counter == 1:
+                file.unlink()
+        lock.release()
+        with suppress(OSError):
+            for folder in made:
+                folder.rmdir()
+
+
+def _read_holder(file: Path) -> str:
+    """The process that holds a lock, or held it last; empty where it is not known."""
+    try:
+        return file.read_text(errors="replace")
+    except OSError:
+        return ""

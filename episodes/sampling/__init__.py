@@ -1,0 +1,1 @@
+"""Episodes, support draws and splits."""

@@ -1,0 +1,246 @@
+"""Few-shot tasks as record ids: episode i is a pure function of (seed, i)."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+from episodes.errors import SamplingError
+from episodes.records import Record, require_unique_ids
+from episodes.sampling.streams import Stream
+
+Class = Literal["lesion", "benign", "malignant"]
+Pairing = Literal["within", "across"]
+
+
+@dataclass(frozen=True, slots=True)
+class EpisodeSpec:
+    """One episode, by record ids; never pixels.
+
+    Attributes:
+        index: its place in the sampler's sequence.
+        classes: the class of each way; way w is index w + 1 in masks, 0 is background.
+        support: record ids, (n_way, n_shot).
+        query: record ids, (n_query,).
+    """
+
+    index: int
+    classes: tuple[Class, ...]
+    support: tuple[tuple[str, ...], ...]
+    query: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if len(self.support) != len(self.classes):
+            raise ValueError(f"{len(self.support)} support sets for {len(self.classes)} classes")
+
+
+@dataclass(frozen=True, slots=True)
+class _Pool:
+    """The records of one dataset that show one class: (patient, record ids) pairs, sorted."""
+
+    patients: tuple[tuple[str, tuple[str, ...]], ...]
+
+    def names(self) -> set[str]:
+        return {patient for patient, _ in self.patients}
+
+
+@dataclass(frozen=True, slots=True)
+class _Task:
+    """What an episode draws from: one pool per way for the support, and one per way for the queries."""
+
+    classes: tuple[Class, ...]
+    support: tuple[_Pool, ...]
+    query: tuple[_Pool, ...]
+
+
+class EpisodeSampler:
+    """An endless sequence of N-way K-shot episodes; `sampler[i]` depends on records, seed and i alone.
+
+    So an episode is the same in any order, any process, after a resume, and however the records are ordered.
+
+    An episode first chooses one of the class tuples, then one of the datasets (or pairs of datasets) that can
+    serve it, all with equal chances. Every image of an episode comes from another patient, so support and
+    query share none. A patient is drawn uniformly, then one of the patient's images that show the class: a
+    patient with thirty images does not dominate. Each query shows one of the episode's classes, the ways
+    taking turns from a random first. Images without a lesion are never drawn; lesions of unknown kind serve
+    `lesion` alone.
+
+    Args:
+        records: of one or several datasets.
+        n_shot: support images per way.
+        n_query: query images per episode.
+        classes: the class tuples to choose from: `(("lesion",),)` is 1-way; `(("benign",), ("malignant",))`
+            1-way with either class; `(("benign", "malignant"),)` 2-way.
+        seed: names the sequence.
+        pairing: `within` draws support and query from one dataset, `across` from two different ones.
+
+    Attributes:
+        left_out: one line per dataset that has too few patients for a class tuple that others can serve.
+
+    Raises:
+        SamplingError: if no dataset can serve one of the class tuples; it counts the patients that are there
+            and those needed.
+        DatasetError: if two records share an id.
+
+    >>> from pathlib import Path
+    >>> records = [Record("busi", Path(f"{name}.png"), (), "benign", patient=name) for name in "abc"]
+    >>> EpisodeSampler(records, n_shot=2, seed=1)[0]
+    EpisodeSpec(index=0, classes=('lesion',), support=(('busi/b', 'busi/a'),), query=('busi/c',))
+    """
+
+    def __init__(
+        self,
+        records: Sequence[Record],
+        *,
+        n_shot: int,
+        n_query: int = 1,
+        classes: Sequence[Sequence[Class]] = (("lesion",),),
+        seed: int = 0,
+        pairing: Pairing = "within",
+    ) -> None:
+        require_unique_ids(records)
+        _check_request(n_shot, n_query, classes, pairing)
+        self.n_shot = n_shot
+        self.n_query = n_query
+        self.classes = tuple(tuple(ways) for ways in classes)
+        self.seed = seed
+        self.pairing = pairing
+        pools = _pools_by_dataset(records)
+        left_out: list[str] = []
+        tasks = []
+        for ways in self.classes:
+            found, short = _tasks(ways, pools, n_shot, n_query, pairing)
+            if not found:
+                raise SamplingError(_impossible(ways, pairing, sorted(pools), short))
+            tasks.append(found)
+            left_out.extend(short)
+        self._tasks = tuple(tasks)
+        self.left_out = tuple(left_out)
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """What distinguishes this sampler from others over the same records, as JSON values."""
+        return {
+            "n_shot": self.n_shot,
+            "n_query": self.n_query,
+            "classes": [list(ways) for ways in self.classes],
+            "seed": self.seed,
+            "pairing": self.pairing,
+        }
+
+    def __getitem__(self, index: int) -> EpisodeSpec:
+        if index < 0:
+            raise IndexError(f"episode {index}: the sequence is endless, indices start at 0")
+        stream = Stream(self.seed, index)
+        tasks = self._tasks[stream.below(len(self._tasks))]
+        task = tasks[stream.below(len(tasks))]
+        taken: set[str] = set()
+        support = tuple(tuple([_draw(pool, stream, taken) for _ in range(self.n_shot)]) for pool in task.support)
+        n_way = len(task.classes)
+        first = stream.below(n_way)
+        query = tuple([_draw(task.query[(first + turn) % n_way], stream, taken) for turn in range(self.n_query)])
+        return EpisodeSpec(index, task.classes, support, query)
+
+    def specs(self, start: int, stop: int) -> Iterator[EpisodeSpec]:
+        """Episodes start to stop - 1."""
+        return (self[index] for index in range(start, stop))
+
+
+def _draw(pool: _Pool, stream: Stream, taken: set[str]) -> str:
+    """One image of a patient not yet taken; construction made sure that one is left."""
+    patients = pool.patients
+    patient, images = patients[stream.below(len(patients))]
+    while patient in taken:
+        patient, images = patients[stream.below(len(patients))]
+    taken.add(patient)
+    return images[stream.below(len(images))]
+
+
+def _pools_by_dataset(records: Sequence[Record]) -> dict[str, dict[Class, _Pool]]:
+    """Sort records into pools, datasets and patients by name, so that their order does not matter."""
+    images: dict[str, dict[Class, dict[str, list[str]]]] = {}
+    for record in sorted(records, key=lambda record: record.id):
+        by_class = images.setdefault(record.dataset, {name: {} for name in get_args(Class)})
+        if record.has_lesion:
+            by_class["lesion"].setdefault(record.patient_id, []).append(record.id)
+        if record.label == "benign" or record.label == "malignant":
+            by_class[record.label].setdefault(record.patient_id, []).append(record.id)
+    return {
+        dataset: {
+            name: _Pool(tuple((patient, tuple(ids)) for patient, ids in sorted(by_patient.items())))
+            for name, by_patient in by_class.items()
+        }
+        for dataset, by_class in sorted(images.items())
+    }
+
+
+def _tasks(
+    ways: tuple[Class, ...],
+    pools: Mapping[str, Mapping[Class, _Pool]],
+    n_shot: int,
+    n_query: int,
+    pairing: Pairing,
+) -> tuple[tuple[_Task, ...], list[str]]:
+    """One class tuple's tasks, and a line for each way of a dataset that has too few patients."""
+    queries = -(-n_query // len(ways))  # the most that one way gets
+    if pairing == "within":
+        needs = {"support": n_shot, "query": queries}
+        shortages = {dataset: _shortages(dataset, pools[dataset], ways, needs) for dataset in pools}
+        pairs = [(dataset, dataset) for dataset, lines in shortages.items() if not lines]
+        short = [line for lines in shortages.values() for line in lines]
+    else:
+        giving = {dataset: _shortages(dataset, pools[dataset], ways, {"support": n_shot}) for dataset in pools}
+        asking = {dataset: _shortages(dataset, pools[dataset], ways, {"query": queries}) for dataset in pools}
+        pairs = [(a, b) for a in pools for b in pools if a != b and not giving[a] and not asking[b]]
+        short = [line for dataset in pools for line in giving[dataset] + asking[dataset]]
+    tasks = tuple(
+        _Task(ways, tuple(pools[giver][way] for way in ways), tuple(pools[asker][way] for way in ways))
+        for giver, asker in pairs
+    )
+    return tasks, short
+
+
+def _shortages(
+    dataset: str, pools: Mapping[Class, _Pool], ways: tuple[Class, ...], needs: Mapping[str, int]
+) -> list[str]:
+    """A line for each way that could run out of patients.
+
+    A patient with images of both classes may be taken by the other way, so the way needs one more for each.
+    """
+    lines = []
+    for way in ways:
+        names = pools[way].names()
+        others = {name for other in ways if other != way for name in pools[other].names()}
+        parts = dict(needs)
+        if shared := min(len(names & others), sum(needs.values()) * (len(ways) - 1)):
+            parts["shared with the other class"] = shared
+        count, needed = len(names), sum(parts.values())
+        if count < needed:
+            reasons = " + ".join(f"{part} {purpose}" for purpose, part in parts.items())
+            plural = "patient" if count == 1 else "patients"
+            lines.append(f"{dataset}, class {way}: {count} {plural}, {needed} needed ({reasons})")
+    return lines
+
+
+def _impossible(ways: tuple[Class, ...], pairing: Pairing, datasets: list[str], short: list[str]) -> str:
+    task = f"no dataset can serve {len(ways)}-way episodes of {' and '.join(ways)}"
+    if not datasets:
+        return f"{task}: there are no records"
+    if pairing == "across" and len(datasets) == 1:
+        return f"{task}: pairing 'across' needs two datasets and there is only {datasets[0]}"
+    return f"{task}: {'; '.join(short)}. Lower n_shot or n_query, or add records"
+
+
+def _check_request(n_shot: int, n_query: int, classes: Sequence[Sequence[Class]], pairing: Pairing) -> None:
+    for name, value in (("n_shot", n_shot), ("n_query", n_query)):
+        if value < 1:
+            raise SamplingError(f"{name} is {value}; it must be at least 1")
+    if pairing not in get_args(Pairing):
+        raise SamplingError(f"pairing is {pairing!r}; choose one of {', '.join(get_args(Pairing))}")
+    if not classes:
+        raise SamplingError('classes is empty; name at least one task, such as ("lesion",)')
+    allowed = {("lesion",), ("benign",), ("malignant",), ("benign", "malignant"), ("malignant", "benign")}
+    for ways in classes:
+        if tuple(ways) not in allowed:
+            raise SamplingError(
+                f"classes has {ways!r}; a task is lesion, benign, malignant, or benign and malignant together"
+            )

@@ -1,0 +1,329 @@
+"""Resampled means of crossed units, their jackknife variances, and the intervals made of them."""
+
+from dataclasses import dataclass
+from math import inf, nan
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import ndtri, stdtrit
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+Unit = Literal["image", "patient"]
+
+# Numbers held at once while resampling: 8 MiB for each table of resamples by patients.
+CHUNK = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreTable:
+    """Scores by draw, summed over the queries that always come and go together: of one patient, in the same draws.
+
+    Attributes:
+        sums: of the scores, (n_draws, n_groups); 0 where a group is not in a draw.
+        present: whether a group is in a draw, 0 or 1, (n_draws, n_groups).
+        sizes: how many queries each group has, (n_groups,).
+        starts: index of each patient's first group, increasing, (n_patients,).
+        unit: what counts once in the mean: an image (a query) or a patient.
+    """
+
+    sums: FloatArray
+    present: FloatArray
+    sizes: FloatArray
+    starts: IntArray
+    unit: Unit
+
+    @property
+    def n_draws(self) -> int:
+        """How many draws there are."""
+        return len(self.sums)
+
+    @property
+    def n_patients(self) -> int:
+        """How many patients there are."""
+        return len(self.starts)
+
+    def parts(self, draws: NDArray[np.number]) -> tuple[FloatArray, FloatArray]:
+        """What each patient adds to the numerator and to the denominator of the mean over weighted draws.
+
+        A query whose draws all weigh 0 has no mean and is left out, as is a patient without any other.
+
+        Args:
+            draws: how often each draw counts, (m, n_draws).
+
+        Returns:
+            Numerators and denominators, both (m, n_patients).
+        """
+        weights = draws.astype(np.float64)  # whole numbers, as floats for the matrix product
+        totals, counts = weights @ self.sums, weights @ self.present
+        means = np.divide(totals, counts, out=np.zeros_like(totals), where=counts > 0)
+        tops = np.add.reduceat(means, self.starts, axis=1)
+        bottoms = np.add.reduceat(self.sizes * (counts > 0), self.starts, axis=1)
+        if self.unit == "image":
+            return tops, bottoms
+        present = bottoms > 0
+        return np.divide(tops, bottoms, out=np.zeros_like(tops), where=present), present.astype(np.float64)
+
+    def means(self, patients: IntArray, draws: IntArray) -> FloatArray:
+        """The mean score of each resample: queries over their draws first, then over queries (and patients).
+
+        Args:
+            patients: how often each resample holds each patient, (n_resamples, n_patients).
+            draws: how often each resample holds each draw, (n_resamples, n_draws).
+
+        Returns:
+            One mean per resample, (n_resamples,); NaN where a resample holds no score at all.
+        """
+        different, which = np.unique(draws, axis=0, return_inverse=True)
+        tops, bottoms = self.parts(different)
+        top, bottom = (np.einsum("rp,rp->r", patients, part[which]) for part in (tops, bottoms))
+        return ratio(top, bottom)
+
+    def mean(self) -> float:
+        """The mean score with everything counting once."""
+        tops, bottoms = self.parts(np.ones((1, self.n_draws)))
+        return float(ratio(tops.sum(axis=1), bottoms.sum(axis=1))[0])
+
+
+def ratio(top: FloatArray, bottom: FloatArray) -> FloatArray:
+    """Numerators divided by denominators, NaN where the denominator is 0."""
+    quotients = np.full(top.shape, nan)
+    np.divide(top, bottom, out=quotients, where=bottom > 0)
+    return quotients
+
+
+def tabulate(values: FloatArray, owners: IntArray, unit: Unit = "image") -> ScoreTable:
+    """Sum the scores of queries that share their patient and their draws.
+
+    Args:
+        values: scores, (n_draws, n_queries), NaN where there is none.
+        owners: index of each query's patient, from 0 with none left out, (n_queries,).
+        unit: what counts once in the mean.
+    """
+    present = ~np.isnan(values)
+    keys = np.vstack([owners, present]).T  # the patient first, so that a patient's groups lie side by side
+    groups, group_of = np.unique(keys, axis=0, return_inverse=True)
+    sums = np.zeros((len(groups), len(values)))
+    np.add.at(sums, group_of, np.where(present, values, 0.0).T)
+    return ScoreTable(
+        sums=sums.T.copy(),
+        present=groups[:, 1:].T.astype(np.float64),
+        sizes=np.bincount(group_of, minlength=len(groups)).astype(np.float64),
+        starts=np.unique(groups[:, 0], return_index=True)[1],
+        unit=unit,
+    )
+
+
+def resampled_means(
+    values: FloatArray, owners: IntArray, patient_counts: IntArray, draw_counts: IntArray, unit: Unit = "image"
+) -> FloatArray:
+    """The estimate of `crossed_bootstrap` on each of several resamples, given as counts instead of lists.
+
+    A query whose draws are all missing from a resample has no mean there and is left out, as it is of a list.
+
+    Args:
+        values: scores, (n_draws, n_queries), NaN where there is none.
+        owners: index of each query's patient, from 0 with none left out, (n_queries,).
+        patient_counts: how often each resample holds each patient, (n_resamples, n_patients).
+        draw_counts: how often each resample holds each draw, (n_resamples, n_draws).
+        unit: what counts once in the mean, an image (a query) or a patient.
+
+    Returns:
+        One mean per resample, (n_resamples,); NaN where a resample holds no score at all.
+    """
+    return tabulate(values, owners, unit).means(patient_counts, draw_counts)
+
+
+def resample(table: ScoreTable, n_resamples: int, seed: int) -> FloatArray:
+    """The mean score on resamples of whole patients and whole draws, both drawn anew with replacement.
+
+    Args:
+        table: with more than one patient or more than one draw; what there is one of is not resampled.
+        n_resamples: how many, at least 1.
+        seed: of the resampling.
+
+    Returns:
+        One mean per resample that holds a score, (at most n_resamples,).
+
+    Raises:
+        ValueError: if n_resamples is less than 1.
+    """
+    require_resamples(n_resamples)
+    of_patients, of_draws = np.random.default_rng(seed).spawn(2)
+    chunk = rows_at_once(table.n_patients)
+    sizes = [min(chunk, n_resamples - start) for start in range(0, n_resamples, chunk)]
+    means: FloatArray = np.concatenate(
+        [
+            table.means(counts(of_patients, table.n_patients, size), counts(of_draws, table.n_draws, size))
+            for size in sizes
+        ]
+    )
+    return means[~np.isnan(means)]
+
+
+def counts(rng: np.random.Generator, n: int, n_resamples: int) -> IntArray:
+    """How often each of `n` things is among `n` drawn with replacement, (n_resamples, n)."""
+    drawn = rng.integers(n, size=(n_resamples, n)) + n * np.arange(n_resamples)[:, None]
+    return np.bincount(drawn.ravel(), minlength=n_resamples * n).reshape(n_resamples, n)
+
+
+def rows_at_once(width: int) -> int:
+    """How many resamples to hold at once where each has `width` numbers."""
+    return max(1, CHUNK // width)
+
+
+def require_resamples(n_resamples: int) -> None:
+    """Raise a ValueError if there is no resample."""
+    if n_resamples < 1:
+        raise ValueError(f"n_resamples must be at least 1, not {n_resamples}")
+
+
+Bounds = tuple[float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """An estimate and the bounds of its interval; NaN where there is nothing to estimate or resample."""
+
+    estimate: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """A paired difference between two methods, its interval, and how easily no difference would show it.
+
+    Attributes:
+        interval: mean of first minus second, and its interval.
+        p_value: two-sided; NaN where there is nothing to resample.
+    """
+
+    interval: Interval
+    p_value: float
+
+
+def percentile_interval(estimate: float, resamples: FloatArray, level: float, bounds: Bounds | None = None) -> Interval:
+    """The interval that leaves out the same share of resamples on either side.
+
+    Args:
+        estimate: of the score.
+        resamples: its value on each resample, (n,); none where there is nothing to resample.
+        level: share of the resamples inside.
+        bounds: to which the interval is clipped; unlimited without.
+
+    Raises:
+        ValueError: if the level or the bounds are impossible.
+
+    >>> percentile_interval(50.0, np.arange(101.0), 0.9, bounds=(10, 200))
+    Interval(estimate=50.0, low=10.0, high=95.0)
+    """
+    if not 0 < level < 1:
+        raise ValueError(f"level must lie between 0 and 1, not {level}")
+    least, most = bounds or (-inf, inf)
+    if not least < most:
+        raise ValueError(f"bounds must be a lower and a higher value, not {bounds}")
+    if not resamples.size:
+        return Interval(estimate, nan, nan)
+    low, high = np.quantile(resamples, [(1 - level) / 2, (1 + level) / 2]).clip(least, most)
+    return Interval(estimate, float(low), float(high))
+
+
+def p_value(resamples: FloatArray) -> float:
+    """How easily no difference would show resamples so far on one side of zero, two-sided; NaN without any.
+
+    >>> round(p_value(np.linspace(-1, 9, 999)), 2)
+    0.2
+    """
+    if not resamples.size:
+        return nan
+    far_side = min(np.count_nonzero(resamples <= 0), np.count_nonzero(resamples >= 0))
+    return float(min(1.0, 2 * (far_side + 1) / (resamples.size + 1)))
+
+
+@dataclass(frozen=True, slots=True)
+class Variance:
+    """The variance of a mean score over patients and draws, by where it comes from.
+
+    Attributes:
+        patients: jackknife variance over patients, what patients and draws do together included; 0 for one patient.
+        draws: likewise over draws.
+        together: what both of them include: that one draw suits some patients more than another draw does.
+        n_patients: how many there are.
+        n_draws: how many there are.
+    """
+
+    patients: float
+    draws: float
+    together: float
+    n_patients: int
+    n_draws: int
+
+    @property
+    def total(self) -> float:
+        """Of the mean: both, with what they share counted once; neither alone can be larger."""
+        return max(self.patients, self.draws, self.patients + self.draws - self.together)
+
+    def quantiles(self, shares: FloatArray) -> FloatArray:
+        """Of an error of the mean, divided by its standard deviation as estimated.
+
+        Student's t with one degree of freedom fewer than there are patients, and draws, averaged with their variances
+        as weights (Cochran 1964, Biometrics 20(1), 191-195). One t with Satterthwaite's degrees of freedom is
+        narrower: with 3 draws that differ half as much as 38 patients, it held the truth 92 times in 100, not 96.
+        """
+        of_patients, of_draws = (stdtrit(max(1, n - 1), shares) for n in (self.n_patients, self.n_draws))
+        weighted: FloatArray = (self.patients * of_patients + self.draws * of_draws) / (self.patients + self.draws)
+        return weighted
+
+
+def jackknife(table: ScoreTable) -> Variance:
+    """Leave out each patient, each draw, and each pair of both (Efron and Stein 1981, The Annals of Statistics 9(3)).
+
+    For a balanced table these are the mean squares of a two-way analysis of variance, each divided by the number of
+    cells, whose combination in `Variance.total` is unbiased.
+    """
+    n_patients, n_draws = table.n_patients, table.n_draws
+    tops, bottoms = table.parts(np.vstack([np.ones(n_draws), 1 - np.eye(n_draws)]))
+    by_draw = ratio(tops.sum(axis=1), bottoms.sum(axis=1))  # of all draws, then without each
+    by_patient = ratio(tops.sum(axis=1, keepdims=True) - tops, bottoms.sum(axis=1, keepdims=True) - bottoms)
+    # How a patient's absence changes what a draw's absence does; a pair without which nothing is left shows nothing.
+    pairs = np.nan_to_num(by_patient[1:] - by_draw[1:, None] - by_patient[0] + by_draw[0])
+    pairs = pairs - pairs.mean(axis=0) - pairs.mean(axis=1, keepdims=True) + pairs.mean()
+    shares = (n_patients - 1) / n_patients, (n_draws - 1) / n_draws
+    return Variance(
+        patients=shares[0] * _squares(by_patient[0]),
+        draws=shares[1] * _squares(by_draw[1:]),
+        together=shares[0] * shares[1] * float((pairs**2).sum()),
+        n_patients=n_patients,
+        n_draws=n_draws,
+    )
+
+
+def widen(resamples: FloatArray, estimate: float, variance: Variance) -> FloatArray:
+    """Stretch resamples away from the estimate, so that their percentiles are bounds of the right width.
+
+    The deviations get the standard deviation of `variance`, and each is multiplied by the ratio of its quantile, by
+    its rank, to that of a normal distribution. What is lopsided stays so.
+
+    Args:
+        resamples: means on resamples, (n,).
+        estimate: what they scatter about.
+        variance: of the estimate.
+
+    Returns:
+        As many values, in increasing order, (n,).
+    """
+    ordered = np.sort(resamples)
+    spread = float(ordered.std())
+    if spread == 0 or variance.total == 0:
+        return ordered
+    shares = (np.arange(ordered.size) + 0.5) / ordered.size
+    normal, student = ndtri(shares), variance.quantiles(shares)
+    stretch = np.divide(student, normal, out=np.ones_like(shares), where=normal != 0)
+    return np.sort(estimate + (ordered - estimate) * stretch * (variance.total**0.5 / spread))
+
+
+def _squares(values: FloatArray) -> float:
+    """The sum of squared deviations from the mean; 0 where leaving out the only one left nothing."""
+    return float(((values - values.mean()) ** 2).sum()) if len(values) > 1 else 0.0

@@ -1,0 +1,248 @@
+"""Intervals, paired differences and corrected p-values."""
+
+from collections.abc import Callable, Sequence
+from math import isnan, nan
+from typing import get_args
+
+import numpy as np
+
+from episodes.scoring.bootstrap import (
+    Bounds,
+    Difference,
+    FloatArray,
+    IntArray,
+    Interval,
+    Unit,
+    counts,
+    jackknife,
+    p_value,
+    percentile_interval,
+    require_resamples,
+    resample,
+    rows_at_once,
+    tabulate,
+    widen,
+)
+
+# Of weights, (m, n_queries), one value per row, (m,); NaN where a row leaves it undefined.
+Statistic = Callable[[FloatArray], FloatArray]
+
+
+def patient_weights(patients: Sequence[str], *, n_resamples: int = 2000, seed: int = 0) -> IntArray:
+    """How often each query counts in each resample of whole patients, for scores that are no mean over queries.
+
+    The resamples are those of `crossed_bootstrap` with the same seed and patients, and a single draw. There are fewer
+    of them unless asked for: 10,000 for each of 2000 images would take 160 MB, and as much again in every score.
+
+    Args:
+        patients: whose image each query is, (n_queries,).
+        n_resamples: how many times patients are resampled.
+        seed: of the resampling.
+
+    Returns:
+        Whole numbers from 0, equal for all queries of one patient, (n_resamples, n_queries).
+
+    Raises:
+        ValueError: if n_resamples is less than 1.
+
+    >>> patient_weights(["a", "a", "b"], n_resamples=4)
+    array([[0, 0, 2],
+           [2, 2, 0],
+           [0, 0, 2],
+           [2, 2, 0]])
+    """
+    require_resamples(n_resamples)
+    if not len(patients):
+        return np.empty((n_resamples, 0), np.int64)
+    names, owners = np.unique(np.asarray(patients), return_inverse=True)
+    of_patients, _ = np.random.default_rng(seed).spawn(2)
+    return counts(of_patients, len(names), n_resamples)[:, owners]
+
+
+def weighted_interval(statistic: Statistic, weights: IntArray, level: float = 0.95) -> Interval:
+    """Estimate any score of weighted queries, such as a ratio of sums, with a percentile interval over resamples.
+
+    The estimate is the statistic with every query counting once. Resamples in which it is undefined (NaN) are left
+    out. Where all queries are always held equally often, they belong to one patient and there is no interval
+    (NaN): give only the queries that the statistic depends on.
+
+    Unlike that of `crossed_bootstrap` this interval is not widened for few patients: of a mean over 38 patients, one
+    of 95 % holds the truth 93 times in 100.
+
+    Args:
+        statistic: weights (m, n_queries) to one value per row, (m,); unchanged where all weights are multiplied.
+        weights: how often each query counts in each resample, (n_resamples, n_queries); see `patient_weights`.
+        level: share of the resampled values inside the interval.
+
+    Raises:
+        ValueError: if the level is impossible.
+
+    >>> hits, pixels = np.array([8.0, 9.0, 1.0]), np.array([10.0, 10.0, 100.0])
+    >>> weights = patient_weights(["a", "a", "b"])
+    >>> weighted_interval(lambda w: (w @ hits) / (w @ pixels), weights)
+    Interval(estimate=0.15, low=0.01, high=0.85)
+    """
+    n_resamples, n_queries = weights.shape
+    estimate = float(statistic(np.ones((1, n_queries)))[0])
+    if (weights == weights[:, :1]).all():
+        return percentile_interval(estimate, np.empty(0), level)
+    chunk = rows_at_once(n_queries)
+    starts = range(0, n_resamples, chunk)
+    values = np.concatenate([statistic(weights[start : start + chunk].astype(np.float64)) for start in starts])
+    return percentile_interval(estimate, values[~np.isnan(values)], level)
+
+
+def crossed_bootstrap(
+    values: FloatArray,
+    patients: Sequence[str],
+    *,
+    unit: Unit = "image",
+    n_resamples: int = 10_000,
+    level: float = 0.95,
+    seed: int = 0,
+    bounds: Bounds | None = None,
+) -> Interval:
+    """Estimate a mean score with an interval over resampled patients and draws, widened for how few there are.
+
+    The estimate averages each query over the draws that have it, then all queries, each counting once; or a patient's
+    queries first and then patients. A query without any value is left out. What there is one of is not resampled:
+    with a single draw the interval is over patients alone, with a single patient over draws alone, with one of each
+    there is none (NaN). Two patients or two draws hardly show how much their like differ: where they matter the
+    interval is honest and useless, several times as wide as they lie apart, and may leave the possible scores.
+
+    How often a 95 % interval holds the true mean, beside a plain percentile interval of the same resamples (2000
+    simulated studies each, standard error 0.5 %; 38 patients of 7 images and 5 draws unless said otherwise):
+
+    ==========================================  =====  =====
+    study                                       here   plain
+    ==========================================  =====  =====
+    one draw                                    94.0   92.8
+    draws differ little                         95.5   93.6
+    draws differ half as much as patients       96.0   90.6
+    draws alone differ                          94.1   83.3
+    1 to 30 images a patient, 15 % missing      96.2   91.6
+    3 draws, differing half as much             96.1   84.9
+    3 draws, differing little                   96.3   92.9
+    1000 patients of 2 images                   95.9   94.9
+    scores like Dice, an eighth of them 0       94.9   93.7
+    ==========================================  =====  =====
+
+    Args:
+        values: scores, (n_draws, n_queries); NaN where a query is not in a draw or its score is undefined.
+        patients: whose image each query is, (n_queries,).
+        unit: what counts once in the mean, an image (a query) or a patient.
+        n_resamples: how many times patients and draws are resampled.
+        level: how often the interval is to hold the true mean.
+        seed: of the resampling; the same arguments give the same interval.
+        bounds: the least and the largest possible score, to which the interval is clipped; unlimited without.
+
+    Raises:
+        ValueError: if the counts of queries differ, or a unit, number of resamples, level or bound is impossible.
+
+    >>> scores = np.array([[0.9, 0.8, 0.4], [0.7, np.nan, 0.2]])
+    >>> interval = crossed_bootstrap(scores, ["a", "a", "b"], bounds=(0, 1))
+    >>> round(interval.estimate, 3)  # the mean of 0.8, 0.8 and 0.3
+    0.633
+    >>> interval.low, interval.high  # two patients and two draws are next to nothing
+    (0.0, 1.0)
+    >>> crossed_bootstrap(scores, ["a", "a", "b"], unit="patient").estimate  # of patients with 0.8 and 0.3
+    0.55
+    """
+    estimate, resamples = _bootstrap(values, patients, unit, n_resamples, seed)
+    return percentile_interval(estimate, resamples, level, bounds)
+
+
+def paired_difference(
+    first: FloatArray,
+    second: FloatArray,
+    patients: Sequence[str],
+    *,
+    unit: Unit = "image",
+    n_resamples: int = 10_000,
+    level: float = 0.95,
+    seed: int = 0,
+    bounds: Bounds | None = None,
+) -> Difference:
+    """Compare two methods on the queries and draws that both have.
+
+    The p-value is the interval turned around: twice the share of widened resamples on the far side of zero, with one
+    resample more counted there so that it is never 0 (Davison and Hinkley 1997, section 4.2). But for that one, it is
+    below 1 - level just where the interval leaves zero out, so that it is as right as the interval is.
+
+    Args:
+        first: scores, (n_draws, n_queries), as in `crossed_bootstrap`; paired with `second` cell by cell.
+        second: the other method's scores, of the same shape.
+        patients: whose image each query is, (n_queries,).
+        unit: what counts once in the mean, an image (a query) or a patient.
+        n_resamples: how many times patients and draws are resampled.
+        level: how often the interval is to hold the true difference.
+        seed: of the resampling.
+        bounds: the least and the largest possible difference, to which the interval is clipped; unlimited without.
+
+    Raises:
+        ValueError: if the shapes differ, or as in `crossed_bootstrap`.
+
+    >>> rng = np.random.default_rng(0)
+    >>> worse = rng.uniform(0.2, 0.8, size=(5, 40))
+    >>> result = paired_difference(worse + 0.1, worse, [f"patient {i}" for i in range(40)])
+    >>> round(result.interval.low, 3), round(result.interval.high, 3), round(result.p_value, 4)
+    (0.1, 0.1, 0.0002)
+    """
+    first, second = np.asarray(first, np.float64), np.asarray(second, np.float64)
+    if first.shape != second.shape:
+        raise ValueError(f"paired scores have the same shape, not {first.shape} and {second.shape}")
+    estimate, resamples = _bootstrap(first - second, patients, unit, n_resamples, seed)
+    return Difference(percentile_interval(estimate, resamples, level, bounds), p_value(resamples))
+
+
+def _bootstrap(
+    values: FloatArray, patients: Sequence[str], unit: Unit, n_resamples: int, seed: int
+) -> tuple[float, FloatArray]:
+    """The estimate, and its widened value on every resample (none where there is nothing to resample)."""
+    values = np.asarray(values, np.float64)
+    if values.ndim != 2 or values.shape[1] != len(patients):
+        raise ValueError(f"scores {values.shape} must be (n_draws, n_queries), of {len(patients)} queries")
+    if unit not in get_args(Unit):
+        raise ValueError(f"unit must be one of {', '.join(get_args(Unit))}, not {unit!r}")
+    require_resamples(n_resamples)
+    present = ~np.isnan(values)
+    draws, queries = present.any(axis=1), present.any(axis=0)
+    values = values[draws][:, queries]
+    if values.size == 0:
+        return nan, np.empty(0)
+    _, owners = np.unique(np.asarray(patients)[queries], return_inverse=True)
+    table = tabulate(values, owners, unit)
+    estimate = table.mean()
+    if table.n_draws == table.n_patients == 1:
+        return estimate, np.empty(0)
+    return estimate, widen(resample(table, n_resamples, seed), estimate, jackknife(table))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Adjust p-values so that the chance of any false finding among them stays below the level (Holm 1979).
+
+    Step-down: the smallest of m is multiplied by m, the next by m - 1, and so on; none falls below one before it and
+    none exceeds 1. It asks nothing of how the comparisons depend on each other, so that one reference method may be
+    in all of them (Scandinavian Journal of Statistics 6(2), 65-70).
+
+    Args:
+        p_values: of one family of comparisons; NaN where one could not be tested, which does not count among them.
+
+    Returns:
+        The adjusted p-values in the order given, NaN where there was NaN.
+
+    Raises:
+        ValueError: if a p-value does not lie between 0 and 1.
+
+    >>> holm([0.02, 0.01, 0.5])
+    [0.04, 0.03, 0.5]
+    """
+    if impossible := [value for value in p_values if value < 0 or value > 1]:
+        raise ValueError(f"p-values must lie between 0 and 1, not {impossible[0]}")
+    adjusted = [nan] * len(p_values)
+    tested = sorted((value, place) for place, value in enumerate(p_values) if not isnan(value))
+    least = 0.0
+    for rank, (value, place) in enumerate(tested):
+        least = max(least, min(1.0, (len(tested) - rank) * value))
+        adjusted[place] = least
+    return adjusted

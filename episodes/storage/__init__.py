@@ -1,0 +1,1 @@
+"""The store of decoded images, and its preparation."""

@@ -1,0 +1,199 @@
+"""The store: a dataset's decoded images, memory-mapped, with an index of their records."""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, fields
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import TypeAdapter, ValidationError
+
+from episodes.curation.corrections import Dropped
+from episodes.errors import DatasetError
+from episodes.io.files import write_text
+from episodes.io.yaml_json import JSONTextError, read_json
+from episodes.records import Record
+from episodes.storage.row_file import map_rows
+
+# Raised whenever decoding, resizing, grouping or a policy changes, so that stores of an older kind are made anew.
+VERSION = 2
+INDEX = "index.json"
+
+
+@dataclass(frozen=True, slots=True)
+class IndexRow:
+    """One row of a store.
+
+    Attributes:
+        record: whose image it is.
+        source: hash of the files that it was made of.
+        height: of the source image.
+        width: of the source image.
+    """
+
+    record: Record
+    source: str
+    height: int
+    width: int
+
+
+@dataclass(frozen=True, slots=True)
+class StoreIndex:
+    """What `index.json` says.
+
+    Attributes:
+        version: of the store's kind.
+        size: working size, (height, width).
+        policy: the dataset's, as `Policy.content`.
+        rows: one per image.
+        dropped: the images that the dataset's policy left out.
+    """
+
+    version: int
+    size: tuple[int, int]
+    policy: Mapping[str, Any]
+    rows: tuple[IndexRow, ...]
+    dropped: tuple[Dropped, ...]
+
+
+_INDEX = TypeAdapter(StoreIndex)
+
+
+def write_index(folder: Path, index: StoreIndex) -> None:
+    """Write a store's index, whole.
+
+    Raises:
+        StorageError: if it cannot be written.
+    """
+    tree = asdict(index)
+    for row in tree["rows"]:
+        record = row["record"]
+        record["image"], record["masks"] = str(record["image"]), [str(path) for path in record["masks"]]
+    write_text(folder / INDEX, json.dumps(tree, indent=1) + "\n")
+
+
+def read_index(folder: Path) -> StoreIndex:
+    """Read a store's index.
+
+    Raises:
+        DatasetError: if the folder holds no store, a damaged one, or one of another version.
+    """
+    path = folder / INDEX
+    try:
+        tree = read_json(path)
+        version = tree.get("version") if isinstance(tree, Mapping) else None
+        if isinstance(version, int) and version != VERSION:
+            raise DatasetError(f"{folder}: a store of version {version}; run `fewshot data prepare` again")
+        index = _INDEX.validate_python(tree)
+    except (OSError, JSONTextError, ValidationError) as error:
+        raise damaged(path) from error
+    ids = {row.record.id for row in index.rows}
+    sizes = [*index.size, *(side for row in index.rows for side in (row.height, row.width))]
+    if not index.rows or len(ids) < len(index.rows) or min(sizes) < 1:
+        raise damaged(path)
+    return index
+
+
+def damaged(path: Path) -> DatasetError:
+    """What to say of a store's file that is not as it was written."""
+    return DatasetError(f"{path}: damaged; delete its folder and run `fewshot data prepare` again")
+
+
+IMAGES = "images.npy"
+LABEL_MAPS = "label_maps.npy"
+
+
+@dataclass(frozen=True)
+class Store:
+    """One dataset's images and label maps, all of one size, read through a memory map.
+
+    Attributes:
+        folder: where the store lies.
+        size: working size, (height, width).
+        records: one per row, patients merged where images are near-duplicates, and labelled normal where the label
+            map is empty.
+        original_sizes: (height, width) of each source image.
+        policy: what of the dataset is used, as `Policy.content`.
+        dropped: images of the dataset that the policy left out, and why.
+    """
+
+    folder: Path
+    size: tuple[int, int]
+    records: tuple[Record, ...]
+    original_sizes: tuple[tuple[int, int], ...]
+    policy: Mapping[str, Any]
+    dropped: tuple[Dropped, ...]
+
+    @cached_property
+    def images(self) -> NDArray[np.uint8]:
+        """Grey images, (n, H, W), 0 to 255."""
+        return self._map(IMAGES)
+
+    @cached_property
+    def label_maps(self) -> NDArray[np.uint8]:
+        """Label maps, (n, H, W), values of `LABEL_VALUES`."""
+        return self._map(LABEL_MAPS)
+
+    @classmethod
+    def open(cls, folder: Path) -> "Store":
+        """Open a finished store.
+
+        Raises:
+            DatasetError: if the folder holds no store, one of another version, or one whose files are not as they were
+                written.
+        """
+        index = read_index(folder)
+        records = tuple(row.record for row in index.rows)
+        original_sizes = tuple((row.height, row.width) for row in index.rows)
+        store = cls(folder, index.size, records, original_sizes, index.policy, index.dropped)
+        for name in (IMAGES, LABEL_MAPS):
+            store._map(name)  # whatever is wrong is known now, not in the middle of a training
+        return store
+
+    def _map(self, name: str) -> NDArray[np.uint8]:
+        path = self.folder / name
+        try:
+            return map_rows(path, (len(self.original_sizes), *self.size))
+        except (OSError, ValueError) as error:
+            raise damaged(path) from error
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the open maps, which would be copied whole: another process opens its own."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+
+class Collection:
+    """Several datasets' stores read as one, by record id.
+
+    Holds nothing but paths and memory maps, so it is cheap to send to data workers.
+    """
+
+    def __init__(self, stores: Iterable[Store]) -> None:
+        self.stores = tuple(stores)
+        self._rows = {record.id: (store, row) for store in self.stores for row, record in enumerate(store.records)}
+
+    @property
+    def records(self) -> tuple[Record, ...]:
+        """All records, store by store."""
+        return tuple(record for store in self.stores for record in store.records)
+
+    def image(self, record_id: str) -> NDArray[np.uint8]:
+        """The grey image, (H, W)."""
+        store, row = self._find(record_id)
+        image: NDArray[np.uint8] = store.images[row]
+        return image
+
+    def label_map(self, record_id: str) -> NDArray[np.uint8]:
+        """The label map, (H, W)."""
+        store, row = self._find(record_id)
+        label_map: NDArray[np.uint8] = store.label_maps[row]
+        return label_map
+
+    def _find(self, record_id: str) -> tuple[Store, int]:
+        try:
+            return self._rows[record_id]
+        except KeyError:
+            raise DatasetError(f"{record_id}: no such record in these stores; prepare its dataset") from None

@@ -1,0 +1,154 @@
+"""What a benchmark consists of: trainings, and cells to evaluate."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from fewshot.benchmark.tasks import TargetProtocol
+from fewshot.config.benchmark import BenchmarkConfig
+from fewshot.config.parsing import ConfigError
+from fewshot.config.training import FoldConfig, TrainConfig
+from fewshot.methods.contract import Method, needs_support
+from fewshot.results.rows import Cell
+
+
+@dataclass(frozen=True, slots=True)
+class Training:
+    """One training of a benchmark.
+
+    Attributes:
+        model: its name in the configuration.
+        seed: of the training.
+        target: that it is for; None where it serves all targets.
+        fold: of the target, which it is trained on but for this fold; None where it is trained on sources.
+    """
+
+    model: str
+    seed: int
+    target: str | None = None
+    fold: int | None = None
+
+    @property
+    def name(self) -> str:
+        """What its folder is called.
+
+        >>> Training("unet", 0).name, Training("unet", 1, "busi", 2).name
+        ('unet-seed0', 'unet-seed1-busi-fold2')
+        """
+        target = "" if self.target is None else f"-{self.target}"
+        fold = "" if self.fold is None else f"-fold{self.fold}"
+        return f"{self.model}-seed{self.seed}{target}{fold}"
+
+    def folder(self, run: Path) -> Path:
+        """Where it lies in a run's folder."""
+        return run / "models" / self.name
+
+    def config(self, benchmark: BenchmarkConfig) -> TrainConfig:
+        """The training as `fewshot train` would be given it."""
+        model = benchmark.models[self.model]
+        assert model.train is not None  # noqa: S101 - only such models have trainings
+        sources = benchmark.sources if self.target is None else benchmark.sources_of(self.target)
+        fold = None
+        if self.fold is not None:
+            assert self.target is not None  # noqa: S101 - a fold is one of a target
+            sources, fold = (self.target,), FoldConfig(index=self.fold, of=model.folds)
+        return TrainConfig(
+            name=self.name,
+            data_root=benchmark.data_root,
+            datasets=benchmark.datasets,
+            image_size=benchmark.image_size,
+            cache=benchmark.cache,
+            sources=sources,
+            test_fold=fold,
+            seed=self.seed,
+            device=benchmark.device,
+            tracking=benchmark.tracking,
+            encoder=benchmark.encoder,
+            model=model.network_only(),
+            train=model.train,
+        )
+
+
+def training_for(benchmark: BenchmarkConfig, model: str, seed: int, target: str, fold: int = -1) -> Training | None:
+    """The training whose network segments a target's queries; None for a model that is not trained here.
+
+    Args:
+        benchmark: the configuration.
+        model: its name.
+        seed: of the training.
+        target: dataset.
+        fold: of the target that the queries are in; -1 for a model that is trained on sources.
+    """
+    settings = benchmark.models[model]
+    if settings.train is None:
+        return None
+    if settings.trained_on == "target":
+        return Training(model, seed, target, fold)
+    return Training(model, seed, target if benchmark.holds_out else None)
+
+
+def list_trainings(benchmark: BenchmarkConfig) -> Iterator[Training]:
+    """All trainings, each once."""
+    seen: set[Training] = set()
+    for model, settings in benchmark.models.items():
+        folds = range(settings.folds) if settings.trained_on == "target" else (-1,)
+        for seed in benchmark.training_seeds:
+            for target in benchmark.targets:
+                for fold in folds:
+                    training = training_for(benchmark, model, seed, target, fold)
+                    if training is not None and training not in seen:
+                        seen.add(training)
+                        yield training
+
+
+def list_cells(
+    config: BenchmarkConfig, methods: Mapping[str, Method], protocols: Mapping[str, TargetProtocol]
+) -> list[Cell]:
+    """All cells; rows of one model follow each other, so that its features are computed once.
+
+    With K support images, a method has one cell for each draw or run. A method that uses no support set has one for
+    each that differs without, and so has at K = 0 one that can do without; a control always has a support set. Of a
+    model that is trained on the target, every cell is divided into the target's folds.
+
+    Args:
+        config: the benchmark.
+        methods: those of its rows, built.
+        protocols: by target.
+
+    Raises:
+        ConfigError: if none of the numbers of shots is one that a row can be evaluated at.
+    """
+    shots = {row: _shots(config, row, method) for row, method in methods.items()}
+    for row, possible in shots.items():
+        if not possible:
+            raise ConfigError(f"methods.{row}: it needs a support set; add a number of at least 1 to `shots`")
+    return list(_cells(config, shots, protocols))
+
+
+def _shots(config: BenchmarkConfig, row: str, method: Method) -> list[int]:
+    """The numbers of support images that a row is evaluated at."""
+    if not method.uses_support:
+        return [0]
+    without = config.methods[row].control == "none" and not needs_support(method)
+    return [shot for shot in config.shots if shot > 0 or without]
+
+
+def _cells(
+    config: BenchmarkConfig, shots: Mapping[str, list[int]], protocols: Mapping[str, TargetProtocol]
+) -> Iterator[Cell]:
+    rows = sorted(config.methods, key=lambda row: config.methods[row].model or "")
+    for target, protocol in protocols.items():
+        for seed in config.training_seeds:
+            for row in rows:
+                if config.methods[row].model is None and seed != config.training_seeds[0]:
+                    continue  # a floor knows no training seed
+                for fold in _folds(config, row):
+                    for shot in shots[row]:
+                        draws = protocol.draws if shot else protocol.without_support
+                        yield from (Cell(target, row, seed, shot, draw, fold) for draw in draws)
+
+
+def _folds(config: BenchmarkConfig, row: str) -> range:
+    model = config.methods[row].model
+    settings = None if model is None else config.models[model]
+    return range(settings.folds) if settings is not None and settings.trained_on == "target" else range(-1, 0)

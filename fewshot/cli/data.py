@@ -1,0 +1,373 @@
+"""Commands about data: data check, show, prepare, split, init, unpack, generate; episodes sample."""
+
+import json
+import re
+import shlex
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from episodes.errors import DatasetError, UserError
+from fewshot.cli.arguments import (
+    ConfigFile,
+    Corrections,
+    Curated,
+    Dataset,
+    Doppler,
+    Duplicates,
+    Overrides,
+    Root,
+    curation,
+    data_app,
+    episodes_app,
+    known,
+    new_reporter,
+)
+
+if TYPE_CHECKING:
+    from episodes.storage.store import Store
+
+
+@data_app.command(epilog="Example: fewshot data check data/Dataset_BUSI_with_GT --dataset busi")
+def check(
+    root: Root,
+    dataset: Dataset,
+    details: Annotated[bool, typer.Option("--details", help="List every finding below the table.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
+    out: Annotated[Path | None, typer.Option(metavar="FILE", help="Write everything as JSON to a file.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace that file.")] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Exit with status 1 if there are images that cannot be used.")
+    ] = False,
+) -> None:
+    """Read every file of a dataset and list all that looks wrong.
+
+    However much is found, the exit status is 0, unless --strict is given.
+    """
+    from episodes.curation.check import check_dataset
+    from episodes.io.files import write_text
+    from fewshot.data.showing import print_check
+
+    if out and out.exists() and not overwrite:
+        raise UserError(f"{out}: exists already; choose another name, or replace it with --overwrite")
+    reporter = new_reporter()
+    with reporter.step(f"check {dataset}") as progress:
+        report = check_dataset(dataset, root, progress=progress)
+    text = json.dumps(report.as_json(), indent=1) + "\n"
+    if out:
+        write_text(out, text)
+    if as_json:
+        sys.stdout.write(text)
+    else:
+        print_check(report, details=details)
+    if strict and report.loses_data:
+        raise typer.Exit(1)
+
+
+@data_app.command(epilog="Example: fewshot data show data/BUS-UCLM --dataset bus_uclm --out figures/bus_uclm")
+def show(
+    root: Root,
+    dataset: Dataset,
+    out: Annotated[Path, typer.Option(help="The folder to write the figures to.")],
+    count: Annotated[int, typer.Option(min=1, max=400, help="Images on the contact sheet.")] = 48,
+    seed: Annotated[int, typer.Option(min=0, help="Another seed chooses other images.")] = 0,
+    split: Annotated[Path | None, typer.Option(metavar="FILE", help="A split of it, to draw as well.")] = None,
+    name: Annotated[str | None, typer.Option(help="Its name in configurations; the reader's if not given.")] = None,
+    duplicates: Duplicates = "group",
+    doppler: Doppler = "keep",
+    curated: Curated = None,
+    corrections: Corrections = None,
+    cache: Annotated[Path | None, typer.Option(help="Where stores lie; the user's cache if not given.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing figures.")] = False,
+) -> None:
+    """Draw a dataset: images of each class with their lesions outlined, and how many there are.
+
+    Lesions are outlined green where they are benign and red where malignant, as decoded for training.
+    """
+    from fewshot.config.data import DataConfig
+    from fewshot.config.parsing import parse_config
+    from fewshot.data.showing import require_free, show_dataset
+    from fewshot.stores import open_store
+
+    require_free(out, with_split=split is not None, overwrite=overwrite)
+    name = name or dataset.partition(":")[0]
+    policy = curation(duplicates, doppler, curated, corrections)
+    tree = {"datasets": {name: {"reader": dataset, "root": root, "curation": policy}}, "cache": cache}
+    reporter = new_reporter()
+    store = open_store(parse_config(tree, DataConfig, "data show"), name, reporter)
+    with reporter.step("draw"):
+        files = show_dataset(store, out, count=count, seed=seed, split=split, overwrite=overwrite)
+    sys.stdout.writelines(f"{path}\n" for path in files)
+
+
+SHOWN = 10  # images of each reason
+
+
+@data_app.command(epilog="Example: fewshot data prepare data/BUS-UCLM --dataset bus_uclm --doppler drop")
+def prepare(
+    root: Root,
+    dataset: Dataset,
+    size: Annotated[int, typer.Option(min=32, help="Working size: height and width in pixels.")] = 256,
+    name: Annotated[str | None, typer.Option(help="Its name in configurations; the reader's if not given.")] = None,
+    duplicates: Duplicates = "group",
+    doppler: Doppler = "keep",
+    curated: Curated = None,
+    corrections: Corrections = None,
+    cache: Annotated[Path | None, typer.Option(help="Where stores lie; the user's cache if not given.")] = None,
+) -> None:
+    """Decode a dataset once, so that everything after it reads memory-mapped arrays, and say what is left out and why.
+
+    Where it is stopped, the same command goes on from there.
+    """
+    from fewshot.config.data import DataConfig
+    from fewshot.config.parsing import parse_config
+    from fewshot.stores import open_store
+
+    name = name or dataset.partition(":")[0]
+    options = curation(duplicates, doppler, curated, corrections)
+    tree = {
+        "datasets": {name: {"reader": dataset, "root": root, "curation": options}},
+        "image_size": size,
+        "cache": cache,
+    }
+    store = open_store(parse_config(tree, DataConfig, "data prepare"), name, new_reporter())
+    sys.stdout.write("".join(f"{line}\n" for line in describe_dropped(store)))
+    sys.stdout.write(f"{store.folder}: {len(store.records)} images\n")
+
+
+def describe_dropped(store: "Store") -> list[str]:
+    """Lines that say which images were left out and why, the first few of each reason by name."""
+    from episodes.curation.corrections import count_by_reason
+    from episodes.storage.store import INDEX
+
+    lines = []
+    for reason, count in count_by_reason(store.dropped).items():
+        lines.append(f"left out, {count}: {reason}")
+        named = [one for one in store.dropped if one.reason == reason]
+        lines += [f"  {one.id}" + (f": {one.detail}" if one.detail else "") for one in named[:SHOWN]]
+        if count > SHOWN:
+            lines.append(f"  and {count - SHOWN} more, which are in {store.folder / INDEX}")
+    return lines
+
+
+class Official(StrEnum):
+    """The folds that a dataset's authors publish."""
+
+    FIVE = "5"
+    TEN = "10"
+
+
+@data_app.command(epilog="Example: fewshot data split configs/data/episodes.yaml splits/phantoms.json --folds 5")
+def split(
+    config: ConfigFile,
+    out: Annotated[Path, typer.Argument(help="The file to write; folds get names after it: OUT-fold0.json, ...")],
+    overrides: Overrides = None,
+    parts: Annotated[
+        str | None,
+        typer.Option(metavar="NAME=SHARE,...", help="The parts; train=0.7,val=0.15,test=0.15 if not given."),
+    ] = None,
+    folds: Annotated[int | None, typer.Option(min=2, max=1000, help="Cross-validation: a file for each fold.")] = None,
+    official: Annotated[Official | None, typer.Option(help="The dataset's own folds, as BUS-BRA has them.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Another seed gives another split; 0 if not given.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")] = False,
+) -> None:
+    """Split datasets into parts by patient, near-duplicates together, each class spread evenly.
+
+    CONFIG is one of data or episodes, or of a training: its sources are split, and it takes the file as its `split`.
+    """
+    fractions = None if parts is None else _fractions(parts)
+    _require_one_way(parts=parts, folds=folds, official=official, seed=seed)
+    from episodes.sampling.splits import FRACTIONS
+    from fewshot.data.splitting import Request, describe_split, load_data_config, make_splits, write_splits
+    from fewshot.stores import open_collection
+
+    settings, names = load_data_config(config, overrides or ())
+    request = Request(fractions or FRACTIONS, folds, int(official.value) if official else None, seed or 0)
+    reporter = new_reporter()
+    collection = open_collection(settings, names, reporter)
+    with reporter.step("split"):
+        splits = make_splits(collection, request)
+    for path, made in write_splits(out, splits, overwrite=overwrite).items():
+        lines = "".join(f"  {line}\n" for line in describe_split(made, collection.records))
+        sys.stdout.write(f"{path}\n{lines}")
+
+
+def _require_one_way(*, parts: str | None, folds: int | None, official: Official | None, seed: int | None) -> None:
+    ways = [name for name, value in (("--parts", parts), ("--folds", folds), ("--official", official)) if value]
+    if len(ways) > 1:
+        raise typer.BadParameter(f"{ways[0]} and {ways[1]} are two ways to split; give one")
+    if official and seed is not None:
+        raise typer.BadParameter("--seed is for what is drawn, and official folds are not; leave it out")
+
+
+def _fractions(text: str) -> dict[str, float]:
+    """The shares of parts, such as `train=0.8,test=0.2`.
+
+    Raises:
+        BadParameter: if the text does not say such.
+    """
+    from episodes.sampling.splits import require_fractions
+
+    found: dict[str, float] = {}
+    for item in text.split(","):
+        match = re.fullmatch(r"\s*([A-Za-z][\w-]*)\s*=\s*([0-9.]+(?:[eE]-?\d+)?)\s*", item)
+        if match is None or match[1] in found:
+            raise typer.BadParameter(f"--parts: {item!r}: expected another NAME=SHARE, such as train=0.7")
+        try:
+            found[match[1]] = float(match[2])
+        except ValueError as error:
+            raise typer.BadParameter(f"--parts: {match[2]!r} is no number") from error
+    try:
+        require_fractions(found)
+    except UserError as error:
+        raise typer.BadParameter(f"--parts: {error}") from error
+    return found
+
+
+@data_app.command(epilog="Example: fewshot data init my-clinic/ --out my-clinic.yaml")
+def init(
+    folder: Annotated[Path, typer.Argument(help="A folder of images and masks, your own or a known dataset.")],
+    name: Annotated[str | None, typer.Option(help="Its name in configurations; the folder's if not given.")] = None,
+    out: Annotated[Path | None, typer.Option(metavar="FILE.yaml", help="Write a configuration that reads it.")] = None,
+    metadata: Annotated[
+        bool, typer.Option("--metadata", help="Write metadata.csv into the folder, to be filled in.")
+    ] = False,
+) -> None:
+    """Look at a folder and say what was understood, what is missing, and how it is read from here on.
+
+    Nothing is changed, and no file is ever replaced. The exit status is 1 if the folder cannot be read at all.
+    """
+    from episodes.datasets.survey import survey
+    from episodes.io.files import write_text
+    from fewshot.data.description import dataset_name, dataset_yaml, doubts, metadata_csv, understood
+    from fewshot.terminal import output_console, print_line
+
+    table = folder / "metadata.csv"
+    for path in [*([out] if out else []), *([table] if metadata else [])]:
+        if path.exists():
+            raise UserError(f"{path}: exists already and is not replaced; move it away, or choose another name")
+    with new_reporter().step(f"look at {folder}") as progress:
+        seen = survey(folder, progress)
+    name = _valid(name) if name else dataset_name(folder, seen.reader)
+    console = output_console()
+    for line in understood(seen, name):
+        print_line(console, line)
+    if found := doubts(seen):
+        print_line(console, "\nMissing or doubtful:")
+        for line in found:
+            print_line(console, f"  - {line}")
+    if metadata:
+        write_text(table, metadata_csv(seen))
+        print_line(console, f"\nWritten, to be filled in: {table}")
+    if not seen.records:
+        raise DatasetError(f"{folder}: none of its images can be used; mend what is listed above")
+    text = dataset_yaml(seen, name)
+    if out:
+        write_text(out, f"# Written by: fewshot data init {shlex.quote(str(folder))}\n{text}")
+        print_line(console, f"\nWritten: {out}")
+    else:
+        print_line(console, f"\nIn a configuration, beside other datasets:\n{text.rstrip()}")
+    print_line(console, f"\nNext: {_next_command(folder, seen.reader, out)}")
+
+
+def _valid(name: str) -> str:
+    from pydantic import TypeAdapter, ValidationError
+
+    from fewshot.config.parsing import Name
+
+    try:
+        return TypeAdapter(Name).validate_python(name)
+    except ValidationError as error:
+        raise typer.BadParameter(f"--name {name!r}: letters, digits, - _ . + and spaces, a letter first") from error
+
+
+def _next_command(folder: Path, reader: str, out: Path | None) -> str:
+    if out:
+        return f"fewshot data split {shlex.quote(str(out))} {shlex.quote(str(out.with_suffix('.split.json')))}"
+    return f"fewshot data check {shlex.quote(str(folder))} --dataset {reader}"
+
+
+@data_app.command(epilog="Example: fewshot data unpack BUSI.zip data/busi")
+def unpack(
+    archive: Annotated[Path, typer.Argument(help="A zip or tar archive, as a dataset is distributed.")],
+    folder: Annotated[Path, typer.Argument(help="The folder to make; it must not exist yet.")],
+) -> None:
+    """Unpack a dataset's archive, so that nothing is written elsewhere, too large or half-way."""
+    from episodes.io.archives import unpack as unpack_archive
+
+    with new_reporter().step(f"unpack {archive.name}") as progress:
+        done = unpack_archive(archive, folder, progress=progress)
+    inner = _inner_folder(done.folder)
+    left_out = f" ({done.left_out} that a desktop had added were left out)" if done.left_out else ""
+    sys.stdout.write(f"{done.folder}: {done.files} files of {done.size / 1e6:.1f} MB{left_out}\n")
+    sys.stdout.write(f"Next: fewshot data init {shlex.quote(str(inner))}\n")
+
+
+def _inner_folder(folder: Path) -> Path:
+    """Where the files begin: many archives hold one folder, which holds everything."""
+    inside = list(folder.iterdir())
+    return _inner_folder(inside[0]) if len(inside) == 1 and inside[0].is_dir() else folder
+
+
+class Layout(StrEnum):
+    """The forms in which phantoms are written."""
+
+    FOLDER = "folder"
+    BUSI = "busi"
+    BUS_UCLM = "bus_uclm"
+    UDIAT = "udiat"
+
+
+def _known_scanner(name: str) -> str:
+    from episodes.phantoms.imaging import scanner_named
+
+    return known(name, scanner_named)
+
+
+@data_app.command(epilog="Example: fewshot data generate phantoms/ --scanner linear --images 100")
+def generate(
+    root: Annotated[Path, typer.Argument(help="The folder to write; it must not exist yet.")],
+    scanner: Annotated[str, typer.Option(help="The machine: linear, highfreq or portable.", callback=_known_scanner)],
+    images: Annotated[int, typer.Option(min=1, help="How many.")] = 100,
+    seed: Annotated[int, typer.Option(min=0, help="Another seed gives other patients.")] = 0,
+    layout: Annotated[Layout, typer.Option(help="In the form of which dataset.")] = Layout.FOLDER,
+) -> None:
+    """Write a phantom dataset: B-mode images made from tissue models, with exact masks."""
+    from episodes.phantoms import layouts, population
+    from fewshot.terminal import counted
+
+    if root.exists():
+        raise UserError(f"{root}: exists already; give a folder that does not, so that nothing is overwritten")
+    spec = population.PhantomSpec(scanner, images, seed)
+    writer = getattr(layouts, f"write_{layout.value}")
+    with new_reporter().step(f"generate {images} images") as progress:
+        options = {"spec": spec} if layout is Layout.FOLDER else {}
+        writer(counted(population.generate(spec), images, progress), root, **options)
+    sys.stdout.write(f"{root}\n")
+
+
+@episodes_app.command(epilog="Example: fewshot episodes sample configs/data/episodes.yaml tasks.jsonl --count 1000")
+def sample(
+    config: ConfigFile,
+    out: Annotated[Path, typer.Argument(help="The manifest to write, JSON lines.")],
+    overrides: Overrides = None,
+    count: Annotated[int, typer.Option(min=1, help="How many episodes.")] = 1000,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing manifest.")] = False,
+) -> None:
+    """Sample episodes and write them down, so that others can be measured on the same ones."""
+    from fewshot.config.data import SampleConfig
+    from fewshot.config.parsing import load_config
+
+    settings = load_config(config, SampleConfig, overrides or ())
+    from episodes.sampling.manifest import write_manifest
+    from fewshot.stores import open_collection
+    from fewshot.training.batches import episode_sampler
+
+    collection = open_collection(settings, settings.datasets, new_reporter())
+    sampler = episode_sampler(collection, settings.episodes, settings.seed)
+    specs = sampler.specs(0, count)
+    write_manifest(out, specs, collection.records, overwrite=overwrite, **sampler.parameters)
+    sys.stdout.write(f"{out}: {count} episodes\n")

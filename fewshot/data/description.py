@@ -1,0 +1,210 @@
+"""What a user's folder was understood as, in words, YAML and as a metadata table."""
+
+import csv
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from io import StringIO
+from pathlib import Path
+
+from episodes.datasets.folder import COLUMNS, pseudonyms
+from episodes.datasets.folder_layout import TABLE, Picture
+from episodes.datasets.survey import Survey
+from episodes.errors import UserError
+from episodes.records import LABELS, Record, frame_stem
+
+_EXAMPLES = 3
+
+
+def understood(survey: Survey, name: str) -> list[str]:
+    """Lines that say what was found, and where each fact comes from."""
+    layout = survey.layout or f"the dataset {survey.reader} in its own layout"
+    n_lesions = [one.lesions for one in survey.readable]
+    facts = {
+        "images": f"{len(survey.records)} ({_forms(survey)}), {_sizes(survey)}",
+        "masks": str(sum(len(record.masks) for record in survey.records)),
+        "lesions": f"{sum(n_lesions)} in {sum(map(bool, n_lesions))} images, none in {n_lesions.count(0)}",
+        "labels": f"{_labels(survey.records)} ({_label_source(survey)})",
+        "patients": f"{len({record.patient for record in survey.records})} ({_patient_source(survey)})",
+        "spacing": _spacing(survey.records),
+    }
+    if clips := [picture for picture in _pictures(survey) if picture.is_clip]:
+        frames, outlined = sum(clip.frames for clip in clips), sum(len(clip.masks) for clip in clips)
+        facts["clips"] = f"{len(clips)} of {frames} frames, of which the {outlined} with a mask are images"
+    return [f"{name}: {layout}", *(f"  {fact:<9} {text}" for fact, text in facts.items())]
+
+
+def doubts(survey: Survey) -> list[str]:
+    """Lines that say what is missing or doubtful, each with what to do about it."""
+    return [*_complaints(survey), *_file_doubts(survey), *_fact_doubts(survey)]
+
+
+def dataset_yaml(survey: Survey, name: str) -> str:
+    """The lines of a configuration that read this dataset."""
+    import yaml
+
+    tree = {"datasets": {name: {"reader": survey.reader, "root": str(survey.root.resolve())}}}
+    return yaml.safe_dump(tree, sort_keys=False, allow_unicode=True)
+
+
+def dataset_name(root: Path, reader: str) -> str:
+    """What a dataset is called unless the user says: a known one as its reader, a folder by its name.
+
+    >>> dataset_name(Path("data/Klinik Süd (2024)"), "folder"), dataset_name(Path("data/x"), "busi")
+    ('Klinik-S-d-2024', 'busi')
+    """
+    if reader != "folder":
+        return reader
+    return re.sub(r"[^A-Za-z0-9_.+]+", "-", root.resolve().name).strip("-_.+") or "mine"
+
+
+def _pictures(survey: Survey) -> tuple[Picture, ...]:
+    return survey.layout.pictures if survey.layout else ()
+
+
+def _forms(survey: Survey) -> str:
+    forms = survey.forms.most_common()
+    return forms[0][0] if len(forms) == 1 else ", ".join(f"{count} {form}" for form, count in forms)
+
+
+def _labels(records: Sequence[Record]) -> str:
+    counts = Counter(record.label for record in records)
+    return ", ".join(f"{counts[label]} {label}" for label in LABELS if counts[label])
+
+
+def _sizes(survey: Survey) -> str:
+    sizes = {one.size for one in survey.readable}
+    if not sizes:
+        return "of unknown size"
+    heights, widths = zip(*sizes, strict=True)
+    several = f"{len(sizes)} sizes, " if len(sizes) > 1 else ""
+    return f"{several}{_range(widths)} x {_range(heights)} pixels"
+
+
+def _range(numbers: Sequence[int]) -> str:
+    """The least and the largest, or the one that there is.
+
+    >>> _range([190, 256, 200]), _range([320, 320])
+    ('190-256', '320')
+    """
+    return f"{min(numbers)}-{max(numbers)}" if len(set(numbers)) > 1 else str(numbers[0])
+
+
+def _label_source(survey: Survey) -> str:
+    if survey.layout is None:
+        return "as the dataset states them"
+    sources = [TABLE] if _stated(survey, "label") else []
+    sources += ["names of the folders"] if any(picture.label for picture in _pictures(survey)) else []
+    return f"from {' and '.join(sources)}" if sources else "nothing states them"
+
+
+def _patient_source(survey: Survey) -> str:
+    if survey.layout is None:
+        named = any(record.patient != record.stem for record in survey.records)
+        return "as the dataset states them" if named else "none are named: every image counts as one"
+    sources = [TABLE] if _stated(survey, "patient") else []
+    sources += ["DICOM, under pseudonyms"] if pseudonyms(_pictures(survey)) else []
+    return f"from {' and '.join(sources)}" if sources else "none are named: every image counts as one"
+
+
+def _stated(survey: Survey, column: str) -> bool:
+    return any(row.get(column) for row in (survey.rows or {}).values())
+
+
+def _spacing(records: Sequence[Record]) -> str:
+    known = [side for record in records if record.spacing for side in record.spacing]
+    if not known:
+        return "not known: distances are in pixels"
+    count = sum(record.spacing is not None for record in records)
+    return f"known of {count} images: {min(known):.3g} to {max(known):.3g} mm per pixel"
+
+
+def _complaints(survey: Survey) -> Iterator[str]:
+    """What the reader found wrong, the first few of each kind."""
+    kinds = Counter(complaint.kind for complaint in survey.complaints)
+    for kind, count in kinds.items():
+        if kind == "row without image":
+            first = next(complaint.subject for complaint in survey.complaints if complaint.kind == kind)
+            yield f"{count} rows of the table name no image (first: {first}); add the images, or remove the rows"
+            continue
+        yield from [complaint.message for complaint in survey.complaints if complaint.kind == kind][:_EXAMPLES]
+        if count > _EXAMPLES:
+            yield f"... and {count - _EXAMPLES} more of this kind ({kind}); `fewshot data check` lists them all"
+
+
+def _file_doubts(survey: Survey) -> Iterator[str]:
+    broken = [one.error for one in survey.seen if one.error]
+    yield from broken[:_EXAMPLES]
+    if len(broken) > _EXAMPLES:
+        yield f"... and {len(broken) - _EXAMPLES} more that cannot be read; `fewshot data check` lists them all"
+    others = [mask for one in survey.seen for mask in one.other_sizes]
+    if others:
+        yield (
+            f"{len(others)} masks have another size than their image (first: {others[0].name}): they are resized to it "
+            "(nearest pixel); see with `fewshot data show` that they fit"
+        )
+    pairs = zip(survey.records, survey.seen, strict=True)
+    empty = [record.stem for record, one in pairs if not (one.error or one.lesions) and record.label != "normal"]
+    if empty:
+        yield (
+            f"{len(empty)} masks are empty though the image is not labelled normal (first: {empty[0]}): such an image "
+            "counts as normal; outline its lesion, or label it normal"
+        )
+    named = sum(one.may_show_names for one in survey.seen)
+    if named:
+        yield (
+            f"{named} DICOM images do not state that no name is written into the picture (BurnedInAnnotation is not "
+            "NO): look at them before you show or share anything that is made of them; pixels are not cleaned here"
+        )
+
+
+def _fact_doubts(survey: Survey) -> Iterator[str]:
+    patients = {record.patient for record in survey.records}
+    if not any(record.patient != record.image.stem for record in survey.records):
+        advice = f"; add the column patient to {TABLE}" if survey.layout else ""
+        yield (
+            "no patients are named: every image counts as a patient of its own, so that images of one patient may be "
+            f"both learned from and tested on{advice}"
+        )
+    elif len(patients) == 1:
+        yield (
+            f"all images are of one patient ({patients.pop()}), so that nothing is left to test on: if that is not so, "
+            f"as where DICOM was anonymised, add the column patient to {TABLE}"
+        )
+    labels = Counter(record.label for record in survey.records)
+    if labels["unknown"]:
+        advice = f": add the column label to {TABLE} (benign, malignant or normal) to tell them apart"
+        yield f"{labels['unknown']} images have no label, and their lesions are of unknown kind{advice}"
+    elif not labels["normal"]:
+        yield "no image is labelled normal, so that false alarms on healthy breasts cannot be measured"
+
+
+def metadata_csv(survey: Survey) -> str:
+    """The table, with a row for each image; labels, patients and spacings that are not known are left to fill in.
+
+    Raises:
+        UserError: if the folder holds a dataset that has another table.
+    """
+    if survey.layout is None:
+        raise UserError(f"{survey.root}: holds {survey.reader}, which has its own tables and reads no {TABLE}")
+    records = {record.stem: record for record in survey.records}
+    patients = pseudonyms(survey.layout.pictures)
+    text = StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(COLUMNS)
+    for picture in survey.layout.pictures:
+        for frame in _frames(picture):
+            record = records.get(frame_stem(picture.path, frame))
+            label = record.label if record else picture.label
+            known = "" if label in (None, "unknown") else label
+            name = picture.path.name if frame is None else frame_stem(picture.path, frame)
+            table.writerow((name, known, patients.get(picture.path, ""), _spacing_cell(record)))
+    return text.getvalue()
+
+
+def _frames(picture: Picture) -> Sequence[int | None]:
+    return sorted(frame for frame in picture.masks if frame is not None) if picture.is_clip else [None]
+
+
+def _spacing_cell(record: Record | None) -> str:
+    return " x ".join(f"{number:.6g}" for number in record.spacing) if record and record.spacing else ""

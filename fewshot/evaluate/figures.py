@@ -1,0 +1,115 @@
+"""An assessment's figures: curves, confusion, calibration, and images to look at."""
+
+from collections.abc import Container, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from episodes.records import Record
+from episodes.scoring.curves import RocCurve
+from episodes.scoring.label_scores import LabelRoc
+from episodes.storage.store import Store
+from fewshot.devices import batched, default_batch_size
+from fewshot.evaluate.scores import Assessment
+from fewshot.inference.members import ImagePrediction, ImageResult, Member, predict_records
+from fewshot.plots import cases, curves
+from fewshot.plots import curves as reliability
+from fewshot.plots import curves as training
+from fewshot.results.history import read_history
+
+# Of the worst, the median and the best lesion images, and of the normal images with the largest false lesion.
+CASES_OF_A_KIND = 2
+
+
+def write_figures(folder: Path, assessment: Assessment, members: Sequence[Member]) -> None:
+    """Draw ROC curves, calibration, the confusion matrix and, where a training left its metrics, its curves."""
+    by_class = {"lesion": assessment.roc, **assessment.class_rocs}
+    curves.roc_figure(folder / "roc_pixels.png", [_pixel_curve(name, curve) for name, curve in by_class.items()])
+    found = assessment.reliability
+    reliability.reliability_figure(
+        folder / "calibration.png",
+        edges=np.linspace(0, 1, len(found.counts) + 1),
+        predicted=np.array(found.mean_confidences),
+        observed=np.array(found.observed_frequencies),
+        counts=np.array(found.counts),
+        ece=found.expected_calibration_error,
+    )
+    if assessment.labels is not None:
+        names = [one.name for one in assessment.labels.classes]
+        curves.confusion_figure(folder / "confusion.png", np.array(assessment.labels.confusion), names)
+        curves.roc_figure(folder / "roc_images.png", [_label_curve(one) for one in assessment.label_rocs])
+    for place, member in enumerate(members, start=1):
+        metrics = member.path.parent / "metrics.jsonl"
+        if metrics.is_file():
+            name = "training.png" if len(members) == 1 else f"training_{place}.png"
+            training.history_figure(folder / name, read_history(metrics), kept_step=member.facts.get("kept_step"))
+
+
+def _pixel_curve(name: str, found: RocCurve) -> curves.RocCurve:
+    return curves.RocCurve(name, np.array(found.false_positive_rates), np.array(found.true_positive_rates), found.auc)
+
+
+def _label_curve(found: LabelRoc) -> curves.RocCurve:
+    return curves.RocCurve(
+        found.name,
+        np.array(found.false_positive_rates),
+        np.array(found.true_positive_rates),
+        found.auc.estimate,
+        (found.auc.low, found.auc.high),
+    )
+
+
+def write_cases(
+    folder: Path, images: Sequence[ImageResult], members: Sequence[Member], store: Store, device: torch.device
+) -> None:
+    """Draw the worst, the median and the best lesion images, and normals with the largest false lesions.
+
+    Args:
+        folder: to write into.
+        images: all of them, in the order in which they were predicted.
+        members: what predicted them.
+        store: holds their pixels.
+        device: where to compute.
+    """
+    chosen = dict(chosen_cases(images))
+    if not chosen:
+        return
+    rows = {record.id: row for row, record in enumerate(store.records)}
+    drawn: dict[str, cases.Case] = {}
+
+    def draw(record: Record, prediction: ImagePrediction) -> None:
+        if record.id not in chosen:
+            return
+        drawn[record.id] = cases.Case(
+            title=chosen[record.id],
+            name=record.id,
+            image=np.asarray(store.images[rows[record.id]]),
+            truth=np.asarray(store.label_maps[rows[record.id]]) > 0,
+            prediction=prediction.mask,
+            probability=prediction.lesion,
+            uncertainty=prediction.entropy if prediction.n_predictions > 1 else None,
+        )
+
+    predict_records(members, store, _in_whole_batches(images, chosen, device), device, on_image=draw)
+    cases.cases_figure(folder / "cases.png", [drawn[record_id] for record_id in chosen])
+
+
+def _in_whole_batches(images: Sequence[ImageResult], chosen: Container[str], device: torch.device) -> list[Record]:
+    """The chosen images with all that were in a batch with them: dropout depends on an image's place in its batch."""
+    batches = (
+        [images[place].record for place in batch] for batch in batched(range(len(images)), default_batch_size(device))
+    )
+    return [record for batch in batches if any(one.id in chosen for one in batch) for record in batch]
+
+
+def chosen_cases(images: Sequence[ImageResult], count: int = CASES_OF_A_KIND) -> Iterator[tuple[str, str]]:
+    """Ids and titles of the images to look at: by Dice of the lesions, by area of false ones."""
+    by_dice = sorted((image for image in images if image.shows_lesion), key=lambda image: image.scores.dice)
+    middle = max(0, (len(by_dice) - count) // 2)
+    kinds = {"best": by_dice[::-1][:count], "median": by_dice[middle : middle + count], "worst": by_dice[:count]}
+    for kind, of_kind in kinds.items():
+        yield from ((image.record.id, f"{kind} {image.scores.dice:.2f}") for image in of_kind)
+    normals = [image for image in images if image.scores.false_positive_area > 0]
+    for image in sorted(normals, key=lambda image: image.scores.false_positive_area, reverse=True)[:count]:
+        yield image.record.id, f"normal, {image.scores.false_positive_area:.0%} marked"

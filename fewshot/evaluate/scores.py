@@ -1,0 +1,248 @@
+"""Scores of an evaluation, and the files they are written to."""
+
+import csv
+import io
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import spearmanr
+
+from episodes.io.files import write_text
+from episodes.scoring.bootstrap import Interval
+from episodes.scoring.class_scores import ClassScores, class_scores
+from episodes.scoring.curves import Reliability, RocCurve
+from episodes.scoring.label_scores import LabelRoc, LabelScores, label_rocs, label_scores
+from episodes.scoring.statistics import crossed_bootstrap
+from fewshot.inference.members import ImageResult, Results
+from fewshot.results.rows import SCORES
+from fewshot.results.summary import LESION_SCORES, NORMAL_SCORES, show, without_nan
+from fewshot.results.tables import table_lines
+
+
+@dataclass(frozen=True, slots=True)
+class Assessment:
+    """All scores of one or several checkpoints on one dataset; intervals are over patients, 95 %.
+
+    Attributes:
+        n_images: judged.
+        n_patients: they are of.
+        n_lesion: images that show a lesion.
+        n_normal: images that do not.
+        lesion: Dice, IoU, precision, recall, HD95, NSD and share detected, means over the lesion images.
+        normal: false-positive rate and area, means over the normal images.
+        pixels: lesion pixels pooled over all images, with the mean Dice of published code beside ours.
+        pixel_accuracy: share of right pixels; mostly that of background.
+        roc: of lesion pixels.
+        reliability: of their probabilities.
+        classes: benign and malignant pixels, of a network that tells them apart, over images whose lesions' kind is
+            known; empty where no lesion's is.
+        class_rocs: likewise, by class.
+        labels: whole images, of a network that names them, over images that have one of its labels.
+        label_rocs: likewise, by label.
+        uncertainty: mean entropy and disagreement in bits, and how they rank with failure: Spearman's correlation with
+            1 - Dice over the lesion images.
+    """
+
+    n_images: int
+    n_patients: int
+    n_lesion: int
+    n_normal: int
+    lesion: dict[str, Interval]
+    normal: dict[str, Interval]
+    pixels: ClassScores
+    pixel_accuracy: float
+    roc: RocCurve
+    reliability: Reliability
+    classes: tuple[ClassScores, ...] = ()
+    class_rocs: dict[str, RocCurve] = field(default_factory=dict)
+    labels: LabelScores | None = None
+    label_rocs: tuple[LabelRoc, ...] = ()
+    uncertainty: dict[str, float] = field(default_factory=dict)
+
+
+def assess(results: Results) -> Assessment:
+    """Score what was predicted of at least one image."""
+    images = results.images
+    lesions = [image for image in images if image.shows_lesion]
+    normals = [image for image in images if not image.shows_lesion]
+    counts = np.stack([image.lesion_counts for image in images])
+    pixels = counts[:, 0].sum(0)
+    by_class = _class_scores(images, results.classes)
+    rocs = {name: histogram.roc() for name, histogram in results.class_histograms.items()} if by_class else {}
+    named = [image for image in images if image.record.label in results.labels]
+    return Assessment(
+        n_images=len(images),
+        n_patients=len(set(_patients(images))),
+        n_lesion=len(lesions),
+        n_normal=len(normals),
+        lesion={name: _mean(lesions, name) for name in ("dice", *LESION_SCORES)},
+        normal={name: _mean(normals, name) for name in NORMAL_SCORES},
+        pixels=class_scores(counts, ("lesion",), _patients(images))[0],
+        pixel_accuracy=float((pixels[0] + pixels[3]) / pixels.sum()),
+        roc=results.lesion_histogram.roc(),
+        reliability=results.lesion_histogram.reliability(),
+        classes=by_class,
+        class_rocs=rocs,
+        labels=_label_scores(named, results.labels) if named else None,
+        label_rocs=_label_rocs(named, results.labels) if named else (),
+        uncertainty=_uncertainty(images, lesions),
+    )
+
+
+def _patients(images: Sequence[ImageResult]) -> list[str]:
+    return [image.record.patient_id for image in images]
+
+
+def _class_scores(images: Sequence[ImageResult], classes: Sequence[str]) -> tuple[ClassScores, ...]:
+    """Of the images whose lesions' kind is known; none where these are normal images alone."""
+    known = {place: image.class_counts for place, image in enumerate(images) if image.class_counts is not None}
+    if not any(images[place].shows_lesion for place in known):
+        return ()
+    patients = _patients([images[place] for place in known])
+    return tuple(class_scores(np.stack(list(known.values())), classes, patients))
+
+
+def _mean(images: Sequence[ImageResult], score: str) -> Interval:
+    if not images:
+        return Interval(math.nan, math.nan, math.nan)
+    values = np.array([[getattr(image.scores, score) for image in images]])
+    return crossed_bootstrap(values, _patients(images))
+
+
+def _label_scores(images: Sequence[ImageResult], labels: Sequence[str]) -> LabelScores:
+    return label_scores(_truths(images, labels), _chances(images, labels).argmax(1), labels, _patients(images))
+
+
+def _label_rocs(images: Sequence[ImageResult], labels: Sequence[str]) -> tuple[LabelRoc, ...]:
+    return tuple(label_rocs(_chances(images, labels), _truths(images, labels), labels, _patients(images)))
+
+
+def _truths(images: Sequence[ImageResult], labels: Sequence[str]) -> NDArray[np.int64]:
+    return np.array([labels.index(image.record.label) for image in images])
+
+
+def _chances(images: Sequence[ImageResult], labels: Sequence[str]) -> NDArray[np.float64]:
+    return np.array([[image.label_probabilities[label] for label in labels] for image in images])
+
+
+def _uncertainty(images: Sequence[ImageResult], lesions: Sequence[ImageResult]) -> dict[str, float]:
+    failure = [1 - image.scores.dice for image in lesions]
+    found: dict[str, float] = {}
+    for name in ("entropy", "disagreement"):
+        values = [getattr(image, name) for image in lesions]
+        found[f"mean_{name}"] = float(np.mean([getattr(image, name) for image in images]))
+        ranked = len(set(values)) > 1 and len(set(failure)) > 1
+        found[f"{name}_to_failure"] = float(spearmanr(values, failure).statistic) if ranked else math.nan
+    return found
+
+
+EMPTY_AS_ONE = "Dice if empty = 1"
+NUMBERS = "evaluation.json"
+
+Table = tuple[Sequence[str], Sequence[Sequence[str]]]
+"""A header and rows."""
+
+
+def write_numbers(
+    folder: Path, assessment: Assessment, images: Sequence[ImageResult], about: Mapping[str, Any]
+) -> None:
+    """Write `evaluation.json`, every score; `images.csv`, every image's; and `evaluation.md`, the table.
+
+    Args:
+        folder: to write into.
+        assessment: the scores.
+        images: theirs.
+        about: what was judged, for the head of each file.
+    """
+    content = without_nan({**about, **asdict(assessment)})
+    write_text(folder / NUMBERS, json.dumps(content, indent=1, allow_nan=False) + "\n")
+    write_text(folder / "images.csv", _images_csv(images))
+    write_text(folder / "evaluation.md", markdown(assessment, about))
+
+
+def _images_csv(images: Sequence[ImageResult]) -> str:
+    text = io.StringIO()
+    labels = list(images[0].label_probabilities)
+    writer = csv.writer(text, lineterminator="\n")
+    probabilities = [f"probability_{label}" for label in labels]
+    writer.writerow(["image", "patient", "label", "lesion", *SCORES, *probabilities, "entropy", "disagreement"])
+    for image in images:
+        scores = ["" if np.isnan(value) else value for value in asdict(image.scores).values()]
+        facts = [image.record.id, image.record.patient_id, image.record.label, int(image.shows_lesion)]
+        chances = [image.label_probabilities[label] for label in labels]
+        writer.writerow([*facts, *scores, *chances, image.entropy, image.disagreement])
+    return text.getvalue()
+
+
+def markdown(assessment: Assessment, about: Mapping[str, Any]) -> str:
+    """The scores as Markdown tables."""
+    counts = f"{assessment.n_lesion} lesion and {assessment.n_normal} normal images of {assessment.n_patients}"
+    lines = [
+        f"{about['dataset']}: {counts} patients; 95 % intervals over patients.",
+        "",
+        *table_lines(("score", "value"), _headline(assessment), words={0}),
+    ]
+    for header, rows in (_classes(assessment), _labels(assessment)):
+        lines += ["", *table_lines(header, rows, words={0})] if rows else []
+    return "\n".join(lines) + "\n"
+
+
+def _classes(assessment: Assessment) -> Table:
+    names = ("dice", "sensitivity", "specificity", "precision", "f1", "dice_empty_as_one")
+    header = ("pixels of", "images", "Dice", "sensitivity", "specificity", "precision", "F1", EMPTY_AS_ONE, "AUC")
+    aucs = {name: curve.auc for name, curve in assessment.class_rocs.items()}
+    return header, [
+        [one.name, str(one.n_images), *(_shown(getattr(one, name)) for name in names), _number(aucs[one.name])]
+        for one in assessment.classes
+    ]
+
+
+def _labels(assessment: Assessment) -> Table:
+    names = ("precision", "recall", "specificity", "f1")
+    header = ("image label", "images", "precision", "recall", "specificity", "F1", "AUC")
+    aucs = {one.name: one.auc for one in assessment.label_rocs}
+    return header, [
+        [one.name, str(one.n_images), *(_shown(getattr(one, name)) for name in names), _shown(aucs[one.name])]
+        for one in (assessment.labels.classes if assessment.labels else ())
+    ]
+
+
+def _headline(assessment: Assessment) -> list[list[str]]:
+    lesion, normal, pixels = assessment.lesion, assessment.normal, assessment.pixels
+    rows = [
+        ["**lesion Dice**, mean over lesion images", f"**{_shown(lesion['dice'])}**"],
+        ["IoU", _shown(lesion["iou"])],
+        ["precision", _shown(lesion["precision"])],
+        ["recall", _shown(lesion["recall"])],
+        ["found (IoU > 0.5)", _shown(lesion["detected"])],
+        ["HD95, pixels", _shown(lesion["hd95"])],
+        ["NSD, tolerance 2 pixels", _shown(lesion["nsd"])],
+        ["lesion pixels pooled: F1", _shown(pixels.f1)],
+        ["lesion pixels pooled: AUC", _number(assessment.roc.auc)],
+        ["expected calibration error", _number(assessment.reliability.expected_calibration_error)],
+        [f"for comparison with published code: {EMPTY_AS_ONE}, all images", _shown(pixels.dice_empty_as_one)],
+        ["for comparison: share of right pixels", _number(assessment.pixel_accuracy)],
+    ]
+    if assessment.n_normal:
+        rows.insert(7, ["normals with a false lesion", _shown(normal["false_positive"])])
+    if assessment.labels is not None:
+        rows.append(["accuracy of image labels", _shown(assessment.labels.accuracy)])
+        rows.append(["macro F1 of image labels", _shown(assessment.labels.macro_f1)])
+    return rows
+
+
+def _shown(interval: Interval) -> str:
+    """An interval as far as it is defined: one patient has a score without one."""
+    if math.isnan(interval.estimate):
+        return "undefined"
+    return f"{interval.estimate:.3f}" if math.isnan(interval.low) else show(interval)
+
+
+def _number(value: float) -> str:
+    return "undefined" if math.isnan(value) else f"{value:.3f}"

@@ -1,0 +1,270 @@
+"""`fewshot export`: a network with its support set baked in, as an ONNX file."""
+
+import json
+import logging
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from episodes.errors import DatasetError, UserError, in_short
+from episodes.io.files import file_hash, written_whole
+from episodes.phantoms.population import PhantomSpec, generate
+from episodes.sampling.episode import Support, image_tensor
+from fewshot import __version__
+from fewshot.inference.members import Member, load_members
+from fewshot.inference.segmenter import NOTICE
+from fewshot.inference.support import load_support_folder, support_facts
+from fewshot.methods.uncertainty import mean_prediction
+
+
+def adapted_member(member: Member, support: Support | None) -> Member:
+    """The member after adapting, if its answers are a function of the images alone.
+
+    Raises:
+        UserError: if they are random, or the method takes what it knows from the source datasets.
+    """
+    sampling = getattr(member.method, "sampling", None)
+    if getattr(sampling, "dropout_samples", 0):
+        raise UserError("dropout_samples: an export computes the same each time; leave dropout_samples out")
+    try:
+        return member.after(support)
+    except DatasetError as error:
+        if member.method.uses_support:
+            raise
+        raise UserError(
+            f"{type(member.method).__name__}: adapts to source datasets, which a checkpoint does not hold;"
+            " export another method"
+        ) from error
+
+
+class Baked(nn.Module):
+    """A method after it has adapted, as a network.
+
+    Args:
+        member: the method, and what it took from the support set.
+    """
+
+    def __init__(self, member: Member) -> None:
+        super().__init__()
+        self.member = member
+        self.outputs = ("probabilities", "logits", *(("labels",) if member.labels else ()))
+        self.eval()
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Probabilities and logits (n, 1 + n_classes, H, W), and the labels' probabilities (n, n_labels) if any."""
+        prediction = mean_prediction(self.member.predictions(images))
+        logits = prediction.classes.float()
+        labels = () if prediction.labels is None or not self.member.labels else (prediction.labels.float().softmax(1),)
+        return logits.softmax(1), logits, *labels
+
+
+TOLERANCE = 1e-4
+"""How far a value may be from the original's: absolutely up to 1, and in proportion above."""
+
+Run = Callable[[NDArray[np.float32]], Sequence[NDArray[np.float32]]]
+
+
+def write_onnx(baked: Baked, size: int, path: Path, facts: Mapping[str, str]) -> None:
+    """Write a network as ONNX, its weights within.
+
+    Args:
+        baked: the network, on the CPU.
+        size: of its images.
+        path: of the file.
+        facts: its metadata.
+
+    Raises:
+        UserError: if something that it computes cannot be expressed.
+    """
+    # Two images: of a single one PyTorch would take their number to be always one.
+    example = torch.rand(2, 3, size, size, generator=torch.Generator().manual_seed(0))
+    with _quiet(), torch.no_grad():
+        try:
+            program = torch.onnx.export(
+                baked,
+                (example,),
+                input_names=["images"],
+                output_names=list(baked.outputs),
+                dynamic_shapes={"images": {0: torch.export.Dim("n", max=65_536)}},
+                dynamo=True,
+                external_data=False,
+                verbose=False,
+            )
+        except (torch.onnx.OnnxExporterError, RuntimeError, TypeError, ValueError) as error:
+            cause = error.__cause__ if isinstance(error.__cause__, Exception) else error
+            raise UserError(
+                f"{type(baked.member.method).__name__}: cannot be exported ({in_short(cause)}); export another method"
+            ) from error
+        assert program is not None  # noqa: S101 - only the older exporter returns nothing
+        program.model.metadata_props.update(facts)
+        program.save(path, external_data=False)
+
+
+def require_same(path: Path, baked: Baked, images: Tensor, origin: Path) -> float:
+    """Run what was written beside the original, one image at a time and all at once.
+
+    Args:
+        path: of the ONNX file.
+        baked: the original.
+        images: (n, 3, H, W) in [0, 1].
+        origin: what the file is going to be called, for errors.
+
+    Returns:
+        The largest difference, absolute where values are up to 1, and in proportion above.
+
+    Raises:
+        UserError: if it is above `TOLERANCE`.
+    """
+    run = open_session(path)
+    largest = 0.0
+    for batch in (*(images[[place]] for place in range(len(images))), images):
+        with torch.inference_mode():
+            expected = [output.numpy() for output in baked(batch)]
+        for name, ours, theirs in zip(baked.outputs, expected, run(batch.numpy()), strict=True):
+            difference = float((np.abs(ours - theirs) / np.maximum(1, np.abs(ours))).max())
+            if not (ours.shape == theirs.shape and difference <= TOLERANCE):  # NaN is not
+                raise UserError(
+                    f"{origin}: not written: its {name} would differ from the original's by {difference:.2g}, more than"
+                    f" {TOLERANCE:g}; export another method"
+                )
+            largest = max(largest, difference)
+    return largest
+
+
+def open_session(path: Path) -> Run:
+    """A function from images (n, 3, H, W) to the outputs of an ONNX file, computed on the CPU."""
+    onnxruntime = import_module("onnxruntime")  # an extra, and without types
+    onnxruntime.disable_telemetry_events()  # off in most builds; nothing is to be sent in any
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+
+    def run(images: NDArray[np.float32]) -> Sequence[NDArray[np.float32]]:
+        outputs: Sequence[NDArray[np.float32]] = session.run(None, {"images": images})
+        return outputs
+
+    return run
+
+
+def trial_images(size: int) -> Tensor:
+    """Noise and two phantoms, (4, 3, H, W) in [0, 1]."""
+    noise: NDArray[np.uint8] = np.random.default_rng(0).integers(0, 256, (2, size, size), dtype=np.uint8)
+    phantoms = [phantom.image for phantom in generate(PhantomSpec("linear", n_images=2, size=size))]
+    return image_tensor(np.concatenate([noise, np.stack(phantoms)]))
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep to itself what the exporter says of its own workings."""
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.export", "onnxscript", "onnx_ir")]
+    before = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, before, strict=True):
+            logger.setLevel(level)
+
+
+_CPU = torch.device("cpu")
+_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What is to be exported.
+
+    Attributes:
+        checkpoint: of the network.
+        support: a folder of annotated images to adapt to; None to use the method without any.
+        method: its name as in a benchmark; None for the one that goes with the network.
+        shots: how many of the annotated images, the first by name; None for all.
+        options: of the method.
+    """
+
+    checkpoint: Path
+    support: Path | None = None
+    method: str | None = None
+    shots: int | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+def export_checkpoint(request: Request, out: Path, *, overwrite: bool = False) -> float:
+    """Adapt a method, and write it as ONNX if what was written computes the same.
+
+    Args:
+        request: what to export.
+        out: the file, which ends in `.onnx`.
+        overwrite: replace an existing file.
+
+    Returns:
+        The largest difference from the original that was found.
+
+    Raises:
+        UserError: if a package is missing, the file exists or has another suffix, the method needs annotated images or
+            uses none, takes what it knows from source datasets, or cannot be exported; or if the export differs.
+    """
+    require_packages()
+    require_free(out, overwrite=overwrite)
+    (member,) = load_members(
+        [request.checkpoint], request.method, request.options, _CPU, with_support=request.support is not None
+    )
+    size = member.image_size
+    support = None if request.support is None else load_support_folder(request.support, size, request.shots)
+    baked = Baked(adapted_member(member, support))
+    images = trial_images(size) if support is None else torch.cat([trial_images(size), support.images.flatten(0, 1)])
+    facts = _facts(request, member, support)
+    with written_whole(out) as partial:
+        write_onnx(baked, size, partial, facts)
+        return require_same(partial, baked, images, out)
+
+
+def require_packages() -> None:
+    """Refuse to begin without what writes and runs ONNX.
+
+    Raises:
+        UserError: names the missing packages.
+    """
+    if missing := [name for name in _PACKAGES if find_spec(name) is None]:
+        raise UserError(f"{', '.join(missing)}: not installed; pip install 'fewshot-bus[export]'")
+
+
+def require_free(out: Path, *, overwrite: bool) -> None:
+    """Refuse a file that exists, or is named as another kind.
+
+    Raises:
+        UserError: says which.
+    """
+    if out.suffix != ".onnx":
+        raise UserError(f"{out}: ONNX is written; give a name that ends in .onnx")
+    if out.exists() and not overwrite:
+        raise UserError(f"{out}: exists already; give another --out, or replace it with --overwrite")
+
+
+def _facts(request: Request, member: Member, support: Support | None) -> dict[str, str]:
+    """The file's metadata, by key; values that are no text are JSON."""
+    kind = type(member.method)
+    return {
+        "notice": NOTICE,
+        "fewshot_version": __version__,
+        "checkpoint_sha256": file_hash(request.checkpoint),
+        "network": str(member.facts["model"]["network"]),
+        "method": request.method or f"{kind.__module__}:{kind.__qualname__}",
+        "options": json.dumps(dict(request.options), sort_keys=True, default=str),
+        "image_size": str(member.image_size),
+        "input": "images: float32 (n, 3, H, W) in [0, 1], grey in all three channels, stretched to image_size",
+        "classes": json.dumps(["background", *member.classes]),
+        "labels": json.dumps(member.labels),
+        "support": json.dumps(support_facts(support)),
+    }

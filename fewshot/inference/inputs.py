@@ -1,0 +1,252 @@
+"""Images to segment: which files they are, and the size of their pixels."""
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from glob import glob, has_magic
+from itertools import count
+from math import isfinite
+from pathlib import Path, PurePath
+from unicodedata import normalize
+
+from episodes.datasets.files import is_picture, may_be_clip, named_stem
+from episodes.datasets.folder_layout import TABLE
+from episodes.datasets.folder_parts import IMAGE_FOLDERS, MASK_FOLDERS, understand
+from episodes.datasets.tables import read_table
+from episodes.errors import DatasetError, UserError
+from episodes.images.decoding import read_frames
+from episodes.images.dicom_header import is_dicom, read_facts
+from episodes.records import frame_stem
+from episodes.scoring.mask_scores import Spacing
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """One image to segment.
+
+    Attributes:
+        path: the file.
+        frame: which of its frames, from 1 on; None if it holds a single picture.
+        image: how the file is called in tables: its path within the root, with slashes.
+        name: what files made from it are called, a path of their own without suffix; no two are alike.
+    """
+
+    path: Path
+    frame: int | None
+    image: str
+    name: str
+
+    @property
+    def key(self) -> tuple[str, int]:
+        """By which it is known in a table; the order of inputs."""
+        return self.image, self.frame or 0
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """The images to segment.
+
+    Attributes:
+        root: the folder that all of them lie in.
+        items: in the order of their paths and frames; at least one.
+        left_out: files that lie among them, and look like masks.
+    """
+
+    root: Path
+    items: tuple[Input, ...]
+    left_out: tuple[Path, ...] = ()
+
+
+def find_inputs(where: str, without: Sequence[Path] = ()) -> Inputs:
+    """Find images.
+
+    A file is taken as it is. A folder is searched with all below it, but for hidden files and folders, folders named
+    `masks` or the like, and masks beside their images (`a_mask.png` of `a.png`). A pattern may hold `*`, `?`, `[...]`
+    and `**`. Of DICOM and TIFF files each frame is an image.
+
+    Args:
+        where: a file, a folder or a pattern.
+        without: folders that are not searched.
+
+    Raises:
+        UserError: if there is no such file, or no image among the files; says what was looked for.
+    """
+    path = Path(where)
+    left_out: list[Path] = []
+    if path.is_file():
+        root, files = path.parent, [path]
+    elif path.is_dir():
+        root = path
+        files, left_out = _without_masks(path, [file for file in _below(path, [*without, path]) if is_picture(file)])
+    elif has_magic(where):
+        root, files = _root_of(where), [file for file in _matching(where) if is_picture(file)]
+    else:
+        raise UserError(f"--images {where}: there is no such file or folder; check the path")
+    if not files:
+        masks = f" but {len(left_out)} masks" if left_out else ""
+        looked_for = "PNG, JPEG, BMP, TIFF or DICOM files"
+        raise UserError(f"--images {where}: no image there{masks}; {looked_for} were looked for")
+    return Inputs(root, _inputs(root, files), tuple(left_out))
+
+
+def _below(folder: Path, without: Sequence[Path]) -> Iterator[Path]:
+    """All files below a folder that are not hidden."""
+    shut = {path.resolve() for path in without}
+    for path in sorted(folder.iterdir()):
+        if path.name.startswith(".") or path.resolve() in shut:
+            continue
+        if path.is_dir():
+            yield from _below(path, [*without, path])  # a link may lead back up to it
+        elif path.is_file():
+            yield path
+
+
+def _matching(pattern: str) -> list[Path]:
+    found = sorted(glob(pattern, recursive=True))  # noqa: PTH207 - that of Path takes no absolute pattern
+    return [path for path in map(Path, found) if path.is_file()]
+
+
+def _root_of(pattern: str) -> Path:
+    """The folder in which all that a pattern can match lies.
+
+    >>> _root_of("data/2024-*/*.png").as_posix(), _root_of("*.png").as_posix()
+    ('data', '.')
+    """
+    parts = PurePath(pattern).parts
+    first = next(place for place, part in enumerate(parts) if has_magic(part))
+    return Path(*parts[:first])
+
+
+def _without_masks(root: Path, files: Sequence[Path]) -> tuple[list[Path], list[Path]]:
+    """The files that look like images, and those that look like masks by their folder's name or their own."""
+    by_folder: dict[Path, list[Path]] = {}
+    for file in files:
+        by_folder.setdefault(file.parent, []).append(file)
+    images: list[Path] = []
+    masks: list[Path] = []
+    for folder, inside in by_folder.items():
+        of_masks = any(part.lower() in MASK_FOLDERS for part in folder.relative_to(root).parts)
+        stems = {frame_stem(file, None): 1 for file in inside}
+        for file in inside:
+            is_mask = of_masks or understand(frame_stem(file, None), stems, same_name=False) is not None
+            (masks if is_mask else images).append(file)
+    return images, masks
+
+
+def _inputs(root: Path, files: Iterable[Path]) -> tuple[Input, ...]:
+    """Every frame of every file, in order and named."""
+    within = {file.relative_to(root): file for file in files}
+    bare = Counter(_folded(_bare(path)) for path in within)
+    taken: set[str] = set()
+    inputs = []
+    for path in sorted(within, key=PurePath.as_posix):
+        alone = bare[_folded(_bare(path))] == 1
+        name = _bare(path) if alone else f"{_bare(path)}_{path.suffix[1:].lower()}"
+        for frame in _frames(within[path]):
+            free = _free(name if frame is None else f"{name}-{frame:04d}", taken)
+            inputs.append(Input(within[path], frame, path.as_posix(), free))
+    return tuple(inputs)
+
+
+def _frames(file: Path) -> Iterable[int | None]:
+    """The frames of a file; of one that cannot be read, which is found out later, a single picture."""
+    try:
+        frames = read_frames(file) if may_be_clip(file) else 1
+    except DatasetError:
+        frames = 1
+    return [None] if frames == 1 else range(1, frames + 1)
+
+
+def _bare(path: PurePath) -> str:
+    """A path without the suffix, with slashes."""
+    return path.with_name(frame_stem(Path(path), None)).as_posix()
+
+
+def _folded(name: str) -> str:
+    """What a file system that ignores case, and one that composes accents, makes of a name."""
+    return normalize("NFC", name).casefold()
+
+
+def _free(name: str, taken: set[str]) -> str:
+    """The name, or the name with a number that nothing is called yet."""
+    free = next(one for one in _numbered(name) if _folded(one) not in taken)
+    taken.add(_folded(free))
+    return free
+
+
+def _numbered(name: str) -> Iterator[str]:
+    """A name as it is, then with 2, 3, ... behind it."""
+    return (name if number == 1 else f"{name}-{number}" for number in count(1))
+
+
+class Spacings:
+    """Millimetres from pixel to pixel (row, column) of images.
+
+    A table `metadata.csv` beside the images, or beside their folder `images/`, comes first (columns `image` and
+    `spacing_mm`, as the reader `folder` reads them), then what a DICOM file says of itself, then what holds for all
+    others.
+
+    Args:
+        root: the folder of the images.
+        otherwise: of images of which nothing else is known.
+
+    Raises:
+        UserError: if the table cannot be read.
+    """
+
+    def __init__(self, root: Path, otherwise: Spacing | None = None) -> None:
+        self._otherwise = otherwise
+        self._stated = _read_spacings(root)
+        self._dicom: tuple[Path, Spacing | None] | None = None
+
+    def of(self, image: Input) -> Spacing | None:
+        """The spacing of an image, if it is known.
+
+        Raises:
+            DatasetError: if it is DICOM, and cannot be read.
+        """
+        for stem in (frame_stem(image.path, image.frame), frame_stem(image.path, None)):
+            if stem in self._stated:
+                return self._stated[stem]
+        return self._of_file(image.path) or self._otherwise
+
+    def _of_file(self, path: Path) -> Spacing | None:
+        """What a file says of itself; kept for its other frames, which come next."""
+        if self._dicom is None or self._dicom[0] != path:
+            self._dicom = path, read_facts(path).spacing if is_dicom(path) else None
+        return self._dicom[1]
+
+
+def parse_spacing(text: str, origin: str) -> Spacing:
+    """Read millimetres per pixel.
+
+    Args:
+        text: one number, or rows and columns as `0.1x0.12`.
+        origin: where it stands, for errors.
+
+    Raises:
+        UserError: if it is no such size.
+
+    >>> parse_spacing("0.1", "--spacing"), parse_spacing("0.1 x 0.12", "--spacing")
+    ((0.1, 0.1), (0.1, 0.12))
+    """
+    try:
+        numbers = [float(number) for number in re.split(r"\s*x\s*|\s+", text.strip())]
+    except ValueError:
+        numbers = []
+    if len(numbers) not in (1, 2) or not all(isfinite(number) and number > 0 for number in numbers):
+        raise UserError(f"{origin}: {text!r} is no size in millimetres; write such as 0.1 or 0.1x0.12")
+    return numbers[0], numbers[-1]
+
+
+def _read_spacings(root: Path) -> dict[str, Spacing]:
+    """What the table beside the images says, by the stem of image or frame."""
+    places = [root, *([root.parent] if root.resolve().name.lower() in IMAGE_FOLDERS else [])]
+    tables = [place / TABLE for place in places if (place / TABLE).is_file()]
+    rows = read_table(tables[0], ("image",)) if tables else []
+    return {
+        named_stem(row["image"]): parse_spacing(row["spacing_mm"], f"{tables[0]}, {row['image']}: spacing_mm")
+        for row in rows
+        if row.get("spacing_mm")
+    }

@@ -1,0 +1,251 @@
+"""Evaluate one method on one target: features once, then any number of support sets."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from episodes.parallel import Progress
+from episodes.sampling.episode import Support, class_mask, image_tensor, load_support
+from episodes.sampling.sampler import Class
+from episodes.scoring.mask_scores import Spacing
+from episodes.storage.store import Collection, Store
+from fewshot.devices import Batching, within_memory
+from fewshot.features import FEATURE_MEMORY, Features, SpilledFeatures, release_pages, room_for
+from fewshot.methods.contract import EncodingMethod, Method
+from fewshot.results.rows import Judgement, judge, working_spacing
+
+Encode = Callable[[Tensor], Features]
+
+
+class EncodedTarget:
+    """A target's images, and their features from the encoder that was last asked for.
+
+    Args:
+        store: the target.
+        device: where to compute.
+        batch_size: images at once; None for `default_batch_size`. It is halved when memory runs out.
+        support: the dataset that support images come from; None for the target itself.
+        memory: how much of features may be held in memory, on the device, in bytes; more are kept on disk.
+        spill_folder: where that is; None for the folder that the store lies in.
+
+    Attributes:
+        encode_seconds: what encoding one image took, the last time that features were computed.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        device: torch.device,
+        batch_size: int | None = None,
+        support: Store | None = None,
+        memory: int = FEATURE_MEMORY,
+        spill_folder: Path | None = None,
+    ) -> None:
+        self.store = store
+        self.collection = Collection([store] if support is None else [store, support])
+        self.device = device
+        self.batching = Batching(device, batch_size)
+        self.memory = memory
+        self.spill_folder = spill_folder or store.folder.parent
+        self.rows = {record.id: row for row, record in enumerate(store.records)}
+        self.encode_seconds = 0.0
+        self._features: tuple[Encode, Features | SpilledFeatures] | None = None
+
+    def images(self, rows: Sequence[int]) -> Tensor:
+        """Images (n, 3, H, W) in [0, 1], on the device."""
+        images = image_tensor(self.store.images[list(rows)]).to(self.device)
+        release_pages(self.store.images)
+        return images
+
+    def truth(self, row: int, asked: Class) -> NDArray[np.bool_]:
+        """Where an image shows what is asked for, (H, W)."""
+        mask = class_mask(np.asarray(self.store.label_maps[row]), asked)
+        release_pages(self.store.label_maps)
+        return mask
+
+    def spacing(self, row: int) -> Spacing | None:
+        """Millimetres from pixel to pixel at the working size, where they are known."""
+        height, width = self.store.label_maps.shape[1:]
+        return working_spacing(self.store.records[row].spacing, self.store.original_sizes[row], (height, width))
+
+    def features(self, encode: Encode, progress: Progress | None = None) -> Features | SpilledFeatures:
+        """Features of all the target's images, row by row as in the store.
+
+        They are kept for as long as the same `encode` is asked for.
+
+        Raises:
+            StorageError: if they fit neither in memory nor on disk.
+            NotEnoughMemoryError: if memory does not suffice to encode a single image.
+        """
+        if self._features is None or self._features[0] != encode:
+            self.forget_features()  # before the next encoder's fill the memory
+            began = perf_counter()
+            with torch.inference_mode():
+                self._features = (encode, self._encode(encode, progress))
+            self.encode_seconds = (perf_counter() - began) / len(self.rows)
+        return self._features[1]
+
+    def forget_features(self) -> None:
+        """Free their memory, or their place on disk."""
+        self._features = None
+
+    def _encode(self, encode: Encode, progress: Progress | None) -> Features | SpilledFeatures:
+        count = len(self.rows)
+        kept: Features | SpilledFeatures | None = None
+        for rows, part in self.batching.over(range(count), lambda rows: encode(self.images(rows))):
+            kept = room_for(part, count, self.memory, self.spill_folder) if kept is None else kept
+            kept.put(rows[0], part)
+            if progress is not None:
+                progress(rows[-1] + 1, count)
+        if kept is None:
+            raise ValueError("a store without images has no features")
+        return kept
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What a method is given and asked, at one number of shots.
+
+    Attributes:
+        support: ids of the support records, one way; empty for none.
+        queries: ids of the records to segment.
+        masks: shown with the support images in place of their own, (1, n_shot, H, W), as a control.
+        asked: what is to be segmented.
+    """
+
+    support: tuple[str, ...]
+    queries: tuple[str, ...]
+    masks: Tensor | None = None
+    asked: Class = "lesion"
+
+
+@dataclass(frozen=True, slots=True)
+class Segmented:
+    """One query as a method sees it.
+
+    Attributes:
+        id: of the record.
+        row: its row in the target's store.
+        mask: where the method sees what is asked for, (H, W).
+        probability: of it, (H, W).
+    """
+
+    id: str
+    row: int
+    mask: NDArray[np.bool_]
+    probability: NDArray[np.float32]
+
+
+@dataclass(slots=True)
+class Seconds:
+    """What a method took.
+
+    Attributes:
+        adapt: to adapt, once for every task.
+        segment: to segment, all queries together; encoding included where it is not shared.
+    """
+
+    adapt: float = 0.0
+    segment: float = 0.0
+
+
+def segment_queries(
+    method: Method, target: EncodedTarget, task: Task, *, cached: bool = True, seconds: Seconds | None = None
+) -> Iterator[Segmented]:
+    """Adapt a method to a support set once and segment all queries, in their order.
+
+    Args:
+        method: what to use.
+        target: holds the records' pixels.
+        task: what it is given and asked.
+        cached: whether a method with an encoder is given the target's features, which are computed at the first call;
+            otherwise it is given the images, as a method without an encoder always is.
+        seconds: what adapting and segmenting take is added to it.
+
+    Raises:
+        NotEnoughMemoryError: if memory does not suffice to adapt, or to segment a single image.
+        StorageError: if the features fit neither in memory nor on disk.
+    """
+    seconds = seconds or Seconds()
+    support = _support(target, task)
+    with torch.inference_mode():
+        features = target.features(method.encode) if cached and isinstance(method, EncodingMethod) else None
+        began = perf_counter()
+        adapt = partial(_adapt, method, target, task, support, features)
+        adapted = within_memory(adapt, f"{target.device}, adapting to {len(task.support)} images")
+        seconds.adapt += perf_counter() - began
+    rows = [target.rows[record_id] for record_id in task.queries]
+    answer = partial(_answer, method, target, features, adapted, seconds)
+    for batch, answers in target.batching.over(list(zip(task.queries, rows, strict=True)), answer):
+        for (query, row), mask, probability in zip(batch, *answers, strict=True):
+            yield Segmented(query, row, mask, probability)
+
+
+def evaluate(
+    method: Method, target: EncodedTarget, task: Task, *, cached: bool = True, seconds: Seconds | None = None
+) -> list[Judgement]:
+    """Judge a method's answers to a task, in the order of the queries; the arguments are those of `segment_queries`."""
+    return [
+        judge(query.mask, target.truth(query.row, task.asked), query.probability, target.spacing(query.row))
+        for query in segment_queries(method, target, task, cached=cached, seconds=seconds)
+    ]
+
+
+def _support(target: EncodedTarget, task: Task) -> Support | None:
+    if not task.support:
+        return None
+    support = load_support(target.collection, [task.support], [task.asked])
+    return replace(support, masks=support.masks if task.masks is None else task.masks).to(target.device)
+
+
+def _answer(
+    method: Method,
+    target: EncodedTarget,
+    features: Features | SpilledFeatures | None,
+    adapted: Any,
+    seconds: Seconds,
+    batch: Sequence[tuple[str, int]],
+) -> tuple[NDArray[np.bool_], NDArray[np.float32]]:
+    """Masks and probabilities, (n, H, W) each, of queries with their rows."""
+    rows = [row for _, row in batch]
+    began = perf_counter()
+    with torch.inference_mode():
+        inputs: Tensor | Features = target.images(rows) if features is None else features.take(rows)
+        logits = method.segment(inputs, adapted).float()  # type: ignore[arg-type]
+        masks = lesion_masks(logits).cpu().numpy()
+        probabilities = (1 - logits.softmax(1)[:, 0]).cpu().numpy()
+    seconds.segment += perf_counter() - began
+    return masks, probabilities
+
+
+def _adapt(
+    method: Method,
+    target: EncodedTarget,
+    task: Task,
+    support: Support | None,
+    features: Features | SpilledFeatures | None,
+) -> Any:
+    from_target = all(record_id in target.rows for record_id in task.support)
+    if features is None or support is None or not from_target or not isinstance(method, EncodingMethod):
+        return method.adapt(support)
+    rows = [target.rows[record_id] for record_id in task.support]
+    return method.adapt(support, features.take(rows).unsqueeze())
+
+
+def lesion_masks(logits: Tensor) -> Tensor:
+    """Where any class has a larger logit than background: boolean (n, H, W) of logits (n, 1 + n_way, H, W).
+
+    The same as `argmax(1) > 0`, which takes a hundred times as long.
+
+    >>> lesion_masks(torch.tensor([[[[0.0, 1.0, 1.0]], [[2.0, 1.0, 0.0]]]])).tolist()
+    [[[True, False, False]]]
+    """
+    return logits[:, 1:].amax(1) > logits[:, 0]

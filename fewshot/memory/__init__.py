@@ -1,1 +1,0 @@
-"""Living with little memory: smaller batches, features on disk."""

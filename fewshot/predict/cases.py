@@ -1,0 +1,166 @@
+"""Cases: images as they are read, with their truth and spacing."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from hashlib import sha256
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+from numpy.typing import NDArray
+
+from episodes.datasets.files import is_picture
+from episodes.datasets.folder_parts import understand
+from episodes.errors import DatasetError, UserError
+from episodes.images.decoding import read_image, read_label_map
+from episodes.io.files import file_hash
+from episodes.records import Record, frame_stem
+from episodes.scoring.mask_scores import Spacing
+from fewshot.inference.inputs import Input, Spacings
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """An image as it was read.
+
+    Attributes:
+        input: which.
+        image: grey values, (H, W).
+        spacing: millimetres from pixel to pixel (row, column), where known.
+        truth: where its lesions are known to be, (H, W); None where that is not known.
+        inputs: a hash of all that this was read from.
+    """
+
+    input: Input
+    image: NDArray[np.uint8]
+    spacing: Spacing | None
+    truth: NDArray[np.bool_] | None
+    inputs: str
+
+
+Key = tuple[str, int]
+Truths = Mapping[Key, tuple[Path, ...]]
+"""Mask files by the `Input.key` of the image whose lesions they show."""
+
+
+def find_truths(folder: Path, inputs: Sequence[Input]) -> Truths:
+    """Find the masks of images in a folder, by their names.
+
+    A mask bears its image's name, with an affix such as `_mask` or without, and lies in the same sub-folder as the
+    image or, where no two images have the same name, anywhere. Several masks of an image are parts of one.
+
+    Args:
+        folder: searched with all below it.
+        inputs: the images.
+
+    Raises:
+        UserError: if there is no such folder, or no mask of any of the images in it.
+    """
+    if not folder.is_dir():
+        raise UserError(f"--masks {folder}: there is no such folder; check the path")
+    images = {one.path.resolve() for one in inputs}
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file() and is_picture(path)]
+    masks = [path for path in files if path.resolve() not in images]
+    beside, anywhere = _by_name(inputs)
+    found: dict[Key, tuple[Path, ...]] = {}
+    for mask in masks:
+        same_folder = beside.get(PurePosixPath(mask.relative_to(folder).as_posix()).parent, anywhere)
+        if key := same_folder.meant(mask) or anywhere.meant(mask):
+            found[key] = (*found.get(key, ()), mask)
+    if not found:
+        raise UserError(f"--masks {folder}: none of its {len(masks)} pictures is the mask of an image by its name")
+    return found
+
+
+def read_truth(masks: Sequence[Path], size: tuple[int, int]) -> NDArray[np.bool_]:
+    """Where the masks of an image of this size show a lesion of any kind, (H, W).
+
+    Raises:
+        DatasetError: if one cannot be read.
+    """
+    record = Record("truth", masks[0], tuple(masks), "unknown", patient="truth")
+    return read_label_map(record, size) > 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Named:
+    """Images by their names.
+
+    Attributes:
+        frames: how many each stem has.
+        keys: of each stem and frame.
+    """
+
+    frames: dict[str, int] = field(default_factory=dict)
+    keys: dict[tuple[str, int | None], Key] = field(default_factory=dict)
+
+    def add(self, one: Input) -> None:
+        """Take in an image."""
+        stem = frame_stem(one.path, None)
+        self.frames[stem] = max(self.frames.get(stem, 1), one.frame or 1)
+        self.keys[stem, one.frame] = one.key
+
+    def meant(self, mask: Path) -> Key | None:
+        """The image whose mask a file is."""
+        name = understand(frame_stem(mask, None), self.frames, same_name=True)
+        return None if name is None else self.keys.get((name.image, name.frame))
+
+
+def _by_name(inputs: Sequence[Input]) -> tuple[dict[PurePosixPath, _Named], _Named]:
+    """The images of each folder, and those of whose name there is no other file."""
+    beside: dict[PurePosixPath, _Named] = {}
+    anywhere = _Named()
+    count = Counter(frame_stem(path, None) for path in {one.path for one in inputs})
+    for one in inputs:
+        beside.setdefault(PurePosixPath(one.image).parent, _Named()).add(one)
+        if count[frame_stem(one.path, None)] == 1:
+            anywhere.add(one)
+    return beside, anywhere
+
+
+class CaseReader:
+    """Reads images one by one.
+
+    Args:
+        spacings: of their pixels.
+        truths: their known masks; empty for none.
+    """
+
+    def __init__(self, spacings: Spacings, truths: Truths) -> None:
+        self.spacings = spacings
+        self.truths = truths
+        self._hashed: tuple[Path, str] | None = None
+
+    def hash(self, one: Input) -> str:
+        """A hash of all that the results of an image depend on beside the model: the files, and the spacing.
+
+        Raises:
+            DatasetError: if a file cannot be read.
+        """
+        files = [self._file_hash(one.path), *(_hash(path) for path in self.truths.get(one.key, ()))]
+        return sha256(repr((files, one.frame, self.spacings.of(one))).encode()).hexdigest()[:16]
+
+    def read(self, one: Input) -> Case:
+        """The pixels of an image, and its mask where one is known.
+
+        Raises:
+            DatasetError: if a file cannot be read.
+        """
+        hashed = self.hash(one)
+        image = read_image(one.path, one.frame)
+        masks = self.truths.get(one.key)
+        truth = None if masks is None else read_truth(masks, (image.shape[0], image.shape[1]))
+        return Case(one, image, self.spacings.of(one), truth, hashed)
+
+    def _file_hash(self, path: Path) -> str:
+        """The hash of a file; kept for its other frames, which come next."""
+        if self._hashed is None or self._hashed[0] != path:
+            self._hashed = path, _hash(path)
+        return self._hashed[1]
+
+
+def _hash(path: Path) -> str:
+    try:
+        return file_hash(path)
+    except OSError as error:
+        raise DatasetError(f"{path}: cannot be read ({error.strerror}); see that you may read it") from error

@@ -1,0 +1,269 @@
+"""A folder of results: pictures, a table, and a summary of it."""
+
+import csv
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from io import BytesIO, StringIO
+from math import isnan
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from episodes.errors import DatasetError, StorageError, UserError
+from episodes.images.decoding import stretch_labels
+from episodes.io.files import write_bytes, write_text
+from episodes.scoring.mask_scores import dice
+from fewshot.inference.inputs import Input
+from fewshot.inference.segmenter import Predicted, mask_facts, warnings_of
+from fewshot.predict.cases import Case, CaseReader
+from fewshot.results.pictures import mask_png, overlay, png, probability_png
+from fewshot.results.rows import judge
+
+Row = Mapping[str, str]
+
+COLUMNS = (
+    *("image", "frame", "mask", "width", "height"),
+    *("area_px", "area_mm2", "components", "coverage", "mean_confidence", "lesion_confidence", "novelty"),
+    *("p_normal", "p_benign", "p_malignant", "dice", "dice_full", "flags", "reason", "inputs"),
+)
+"""Of every table; empty where nothing is known. `inputs` is a hash of all files that a row was made from."""
+
+
+def key_of(row: Row) -> tuple[str, int]:
+    """By which a row is known: the image, and which of its frames, 0 of a single picture."""
+    return row["image"], int(row["frame"] or 0)
+
+
+def read_rows(path: Path) -> list[Row]:
+    """The rows of a table, of which there may be none yet; what a killed process left of a line is left out.
+
+    Raises:
+        UserError: if it is no such table.
+    """
+    if not path.exists():
+        return []
+    try:
+        whole, _, _ = path.read_text(encoding="utf-8").rpartition("\n")
+        header, *lines = csv.reader(StringIO(whole, newline=""), strict=True) if whole else (list(COLUMNS),)
+        rows: list[Row] = [dict(zip(COLUMNS, line, strict=True)) for line in lines]
+        if tuple(header) != COLUMNS or not all(row["frame"].isdecimal() or not row["frame"] for row in rows):
+            raise ValueError("other columns")
+    except (OSError, ValueError, csv.Error) as error:
+        raise UserError(f"{path}: is no table of `fewshot predict` ({error}); remove it, or add --overwrite") from error
+    return rows
+
+
+def write_rows(path: Path, rows: Iterable[Row]) -> None:
+    """Write a table whole, unless it is there already.
+
+    Raises:
+        StorageError: if it cannot be written.
+    """
+    text = csv_text([COLUMNS, *(tuple(row[column] for column in COLUMNS) for row in rows)])
+    if not path.is_file() or path.read_bytes() != text.encode():
+        write_text(path, text)
+
+
+def add_row(path: Path, row: Row) -> None:
+    """Write one more row, and hand it to the system at once.
+
+    Raises:
+        StorageError: if it cannot be written.
+    """
+    try:
+        with path.open("a", encoding="utf-8", newline="") as file:
+            file.write(csv_text([tuple(row[column] for column in COLUMNS)]))
+    except OSError as error:
+        raise StorageError.of(path, error) from error
+
+
+def number(value: float | None, digits: int = 6) -> str:
+    """A number as tables have it; empty for one that is not known or not defined.
+
+    >>> number(0.5), number(float("nan")), number(None), number(1 / 3)
+    ('0.500000', '', '', '0.333333')
+    """
+    return "" if value is None or isnan(value) else f"{value:.{digits}f}"
+
+
+def csv_text(lines: Iterable[Iterable[object]]) -> str:
+    """Lines of values as CSV."""
+    text = StringIO(newline="")
+    csv.writer(text, lineterminator="\n").writerows(lines)
+    return text.getvalue()
+
+
+def picture_paths(name: str, *, npy: bool) -> tuple[Path, Path, Path]:
+    """Where the mask, the probabilities and the overlay of an image lie within the folder of results."""
+    probabilities = Path("probabilities", f"{name}.{'npy' if npy else 'png'}")
+    return Path("masks", f"{name}.png"), probabilities, Path("overlays", f"{name}.png")
+
+
+def write_pictures(folder: Path, case: Case, found: Predicted, *, npy: bool) -> None:
+    """Write mask, probabilities and overlay of an image, each whole.
+
+    Raises:
+        StorageError: if one cannot be written.
+    """
+    contents = (
+        mask_png(found.mask, found.label_map),
+        _npy(found.probability) if npy else probability_png(found.probability),
+        png(overlay(case.image, found.mask, found.label_map)),
+    )
+    for path, content in zip(picture_paths(case.input.name, npy=npy), contents, strict=True):
+        write_bytes(folder / path, content)
+
+
+def row_of(case: Case, found: Predicted) -> Row:
+    """The row of an image."""
+    height, width = case.image.shape
+    facts = mask_facts(found.mask, found.probability)
+    flags = warnings_of(facts, found.novelty)
+    area = None if case.spacing is None else facts.area * case.spacing[0] * case.spacing[1]
+    return {
+        "image": case.input.image,
+        "frame": "" if case.input.frame is None else str(case.input.frame),
+        "mask": picture_paths(case.input.name, npy=False)[0].as_posix(),
+        "width": str(width),
+        "height": str(height),
+        "area_px": str(facts.area),
+        "area_mm2": number(area, 3),
+        "components": str(facts.components),
+        "coverage": number(facts.coverage),
+        "mean_confidence": number(facts.mean_confidence),
+        "lesion_confidence": number(facts.lesion_confidence),
+        "novelty": number(found.novelty, 3),
+        **{f"p_{label}": number(found.labels.get(label)) for label in ("normal", "benign", "malignant")},
+        "dice": number(_working_dice(case, found)),
+        "dice_full": number(None if case.truth is None else dice(found.mask, case.truth)),
+        "flags": " ".join(flags),
+        "reason": "; ".join(flags.values()),
+        "inputs": case.inputs,
+    }
+
+
+def _working_dice(case: Case, found: Predicted) -> float | None:
+    """As the benchmark scores it: at the working size."""
+    if case.truth is None:
+        return None
+    size = found.working.mask.shape
+    truth = stretch_labels(case.truth.astype(np.uint8), (size[0], size[1])) > 0
+    return judge(found.working.mask, truth).scores.dice
+
+
+def _npy(values: NDArray[np.float32]) -> bytes:
+    buffer = BytesIO()
+    np.save(buffer, values, allow_pickle=False)
+    return buffer.getvalue()
+
+
+TABLE, FAILED = "predictions.csv", "failed.csv"
+
+
+class ResultFolder:
+    """A folder with the results of images, whose row is written after their pictures: where it is, they are.
+
+    Args:
+        path: of the folder.
+        npy: whether probabilities are NumPy's files.
+
+    Raises:
+        UserError: if its table is none of ours.
+        StorageError: if it cannot be written.
+    """
+
+    def __init__(self, path: Path, *, npy: bool) -> None:
+        self.path = path
+        self.npy = npy
+        self._rows = {key_of(row): row for row in read_rows(path / TABLE)}
+        write_rows(path / TABLE, self._rows.values())  # without what a killed process left of a line
+
+    @property
+    def rows(self) -> list[Row]:
+        """All rows, by image and frame."""
+        return [self._rows[key] for key in sorted(self._rows)]
+
+    def has(self, one: Input, reader: CaseReader) -> bool:
+        """Whether the results of an image are there, and nothing that they were made from has changed since."""
+        row = self._rows.get(one.key)
+        mask, *others = picture_paths(one.name, npy=self.npy)
+        if row is None or row["mask"] != mask.as_posix():
+            return False
+        try:
+            unchanged = row["inputs"] == reader.hash(one)
+        except DatasetError:
+            return False
+        return unchanged and all((self.path / picture).is_file() for picture in (mask, *others))
+
+    def add(self, case: Case, found: Predicted) -> None:
+        """Write the pictures of an image, then its row.
+
+        Raises:
+            StorageError: if something cannot be written.
+        """
+        write_pictures(self.path, case, found, npy=self.npy)
+        row = row_of(case, found)
+        add_row(self.path / TABLE, row)
+        self._rows[case.input.key] = row
+
+    def finish(self, failed: Mapping[Input, str]) -> None:
+        """Put the rows in order, and list the images that could not be read.
+
+        Args:
+            failed: why, of each.
+
+        Raises:
+            StorageError: if something cannot be written.
+        """
+        for one in failed:
+            self._rows.pop(one.key, None)
+        write_rows(self.path / TABLE, self.rows)
+        if failed:
+            write_text(self.path / FAILED, _failed_text(failed.items()))
+        else:
+            (self.path / FAILED).unlink(missing_ok=True)
+
+
+def _failed_text(failed: Iterable[tuple[Input, str]]) -> str:
+    rows = ((one.image, one.frame or "", reason) for one, reason in failed)
+    return csv_text([("image", "frame", "reason"), *rows])
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What came of a prediction.
+
+    Attributes:
+        folder: of the results.
+        rows: of its table.
+        n_images: that were asked for.
+        failed: those that could not be read, each with the reason.
+    """
+
+    folder: Path
+    rows: Sequence[Row]
+    n_images: int
+    failed: Mapping[Input, str]
+
+    def lines(self) -> list[str]:
+        """What a user is told."""
+        flags = [flag for row in self.rows for flag in row["flags"].split()]
+        flagged = [f"{flags.count(flag)} {flag}" for flag in ("empty", "unsure", "unlike") if flag in flags]
+        told = f" ({', '.join(flagged)})" if flagged else ""
+        dice = [float(row["dice"]) for row in self.rows if row["dice"]]
+        scored = f"Lesion Dice {sum(dice) / len(dice):.4f}, mean over {len(dice)} images with a lesion" if dice else ""
+        return [f"{len(self.rows)} images{told}", *([scored] if scored else []), str(self.folder / TABLE)]
+
+    def require_all_read(self) -> None:
+        """Say which images could not be read, if any.
+
+        Raises:
+            UserError: names the first.
+        """
+        if self.failed:
+            first = next(iter(self.failed.values()))
+            raise UserError(
+                f"{len(self.failed)} of {self.n_images} images could not be read: {first}"
+                + (f"; all are listed in {self.folder / FAILED}" if len(self.failed) > 1 else "")
+            )

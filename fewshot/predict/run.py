@@ -1,0 +1,323 @@
+"""`fewshot predict`: from a checkpoint, a support folder and images to a folder of masks and a table."""
+
+import json
+import logging
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+from episodes.errors import DatasetError, UserError
+from episodes.io.files import file_hash, only_process, remove_folder, write_text
+from episodes.io.yaml_json import JSONTextError, read_json
+from episodes.sampling.episode import Support
+from episodes.scoring.mask_scores import Spacing
+from fewshot import __version__
+from fewshot.checkpoints import read_facts
+from fewshot.config.parsing import ConfigError
+from fewshot.devices import Batching
+from fewshot.inference.adaptable import Adaptable, load
+from fewshot.inference.images import resized_image
+from fewshot.inference.inputs import Input, Inputs, Spacings, find_inputs
+from fewshot.inference.segmenter import NOTICE, Segmenter
+from fewshot.inference.support import image_hashes, load_support_folder, support_facts, support_hashes
+from fewshot.methods.contract import needs_support
+from fewshot.predict.cases import Case, CaseReader, find_truths
+from fewshot.predict.results import ResultFolder, Summary
+from fewshot.terminal import Reporter
+
+FACTS = "prediction.json"
+
+
+def require_same(out: Path, facts: Mapping[str, Any], *, overwrite: bool) -> bool:
+    """Refuse a folder that holds anything but results of the same facts.
+
+    Args:
+        out: the folder.
+        facts: of the prediction to come.
+        overwrite: whether results of others may be deleted; nothing else ever is.
+
+    Returns:
+        Whether there are results that may stay; other ones, which must go, are left to `begin`.
+
+    Raises:
+        UserError: says what is there.
+    """
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return False
+    found = _read(out / FACTS)
+    if found is None:
+        raise UserError(f"{out}: holds something that `fewshot predict` did not write; give another folder")
+    if overwrite:
+        return False
+    if differing := [key for key in dict.fromkeys((*facts, *found)) if facts.get(key) != found.get(key)]:
+        raise UserError(
+            f"{out}: holds results that differ in {', '.join(differing)}; give another folder, or add --overwrite"
+        )
+    return True
+
+
+def begin(out: Path, facts: Mapping[str, Any]) -> None:
+    """Make a folder of results anew, in place of what was there.
+
+    Raises:
+        StorageError: if it cannot be written.
+    """
+    remove_folder(out)
+    write_text(out / FACTS, json.dumps(facts, indent=1, ensure_ascii=False) + "\n")
+
+
+def _read(path: Path) -> Mapping[str, Any] | None:
+    try:
+        found = read_json(path)
+    except (OSError, JSONTextError):
+        return None
+    return found if isinstance(found, dict) and found.get("notice") == NOTICE else None
+
+
+# Arguments of `fewshot.inference.adaptable.load`, which are no options of a method.
+_OF_LOADING = {"checkpoint", "method", "image_size", "device"}
+
+# What goes on training a few-shot network; a supervised one is fine-tuned.
+_FINETUNED = {"panet": "tuned-prototypes"}
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What `fewshot predict` is asked for.
+
+    Attributes:
+        checkpoint: the model.
+        images: a file, a folder or a pattern.
+        support: folder of annotated images to adapt to; None for none.
+        shots: how many of them, the first by name; None for all, 0 for none.
+        method: how the model is used; None for what goes with it.
+        adapt: `finetune` to go on training the model on the annotated images.
+        options: of the method.
+        masks: folder of known masks to judge by; None for none.
+        spacing: millimetres from pixel to pixel, of images of which nothing else is known.
+        batch: images at once; None for what suits the device.
+        npy: whether probabilities are written as NumPy's files, in place of pictures.
+        device: where to compute.
+    """
+
+    checkpoint: Path
+    images: str
+    support: Path | None = None
+    shots: int | None = None
+    method: str | None = None
+    adapt: Literal["finetune"] | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+    masks: Path | None = None
+    spacing: Spacing | None = None
+    batch: int | None = None
+    npy: bool = False
+    device: str = "auto"
+
+    @property
+    def support_used(self) -> Path | None:
+        """The folder of annotated images, if any of them are asked for."""
+        return None if self.shots == 0 else self.support
+
+
+def load_model(request: Request) -> Adaptable:
+    """The model as the request wants it used.
+
+    Raises:
+        UserError: if it cannot be loaded, or does not go with what else is asked for.
+    """
+    _require_sense(request)
+    method = request.method
+    if request.adapt == "finetune":
+        method = _finetuning(read_facts(request.checkpoint))
+    model = load(request.checkpoint, method, device=request.device, **request.options)
+    named = f"{request.checkpoint}: {model.name}"
+    if request.support_used is None and needs_support(model.method):
+        raise ConfigError(
+            f"{named} needs annotated images; give a folder of them, with images/ and masks/, as --support"
+        )
+    if request.support_used is not None and not model.method.uses_support:
+        raise ConfigError(
+            f"{named} does not use annotated images; add --adapt finetune to train it on them, or leave out --support"
+        )
+    return model
+
+
+def _require_sense(request: Request) -> None:
+    """Refuse what contradicts itself."""
+    if foreign := _OF_LOADING & request.options.keys():
+        raise ConfigError(f"{min(foreign)}: no method has such an option; leave it out")
+    if request.shots and request.support is None:
+        raise ConfigError("--shots says how many annotated images to take; give their folder as --support")
+    if request.adapt is None:
+        return
+    if request.method is not None:
+        raise ConfigError(f"--adapt {request.adapt} is a method of its own; leave out --method {request.method}")
+    if request.support_used is None:
+        raise ConfigError("--adapt finetune needs annotated images; give a folder of them as --support")
+
+
+def _finetuning(facts: Mapping[str, Any]) -> str:
+    """The method that goes on training a checkpoint's network."""
+    network = facts.get("model", {}).get("network", "")
+    if network == "maml":
+        raise ConfigError("--adapt finetune: maml trains on the annotated images by itself; leave it out")
+    return _FINETUNED.get(network, "fine-tuned")
+
+
+@dataclass
+class Chunks:
+    """What segmenting needs, and what could not be segmented.
+
+    Attributes:
+        reader: reads the images.
+        folder: takes the results.
+        adapt: gives the adapted method; asked once, when the first image is to be segmented.
+        image_size: working size.
+        support: hashes of the support images, which are not segmented again.
+        failed: images that could not be read, each with the reason.
+        of_support: images that are support images.
+    """
+
+    reader: CaseReader
+    folder: ResultFolder
+    adapt: Callable[[], Segmenter]
+    image_size: int
+    support: frozenset[str] = frozenset()
+    failed: dict[Input, str] = field(default_factory=dict)
+    of_support: list[Input] = field(default_factory=list)
+
+    @cached_property
+    def segmenter(self) -> Segmenter:
+        """The adapted method."""
+        return self.adapt()
+
+    def segment(self, chunk: Sequence[Input]) -> None:
+        """Segment those images whose results are not there yet.
+
+        An image's probabilities depend, by rounding, on those beside it. So the whole chunk is segmented even where a
+        part of it is there: a prediction that was interrupted ends with the same bytes as one that was not.
+
+        Raises:
+            StorageError: if results cannot be written.
+            NotEnoughMemoryError: if memory does not suffice for a single image.
+        """
+        there = {one for one in chunk if self.folder.has(one, self.reader)}
+        wanted = list(self._cases(one for one in chunk if one not in there))
+        if not wanted:
+            return
+        beside = self._cases(one for one in chunk if one in there)
+        cases = sorted([*wanted, *beside], key=lambda case: case.input.key)
+        for case, found in zip(cases, self.segmenter.predict_grey([case.image for case in cases]), strict=True):
+            if case.input not in there:
+                self.folder.add(case, found)
+
+    def _cases(self, inputs: Iterable[Input]) -> Iterator[Case]:
+        """The images that can be read and are no support images."""
+        for one in inputs:
+            try:
+                case = self.reader.read(one)
+            except DatasetError as error:
+                self.failed[one] = str(error)
+                continue
+            if self._shows_support(case):
+                self.of_support.append(one)
+            else:
+                yield case
+
+    def _shows_support(self, case: Case) -> bool:
+        return bool(self.support) and image_hashes(resized_image(case.image, self.image_size)[None])[0] in self.support
+
+
+logger = logging.getLogger(__name__)
+
+
+def predict_folder(request: Request, out: Path, reporter: Reporter, *, overwrite: bool = False) -> Summary:
+    """Segment images and write a folder of results; one that was interrupted goes on.
+
+    The folder gets `prediction.json` (what the results were made by), `masks/`, `probabilities/` and `overlays/` with a
+    picture per image, of its own size, `predictions.csv` and, if any image could not be read, `failed.csv`.
+
+    Args:
+        request: what is asked for.
+        out: the folder to write.
+        reporter: shows progress.
+        overwrite: replace results of another model, support set or options.
+
+    Raises:
+        UserError: if something that is asked for cannot be used, or the folder holds something else: nothing is
+            written then. Or if memory does not suffice for a single image.
+        StorageError: if it cannot be written.
+    """
+    model = load_model(request)
+    inputs = find_inputs(request.images, without=[out])
+    truths = {} if request.masks is None else find_truths(request.masks, inputs.items)
+    reader = CaseReader(Spacings(inputs.root, request.spacing), truths)
+    folder = request.support_used
+    support = None if folder is None else load_support_folder(folder, model.image_size, request.shots)
+    facts = prediction_facts(request, model, inputs, support)
+    require_same(out, facts, overwrite=overwrite)
+    _tell(request, model, inputs, reader)
+    with only_process(out):
+        if not require_same(out, facts, overwrite=overwrite):  # nor has another process written it meanwhile
+            begin(out, facts)
+        return _predict(request, model, support, inputs, reader, ResultFolder(out, npy=request.npy), reporter)
+
+
+def prediction_facts(request: Request, model: Adaptable, inputs: Inputs, support: Support | None) -> dict[str, Any]:
+    """Whatever the results depend on beside the images, and a notice: the content of `prediction.json`."""
+    return {
+        "notice": NOTICE,
+        "version": __version__,
+        "checkpoint": file_hash(request.checkpoint),
+        "method": model.name,
+        "options": dict(request.options),
+        "image_size": model.image_size,
+        "support": support_facts(support),
+        "images": str(inputs.root.resolve()),
+        "probabilities": "npy" if request.npy else "png",
+    }
+
+
+def _predict(
+    request: Request,
+    model: Adaptable,
+    support: Support | None,
+    inputs: Inputs,
+    reader: CaseReader,
+    folder: ResultFolder,
+    reporter: Reporter,
+) -> Summary:
+    def adapt() -> Segmenter:
+        return model.adapt_to(support, request.batch)
+
+    shown = frozenset() if support is None else frozenset(support_hashes(support))
+    chunks = Chunks(reader, folder, adapt, model.image_size, shown)
+    size = Batching(model.device, request.batch).size
+    with reporter.step(f"predict: {len(inputs.items)} images") as update:
+        for start in range(0, len(inputs.items), size):
+            chunks.segment(inputs.items[start : start + size])
+            update(min(start + size, len(inputs.items)), len(inputs.items), _note(chunks))
+    if chunks.of_support:
+        logger.info("%d images are support images, and left out", len(chunks.of_support))
+    folder.finish(chunks.failed)
+    return Summary(folder.path, folder.rows, len(inputs.items), chunks.failed)
+
+
+def _note(chunks: Chunks) -> str:
+    return f"{len(chunks.failed)} could not be read" if chunks.failed else ""
+
+
+def _tell(request: Request, model: Adaptable, inputs: Inputs, reader: CaseReader) -> None:
+    """Say once what a user should know before it begins."""
+    logger.warning(NOTICE)
+    if inputs.left_out:
+        logger.info("%d files look like masks, such as %s, and are left out", len(inputs.left_out), inputs.left_out[0])
+    if request.masks is not None and (unknown := sum(one.key not in reader.truths for one in inputs.items)):
+        logger.info("%d of %d images have no mask in %s: no Dice", unknown, len(inputs.items), request.masks)
+    if model.familiarity is None:
+        logger.info(
+            "%s: holds nothing of its training's images (it is older, or fine-tuned): none is flagged as unlike them",
+            request.checkpoint,
+        )

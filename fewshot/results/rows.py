@@ -1,0 +1,223 @@
+"""The per-query table: one row per target, method, seed, shot, draw and query."""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from episodes.errors import UserError, in_short
+from episodes.io.files import written_whole
+from episodes.io.yaml_json import JSONTextError, parse_json
+from episodes.scoring.curves import ProbabilityHistogram
+from episodes.scoring.mask_scores import Scores, Spacing, score
+
+SCORES = tuple(field.name for field in fields(Scores))
+MILLIMETRES = ("hd95_mm", "nsd_mm")
+PIXELS = ("image_pixels", "lesion_pixels", "predicted_pixels", "overlap_pixels")
+CALIBRATION = ("bin_counts", "bin_confidences", "bin_positives")
+CALIBRATION_BINS = 10
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Cell:
+    """What is computed in one piece: a method adapted once, and all queries segmented.
+
+    Attributes:
+        target: dataset.
+        method: row of the table.
+        seed: of the training.
+        shot: support images; 0 for none.
+        draw: number of the support draw, or of the run under the `classic` protocol; -1 where there is none.
+        fold: part of the target that the queries are in, of a model trained on the others; -1 of any other.
+    """
+
+    target: str
+    method: str
+    seed: int
+    shot: int
+    draw: int
+    fold: int = -1
+
+    @property
+    def file_name(self) -> str:
+        """Where the cell's rows are kept until all cells are there."""
+        fold = "" if self.fold < 0 else f"-fold{self.fold}"
+        return f"{self.target}/{self.method}/seed{self.seed}-shot{self.shot}-draw{self.draw}{fold}.parquet"
+
+
+SCHEMA = pa.schema(
+    [
+        ("target", pa.string()),
+        ("method", pa.string()),  # the row's name in the configuration
+        ("kind", pa.string()),  # the way of using a model, such as `fine-tuned`
+        ("model", pa.string()),  # the model's name; null for floors
+        ("trained_on", pa.string()),  # `sources` or `target`; null where nothing was trained
+        ("seed", pa.int32()),
+        ("shot", pa.int32()),
+        ("draw", pa.int32()),
+        ("episode", pa.int32()),  # number within a run of the `classic` protocol; -1 under `support-draws`
+        ("query", pa.string()),
+        ("patient", pa.string()),
+        ("label", pa.string()),
+        ("lesion", pa.bool_()),  # whether the query shows what is asked for
+        ("class", pa.string()),  # what is asked for: `lesion`, or a kind of it under `classic`
+        ("control", pa.string()),  # what is done to the support's masks; null where the method is no control
+        ("control_of", pa.string()),  # the method that it is a control of; null without one
+        *((name, pa.float64()) for name in SCORES),
+        *((name, pa.float64()) for name in MILLIMETRES),  # NaN where the size of a pixel is unknown
+        *((name, pa.int32()) for name in PIXELS),
+        # Pixels by predicted probability of lesion, in bins of equal width over [0, 1]: how many, their summed
+        # probability, and how many of them are lesion; null for methods that give no probabilities.
+        ("bin_counts", pa.list_(pa.int32(), CALIBRATION_BINS)),
+        ("bin_confidences", pa.list_(pa.float32(), CALIBRATION_BINS)),
+        ("bin_positives", pa.list_(pa.int32(), CALIBRATION_BINS)),
+    ]
+)
+FACTS = b"fewshot"
+
+
+def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write rows as one Parquet file, whole."""
+    write_table(path, pa.Table.from_pylist(list(rows), schema=SCHEMA))
+
+
+def write_table(path: Path, table: pa.Table, facts: Mapping[str, Any] | None = None) -> None:
+    """Write a table as one Parquet file, whole.
+
+    Args:
+        path: of the file.
+        table: the rows.
+        facts: what holds for all of them, as JSON values; they stand in the file's metadata (see `table_facts`).
+    """
+    if facts is not None:
+        table = table.replace_schema_metadata({FACTS: json.dumps(facts, sort_keys=True).encode()})
+    with written_whole(path) as partial:
+        pq.write_table(table, partial, compression="zstd")
+
+
+def table_facts(table: pa.Table) -> dict[str, Any]:
+    """What `write_table` was given as facts; empty for a table without any.
+
+    Raises:
+        UserError: if they are damaged.
+    """
+    try:
+        facts = parse_json((table.schema.metadata or {}).get(FACTS, b"{}").decode(), nan=True)
+        if isinstance(facts, dict):
+            return facts
+        raise JSONTextError("not an object")
+    except ValueError as error:
+        raise UserError(f"results table: its facts are damaged ({error}); run the benchmark again") from error
+
+
+def read_table(path: Path) -> pa.Table:
+    """Read a results table.
+
+    Raises:
+        UserError: if the file is missing, damaged or another table.
+    """
+    try:
+        table = pq.read_table(path)
+    except (OSError, pa.ArrowException) as error:
+        raise UserError(
+            f"{path}: cannot be read as a results table ({in_short(error)}); run the benchmark again"
+        ) from error
+    if not table.schema.equals(SCHEMA):
+        raise UserError(f"{path}: its columns are not those of a results table; run the benchmark again")
+    return table
+
+
+TOLERANCE_MM = 1.0
+"""Largest distance at which two boundaries agree, for the normalised surface Dice in millimetres."""
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What is found of one query.
+
+    Attributes:
+        scores: of the predicted mask.
+        hd95_mm: 95 % Hausdorff distance in millimetres; NaN where the size of a pixel is unknown.
+        nsd_mm: normalised surface Dice at `TOLERANCE_MM`; likewise.
+        image_pixels: of the image.
+        lesion_pixels: of the truth.
+        predicted_pixels: of the prediction.
+        overlap_pixels: of both.
+        bin_counts: pixels in each bin of predicted probability, (CALIBRATION_BINS,); None without probabilities.
+        bin_confidences: their summed probability; likewise.
+        bin_positives: how many of them are lesion; likewise.
+    """
+
+    scores: Scores
+    hd95_mm: float
+    nsd_mm: float
+    image_pixels: int
+    lesion_pixels: int
+    predicted_pixels: int
+    overlap_pixels: int
+    bin_counts: list[int] | None = None
+    bin_confidences: list[float] | None = None
+    bin_positives: list[int] | None = None
+
+    def columns(self) -> Mapping[str, Any]:
+        """The values by column of the results table."""
+        columns = {name: getattr(self, name) for name in self.__slots__ if name != "scores"}
+        return asdict(self.scores) | columns
+
+
+def judge(
+    prediction: NDArray[np.bool_],
+    truth: NDArray[np.bool_],
+    probability: NDArray[np.floating] | None = None,
+    spacing: Spacing | None = None,
+) -> Judgement:
+    """Score a query.
+
+    Args:
+        prediction: predicted lesion, boolean (H, W).
+        truth: annotated lesion, boolean (H, W).
+        probability: of lesion, in [0, 1], (H, W); None where a method gives none.
+        spacing: millimetres from one pixel to the next, (row, column), at this size; None where unknown.
+    """
+    bins: dict[str, list[Any]] = {}
+    if probability is not None:
+        histogram = ProbabilityHistogram(CALIBRATION_BINS)
+        histogram.add(probability, truth)
+        bins = {
+            "bin_counts": (histogram.positives + histogram.negatives).tolist(),
+            "bin_confidences": histogram.sums.tolist(),
+            "bin_positives": histogram.positives.tolist(),
+        }
+    measured = None if spacing is None else score(prediction, truth, tolerance=TOLERANCE_MM, spacing=spacing)
+    return Judgement(
+        scores=score(prediction, truth),
+        hd95_mm=np.nan if measured is None else measured.hd95,
+        nsd_mm=np.nan if measured is None else measured.nsd,
+        image_pixels=truth.size,
+        lesion_pixels=int(np.count_nonzero(truth)),
+        predicted_pixels=int(np.count_nonzero(prediction)),
+        overlap_pixels=int(np.count_nonzero(prediction & truth)),
+        **bins,
+    )
+
+
+def working_spacing(spacing: Spacing | None, original: tuple[int, int], working: tuple[int, int]) -> Spacing | None:
+    """The size of a pixel once an image is stretched to the working size.
+
+    Args:
+        spacing: of the original, (row, column); None where unknown.
+        original: (height, width) in pixels.
+        working: likewise.
+
+    >>> working_spacing((0.1, 0.25), (400, 600), (200, 200))
+    (0.2, 0.75)
+    """
+    if spacing is None:
+        return None
+    return spacing[0] * original[0] / working[0], spacing[1] * original[1] / working[1]

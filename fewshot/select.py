@@ -1,0 +1,308 @@
+"""`fewshot select`: which images of a folder to outline first."""
+
+import csv
+import logging
+import shutil
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from io import StringIO
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from episodes.curation.near_duplicates import duplicate_groups, group_patients
+from episodes.datasets.files import may_be_clip, named_stem
+from episodes.datasets.folder import COLUMNS, pseudonyms
+from episodes.datasets.folder_layout import TABLE, Picture
+from episodes.datasets.folder_parts import IMAGE_FOLDERS
+from episodes.datasets.tables import Row, parse_label, read_table
+from episodes.errors import DatasetError, UserError
+from episodes.images.decoding import read_image
+from episodes.images.dicom_header import is_dicom, read_facts
+from episodes.io.files import folder_written_whole, only_process
+from episodes.records import Record, frame_stem
+from episodes.sampling.selection import By, choose, nearest_chosen
+from fewshot.devices import choose_device
+from fewshot.inference.description import Described, Describer, describe_files
+from fewshot.inference.inputs import Input, Inputs, find_inputs, parse_spacing
+from fewshot.plots.datasets import Group, Tile, contact_sheet
+from fewshot.terminal import Reporter
+
+logger = logging.getLogger(__name__)
+
+
+def find_candidates(inputs: Inputs, table: Path | None = None) -> dict[Input, Record]:
+    """What is known of images that have no masks yet.
+
+    A table `metadata.csv` beside the images, or beside their folder `images/`, is read as the reader `folder` reads it:
+    `patient`, `spacing_mm`, and `label`, of which `normal` leaves an image out, since it shows no lesion to outline.
+    DICOM files tell their patients apart as well, under a pseudonym. Of what is left each file is a patient of its own.
+
+    Args:
+        inputs: the images.
+        table: another table.
+
+    Returns:
+        Images, in their order, and their records.
+
+    Raises:
+        UserError: if the table cannot be read, or no image is left.
+    """
+    table = table or _beside(inputs.root)
+    rows = {} if table is None else {named_stem(row["image"]): row for row in read_table(table, ("image",))}
+    pictures = {picture.path: picture for picture in map(_looked_at, {item.path for item in inputs.items})}
+    patients = pseudonyms(pictures.values())
+    found = {}
+    for item in inputs.items:
+        row, facts = _row_of(item, rows), pictures[item.path].facts
+        label = parse_label(row["label"], item.path, table or Path(TABLE)) if row.get("label") else "unknown"
+        if label is None or label == "normal":
+            continue
+        patient = row.get("patient") or patients.get(item.path) or item.image
+        stated = facts.spacing if facts else None
+        spacing = parse_spacing(row["spacing_mm"], f"{table}, {item.image}") if row.get("spacing_mm") else stated
+        found[item] = Record("images", item.path, (), label, patient, spacing=spacing, frame=item.frame)
+    if left_out := len(inputs.items) - len(found):
+        logger.info("%d images are left out: %s labels them normal, so they show no lesion", left_out, table)
+    if not found:
+        raise UserError(f"{table}: labels every image normal, so there is none to outline a lesion in")
+    _say_what_is_known(found, rows, patients)
+    return found
+
+
+def _beside(root: Path) -> Path | None:
+    """The table that belongs to a folder of images, if it has one."""
+    places = [root, *([root.parent] if root.resolve().name.lower() in IMAGE_FOLDERS else [])]
+    return next((place / TABLE for place in places if (place / TABLE).is_file()), None)
+
+
+def _row_of(item: Input, rows: Mapping[str, Row]) -> Row:
+    """The table's row of a frame, else of its file; an empty one, if there is neither."""
+    return rows.get(frame_stem(item.path, item.frame)) or rows.get(frame_stem(item.path, None)) or {}
+
+
+def _looked_at(file: Path) -> Picture:
+    """A file, and what its header says if it is DICOM; one that cannot be read is found out when it is decoded."""
+    try:
+        facts = read_facts(file) if is_dicom(file) else None
+    except (DatasetError, OSError):
+        facts = None
+    return Picture(file, None, 1, {}, facts)
+
+
+def _say_what_is_known(found: Mapping[Input, Record], rows: Mapping[str, Row], patients: Mapping[Path, str]) -> None:
+    unnamed = [item for item in found if not (_row_of(item, rows).get("patient") or item.path in patients)]
+    if unnamed:
+        of = "the patients are" if len(unnamed) == len(found) else f"the patients of {len(unnamed)} images are"
+        logger.info("%s not known: only images that show the same are taken to be of one", of)
+
+
+SELECTED, SHEET, IMAGES = "selected.csv", "selected.png", "images"
+_OWN = {SELECTED, SHEET, IMAGES, TABLE}
+# On the sheet: images of a row, which are the chosen one and others that it stands for; and rows.
+_SHOWN, _ROWS = 8, 30
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """A chosen image.
+
+    Attributes:
+        rank: 1 for the one to annotate first.
+        input: the image.
+        record: what is known of it; its patient is one with those whose images show the same.
+        stands_for: the images that are nearer to it than to the other chosen ones, itself first, then by distance.
+    """
+
+    rank: int
+    input: Input
+    record: Record
+    stands_for: Sequence[Input]
+
+
+def require_free(folder: Path, *, overwrite: bool) -> None:
+    """Refuse to write where something would be lost.
+
+    Raises:
+        UserError: if there is something and it is not to be replaced, or is not what an earlier selection wrote, such
+            as masks.
+    """
+    found = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    if found and not overwrite:
+        raise UserError(f"{folder}: is not empty; give another --out, or replace an earlier selection with --overwrite")
+    if foreign := sorted(found - _OWN) or sorted(_further_images(folder)):
+        raise UserError(f"{folder}: holds {foreign[0]}, which no selection wrote; give another --out")
+
+
+def _further_images(folder: Path) -> set[str]:
+    """Files among the copies that the table does not name: a user's own."""
+    if not (folder / IMAGES).is_dir():
+        return set()
+    rows = read_table(folder / SELECTED, ("file",)) if (folder / SELECTED).is_file() else []
+    return {path.name for path in (folder / IMAGES).iterdir()} - {row["file"] for row in rows}
+
+
+def write_selection(folder: Path, chosen: Sequence[Chosen], n_images: int, *, title: str) -> None:
+    """Write the folder, whole, in place of an earlier one.
+
+    Args:
+        folder: to write.
+        chosen: in their order.
+        n_images: how many they were chosen from.
+        title: of the contact sheet.
+
+    Raises:
+        StorageError: if it cannot be written.
+        DatasetError: if an image cannot be read any more.
+    """
+    files = [_file_name(one, len(chosen)) for one in chosen]
+    with folder_written_whole(folder) as partial:
+        (partial / IMAGES).mkdir()
+        for one, name in zip(chosen, files, strict=True):
+            _copy(one, partial / IMAGES / name)
+        (partial / SELECTED).write_text(_csv(_selected_rows(chosen, files, n_images)), encoding="utf-8")
+        (partial / TABLE).write_text(_csv(_table_rows(chosen, files)), encoding="utf-8")
+        contact_sheet(partial / SHEET, [_group(one, n_images) for one in chosen[:_ROWS]], title=title)
+
+
+def _file_name(one: Chosen, count: int) -> str:
+    """The name of a copy: they are in order by name, and `--shots` takes the first by name."""
+    stem = f"{one.rank:0{len(str(count))}d}-{one.input.name.replace('/', '-')}"
+    return f"{stem}{'.png' if _is_decoded(one.input) else one.input.path.suffix.lower()}"
+
+
+def _is_decoded(image: Input) -> bool:
+    """Whether a copy is decoded: of one frame, and of DICOM, whose header may name the patient."""
+    return may_be_clip(image.path)
+
+
+def _copy(one: Chosen, path: Path) -> None:
+    if _is_decoded(one.input):
+        Image.fromarray(read_image(one.input.path, one.input.frame)).save(path)
+    else:
+        shutil.copyfile(one.input.path, path)
+
+
+def _selected_rows(chosen: Sequence[Chosen], files: Sequence[str], n_images: int) -> Iterator[Sequence[object]]:
+    yield "rank", "image", "frame", "patient", "file", "stands_for", "share"
+    for one, file in zip(chosen, files, strict=True):
+        number = len(one.stands_for)
+        frame = one.input.frame or ""
+        yield one.rank, one.input.image, frame, one.record.patient, file, number, f"{number / n_images:.4f}"
+
+
+def _table_rows(chosen: Sequence[Chosen], files: Sequence[str]) -> Iterator[Sequence[object]]:
+    """What the reader `folder` is to know of the copies: their headers and folders tell it no more."""
+    yield COLUMNS
+    for one, file in zip(chosen, files, strict=True):
+        spacing = " x ".join(f"{number:.6g}" for number in one.record.spacing or ())
+        label = "" if one.record.label == "unknown" else one.record.label
+        yield file, label, one.record.patient, spacing
+
+
+def _csv(rows: Iterator[Sequence[object]]) -> str:
+    text = StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue()
+
+
+def _group(one: Chosen, n_images: int) -> Group:
+    """The chosen image, and some of those that it stands for, from near to far."""
+    number = len(one.stands_for)
+    places = np.linspace(0, number - 1, min(number, _SHOWN)).round().astype(int)
+    note = f"stands for {number} of {n_images} images ({number / n_images:.0%}), from near to far"
+    tiles = [_tile(one.stands_for[place]) for place in places]
+    return Group(f"{one.rank}  {one.input.image}", tiles, number, note if number > 1 else "stands for itself")
+
+
+def _tile(image: Input) -> Tile:
+    pixels: NDArray[np.uint8] = read_image(image.path, image.frame)
+    name = image.name.rpartition("/")[2]
+    return Tile(name, pixels, np.zeros(pixels.shape, np.uint8), pixels.shape[0] / pixels.shape[1])
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What is to be selected.
+
+    Attributes:
+        images: a file, a folder or a pattern.
+        budget: how many images to choose.
+        by: what makes a choice good.
+        metadata: a table of patients and labels; None for the one beside the images, if there is one.
+        device: where to compute.
+    """
+
+    images: str
+    budget: int
+    by: By = "k-medoids"
+    metadata: Path | None = None
+    device: str = "auto"
+
+
+def select_images(
+    request: Request, describer: Describer, out: Path, reporter: Reporter, *, overwrite: bool = False
+) -> Path:
+    """Choose images, and write the table, the contact sheet and copies.
+
+    Args:
+        request: what from, and how many.
+        describer: what images look like.
+        out: the folder to write.
+        reporter: shows progress.
+        overwrite: replace an earlier selection.
+
+    Returns:
+        The table, `selected.csv`.
+
+    Raises:
+        UserError: if there is no image, none can be read, the table is none, or the folder holds something else.
+    """
+    require_free(out, overwrite=overwrite)
+    with only_process(out):
+        inputs = find_inputs(request.images, without=[out])
+        if inputs.left_out:
+            logger.info("%d files are left out: they look like masks", len(inputs.left_out))
+        found = find_candidates(inputs, request.metadata)
+        with reporter.step(f"describe {len(found)} images") as update:
+            described = describe_files(list(found.values()), describer, choose_device(request.device), update)
+        _say_what_is_unreadable(described, len(found))
+        with reporter.step("select"):
+            chosen = _chosen(found, described, request)
+        with reporter.step("write"):
+            title = f"{len(chosen)} of {len(described.places)} images to annotate"
+            write_selection(out, chosen, len(described.places), title=title)
+    return out / SELECTED
+
+
+def _chosen(found: Mapping[Input, Record], described: Described, request: Request) -> list[Chosen]:
+    inputs = [list(found)[place] for place in described.places]
+    records = [found[item] for item in inputs]
+    records = group_patients(records, duplicate_groups(described.thumbnails))
+    if request.budget > len(records):
+        logger.warning("%d images are all there are to choose from", len(records))
+    order = choose(described.features, [record.patient for record in records], request.budget, request.by)
+    of_rank = _stand_ins(described, order)
+    return [
+        Chosen(rank, inputs[index], records[index], [inputs[other] for other in of_rank[rank]])
+        for rank, index in enumerate(order, start=1)
+    ]
+
+
+def _stand_ins(described: Described, order: Sequence[int]) -> Mapping[int, list[int]]:
+    """By rank the images that a chosen one stands for, near to far; itself is the nearest."""
+    rank_of, far = nearest_chosen(described.features, order)
+    of_rank: dict[int, list[int]] = defaultdict(list)
+    for index in np.lexsort((np.arange(len(far)), ~np.isin(np.arange(len(far)), order), far)).tolist():
+        of_rank[int(rank_of[index]) + 1].append(index)
+    return of_rank
+
+
+def _say_what_is_unreadable(described: Described, asked: int) -> None:
+    for reason in described.unreadable[:5]:
+        logger.warning("left out: %s", reason)
+    if described.unreadable:
+        logger.warning("%d of %d images could not be read", len(described.unreadable), asked)

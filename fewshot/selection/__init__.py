@@ -1,1 +1,0 @@
-"""Which images to annotate first: those that cover what the others look like."""

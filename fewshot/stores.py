@@ -1,0 +1,155 @@
+"""The stores of configured datasets, and the record of what data a run was made of."""
+
+import json
+import os
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from episodes.curation.corrections import Corrections, count_by_reason
+from episodes.curation.policy import CuratedList, Policy
+from episodes.datasets import read_dataset
+from episodes.errors import UserError
+from episodes.io.files import write_text
+from episodes.io.yaml_json import JSONTextError, read_json
+from episodes.records import LABELS, Record
+from episodes.storage.preparation import prepare_store
+from episodes.storage.store import Collection, Store
+from fewshot.config.data import CorrectionsConfig, DataConfig
+from fewshot.config.parsing import ConfigError, load_config
+from fewshot.terminal import Reporter
+
+
+def policy_of(config: DataConfig, name: str) -> Policy:
+    """The policy of a configured dataset, its files read.
+
+    Raises:
+        UserError: if a file cannot be read, or the corrections are of another dataset.
+    """
+    dataset = config.datasets[name]
+    curation = dataset.curation
+    corrections = curated = None
+    if curation.corrections is not None:
+        corrections = read_corrections(config.data_root / curation.corrections, (name, dataset.reader))
+    if curation.curated is not None:
+        curated = CuratedList.read(config.data_root / curation.curated)
+    return Policy(curation.duplicates, curation.doppler, curated, corrections)
+
+
+def read_corrections(path: Path, names: tuple[str, ...]) -> Corrections:
+    """Read a YAML file of corrections.
+
+    Args:
+        path: the file.
+        names: of the dataset at hand, of which the file must give one.
+
+    Raises:
+        ConfigError: if the file cannot be read, is not as `CorrectionsConfig` says, or is for another dataset.
+    """
+    found = load_config(path, CorrectionsConfig)
+    if found.dataset not in names:
+        raise ConfigError(
+            f"{path}: is for the dataset {found.dataset}, and this one is {names[0]}; give the corrections of this one"
+        )
+    return found.corrections(str(path))
+
+
+def default_cache() -> Path:
+    """The user's cache, where stores and phantoms lie unless a configuration says otherwise."""
+    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(home) / "fewshot-bus"
+
+
+def read_records(config: DataConfig, name: str) -> list[Record]:
+    """The records of a configured dataset, which is generated first if it is a phantom."""
+    dataset = config.datasets[name]
+    root = config.root(name)
+    if root is None:
+        from episodes.phantoms.layouts import prepare_phantoms
+        from episodes.phantoms.population import PhantomSpec
+
+        assert dataset.phantom is not None  # noqa: S101 - the configuration holds exactly one of the two
+        root = prepare_phantoms(
+            PhantomSpec(**dataset.phantom.model_dump()), (config.cache or default_cache()) / "phantoms"
+        )
+    # Two folders may have the same reader: it is the configured name that tells their records apart.
+    return [replace(record, dataset=name) for record in read_dataset(dataset.reader, root)]
+
+
+def open_store(config: DataConfig, name: str, reporter: Reporter) -> Store:
+    """The store of one configured dataset at the working size; decoded now where there is none.
+
+    Raises:
+        UserError: if the dataset or a file of its curation cannot be read, or the curation does not fit the dataset.
+    """
+    with reporter.step(f"data: {name}") as progress:
+        records = read_records(config, name)
+        size = (config.image_size, config.image_size)
+        stores = (config.cache or default_cache()) / "stores"
+        return prepare_store(records, stores, size, progress, policy=policy_of(config, name))
+
+
+def open_collection(config: DataConfig, names: Iterable[str], reporter: Reporter) -> Collection:
+    """The stores of several configured datasets, read as one."""
+    return Collection(open_store(config, name, reporter) for name in names)
+
+
+DATA = "data.json"
+
+
+def data_record(stores: Iterable[Store]) -> dict[str, Any]:
+    """Describe datasets, by name.
+
+    Returns:
+        For each, `store`, which depends on the content of its files; its `policy`; how many images are `kept`, in all,
+        of how many patients and of each label; how many are `dropped` for each reason; and each of these by id.
+    """
+    return {store.records[0].dataset: _describe(store) for store in stores}
+
+
+def write_data_record(folder: Path, stores: Iterable[Store], *, going_on: bool = False) -> None:
+    """Write the data that a run uses to its folder, `data.json`.
+
+    Args:
+        folder: the run's.
+        stores: the datasets.
+        going_on: whether the run was begun before, so that the data must be those that it began with.
+
+    Raises:
+        UserError: if they are not.
+        StorageError: if the file cannot be written.
+    """
+    record, path = data_record(stores), folder / DATA
+    if going_on and path.is_file() and (changed := _changed(path, record)):
+        raise UserError(
+            f"{path}: the run there began with other data: since then files, corrections or the curated list of"
+            f" {', '.join(changed)} have changed; give another name, or delete its folder"
+        )
+    write_text(path, json.dumps(record, indent=1) + "\n")
+
+
+def _describe(store: Store) -> dict[str, Any]:
+    labels = Counter(record.label for record in store.records)
+    return {
+        "store": store.folder.name,
+        "policy": dict(store.policy),
+        "kept": {
+            "images": len(store.records),
+            "patients": len({record.patient_id for record in store.records}),
+            **{label: labels[label] for label in LABELS},
+        },
+        "dropped": count_by_reason(store.dropped),
+        "dropped_images": [asdict(one) for one in store.dropped],
+    }
+
+
+def _changed(path: Path, record: dict[str, Any]) -> list[str]:
+    """The datasets that a file does not describe as they are."""
+    try:
+        found = read_json(path)
+    except (OSError, JSONTextError):
+        found = None
+    before = found if isinstance(found, dict) else {}
+    return [name for name in record if before.get(name) != record[name]]

@@ -1,1 +1,0 @@
-"""What the user sees while something runs."""

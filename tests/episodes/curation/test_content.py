@@ -1,0 +1,151 @@
+"""One record's files: what cannot be decoded, and masks that do not fit."""
+
+from collections.abc import Sequence
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from episodes.curation.check_content import inspect
+from episodes.curation.findings import Finding
+from episodes.records import Label, MaskFormat, Record
+from tests.episodes.datasets.made_trees import save_image, save_mask
+
+SIZE = (60, 80)
+BOX = (20, 20, 40, 40)
+
+
+def made(
+    folder: Path, masks: Sequence[Path], label: Label = "benign", mask_format: MaskFormat = "binary"
+) -> tuple[tuple[str, str], ...]:
+    """What is found in one image with these masks."""
+    image = save_image(folder / "a.png", size=SIZE)
+    return found(Record("d", image, tuple(masks), label, "p", mask_format=mask_format))
+
+
+def found(record: Record) -> tuple[tuple[str, str], ...]:
+    findings = inspect(record).findings
+    assert {finding.subjects for finding in findings} <= {("d/a",)}
+    return tuple((finding.kind, finding.detail) for finding in findings)
+
+
+def test_nothing_is_wrong(tmp_path: Path) -> None:
+    assert made(tmp_path, [save_mask(tmp_path / "m.png", BOX, size=SIZE)]) == ()
+    assert made(tmp_path, [], "normal") == ()
+
+
+def test_an_image_that_is_none_and_one_that_breaks_off(tmp_path: Path) -> None:
+    image = save_image(tmp_path / "a.png", size=SIZE)
+    record = Record("d", image, (), "normal", "p")
+    image.write_bytes(image.read_bytes()[:300])
+    ((kind, detail),) = found(record)
+    assert kind == "truncated or damaged"
+    assert detail.startswith(f"{image} cannot be decoded")
+    image.write_text("no image")
+    assert [kind for kind, _ in found(record)] == ["unreadable"]
+    image.unlink()
+    assert found(record) == (("missing file", f"{image} is missing; restore the original file"),)
+
+
+def test_values_without_meaning_are_no_damage(tmp_path: Path) -> None:
+    image = tmp_path / "a.tif"
+    Image.fromarray(np.full(SIZE, -1, np.float32)).save(image)
+    assert [kind for kind, _ in found(Record("d", image, (), "normal", "p"))] == ["unreadable"]
+
+
+@pytest.mark.parametrize("form", ["PNG", "JPEG"])
+@given(share=st.floats(0, 1, exclude_max=True))
+@settings(max_examples=30, deadline=None)
+def test_a_file_cut_anywhere_is_found_unless_no_pixel_is_lost(
+    tmp_path_factory: pytest.TempPathFactory, form: str, share: float
+) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, SIZE, dtype=np.uint8)
+    buffer = BytesIO()
+    Image.fromarray(pixels).save(buffer, form)
+    whole = buffer.getvalue()
+    path = tmp_path_factory.mktemp("cut") / "a.png"
+    record = Record("d", path, (), "normal", "p")
+    path.write_bytes(whole)
+    digest = inspect(record).digest
+    path.write_bytes(whole[: int(share * len(whole))])
+    content = inspect(record)
+    kinds = {finding.kind for finding in content.findings}
+    # Only the file's last bytes, which mark its end, can be missing without harm.
+    assert kinds & {"truncated or damaged", "unreadable"} or content.digest == digest
+
+
+def test_masks_that_cannot_be_decoded(tmp_path: Path) -> None:
+    whole, cut, none = (save_mask(tmp_path / f"{name}.png", BOX, size=SIZE) for name in ("whole", "cut", "none"))
+    cut.write_bytes(cut.read_bytes()[:60])
+    none.write_text("no mask")
+    findings = made(tmp_path, [whole, cut, none, tmp_path / "absent.png"])
+    assert [kind for kind, _ in findings] == ["truncated or damaged", "unreadable", "missing file", "several masks"]
+    assert str(cut) in findings[0][1]
+
+
+def test_masks_that_mean_nothing(tmp_path: Path) -> None:
+    blue = save_mask(tmp_path / "blue.png", BOX, "RGB", (0, 0, 255), size=SIZE)
+    ((kind, detail),) = made(tmp_path, [blue], mask_format="colour")
+    assert kind == "unknown mask colour"
+    assert detail.startswith(f"{blue}: the colour (0, 0, 255) is unknown")
+    dark = save_mask(tmp_path / "dark.png", BOX, "L", 40, size=SIZE)
+    ((kind, detail),) = made(tmp_path, [dark])
+    assert kind == "unknown mask colour"
+    assert "its brightest value is 40" in detail
+
+
+def test_a_mask_of_another_size(tmp_path: Path) -> None:
+    mask = save_mask(tmp_path / "m.png", BOX, size=(61, 99))
+    assert made(tmp_path, [mask]) == (("mask of another size", "m.png is 99 x 61, the image 80 x 60"),)
+
+
+def test_masks_against_labels(tmp_path: Path) -> None:
+    empty, full = save_mask(tmp_path / "e.png", None, size=SIZE), save_mask(tmp_path / "f.png", BOX, size=SIZE)
+    assert made(tmp_path, [empty]) == (("empty lesion mask", "labelled benign, but no pixel is marked"),)
+    assert made(tmp_path, []) == (("empty lesion mask", "labelled benign, but no pixel is marked"),)
+    marked = "labelled normal, but 8.333 % of the image is marked"  # 400 of 4,800 pixels
+    assert made(tmp_path, [full], "normal") == (("normal with lesion", marked),)
+    assert made(tmp_path, [full], "unknown") == ()
+
+
+def test_colours_against_labels(tmp_path: Path) -> None:
+    red = save_mask(tmp_path / "red.png", BOX, "RGB", (255, 0, 0), size=SIZE)
+    against = (("class against label", "labelled benign, but marked malignant"),)
+    assert made(tmp_path, [red], "benign", "colour") == against
+    assert made(tmp_path, [red], "malignant", "colour") == ()
+    marked = "labelled normal, but 8.333 % of the image is marked"
+    assert made(tmp_path, [red], "normal", "colour") == (("normal with lesion", marked),)
+
+
+def test_tiny_and_several_lesions(tmp_path: Path) -> None:
+    mask = save_mask(tmp_path / "m.png", (20, 20, 22, 22), size=SIZE)
+    assert made(tmp_path, [mask]) == (("tiny lesion", "0.083 % of the image"),)
+    with Image.open(mask) as image:
+        image.putpixel((22, 22), 1)  # touches at a corner: still one part
+        image.putpixel((70, 50), 1)
+        image.save(mask)
+    assert made(tmp_path, [mask]) == (("several lesions", "2 separate parts in one mask file"),)
+    other = save_mask(tmp_path / "n.png", (0, 0, 9, 9), size=SIZE)
+    assert made(tmp_path, [mask, other]) == (
+        ("several masks", "2: m.png, n.png"),
+        ("several lesions", "3 separate parts in 2 mask files"),
+    )
+
+
+def test_an_image_of_one_grey_value(tmp_path: Path) -> None:
+    image = tmp_path / "a.png"
+    Image.new("L", SIZE[::-1], 17).save(image)
+    record = Record("d", image, (), "normal", "p")
+    assert inspect(record).findings == (Finding("blank image", ("d/a",), "every pixel is 17"),)
+
+
+def test_a_frame_of_a_clip(tmp_path: Path) -> None:
+    path = tmp_path / "clip.tif"
+    frames = [Image.fromarray(np.full(SIZE, value, np.uint8)) for value in (10, 20)]
+    frames[0].save(path, save_all=True, append_images=frames[1:])
+    (finding,) = inspect(Record("d", path, (), "normal", "p", frame=2)).findings
+    assert finding == Finding("blank image", ("d/clip-0002",), "every pixel is 20")

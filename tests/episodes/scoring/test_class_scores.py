@@ -1,0 +1,205 @@
+"""Pixels' scores against scikit-learn, `mask_scores` and a plain loop over resamples, and cases by hand."""
+
+import json
+from dataclasses import asdict
+from math import isnan
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from sklearn.metrics import multilabel_confusion_matrix, precision_recall_fscore_support
+
+from episodes.scoring import mask_scores as metrics
+from episodes.scoring.bootstrap import Interval
+from episodes.scoring.class_scores import ClassScores, class_scores, confusion_matrix, count_pixels
+from episodes.scoring.statistics import patient_weights, weighted_interval
+
+Maps = NDArray[np.uint8]
+LESIONS = ["benign", "malignant"]
+
+
+def study(seed: int, n_images: int = 24, n_patients: int = 7) -> tuple[Maps, Maps, list[str]]:
+    """Predicted and true class maps: each image one label, found, taken for the other class, or missed."""
+    rng = np.random.default_rng(seed)
+    truths = (rng.random((n_images, 6, 5)) < 0.4) * rng.integers(3, size=(n_images, 1, 1))
+    noise = rng.integers(3, size=truths.shape)
+    predicted = np.where(rng.random(truths.shape) < 0.3, noise, truths)
+    predicted[rng.random(n_images) < 0.3] = 0
+    patients = [f"patient {i}" for i in rng.integers(n_patients, size=n_images)]
+    return predicted.astype(np.uint8), truths.astype(np.uint8), patients
+
+
+def counted(predicted: Maps, truths: Maps, n_classes: int = 2) -> NDArray[np.int64]:
+    return np.stack([count_pixels(ours, theirs, n_classes) for ours, theirs in zip(predicted, truths, strict=True)])
+
+
+def intervals(scores: object) -> dict[str, Interval]:
+    found = {name: getattr(scores, name) for name in scores.__dataclass_fields__}  # type: ignore[attr-defined]
+    return {name: value for name, value in found.items() if isinstance(value, Interval)}
+
+
+def estimates(scores: object) -> dict[str, float]:
+    return {name: interval.estimate for name, interval in intervals(scores).items()}
+
+
+# Pixels against independent references
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_pixel_counts_equal_scikit_learn(seed: int) -> None:
+    predicted, truths, _ = study(seed)
+    for ours, theirs in zip(predicted, truths, strict=True):
+        matrices = multilabel_confusion_matrix(theirs.ravel(), ours.ravel(), labels=[1, 2])
+        expected = [[m[1, 1], m[0, 1], m[1, 0], m[0, 0]] for m in matrices]
+        np.testing.assert_array_equal(count_pixels(ours, theirs, 2), expected)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_dice_and_iou_are_the_means_of_the_metrics_of_single_images(seed: int) -> None:
+    """With their rule for empty masks, and with the interval of the bootstrap over the same patients."""
+    predicted, truths, patients = study(seed)
+    for index, scores in enumerate(class_scores(counted(predicted, truths), LESIONS, patients), start=1):
+        pairs = list(zip(predicted == index, truths == index, strict=True))
+        for metric, interval in ((metrics.dice, scores.dice), (metrics.iou, scores.iou)):
+            values = np.array([metric(*pair) for pair in pairs])
+            assert interval.estimate == pytest.approx(np.nanmean(values))
+        assert scores.n_images == np.count_nonzero(~np.isnan(values))
+        assert scores.n_images + scores.n_absent == len(truths)
+
+
+def test_where_all_images_hold_the_class_the_interval_is_that_of_the_mean() -> None:
+    predicted, truths, patients = study(0)
+    truths[:, 0, 0] = 1
+    values = np.array([metrics.dice(o == 1, t == 1) for o, t in zip(predicted, truths, strict=True)])
+    scores = class_scores(counted(predicted, truths), LESIONS, patients, level=0.9, seed=5)[0]
+    expected = weighted_interval(lambda w: w @ values / w.sum(axis=1), patient_weights(patients, seed=5), level=0.9)
+    assert asdict(scores.dice) == pytest.approx(asdict(expected))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_pooled_scores_equal_scikit_learn(seed: int) -> None:
+    predicted, truths, patients = study(seed)
+    flat = truths.ravel(), predicted.ravel()
+    reference = precision_recall_fscore_support(*flat, labels=[1, 2], zero_division=0)
+    for index, scores in enumerate(class_scores(counted(predicted, truths), LESIONS, patients)):
+        found = scores.precision.estimate, scores.sensitivity.estimate, scores.f1.estimate
+        assert found == pytest.approx([values[index] for values in reference[:3]])
+        others = flat[0] != index + 1
+        assert scores.specificity.estimate == pytest.approx(np.mean(flat[1][others] != index + 1))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_intervals_equal_a_loop_over_resampled_images(seed: int) -> None:
+    """Every image written out as often as a resample holds it, and scored afresh."""
+    predicted, truths, patients = study(seed)
+    counts, weights = counted(predicted, truths), patient_weights(patients, n_resamples=60, seed=seed)
+    scores = class_scores(counts, LESIONS, patients, n_resamples=60, seed=seed)[1]
+    repeated = [
+        estimates(class_scores(np.repeat(counts, w, axis=0), LESIONS, ["a"] * w.sum(), n_resamples=1)[1])
+        for w in weights
+    ]
+    for name, interval in intervals(scores).items():
+        low, high = np.nanquantile([resample[name] for resample in repeated], [0.025, 0.975])
+        assert (interval.low, interval.high) == pytest.approx((low, high)), name
+
+
+# Pixels by hand
+
+
+def test_confusion_has_truth_in_rows() -> None:
+    expected = [[0, 2, 0], [0, 0, 0], [0, 0, 1]]
+    assert confusion_matrix(np.array([0, 0, 2]), np.array([1, 1, 2]), 3).tolist() == expected
+
+
+def one(counts: list[list[int]], **options: Any) -> ClassScores:
+    """Scores of one class, every image a patient."""
+    return class_scores(np.array(counts)[:, None], ["malignant"], list("abcdefgh"[: len(counts)]), **options)[0]
+
+
+def test_a_model_that_predicts_nothing_scores_nothing_but_what_published_code_gives_it() -> None:
+    """419 of BUS-UCLM's 683 images are normal."""
+    scores = one([[0, 0, 10, 90]] + [[0, 0, 0, 100]] * 4)
+    expected = dict.fromkeys(["dice", "iou", "sensitivity", "precision", "f1"], 0.0)
+    assert estimates(scores) == {**expected, "specificity": 1.0, "dice_empty_as_one": 0.8}
+    assert (scores.n_images, scores.n_absent) == (1, 4)
+
+
+def test_false_positives_on_absent_images_cost_pooled_scores_and_no_dice() -> None:
+    scores = one([[10, 0, 0, 90], [0, 10, 0, 90]])
+    assert scores.dice.estimate == scores.iou.estimate == scores.sensitivity.estimate == 1
+    assert scores.precision.estimate == 0.5
+    assert scores.specificity.estimate == 180 / 190
+    assert scores.f1.estimate == pytest.approx(2 / 3)
+    assert scores.dice_empty_as_one.estimate == 0.5
+
+
+def test_large_lesions_dominate_pooled_scores_alone() -> None:
+    scores = one([[99, 0, 0, 1], [0, 0, 1, 99]])
+    assert (scores.dice.estimate, scores.iou.estimate) == (0.5, 0.5)
+    assert scores.sensitivity.estimate == 0.99
+
+
+def test_an_absent_class_has_no_score_but_its_specificity() -> None:
+    scores = one([[0, 10, 0, 90], [0, 0, 0, 100]])
+    values = estimates(scores)
+    assert values.pop("specificity") == 190 / 200
+    assert values.pop("dice_empty_as_one") == 0.5
+    assert all(map(isnan, values.values()))
+    assert scores.n_images == 0
+
+
+def test_a_class_that_one_patient_holds_has_estimates_without_interval() -> None:
+    scores = one([[8, 0, 2, 90], [0, 0, 0, 100], [0, 0, 0, 100]])
+    assert scores.sensitivity.estimate == 0.8
+    assert isnan(scores.sensitivity.low)
+    assert isnan(scores.dice.high)
+    assert scores.dice_empty_as_one.low < 1
+
+
+def test_one_patient_has_no_interval_at_all() -> None:
+    predicted, truths, _ = study(0)
+    scores = class_scores(counted(predicted, truths), LESIONS, ["a"] * len(truths))
+    assert all(isnan(interval.low) for entry in scores for interval in intervals(entry).values())
+    assert not any(map(isnan, estimates(scores[0]).values()))
+
+
+def test_no_images_have_no_scores() -> None:
+    scores = class_scores(np.empty((0, 1, 4), int), ["benign"], [])[0]
+    assert all(map(isnan, estimates(scores).values()))
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 2**32))
+def test_scores_lie_between_0_and_1_and_iou_below_dice(seed: int) -> None:
+    predicted, truths, patients = study(seed)
+    for scores in class_scores(counted(predicted, truths), LESIONS, patients, n_resamples=50, level=0.999):
+        assert scores.iou.estimate <= scores.dice.estimate or isnan(scores.dice.estimate)
+        for interval in intervals(scores).values():
+            assert all(0 <= value <= 1 for value in asdict(interval).values() if not isnan(value))
+            assert isnan(interval.low) or interval.low <= interval.high
+
+
+# What comes out, and errors
+
+
+def test_results_go_into_json() -> None:
+    predicted, truths, patients = study(1)
+    for result in class_scores(counted(predicted, truths), LESIONS, patients):
+        json.dumps(asdict(result), allow_nan=False)
+
+
+def test_impossible_arguments_are_named() -> None:
+    maps = np.zeros((2, 2), np.uint8)
+    with pytest.raises(ValueError, match=r"predictions \(2, 2\) and truths \(1, 2\) differ in shape"):
+        count_pixels(maps, maps[:1], 2)
+    with pytest.raises(ValueError, match="truths must be class indices from 0 to 2, not from 3 to 3"):
+        count_pixels(maps, maps + np.uint8(3), 2)
+    with pytest.raises(ValueError, match="predictions must be class indices from 0 to 1, not from -1 to 0"):
+        confusion_matrix(np.array([0, 1]), np.array([0, -1]), 2)
+    with pytest.raises(ValueError, match=r"counts \(2, 1, 4\) must be \(2 images, 2 classes, 4\)"):
+        class_scores(np.zeros((2, 1, 4), int), LESIONS, ["a", "b"])
+    with pytest.raises(ValueError, match="level must lie between 0 and 1, not 95"):
+        one([[1, 0, 0, 1]], level=95)

@@ -1,0 +1,221 @@
+"""Intervals and paired differences: cases worked by hand, and what may not depend on the numbers."""
+
+from dataclasses import astuple
+from math import isnan, sqrt
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from episodes.scoring.bootstrap import Unit
+from episodes.scoring.statistics import crossed_bootstrap, paired_difference
+from tests.episodes.made_studies import literal_mean, study
+
+# At the upper 2.5 %, by how much the t of one degree of freedom (two patients, or two draws) exceeds the normal.
+STRETCH = 12.7062 / 1.95996
+
+
+# Cases worked out by hand
+
+
+def test_estimate_averages_draws_before_queries() -> None:
+    values = np.array([[1.0, 0.0, np.nan], [0.5, np.nan, np.nan]])
+    assert crossed_bootstrap(values, ["a", "b", "c"]).estimate == (0.75 + 0.0) / 2
+
+
+def test_a_patient_counts_once_where_patients_are_asked_for() -> None:
+    """Patient a has 0.75 and 0, patient b 0.9."""
+    values = np.array([[1.0, 0.0, np.nan], [0.5, np.nan, 0.9]])
+    assert crossed_bootstrap(values, ["a", "a", "b"]).estimate == pytest.approx((0.75 + 0 + 0.9) / 3)
+    assert crossed_bootstrap(values, ["a", "a", "b"], unit="patient").estimate == pytest.approx((0.375 + 0.9) / 2)
+
+
+@pytest.mark.parametrize("unit", ["image", "patient"])
+@pytest.mark.parametrize("seed", range(3))
+def test_estimates_equal_a_loop(seed: int, unit: Unit) -> None:
+    (first, patients), (second, _) = study(seed), study(seed + 100)
+    names, draws = sorted(set(patients)), range(len(first))
+    estimate = crossed_bootstrap(first, patients, unit=unit, n_resamples=9).estimate
+    assert estimate == pytest.approx(literal_mean(first, patients, names, draws, unit))
+    difference = paired_difference(first, second, patients, unit=unit, n_resamples=9).interval.estimate
+    assert difference == pytest.approx(literal_mean(first - second, patients, names, draws, unit))
+
+
+def test_two_patients_and_one_draw_have_three_possible_means() -> None:
+    """Both patients in half of the resamples, each of them twice in a quarter: 0.2, 0.5 or 0.8.
+
+    Their standard deviation is 0.3 / sqrt(2), that of the mean of two values 0.6 apart is 0.3. The quantiles of t with
+    one degree of freedom are 1.376 at 80 % and 12.706 at 97.5 %, the normal ones 0.842 and 1.960.
+    """
+    values = np.array([[0.2, 0.8]])
+    interval = crossed_bootstrap(values, ["a", "b"])
+    assert interval.estimate == 0.5
+    assert interval.high - 0.5 == pytest.approx(0.3 * sqrt(2) * STRETCH, rel=0.02)
+    assert 0.5 - interval.low == pytest.approx(0.3 * sqrt(2) * STRETCH, rel=0.02)
+    interval = crossed_bootstrap(values, ["a", "b"], level=0.6)
+    assert interval.high - 0.5 == pytest.approx(0.3 * sqrt(2) * 1.376 / 0.842, rel=0.02)
+    interval = crossed_bootstrap(values, ["a", "b"], level=0.4)
+    assert (interval.low, interval.high) == pytest.approx((0.5, 0.5))
+
+
+def test_all_queries_of_a_patient_come_and_go_together() -> None:
+    """Three alike images of one patient are no more evidence than one."""
+    values = np.array([[0.2, 0.2, 0.2, 0.8, 0.8, 0.8]])
+    interval = crossed_bootstrap(values, ["a", "a", "a", "b", "b", "b"])
+    assert astuple(interval) == pytest.approx(astuple(crossed_bootstrap(values[:, ::3], ["a", "b"])))
+
+
+def test_one_patient_leaves_an_interval_over_draws() -> None:
+    """The draws' means are 0.2 and 0.6."""
+    values = np.array([[0.1, 0.3], [0.5, 0.7]])
+    interval = crossed_bootstrap(values, ["a", "a"])
+    half = 0.2 * sqrt(2) * STRETCH
+    assert astuple(interval) == pytest.approx((0.4, 0.4 - half, 0.4 + half), rel=0.02)
+
+
+def test_draws_and_patients_both_widen_the_interval() -> None:
+    """Draws 0 and 1 apart by 0.4, patients by 0.2: the extremes have one draw and one patient alone, 0.3 away.
+
+    One in 16 resamples is at each of them. All have variance 0.1**2 / 2 + 0.2**2 / 2, and the mean twice as much.
+    """
+    values = np.array([[0.2, 0.4], [0.6, 0.8]])
+    interval = crossed_bootstrap(values, ["a", "b"])
+    half = 0.3 * sqrt(2) * STRETCH
+    assert astuple(interval) == pytest.approx((0.5, 0.5 - half, 0.5 + half), rel=0.02)
+
+
+def test_draws_that_do_not_differ_do_not_matter() -> None:
+    """Scores without any annotated image are the same in every draw."""
+    values, patients = study(seed=1)
+    once = crossed_bootstrap(values[:1], patients)
+    assert astuple(crossed_bootstrap(np.repeat(values[:1], 3, axis=0), patients)) == pytest.approx(astuple(once))
+
+
+@pytest.mark.parametrize("values", [[[0.3, 0.5]], [[0.3, 0.5], [np.nan, np.nan]]])
+def test_one_patient_and_one_draw_have_no_interval(values: list[list[float]]) -> None:
+    interval = crossed_bootstrap(np.array(values), ["a", "a"])
+    assert interval.estimate == pytest.approx(0.4)
+    assert isnan(interval.low)
+    assert isnan(interval.high)
+
+
+@pytest.mark.parametrize("shape", [(2, 3), (0, 3), (2, 0)])
+def test_no_scores_have_no_estimate(shape: tuple[int, int]) -> None:
+    values = np.full(shape, np.nan)
+    interval = crossed_bootstrap(values, ["a"] * shape[1])
+    assert all(map(isnan, (interval.estimate, interval.low, interval.high)))
+    assert isnan(paired_difference(values, values, ["a"] * shape[1]).p_value)
+
+
+def test_undefined_scores_are_as_good_as_absent() -> None:
+    """Normal images, whose Dice is NaN, neither move the interval nor count as patients."""
+    values, patients = study(seed=2)
+    with_normals = np.hstack([values, np.full((len(values), 3), np.nan)])
+    assert crossed_bootstrap(with_normals, [*patients, "x", "y", "z"]) == crossed_bootstrap(values, patients)
+
+
+def test_a_resample_without_any_score_is_left_out() -> None:
+    """Each query is in one draw only: patient a with draw 1 alone has nothing to average.
+
+    Of 14 resamples with a score 5 are 0.2, 4 are 0.5 and 5 are 0.8; their variance is 0.09 * 10 / 14. That of the
+    mean is 0.09 over patients and as much over draws.
+    """
+    values = np.array([[0.2, np.nan], [np.nan, 0.8]])
+    interval = crossed_bootstrap(values, ["a", "b"])
+    half = 0.3 * sqrt(0.18 / (0.09 * 10 / 14)) * STRETCH
+    assert astuple(interval) == pytest.approx((0.5, 0.5 - half, 0.5 + half), rel=0.03)
+
+
+def test_bounds_clip_an_interval_and_nothing_else() -> None:
+    values, patients = study(seed=4)
+    free = crossed_bootstrap(values, patients)
+    assert free.low < 0.5 < 0.7 < free.high
+    assert astuple(crossed_bootstrap(values, patients, bounds=(0, 1))) == (free.estimate, free.low, free.high)
+    assert astuple(crossed_bootstrap(values, patients, bounds=(0.5, 0.7))) == (free.estimate, 0.5, 0.7)
+    whole, clipped = (paired_difference(values, 1 - values, patients, bounds=b) for b in (None, (-0.01, 0.01)))
+    assert (clipped.p_value, clipped.interval.estimate) == (whole.p_value, whole.interval.estimate)
+    assert clipped.interval.high <= 0.01
+
+
+# Differences
+
+
+def test_a_constant_difference_is_certain() -> None:
+    values, patients = study(seed=3)
+    difference = paired_difference(values + 0.125, values, patients, n_resamples=199)
+    assert (difference.interval.low, difference.interval.high) == pytest.approx((0.125, 0.125))
+    assert difference.p_value == pytest.approx(2 / 200)  # the least that 199 resamples can show
+
+
+def test_equal_methods_differ_by_nothing() -> None:
+    values, patients = study(seed=3)
+    difference = paired_difference(values, values, patients)
+    assert (difference.interval.estimate, difference.p_value) == (0, 1)
+
+
+def test_only_cells_that_both_methods_have_are_compared() -> None:
+    first = np.array([[0.5, 0.9, np.nan], [0.7, np.nan, 0.1]])
+    second = np.array([[0.4, np.nan, 0.2], [0.4, 0.3, 0.1]])
+    estimate = paired_difference(first, second, ["a", "b", "c"]).interval.estimate
+    assert estimate == pytest.approx(((0.1 + 0.3) / 2 + 0.0) / 2)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_changing_sides_changes_the_sign_alone(seed: int) -> None:
+    (first, patients), (second, _) = study(seed), study(seed + 100)
+    there, back = paired_difference(first, second, patients), paired_difference(second, first, patients)
+    assert there.p_value == back.p_value
+    assert there.interval.low == pytest.approx(-back.interval.high)
+    assert there.interval.estimate == pytest.approx(-back.interval.estimate)
+
+
+@pytest.mark.parametrize("unit", ["image", "patient"])
+@pytest.mark.parametrize("level", [0.8, 0.95])
+@pytest.mark.parametrize("shift", np.linspace(0, 0.5, 11))
+def test_p_value_and_interval_say_the_same(shift: float, level: float, unit: Unit) -> None:
+    (first, patients), (second, _) = study(7), study(107)
+    difference = paired_difference(first + shift, second, patients, unit=unit, n_resamples=2000, level=level)
+    excludes_zero = not difference.interval.low <= 0 <= difference.interval.high
+    assert excludes_zero == (difference.p_value < 1 - level)
+
+
+# Properties
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 2**32), st.floats(-1, 1), st.floats(0.1, 10))
+def test_intervals_move_and_scale_with_the_scores(seed: int, shift: float, scale: float) -> None:
+    values, patients = study(seed)
+    before = crossed_bootstrap(values, patients, n_resamples=100)
+    after = crossed_bootstrap(values * scale + shift, patients, n_resamples=100)
+    assert after.estimate == pytest.approx(before.estimate * scale + shift)
+    assert after.low == pytest.approx(before.low * scale + shift)
+    assert after.high == pytest.approx(before.high * scale + shift)
+
+
+def test_the_seed_alone_decides() -> None:
+    values, patients = study(seed=4)
+    assert crossed_bootstrap(values, patients, seed=1) == crossed_bootstrap(values, patients, seed=1)
+    assert crossed_bootstrap(values, patients, seed=1) != crossed_bootstrap(values, patients, seed=2)
+
+
+# Errors
+
+
+def test_impossible_arguments_are_named() -> None:
+    values, patients = study(seed=0)
+    with pytest.raises(ValueError, match=r"scores \(4, 12\) must be \(n_draws, n_queries\), of 3 queries"):
+        crossed_bootstrap(values, ["a", "b", "c"])
+    with pytest.raises(ValueError, match=r"scores \(12,\) must be"):
+        crossed_bootstrap(values[0], patients)
+    with pytest.raises(ValueError, match="n_resamples must be at least 1, not 0"):
+        crossed_bootstrap(values, patients, n_resamples=0)
+    with pytest.raises(ValueError, match=r"level must lie between 0 and 1, not 95"):
+        crossed_bootstrap(values, patients, level=95)
+    with pytest.raises(ValueError, match=r"bounds must be a lower and a higher value, not \(1, 0\)"):
+        crossed_bootstrap(values, patients, bounds=(1, 0))
+    with pytest.raises(ValueError, match="unit must be one of image, patient, not 'pixel'"):
+        crossed_bootstrap(values, patients, unit="pixel")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"same shape, not \(4, 12\) and \(3, 12\)"):
+        paired_difference(values, values[:3], patients)

@@ -1,0 +1,240 @@
+"""The store: the pixels of plain Pillow, records whole, and a readable line for what cannot be read."""
+
+import json
+import pickle
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from episodes.datasets import read_dataset
+from episodes.errors import DatasetError
+from episodes.records import Record
+from episodes.storage.preparation import prepare_store
+from episodes.storage.store import Collection, Store
+from tests.episodes.made_pictures import SIZE, folders, made, one_of_each, random_picture, save
+
+
+@pytest.fixture
+def records(tmp_path: Path) -> list[Record]:
+    return one_of_each(tmp_path / "dataset")
+
+
+# What is in it
+
+
+def test_pixels_are_those_of_plain_pillow(records: list[Record], tmp_path: Path) -> None:
+    store = prepare_store(records, tmp_path / "stores", SIZE)
+    assert store.images.shape == store.label_maps.shape == (4, *SIZE)
+    assert store.images.dtype == store.label_maps.dtype == np.uint8
+    values = {"normal": 0, "benign": 1, "malignant": 2, "unknown": 3}
+    for row, record in enumerate(store.records):
+        with Image.open(record.image) as image:
+            assert store.original_sizes[row] == (image.height, image.width)
+            resized = image.resize(SIZE[::-1], Image.Resampling.BILINEAR)
+        assert np.array_equal(store.images[row], np.asarray(resized))
+        expected = np.zeros(SIZE, np.uint8)
+        for path in record.masks:
+            with Image.open(path) as mask:
+                nearest = mask.resize(SIZE[::-1], Image.Resampling.NEAREST)
+            expected[np.asarray(nearest) > 0] = values[record.label]
+        assert np.array_equal(store.label_maps[row], expected)
+
+
+def test_rows_are_sorted_by_id_whatever_the_order_given(records: list[Record], tmp_path: Path) -> None:
+    store = prepare_store(records, tmp_path / "stores", SIZE)
+    assert [record.id for record in store.records] == ["made/a", "made/b", "made/c", "made/d"]
+    assert prepare_store(records[::-1], tmp_path / "stores", SIZE).folder == store.folder
+
+
+def test_records_come_back_whole(records: list[Record], tmp_path: Path) -> None:
+    facts = {"split": "test", "spacing": (0.1, 0.12), "extra": {"Doppler": "Yes", "Gerät": "ä"}}
+    given = sorted([replace(record, **facts) for record in records], key=lambda record: record.id)
+    store = prepare_store(given, tmp_path / "stores", SIZE)
+    assert list(store.records) == given
+    assert Store.open(store.folder).records == store.records
+
+
+def test_arrays_are_mapped_and_cannot_be_changed(records: list[Record], tmp_path: Path) -> None:
+    store = prepare_store(records, tmp_path / "stores", SIZE)
+    for array in (store.images, store.label_maps):
+        assert isinstance(array, np.memmap)
+        with pytest.raises(ValueError, match="read-only"):
+            array[0, 0, 0] = 1
+
+
+def test_a_store_travels_without_its_pixels(records: list[Record], tmp_path: Path) -> None:
+    """Data workers that do not fork get it pickled."""
+    store = prepare_store(records, tmp_path / "stores", (256, 256))
+    collection = Collection([store])
+    collection.image("made/a"), collection.label_map("made/a")
+    sent = pickle.dumps(collection)
+    assert len(sent) < 10_000 < store.images.nbytes
+    arrived = pickle.loads(sent)  # noqa: S301
+    assert np.array_equal(arrived.image("made/a"), collection.image("made/a"))
+
+
+def test_progress_is_told_image_by_image_and_not_at_all_the_second_time(records: list[Record], tmp_path: Path) -> None:
+    told: list[tuple[int, int]] = []
+    prepare_store(records, tmp_path / "stores", SIZE, lambda done, total: told.append((done, total)))
+    assert told == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    prepare_store(records, tmp_path / "stores", SIZE, lambda done, total: told.append((done, total)))
+    assert len(told) == 4
+
+
+# Patients and labels by sight
+
+
+def test_near_duplicates_become_one_patient(tmp_path: Path) -> None:
+    root = tmp_path / "dataset"
+    picture = random_picture(7, (96, 96))
+    records = [made(root, name, seed, shape=(96, 96)) for seed, name in enumerate("pqr")]
+    save(records[0].image, picture)
+    save(records[2].image, (picture // 2 + 20).astype(np.uint8))  # the same picture with another gain
+    store = prepare_store(records, tmp_path / "stores", SIZE)
+    assert [record.patient for record in store.records] == ["patient-p", "patient-q", "patient-p"]
+
+
+def test_a_lesion_that_vanishes_at_the_working_size_is_a_normal(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    records = [made(tmp_path, "a", 0), made(tmp_path, "b", 1)]
+    speck = np.zeros((40, 50), np.uint8)
+    speck[0, 0] = 255
+    save(records[1].masks[0], speck)
+    store = prepare_store(records, tmp_path / "stores", (8, 8))
+    assert [record.label for record in store.records] == ["benign", "normal"]
+    assert "made/b: labelled benign, but no pixel of its mask is left: taken as normal" in caplog.text
+    assert "made/a" not in caplog.text
+
+
+# What cannot be prepared or read
+
+
+def test_no_records_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match="no records to prepare"):
+        prepare_store([], tmp_path, SIZE)
+
+
+@pytest.mark.parametrize("which", ["image", "mask"])
+def test_a_missing_file_is_named(which: str, records: list[Record], tmp_path: Path) -> None:
+    path = records[0].image if which == "image" else records[0].masks[0]
+    path.unlink()
+    with pytest.raises(DatasetError, match=rf"^{path}: cannot be read \(.*\); restore the file$"):
+        prepare_store(records, tmp_path / "stores", SIZE)
+
+
+def test_a_damaged_image_is_named_and_leaves_no_store(records: list[Record], tmp_path: Path) -> None:
+    records[1].image.write_bytes(records[1].image.read_bytes()[:100])
+    with pytest.raises(DatasetError, match=f"^{records[1].image} cannot be decoded"):
+        prepare_store(records, tmp_path / "stores", SIZE)
+    assert folders(tmp_path / "stores") == set()
+
+
+def rewritten(change: Callable[[Any], None]) -> Callable[[Path], None]:
+    def apply(path: Path) -> None:
+        index = json.loads(path.read_text())
+        change(index)
+        path.write_text(json.dumps(index))
+
+    return apply
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda path: path.unlink(),
+        lambda path: path.write_text("{"),
+        lambda path: path.write_text("[]"),
+        lambda path: path.write_text("[" * 100_000),
+        lambda path: path.write_bytes(b"\xff"),
+        lambda path: path.write_bytes(path.read_bytes()[:-100]),
+        rewritten(lambda index: index.pop("version")),
+        rewritten(lambda index: index.update(version="two")),
+        rewritten(lambda index: index.pop("rows")),
+        rewritten(lambda index: index.update(rows=[])),
+        rewritten(lambda index: index["rows"].append(index["rows"][0])),
+        rewritten(lambda index: index["rows"][0]["record"].pop("label")),
+        rewritten(lambda index: index["rows"][0]["record"].update(label="harmless")),
+        rewritten(lambda index: index["rows"][0]["record"].update(masks="a.png")),
+        rewritten(lambda index: index["rows"][0].update(height=0)),
+        rewritten(lambda index: index.update(size=[24])),
+        rewritten(lambda index: index.update(size=[24, -32])),
+        rewritten(lambda index: index.pop("policy")),
+        rewritten(lambda index: index.update(dropped=[{"id": "made/e"}])),
+    ],
+)
+def test_a_damaged_index_is_named(damage: Callable[[Path], None], records: list[Record], tmp_path: Path) -> None:
+    folder = prepare_store(records, tmp_path / "stores", SIZE).folder
+    damage(folder / "index.json")
+    with pytest.raises(DatasetError) as caught:
+        Store.open(folder)
+    assert str(caught.value) == (
+        f"{folder / 'index.json'}: damaged; delete its folder and run `fewshot data prepare` again"
+    )
+
+
+def test_another_version_s_store_is_refused(records: list[Record], tmp_path: Path) -> None:
+    folder = prepare_store(records, tmp_path / "stores", SIZE).folder
+    rewritten(lambda index: index.update(version=99))(folder / "index.json")
+    with pytest.raises(DatasetError, match="a store of version 99; run `fewshot data prepare` again"):
+        Store.open(folder)
+
+
+@pytest.mark.parametrize("name", ["images.npy", "label_maps.npy"])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda path: path.unlink(),
+        lambda path: path.write_bytes(path.read_bytes()[:500]),
+        lambda path: path.write_bytes(path.read_bytes()[:-1]),
+        lambda path: path.write_bytes(path.read_bytes() + b"\0"),
+        lambda path: path.write_bytes(b""),
+        lambda path: np.save(path, np.zeros((5, *SIZE), np.uint8)),
+        lambda path: np.save(path, np.zeros((4, *SIZE), np.float32)),
+        lambda path: np.save(path, np.array([{"a": "pickle"}]), allow_pickle=True),
+    ],
+)
+def test_arrays_that_are_not_as_they_were_written_are_named_before_they_are_read(
+    damage: Callable[[Path], None], name: str, records: list[Record], tmp_path: Path
+) -> None:
+    """To read behind the end of a mapped file would kill the process."""
+    store = prepare_store(records, tmp_path / "stores", SIZE)
+    damage(store.folder / name)
+    with pytest.raises(DatasetError, match=f"^{store.folder / name}: damaged; delete its folder"):
+        Store.open(store.folder)
+    with pytest.raises(DatasetError, match="damaged"):  # so says a second preparation
+        prepare_store(records, tmp_path / "stores", SIZE)
+
+
+# Several stores as one
+
+
+def test_a_collection_finds_records_of_all_its_stores(
+    linear_phantoms: Collection, portable_phantoms: Collection
+) -> None:
+    both = Collection([*linear_phantoms.stores, *portable_phantoms.stores])
+    assert both.records == (*linear_phantoms.records, *portable_phantoms.records)
+    for row in (0, 7):
+        for single in (linear_phantoms, portable_phantoms):
+            store = single.stores[0]
+            name = store.records[row].id
+            assert np.array_equal(both.image(name), store.images[row])
+            assert np.array_equal(both.label_map(name), store.label_maps[row])
+
+
+def test_an_unknown_record_is_named(linear_phantoms: Collection) -> None:
+    with pytest.raises(DatasetError, match="busi/benign: no such record in these stores"):
+        linear_phantoms.image("busi/benign")
+
+
+def test_phantoms_survive_the_store(linear_phantoms: Collection) -> None:
+    """At their own size nothing is resampled."""
+    root = linear_phantoms.records[0].image.parents[1]
+    for record in read_dataset("phantom", root)[:3]:
+        with Image.open(record.image) as image:
+            assert np.array_equal(linear_phantoms.image(record.id), np.asarray(image))

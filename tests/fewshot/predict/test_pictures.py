@@ -1,0 +1,78 @@
+"""Masks, probabilities and overlays as other programs, and our own readers, read them."""
+
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from episodes.datasets import read_dataset
+from episodes.images.decoding import read_label_map
+from episodes.phantoms.layouts import write_bus_uclm
+from episodes.phantoms.population import PhantomSpec, generate
+from fewshot.results.pictures import BENIGN, LESION, MALIGNANT, mask_png, overlay, probability_png
+
+
+def pixels(content: bytes) -> NDArray[Any]:
+    return np.asarray(Image.open(BytesIO(content)))
+
+
+def test_a_mask_is_0_and_255() -> None:
+    mask = np.array([[True, False], [False, True]])
+    found = pixels(mask_png(mask))
+    assert found.dtype == np.uint8
+    assert found.tolist() == [[255, 0], [0, 255]]
+
+
+def test_classes_are_read_back_by_the_reader_of_bus_uclm(tmp_path: Path) -> None:
+    write_bus_uclm(generate(PhantomSpec("linear", 4, size=32)), tmp_path)
+    record = read_dataset("bus_uclm", tmp_path)[0]
+    label_map = np.zeros((32, 32), np.uint8)
+    label_map[3:9, 4:20], label_map[20:25, 5:6] = 1, 2
+    record.masks[0].write_bytes(mask_png(label_map > 0, label_map))
+    np.testing.assert_array_equal(read_label_map(record, (32, 32)), label_map)
+
+
+def test_probabilities_have_16_bits() -> None:
+    found = pixels(probability_png(np.array([[0.0, 0.25], [0.5, 1.0]], np.float32)))
+    assert found.tolist() == [[0, 16384], [32768, 65535]]
+    assert found.dtype == np.uint16
+
+
+def test_an_outline_lies_on_the_mask_s_own_border() -> None:
+    image = np.full((20, 24), 200, np.uint8)
+    mask = np.zeros((20, 24), bool)
+    mask[5:12, 6:15] = True
+    found = overlay(image, mask)
+    line = (found == LESION).all(2)
+    border = mask.copy()
+    border[6:11, 7:14] = False
+    np.testing.assert_array_equal(line, border)
+    seam = np.zeros_like(mask)
+    seam[4:13, 5:16] = True
+    np.testing.assert_array_equal(found[seam & ~mask], 66)
+    np.testing.assert_array_equal(found[~seam], 200)
+    np.testing.assert_array_equal(found[6:11, 7:14], 200)
+    assert (image == 200).all()
+
+
+@pytest.mark.parametrize("edge", [(slice(None), slice(0, 5)), (slice(15, None), slice(None))])
+def test_an_outline_is_closed_at_the_image_s_edge(edge: tuple[slice, slice]) -> None:
+    mask = np.zeros((20, 24), bool)
+    mask[edge] = True
+    line = (overlay(np.zeros((20, 24), np.uint8), mask) == LESION).all(2)
+    assert line[edge][0].all()
+    assert line[edge][:, 0].all()
+    assert not line[~mask].any()
+    assert not overlay(np.zeros((20, 24), np.uint8), ~mask & mask).any()
+
+
+def test_classes_have_their_colours() -> None:
+    label_map = np.zeros((20, 24), np.uint8)
+    label_map[2:8, 2:8], label_map[12:18, 10:20] = 1, 2
+    found = overlay(np.zeros((20, 24), np.uint8), label_map > 0, label_map)
+    assert tuple(found[2, 2]) == BENIGN
+    assert tuple(found[12, 10]) == MALIGNANT
