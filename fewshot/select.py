@@ -22,7 +22,7 @@ from episodes.datasets.tables import Row, parse_label, read_table
 from episodes.errors import DatasetError, UserError
 from episodes.images.decoding import read_image
 from episodes.images.dicom_header import is_dicom, read_facts
-from episodes.io.files import folder_written_whole, only_process
+from episodes.io.files import exclusive_lock, folder_written_whole
 from episodes.records import Record, frame_stem
 from episodes.sampling.selection import By, choose, nearest_chosen
 from fewshot.devices import choose_device
@@ -262,7 +262,7 @@ def select_images(
         UserError: if there is no image, none can be read, the table is none, or the folder holds something else.
     """
     require_free(out, overwrite=overwrite)
-    with only_process(out):
+    with exclusive_lock(out):
         inputs = find_inputs(request.images, without=[out])
         if inputs.left_out:
             logger.info("%d files are left out: they look like masks", len(inputs.left_out))

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from episodes.errors import DatasetError, StorageError, UserError
 from episodes.io.archive_members import Budget, Limits, Member, is_clutter, is_tar, safe_path, tar_members, zip_members
-from episodes.io.files import only_process
+from episodes.io.files import exclusive_lock
 from episodes.parallel import Progress
 
 _CHUNK = 1 << 20
@@ -62,7 +62,7 @@ def unpack(archive: Path, folder: Path, limits: Limits | None = None, progress: 
         raise UserError(f"{archive}: there is no such file; give a zip or tar archive")
     if folder.exists():
         raise UserError(f"{folder}: exists already; give a folder that does not, so that nothing is overwritten")
-    with only_process(folder):
+    with exclusive_lock(folder):
         partial = folder.with_name(f".{folder.name}.partial")
         shutil.rmtree(partial, ignore_errors=True)  # left over where a process was killed
         try:

@@ -227,8 +227,8 @@ def require_same_records(path: Path, written_for: object, ids: Iterable[str], re
 
 
 @contextmanager
-def only_process(path: Path) -> Iterator[None]:
-    """Be the only process that writes a file or folder for as long as the block runs.
+def exclusive_lock(path: Path) -> Iterator[None]:
+    """Lock a file or folder for this process alone for as long as the block runs; fail where another holds the lock.
 
     What killed processes left half-written there is removed first.
 
@@ -250,7 +250,7 @@ def only_process(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def in_turn(path: Path) -> Iterator[None]:
+def waiting_lock(path: Path) -> Iterator[None]:
     """Wait until no other process writes a file or folder, then keep others waiting for as long as the block runs.
 
     Raises:

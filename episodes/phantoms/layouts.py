@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from episodes.errors import DatasetError, StorageError
-from episodes.io.files import folder_written_whole, in_turn, remove_leftovers
+from episodes.io.files import folder_written_whole, remove_leftovers, waiting_lock
 from episodes.phantoms.population import Phantom, PhantomSpec, generate
 from episodes.records import LABEL_VALUES
 
@@ -61,7 +61,7 @@ def prepare_phantoms(spec: PhantomSpec, parent: Path) -> Path:
     root = parent / f"{spec.scanner}-{spec.n_images}-{spec.seed}-{spec.size}-v{VERSION}"
     if _is_complete(root, spec):
         return root
-    with in_turn(root):
+    with waiting_lock(root):
         if not _is_complete(root, spec):  # nor has another process written it meanwhile
             remove_leftovers(root)
             with folder_written_whole(root) as partial:

@@ -19,7 +19,7 @@ from episodes.curation.near_duplicates import THUMBNAIL, duplicate_groups, settl
 from episodes.curation.policy import Policy, curate, require_some
 from episodes.errors import DatasetError, StorageError
 from episodes.images.decoding import read_image, read_label_map, stretch_image, stretch_labels
-from episodes.io.files import file_hash, in_turn
+from episodes.io.files import file_hash, waiting_lock
 from episodes.parallel import Progress, in_threads
 from episodes.records import Record
 from episodes.storage.row_file import DecodedRow, RowFile, RowJournal, map_rows, size_on_disk
@@ -160,7 +160,7 @@ def prepare_store(
     job = _Job(curated, _source_hashes(curated.records), size, policy)
     folder = parent / job.name
     if not (folder / INDEX).is_file():
-        with in_turn(folder):
+        with waiting_lock(folder):
             if not (folder / INDEX).is_file():
                 _write_store(job, folder, progress, threads)
     store = Store.open(folder)

@@ -15,7 +15,7 @@ import yaml
 from torch import nn
 
 from episodes.errors import UserError
-from episodes.io.files import file_hash, only_process, remove_folder, write_text
+from episodes.io.files import exclusive_lock, file_hash, remove_folder, write_text
 from episodes.io.yaml_json import read_json, read_yaml
 from episodes.sampling.episode import load_support
 from episodes.scoring.mask_scores import MIN_AREA, TOLERANCE
@@ -149,7 +149,7 @@ def run_benchmark(
     device = choose_device(config.device)
     _find_methods(config)
     networks = {name: _unseeded_network(config, name) for name in config.models}
-    with only_process(config.runs / config.name):  # known before data are prepared, which may take long
+    with exclusive_lock(config.runs / config.name):  # known before data are prepared, which may take long
         return _run(config, device, networks, reporter, listener, overwrite=overwrite)
 
 

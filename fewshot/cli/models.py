@@ -122,7 +122,7 @@ def benchmark(
 
     settings = load_config(config, BenchmarkConfig, with_tracking(overrides, wandb))
     # Takes seconds, which a wrong configuration need not wait for.
-    from episodes.io.files import in_turn
+    from episodes.io.files import waiting_lock
     from fewshot.benchmark.run import run_benchmark
     from fewshot.report.collect import RESULTS, collect
     from fewshot.tracking.wandb_logs import training_listener
@@ -132,7 +132,7 @@ def benchmark(
     with reporter.step("report"):
         content = collect(folder)
     # Who began to write the report of this run a moment ago is waited for: after hours, nothing should fail here.
-    _show_report(content, folder, in_turn, as_json=as_json, results=[folder / RESULTS])
+    _show_report(content, folder, waiting_lock, as_json=as_json, results=[folder / RESULTS])
     if settings.tracking == "wandb":
         from fewshot.results.rows import read_table
         from fewshot.tracking.wandb_logs import log_benchmark
@@ -154,7 +154,7 @@ def report(
     if against is not None:
         _print_differences(run, against)
         return
-    from episodes.io.files import only_process
+    from episodes.io.files import exclusive_lock
     from fewshot.report.collect import collect
     from fewshot.report.pairing import pair_runs
 
@@ -164,7 +164,7 @@ def report(
     folder = out or (run if run.is_dir() else run.parent)
     if other is not None:
         folder = out or other / f"against-{run.resolve().name}"
-    _show_report(content, folder, only_process, as_json=as_json)
+    _show_report(content, folder, exclusive_lock, as_json=as_json)
     if wandb:
         from fewshot.tracking.wandb_report import publish_report
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from episodes.errors import StorageError, UserError
-from episodes.io.files import only_process
+from episodes.io.files import exclusive_lock
 from fewshot.demo.answers import Answers
 from fewshot.demo.images import Limits, RefusedError, StoredImage
 
@@ -262,7 +262,7 @@ def server_folder() -> Iterator[Path]:
     _delete_leftovers(above)
     folder = above / secrets.token_hex(8)
     # Locked before it is there: another server that starts now takes it for no leftover.
-    with only_process(folder):
+    with exclusive_lock(folder):
         folder.mkdir(mode=PRIVATE)
         try:
             yield folder
@@ -281,7 +281,7 @@ def _delete_leftovers(above: Path) -> None:
     for folder in above.iterdir():
         if folder.is_dir() and not folder.is_symlink():
             try:
-                with only_process(folder):
+                with exclusive_lock(folder):
                     shutil.rmtree(folder, ignore_errors=True)
             except UserError:  # its server is alive
                 continue

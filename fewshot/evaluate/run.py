@@ -9,7 +9,7 @@ from typing import Any, Literal, Protocol
 import torch
 
 from episodes.errors import UserError
-from episodes.io.files import folder_written_whole, only_process
+from episodes.io.files import exclusive_lock, folder_written_whole
 from episodes.records import Record
 from episodes.sampling.episode import Support
 from episodes.storage.store import Store
@@ -196,7 +196,7 @@ def evaluate_checkpoints(
     tree = {"datasets": {name: {"reader": request.reader, "root": request.data}}, "image_size": size}
     store = open_store(parse_config(tree, DataConfig, "evaluate"), name, reporter)
     records = list(store.records) if request.part == "all" else _unseen(store, trainings, support)
-    with only_process(out):
+    with exclusive_lock(out):
         _require_free(out, overwrite=overwrite)  # nor has another process written it meanwhile
         with reporter.step("adapt"):
             members = [member.after(None if support is None else support.to(device)) for member in members]

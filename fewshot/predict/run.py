@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from episodes.errors import DatasetError, UserError
-from episodes.io.files import file_hash, only_process, remove_folder, write_text
+from episodes.io.files import exclusive_lock, file_hash, remove_folder, write_text
 from episodes.io.yaml_json import JSONTextError, read_json
 from episodes.sampling.episode import Support
 from episodes.scoring.mask_scores import Spacing
@@ -259,7 +259,7 @@ def predict_folder(request: Request, out: Path, reporter: Reporter, *, overwrite
     facts = prediction_facts(request, model, inputs, support)
     require_same(out, facts, overwrite=overwrite)
     _tell(request, model, inputs, reader)
-    with only_process(out):
+    with exclusive_lock(out):
         if not require_same(out, facts, overwrite=overwrite):  # nor has another process written it meanwhile
             begin(out, facts)
         return _predict(request, model, support, inputs, reader, ResultFolder(out, npy=request.npy), reporter)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from episodes.errors import UserError
-from episodes.io.files import only_process
+from episodes.io.files import exclusive_lock
 from episodes.storage.store import Collection
 from fewshot.checkpoints import load_network, network_tensors, save_checkpoint
 from fewshot.config.parsing import parse_overrides
@@ -55,7 +55,7 @@ def finetune_checkpoint(
     method = FineTuned(Ingredients(network.to(device), Sources(Collection([]), ()), device), **options)
     shown = {"support": list(annotated.ids[0]), "hashes": support_hashes(annotated)}
     facts = dict(loaded.facts) | {"finetuned": {**options, **shown}}
-    with only_process(out):
+    with exclusive_lock(out):
         _require_free(out)  # nor has another process written it meanwhile
         with reporter.step(f"finetune on {annotated.images.shape[1]} images"):
             adapted = within_memory(partial(method.adapt, annotated), f"{device}, fine-tuning")

@@ -14,7 +14,7 @@ from torch.utils.data import Dataset
 from baselines.batches import ImageBatches
 from episodes.augment.transforms import Augmentation
 from episodes.errors import SamplingError, UserError
-from episodes.io.files import only_process, write_text
+from episodes.io.files import exclusive_lock, write_text
 from episodes.storage.store import Collection
 from fewshot.checkpoints import network_tensors, read_facts, save_checkpoint
 from fewshot.config.parsing import ConfigError
@@ -91,7 +91,7 @@ def train(
             sources have too few patients, or a loss is not finite.
     """
     # Of the processes that torchrun starts, the first one writes.
-    with only_process(folder) if is_first_process() else nullcontext():
+    with exclusive_lock(folder) if is_first_process() else nullcontext():
         return _train(config, folder, reporter, collection, group or config.name, listener)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from episodes.io.files import only_process
+from episodes.io.files import exclusive_lock
 from tests.survival.children import ended, run, start
 from tests.survival.pipeline import COMMANDS, Stage, contents
 
@@ -57,7 +57,7 @@ def test_a_run_at_work_is_not_replaced_either(
 ) -> None:
     folder = undisturbed["report"].begin(tmp_path / "shared")
     before = contents(folder)
-    with only_process(folder / "runs" / "tiny"):
+    with exclusive_lock(folder / "runs" / "tiny"):
         second = run(folder, *COMMANDS["benchmark"], "draws=1", *overwrite)
     assert second.status == 1
     assert f"process {os.getpid()} on" in second.said
@@ -78,7 +78,7 @@ def test_what_another_process_writes_is_not_written(
 ) -> None:
     folder = undisturbed["report"].begin(tmp_path / "shared")
     before = contents(folder)
-    with only_process(folder / out):
+    with exclusive_lock(folder / out):
         second = run(folder, *arguments.split())
     assert second.status == 1, second.said
     assert f"fewshot: {out}: process {os.getpid()} on" in second.said
@@ -97,5 +97,5 @@ def test_a_killed_process_holds_nothing(undisturbed: dict[str, Stage], tmp_path:
         time.sleep(0.001)
     process.kill()
     process.join()
-    with only_process(folder / "runs" / "own"):
+    with exclusive_lock(folder / "runs" / "own"):
         pass

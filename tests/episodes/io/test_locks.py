@@ -15,13 +15,13 @@ from threading import Thread
 import pytest
 
 from episodes.errors import StorageError, UserError
-from episodes.io.files import in_turn, only_process, write_text
+from episodes.io.files import exclusive_lock, waiting_lock, write_text
 
 _fork = multiprocessing.get_context("fork")
 
 
 def hold(path: Path, ours: Connection) -> None:
-    with only_process(path):
+    with exclusive_lock(path):
         ours.send("held")
         ours.recv()
 
@@ -46,9 +46,9 @@ def test_the_second_process_is_told_which_is_the_first(tmp_path: Path) -> None:
     with held_elsewhere(tmp_path / "run") as pid:
         for _ in range(2):  # asking changes nothing
             expected = rf"run: process {pid} on {socket.gethostname()} is at work there; wait until it has ended, or"
-            with pytest.raises(UserError, match=expected), only_process(tmp_path / "run"):
+            with pytest.raises(UserError, match=expected), exclusive_lock(tmp_path / "run"):
                 pytest.fail("held by two")
-    with only_process(tmp_path / "run"):
+    with exclusive_lock(tmp_path / "run"):
         pass
 
 
@@ -57,7 +57,7 @@ def test_a_killed_process_holds_nothing(tmp_path: Path) -> None:
         os.kill(pid, signal.SIGKILL)
         while True:
             try:
-                with only_process(tmp_path / "run"):
+                with exclusive_lock(tmp_path / "run"):
                     break
             except UserError:  # it takes the system a moment
                 time.sleep(0.001)
@@ -65,7 +65,11 @@ def test_a_killed_process_holds_nothing(tmp_path: Path) -> None:
 
 
 def test_other_names_are_free(tmp_path: Path) -> None:
-    with held_elsewhere(tmp_path / "run"), only_process(tmp_path / "run2"), only_process(tmp_path / "run" / "model"):
+    with (
+        held_elsewhere(tmp_path / "run"),
+        exclusive_lock(tmp_path / "run2"),
+        exclusive_lock(tmp_path / "run" / "model"),
+    ):
         pass
 
 
@@ -75,7 +79,7 @@ def test_two_ways_to_a_folder_are_one_lock(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.chdir(tmp_path / "run")
     with held_elsewhere(tmp_path / "run"):
         for path in (Path("../run"), Path(), tmp_path / "link"):
-            with pytest.raises(UserError, match="is at work there"), only_process(path):
+            with pytest.raises(UserError, match="is at work there"), exclusive_lock(path):
                 pytest.fail("held by two")
 
 
@@ -84,13 +88,13 @@ def test_who_has_it_may_take_it_again_but_no_other_thread(tmp_path: Path) -> Non
 
     def other() -> None:
         try:
-            with only_process(tmp_path / "run"):
+            with exclusive_lock(tmp_path / "run"):
                 pytest.fail("held by two")
         except UserError as error:
             refused.append(str(error))
 
-    with only_process(tmp_path / "run"):
-        with only_process(tmp_path / "run"), in_turn(tmp_path / "run"):
+    with exclusive_lock(tmp_path / "run"):
+        with exclusive_lock(tmp_path / "run"), waiting_lock(tmp_path / "run"):
             pass
         thread = Thread(target=other)
         thread.start()
@@ -103,7 +107,7 @@ def test_in_turn_waits(tmp_path: Path) -> None:
         done: list[bool] = []
 
         def wait() -> None:
-            with in_turn(tmp_path / "run"):
+            with waiting_lock(tmp_path / "run"):
                 done.append(True)
 
         thread = Thread(target=wait)
@@ -115,21 +119,21 @@ def test_in_turn_waits(tmp_path: Path) -> None:
 
 
 def test_nothing_is_left_where_nothing_was_written(tmp_path: Path) -> None:
-    with only_process(tmp_path / "runs" / "new" / "run"):
+    with exclusive_lock(tmp_path / "runs" / "new" / "run"):
         assert (tmp_path / "runs" / "new" / ".run.lock").is_file()
     assert not list(tmp_path.iterdir())
 
 
 def test_a_folder_can_be_replaced_while_it_is_locked(tmp_path: Path) -> None:
     write_text(tmp_path / "run" / "config.yaml", "old")
-    with only_process(tmp_path / "run"):
+    with exclusive_lock(tmp_path / "run"):
         (tmp_path / "run").rename(tmp_path / "aside")
         assert (tmp_path / ".run.lock").is_file()
 
 
 def test_what_a_killed_process_left_is_removed_by_who_is_alone(tmp_path: Path) -> None:
     write_text(tmp_path / "run" / ".config.yaml.12.partial" / "config.yaml", "half")
-    with only_process(tmp_path / "run"):
+    with exclusive_lock(tmp_path / "run"):
         assert not list((tmp_path / "run").iterdir())
 
 
@@ -139,14 +143,14 @@ def test_a_folder_in_one_of_somebody_else_s_holds_its_lock_itself(
     """Such as a volume mounted at the root."""
     (tmp_path / "out").mkdir()
     monkeypatch.setattr(os, "access", lambda path, mode: path != tmp_path)
-    with only_process(tmp_path / "out"):
+    with exclusive_lock(tmp_path / "out"):
         assert [path.name for path in (tmp_path / "out").iterdir()] == [".lock"]
     assert not list((tmp_path / "out").iterdir())
 
 
 def test_where_no_lock_can_be_written_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(StorageError, match=r"run: cannot be written"), only_process(tmp_path / "file" / "run"):
+    with pytest.raises(StorageError, match=r"run: cannot be written"), exclusive_lock(tmp_path / "file" / "run"):
         pytest.fail("there is no such folder")
 
 
@@ -158,5 +162,5 @@ def test_a_full_disk_that_has_no_room_for_a_number_keeps_others_out(
 
     monkeypatch.setattr(Path, "write_text", full)
     at_work = pytest.raises(UserError, match="another process is at work")
-    with held_elsewhere(tmp_path / "run"), at_work, only_process(tmp_path / "run"):
+    with held_elsewhere(tmp_path / "run"), at_work, exclusive_lock(tmp_path / "run"):
         pytest.fail("held by two")

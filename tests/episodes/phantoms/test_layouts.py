@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from episodes.errors import DatasetError, StorageError
-from episodes.io.files import in_turn
+from episodes.io.files import waiting_lock
 from episodes.phantoms import layouts
 from episodes.phantoms.layouts import prepare_phantoms, write_bus_uclm, write_busi, write_folder, write_udiat
 from episodes.phantoms.population import Phantom, PhantomSpec, generate
@@ -137,12 +137,12 @@ def test_interrupted_preparation_leaves_nothing(tmp_path: Path, monkeypatch: pyt
 def test_what_another_process_wrote_meanwhile_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     @contextmanager
     def overtaken(root: Path) -> Iterator[None]:
-        monkeypatch.setattr(layouts, "in_turn", in_turn)
+        monkeypatch.setattr(layouts, "waiting_lock", waiting_lock)
         prepare_phantoms(SPEC, tmp_path)
         monkeypatch.setattr(layouts, "generate", lambda spec: pytest.fail("generated again"))
         yield
 
-    monkeypatch.setattr(layouts, "in_turn", overtaken)
+    monkeypatch.setattr(layouts, "waiting_lock", overtaken)
     root = prepare_phantoms(SPEC, tmp_path)
     assert list(tmp_path.iterdir()) == [root]
 

@@ -13,7 +13,7 @@ from PIL import Image
 
 from episodes.errors import StorageError, UserError
 from episodes.images.decoding import read_image
-from episodes.io.files import only_process
+from episodes.io.files import exclusive_lock
 from fewshot.api import load
 from fewshot.devices import NotEnoughMemoryError
 from fewshot.inference.inputs import find_inputs
@@ -283,7 +283,7 @@ def test_a_second_process_waits_outside(desk: Desk) -> None:
         except UserError as error:
             caught.append(error)
 
-    with only_process(desk.folder / "out"):
+    with exclusive_lock(desk.folder / "out"):
         thread = threading.Thread(target=second)
         thread.start()
         thread.join()
