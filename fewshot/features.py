@@ -1,6 +1,5 @@
 """Encoder features: in memory, or on disk where they are too many for it."""
 
-import errno
 import logging
 import mmap
 import os
@@ -20,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from episodes.errors import StorageError
-from episodes.storage.row_file import write_at
+from episodes.io.files import reserve_space, write_at
 from fewshot.devices import NotEnoughMemoryError, within_memory
 
 
@@ -90,8 +89,6 @@ logger = logging.getLogger(__name__)
 GIB = 2**30
 # How much of features is held in memory unless something else is asked for, in bytes.
 FEATURE_MEMORY = GIB
-# What a file system says that takes no space before it is written to.
-_CANNOT_RESERVE = {errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP}
 
 
 class SpilledFeatures:
@@ -159,7 +156,7 @@ class MappedTensor:
         with TemporaryFile(dir=folder, prefix=".features-") as file:
             self._file = os.dup(file.fileno())
         finalize(self, os.close, self._file)
-        _reserve(self._file, size)
+        reserve_space(self._file, size)
         self._map = mmap.mmap(self._file, size)
         self._values = torch.frombuffer(self._map, dtype=dtype).view(shape)
 
@@ -207,19 +204,3 @@ def n_bytes(like: Features, count: int) -> int:
     7680
     """
     return sum(count * level[0].numel() * level.element_size() for level in like.levels)
-
-
-def _reserve(file: int, size: int) -> None:
-    """Give an empty file its size, and its place on disk where the file system can take that beforehand.
-
-    Raises:
-        OSError: if there is too little space.
-    """
-    if hasattr(os, "posix_fallocate"):
-        try:
-            os.posix_fallocate(file, 0, size)
-            return
-        except OSError as error:
-            if error.errno not in _CANNOT_RESERVE:
-                raise
-    os.ftruncate(file, size)

@@ -1,5 +1,6 @@
 """Files that are written whole or not at all, and the locks of the folders they lie in."""
 
+import errno
 import os
 import re
 import shutil
@@ -15,6 +16,8 @@ from episodes.errors import ManifestError, StorageError, UserError
 from episodes.records import Record, records_hash
 
 _TEMPORARY = r"\.\d+(\.removed)?\.partial"
+# What a file system says that takes no space before it is written to.
+_CANNOT_RESERVE = {errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP}
 
 
 @contextmanager
@@ -118,6 +121,35 @@ def write_lines(path: Path, lines: Iterable[str], *, overwrite: bool) -> None:
         raise ManifestError(f"{path}: exists already; choose another name, or replace it with --overwrite")
     with written_whole(path) as partial, partial.open("w", encoding="utf-8", newline="\n") as file:
         file.writelines(f"{line}\n" for line in lines)
+
+
+def reserve_space(descriptor: int, size: int) -> None:
+    """Give an open file its size, and its place on disk where the file system can take that beforehand.
+
+    What is in the file stays, up to the size.
+
+    Raises:
+        OSError: if there is too little space.
+    """
+    if hasattr(os, "posix_fallocate"):
+        try:
+            os.posix_fallocate(descriptor, 0, size)
+        except OSError as error:
+            if error.errno not in _CANNOT_RESERVE:
+                raise
+    os.ftruncate(descriptor, size)
+
+
+def write_at(descriptor: int, content: bytes | memoryview, offset: int) -> None:
+    """Write all of it: on a nearly full disk the system writes a part first, and fails the next time.
+
+    Raises:
+        OSError: if the disk does not take it.
+    """
+    left = memoryview(content)
+    while left:
+        written = os.pwrite(descriptor, left, offset)
+        left, offset = left[written:], offset + written
 
 
 def _partial(path: Path) -> Path:

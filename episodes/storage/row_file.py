@@ -1,6 +1,5 @@
 """Files of rows of one size, and the journal of the rows that are there."""
 
-import errno
 import json
 import os
 from dataclasses import asdict, dataclass
@@ -12,12 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
+from episodes.io.files import reserve_space, write_at
 from episodes.io.yaml_json import JSONTextError, parse_json
 
 _MAGIC = b"\x93NUMPY\x01\x00"
 _HEADER = 128  # bytes
-# What a file system says that cannot take space before it is written to.
-_CANNOT_ALLOCATE = {errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP}
 
 
 class RowFile:
@@ -42,7 +40,7 @@ class RowFile:
         self._first = len(header)
         self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         try:
-            _allocate(self._descriptor, self._first + prod(shape))
+            reserve_space(self._descriptor, self._first + prod(shape))
             write_at(self._descriptor, header, 0)
         except OSError:
             os.close(self._descriptor)
@@ -99,18 +97,6 @@ def map_rows(path: Path, shape: tuple[int, ...]) -> NDArray[np.uint8]:
     return np.memmap(path, np.uint8, mode="r", offset=len(header), shape=shape)
 
 
-def write_at(descriptor: int, content: bytes | memoryview, offset: int) -> None:
-    """Write all of it: on a nearly full disk the system writes a part first, and fails the next time.
-
-    Raises:
-        OSError: if the disk does not take it.
-    """
-    left = memoryview(content)
-    while left:
-        written = os.pwrite(descriptor, left, offset)
-        left, offset = left[written:], offset + written
-
-
 def _header(shape: tuple[int, ...]) -> bytes:
     r"""What stands before the bytes of an array (format 1.0), spelled out here so that every NumPy writes the same.
 
@@ -119,17 +105,6 @@ def _header(shape: tuple[int, ...]) -> bytes:
     """
     described = f"{{'descr': '|u1', 'fortran_order': False, 'shape': {shape}, }}".ljust(_HEADER - len(_MAGIC) - 3)
     return _MAGIC + (len(described) + 1).to_bytes(2, "little") + described.encode() + b"\n"
-
-
-def _allocate(descriptor: int, size: int) -> None:
-    """Make a file of a size, its space taken where the file system can do that; what is in it stays."""
-    if hasattr(os, "posix_fallocate"):
-        try:
-            os.posix_fallocate(descriptor, 0, size)
-        except OSError as error:
-            if error.errno not in _CANNOT_ALLOCATE:
-                raise
-    os.ftruncate(descriptor, size)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,6 @@ import errno
 import mmap
 import os
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,7 +11,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from episodes.errors import StorageError
-from fewshot import features as spilling
 from fewshot.features import Features, MappedTensor, SpilledFeatures, n_bytes, room_for
 from tests.fewshot.scarce_memory import torch_error
 
@@ -100,11 +98,12 @@ def taken(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The bytes on disk of every file at the moment when it is mapped."""
     found: list[int] = []
 
-    def mapping(file: int, size: int) -> mmap.mmap:
-        found.append(os.fstat(file).st_blocks * 512)
-        return mmap.mmap(file, size)
+    class Mapped(mmap.mmap):
+        def __new__(cls, file: int, size: int) -> "Mapped":
+            found.append(os.fstat(file).st_blocks * 512)
+            return super().__new__(cls, file, size)
 
-    monkeypatch.setattr(spilling, "mmap", SimpleNamespace(mmap=mapping))
+    monkeypatch.setattr(mmap, "mmap", Mapped)
     return found
 
 
