@@ -13,7 +13,7 @@ KEY := $(shell $(PYTHON) -c "import hashlib, sys; $(REQUIREMENTS); print(hashlib
 DEPENDENCIES := $(CACHE)/environment-$(KEY)
 RUN := .venv/bin/python
 
-.PHONY: setup benchmark test lint types tests test-slow survive fuzz speed format clean
+.PHONY: setup benchmark test lint types house tests test-slow survive fuzz speed format clean
 setup: .venv/$(KEY)
 
 benchmark: setup
@@ -24,12 +24,17 @@ test: lint types tests
 lint: setup
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
+	$(DEPENDENCIES)/bin/lint-imports --no-cache
+
+# The house in figures: files, layers, twins, docstrings, each with what is wanted of it.
+house: setup
+	$(RUN) -m tests.house
 
 types: setup
 	$(RUN) -m mypy
 
 tests: setup
-	OMP_NUM_THREADS=1 $(RUN) -m pytest -q
+	OMP_NUM_THREADS=1 $(RUN) -m pytest -q -n auto
 
 test-slow: setup
 	OMP_NUM_THREADS=1 $(RUN) -m pytest -q -m slow

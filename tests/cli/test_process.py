@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.test_imports import HEAVY
+from tests.test_layers import HEAVY
 
 ROOT = Path(__file__).parents[2]
 
