@@ -34,14 +34,14 @@ types: setup
 	$(RUN) -m mypy
 
 tests: setup
-	OMP_NUM_THREADS=1 $(RUN) -m pytest -q -n auto
+	OMP_NUM_THREADS=1 $(RUN) -m pytest -q -n auto --dist worksteal
 
 test-slow: setup
-	OMP_NUM_THREADS=1 $(RUN) -m pytest -q -m slow
+	OMP_NUM_THREADS=1 $(RUN) -m pytest -q -m slow -n auto --dist worksteal
 
 # Longer than the suite does: commands killed at 200 points, and ten times as many damaged files.
 survive: setup
-	OMP_NUM_THREADS=1 FEWSHOT_KILLS=200 $(RUN) -m pytest -q tests/survival/test_kill.py
+	OMP_NUM_THREADS=1 FEWSHOT_KILLS=200 $(RUN) -m pytest -q -m "slow or not slow" tests/survival/test_kill.py
 
 fuzz: setup
 	OMP_NUM_THREADS=1 FEWSHOT_FUZZ=10 $(RUN) -m pytest -q tests/fuzz

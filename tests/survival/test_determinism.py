@@ -20,7 +20,7 @@ from tests.fewshot.tiny_runs import silent
 from tests.survival.children import ended, in_child, run
 from tests.survival.pipeline import COMMANDS, Stage
 
-COUNTS = [1, 2, 4]  # of workers or processes
+COUNTS = [2, *(pytest.param(count, marks=pytest.mark.slow) for count in (1, 4))]  # of workers or processes
 
 any_number = pytest.mark.parametrize("count", COUNTS)
 

@@ -37,7 +37,9 @@ def test_killed_between_changes_to_files(
     _assert_ends_undisturbed(stage, folder, f"killed before changes {points}")
 
 
-@every_command
+@pytest.mark.parametrize(
+    "command", [name if name == "train" else pytest.param(name, marks=pytest.mark.slow) for name in COMMANDS]
+)
 @every_trial
 def test_killed_at_any_time(command: str, trial: int, undisturbed: dict[str, Stage], tmp_path: Path) -> None:
     """Also while a file is being written."""

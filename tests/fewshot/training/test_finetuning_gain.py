@@ -31,7 +31,9 @@ def annotated_and_queries(target: Collection) -> tuple[tuple[str, ...], tuple[st
     return tuple(first[patient] for patient in known), tuple(queries)
 
 
-@pytest.mark.parametrize("name", SUPERVISED)
+@pytest.mark.parametrize(
+    "name", [name if name == "unet" else pytest.param(name, marks=pytest.mark.slow) for name in SUPERVISED]
+)
 def test_five_images_of_an_unseen_scanner_improve_a_checkpoint(
     name: str, unseen: Collection, portable_phantoms: Collection, tmp_path: Path
 ) -> None:

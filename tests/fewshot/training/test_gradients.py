@@ -62,8 +62,7 @@ def itemwise(name: str, sources: Collection) -> Training:
     return Training(network, training_batches(network, sources, config), config.train)
 
 
-@pytest.mark.parametrize("room", [3, 1])
-@pytest.mark.parametrize("name", ["panet", "unet", "maml"])
+@pytest.mark.parametrize(("name", "room"), [("panet", 1), ("unet", 3), ("maml", 1)])
 def test_gradients_and_losses_in_parts_are_the_whole_batch_s(
     name: str, room: int, linear_phantoms: Collection, state: Path
 ) -> None:

@@ -113,8 +113,14 @@ def test_a_finished_training_is_not_repeated(
     assert "train: unet is finished" in reporter.console.file.getvalue()  # type: ignore[attr-defined]
 
 
-@every_network
-@pytest.mark.parametrize("options", [{}, VALIDATED], ids=["plain", "validated"])
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        *((name, {}) for name in NETWORKS),
+        ("unet", VALIDATED),
+        *(pytest.param(name, VALIDATED, marks=pytest.mark.slow) for name in NETWORKS if name != "unet"),
+    ],
+)
 def test_an_interrupted_training_goes_on_and_ends_the_same(
     name: str, options: dict[str, Any], linear_phantoms: Collection, tmp_path: Path, reporter: Reporter
 ) -> None:
