@@ -1,7 +1,7 @@
 """Scores of a predicted mask against the true one: Dice, IoU, boundaries, pooled IoU."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cached_property
 from math import hypot, nan
 
@@ -206,59 +206,29 @@ def _require_masks(prediction: BoolArray, truth: BoolArray) -> None:
         raise ValueError(f"prediction {prediction.shape} and truth {truth.shape} differ in shape")
 
 
-@dataclass(slots=True)
-class PooledIoU:
-    """IoU over many episodes as PANet's code defines it (Wang et al. 2019, its `util/metric.py`).
+def pooled_iou(overlap: NDArray[np.int64], union: NDArray[np.int64], classes: NDArray[np.int64]) -> tuple[float, float]:
+    """Compute the IoU over many episodes as PANet's code defines it (Wang et al. 2019, its `util/metric.py`).
 
     Pixels are summed over all episodes before the division, so large lesions dominate, and a class is counted
     only in the images that hold it, so its false positives elsewhere go unseen. Hence never a headline.
 
-    >>> truth = np.array([[0, 0, 1, 1]])
-    >>> pooled = PooledIoU()
-    >>> pooled.add(np.array([[0, 1, 1, 1]]), truth, ["lesion"])
-    >>> pooled.add(np.array([[0, 0, 0, 1]]), truth, ["lesion"])
-    >>> pooled.mean_iou
-    0.6
-    >>> pooled.binary_iou  # the mean of background 3 / 5 and foreground 3 / 5
-    0.6
+    Args:
+        overlap: pixels that prediction and truth share, of each class in each image that holds it, (n,).
+        union: pixels that either of them has, (n,).
+        classes: what the pixels are of: 0 the background, others any class, (n,).
+
+    Returns:
+        The mean over the foreground classes; and the mean of background and foreground, all classes as one. NaN
+        where no image holds what is needed.
+
+    >>> pooled_iou(np.array([2, 1, 1, 2]), np.array([3, 2, 2, 2]), np.array([1, 2, 1, 0]))
+    (0.55, 0.785714...)
     """
-
-    # Intersection and union in pixels, of the background (None) and of each class by its name.
-    _pixels: dict[str | None, NDArray[np.int64]] = field(default_factory=dict)
-
-    def add(self, prediction: NDArray[np.integer], truth: NDArray[np.integer], classes: Sequence[str]) -> None:
-        """Count one query.
-
-        Args:
-            prediction: the episode's class indices, (H, W), 0 background, 1 to n_way.
-            truth: the same for the annotation.
-            classes: the names of classes 1 to n_way in this episode.
-
-        Raises:
-            ValueError: if the shapes differ.
-        """
-        if prediction.shape != truth.shape:
-            raise ValueError(f"prediction {prediction.shape} and truth {truth.shape} differ in shape")
-        for index, name in enumerate([None, *classes]):
-            ours, theirs = prediction == index, truth == index
-            if theirs.any():
-                pixels = np.array([np.count_nonzero(ours & theirs), np.count_nonzero(ours | theirs)])
-                self._pixels[name] = self._pixels.get(name, 0) + pixels
-
-    @property
-    def mean_iou(self) -> float:
-        """Mean over the foreground classes; NaN where none was ever present."""
-        ratios = [float(both / either) for both, either in self._foreground]
-        return sum(ratios) / len(ratios) if ratios else nan
-
-    @property
-    def binary_iou(self) -> float:
-        """Mean of background and foreground, all classes as one; NaN where either was never present."""
-        if None not in self._pixels or not self._foreground:
-            return nan
-        background, foreground = self._pixels[None], np.sum(self._foreground, axis=0)
-        return float(background[0] / background[1] + foreground[0] / foreground[1]) / 2
-
-    @property
-    def _foreground(self) -> list[NDArray[np.int64]]:
-        return [pixels for name, pixels in self._pixels.items() if name is not None]
+    present = np.unique(classes)
+    both, either = (np.array([pixels[classes == one].sum() for one in present]) for pixels in (overlap, union))
+    lesion = present > 0
+    if not lesion.any():
+        return nan, nan
+    foreground = both[lesion].sum() / either[lesion].sum()
+    background = both[0] / either[0] if not lesion[0] else nan
+    return float(np.mean(both[lesion] / either[lesion])), float(foreground + background) / 2

@@ -6,15 +6,16 @@ It is a "closed" interval in the words of Lafargue et al. (TMLR 2024), and says 
 intervals of the other tables are "open", from resampled patients.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from math import isnan, nan
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from episodes.scoring.bootstrap import FloatArray, IntArray
+from episodes.scoring.bootstrap import FloatArray
+from episodes.scoring.mask_scores import pooled_iou
 from fewshot.results.index import ResultsIndex, RowKey, mean_of_known
 from fewshot.results.rows import PIXELS
 from fewshot.results.tables import table_lines
@@ -81,96 +82,61 @@ def classic_rows(table: ResultsIndex, target: str) -> list[ClassicRow]:
 
     Scores of different training seeds are averaged run by run.
     """
-    rows = [_classic_row(key, _Counts.of(table.part(key, (*PIXELS, *_NUMBERS, "class")))) for key in table.keys(target)]
+    rows = [_classic_row(key, _counts(table.part(key, (*PIXELS, *_NUMBERS, "class")))) for key in table.keys(target)]
     return sorted(rows, key=lambda row: (row.shot, -np.nan_to_num(row.pooled_mean_iou.mean), row.method))
 
 
-@dataclass(frozen=True, slots=True)
-class _Counts:
-    """Pixels of queries, each (n_queries,), and what they belong to."""
-
-    image: IntArray
-    lesion: IntArray
-    predicted: IntArray
-    overlap: IntArray
-    seed: IntArray
-    run: IntArray
-    episode: IntArray
-    asked: IntArray
-
-    @classmethod
-    def of(cls, part: pa.Table) -> "_Counts":
-        columns = [part[name].to_numpy().astype(np.int64) for name in (*PIXELS, *_NUMBERS)]
-        columns.append(part["class"].combine_chunks().dictionary_encode().indices.to_numpy().astype(np.int64))
-        return cls(*columns)
-
-    def where(self, chosen: NDArray[np.bool_]) -> "_Counts":
-        """Some of the queries."""
-        return _Counts(*(getattr(self, field.name)[chosen] for field in fields(self)))
-
-    @property
-    def holds_class(self) -> NDArray[np.bool_]:
-        """Whether a query shows what its episode asks for."""
-        return self.lesion > 0
+Counts = Mapping[str, NDArray[np.int64]]
+"""Pixels of queries, and what these belong to, by column, each (n_queries,)."""
 
 
-def _classic_row(key: RowKey, counts: _Counts) -> ClassicRow:
-    runs = np.unique(counts.run)
-    episodes = [len(np.unique(counts.episode[counts.run == run])) for run in runs]
-    return ClassicRow(
-        *key,
-        pooled_mean_iou=_over_runs(counts, _pooled_mean_iou),
-        pooled_binary_iou=_over_runs(counts, _pooled_binary_iou),
-        episode_dice=_over_runs(counts, _episode_dice),
-        episode_iou=_over_runs(counts, _episode_iou),
-        n_runs=len(runs),
-        n_episodes=max(episodes),
+def _counts(part: pa.Table) -> Counts:
+    columns = {name: part[name].to_numpy().astype(np.int64) for name in (*PIXELS, *_NUMBERS)}
+    asked = part["class"].combine_chunks().dictionary_encode().indices.to_numpy().astype(np.int64)
+    union = columns["lesion_pixels"] + columns["predicted_pixels"] - columns["overlap_pixels"]
+    return columns | {"union": union, "class": asked}
+
+
+def _where(counts: Counts, chosen: NDArray[np.bool_]) -> Counts:
+    return {name: values[chosen] for name, values in counts.items()}
+
+
+def _classic_row(key: RowKey, counts: Counts) -> ClassicRow:
+    runs, seeds = np.unique(counts["draw"]), np.unique(counts["seed"])
+    scores = [
+        [_scores(_where(counts, (counts["seed"] == seed) & (counts["draw"] == run))) for run in runs] for seed in seeds
+    ]
+    by_run = mean_of_known(np.array(scores), axis=0)
+    episodes = [len(np.unique(counts["episode"][counts["draw"] == run])) for run in runs]
+    pooled_mean, pooled_binary, dice, iou = map(_over_runs, by_run.T)
+    return ClassicRow(*key, pooled_mean, pooled_binary, dice, iou, len(runs), max(episodes))
+
+
+def _over_runs(values: FloatArray) -> OverRuns:
+    known = values[~np.isnan(values)]
+    deviation = float(np.std(known, ddof=1)) if len(known) > 1 else nan
+    return OverRuns(float(mean_of_known(known, axis=0)), deviation)
+
+
+def _scores(counts: Counts) -> tuple[float, float, float, float]:
+    """Compute pooled mean and binary IoU, and the means over episodes of Dice and IoU, of one run and seed."""
+    held = _where(counts, counts["lesion_pixels"] > 0)
+    rest = _where(counts, counts["lesion_pixels"] < counts["image_pixels"])
+    mean_iou, binary_iou = pooled_iou(
+        np.concatenate([held["overlap_pixels"], rest["image_pixels"] - rest["union"]]),
+        np.concatenate([held["union"], rest["image_pixels"] - rest["overlap_pixels"]]),
+        np.concatenate([held["class"] + 1, np.zeros_like(rest["class"])]),
     )
+    dice = 2 * held["overlap_pixels"] / (held["lesion_pixels"] + held["predicted_pixels"])
+    iou = held["overlap_pixels"] / held["union"]
+    return mean_iou, binary_iou, _episode_mean(held["episode"], dice), _episode_mean(held["episode"], iou)
 
 
-def _over_runs(counts: _Counts, score: Callable[[_Counts], float]) -> OverRuns:
-    seeds, runs = np.unique(counts.seed), np.unique(counts.run)
-    values = np.array(
-        [[score(counts.where((counts.seed == seed) & (counts.run == run))) for run in runs] for seed in seeds]
-    )
-    by_run = mean_of_known(values, axis=0)
-    by_run = by_run[~np.isnan(by_run)]
-    deviation = float(np.std(by_run, ddof=1)) if len(by_run) > 1 else nan
-    return OverRuns(float(mean_of_known(by_run, axis=0)), deviation)
-
-
-def _pooled_mean_iou(counts: _Counts) -> float:
-    held = counts.where(counts.holds_class)
-    union = held.lesion + held.predicted - held.overlap
-    classes = np.unique(held.asked)
-    ratios = [held.overlap[held.asked == one].sum() / union[held.asked == one].sum() for one in classes]
-    return float(np.mean(ratios)) if ratios else nan
-
-
-def _pooled_binary_iou(counts: _Counts) -> float:
-    held, open_ = counts.where(counts.holds_class), counts.where(counts.lesion < counts.image)
-    if not len(held.image) or not len(open_.image):
-        return nan
-    foreground = held.overlap.sum() / (held.lesion + held.predicted - held.overlap).sum()
-    rest = open_.image - open_.lesion - open_.predicted + open_.overlap
-    return float(foreground + rest.sum() / (open_.image - open_.overlap).sum()) / 2
-
-
-def _episode_dice(counts: _Counts) -> float:
-    held = counts.where(counts.holds_class)
-    return _episode_mean(held, 2 * held.overlap / (held.lesion + held.predicted))
-
-
-def _episode_iou(counts: _Counts) -> float:
-    held = counts.where(counts.holds_class)
-    return _episode_mean(held, held.overlap / (held.lesion + held.predicted - held.overlap))
-
-
-def _episode_mean(counts: _Counts, scores: FloatArray) -> float:
-    """The mean over episodes of each one's mean score."""
+def _episode_mean(episodes: NDArray[np.int64], scores: FloatArray) -> float:
+    """Average over episodes each one's mean score."""
     if not len(scores):
         return nan
-    _, places = np.unique(counts.episode, return_inverse=True)
+    _, places = np.unique(episodes, return_inverse=True)
     return float(np.mean(np.bincount(places, scores) / np.bincount(places)))
 
 

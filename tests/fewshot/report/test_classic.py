@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+from numpy.typing import NDArray
 
-from episodes.scoring.mask_scores import PooledIoU, dice, iou
+from episodes.scoring.mask_scores import dice, iou
 from fewshot.report.classic import COLUMNS, NOTE, ClassicRow, classic_markdown, classic_rows
 from fewshot.results.index import ResultsIndex
 from tests.fewshot.made_results import normal, scored, table
@@ -25,6 +26,29 @@ def episode(
     counts = {"lesion_pixels": lesion, "predicted_pixels": predicted, "overlap_pixels": overlap}
     facts = {"image_pixels": SIZE**2, "class": class_, "draw": run, "episode": number, **counts, **facts}
     return scored(query, 0.5, **facts) if lesion else normal(query, 0.0, 0.0, **facts)
+
+
+class PooledIoU:
+    """PANet's own: intersection and union summed pixel by pixel, of a class only in the images that hold it."""
+
+    def __init__(self) -> None:
+        self.pixels: dict[str | None, list[int]] = {}
+
+    def add(self, prediction: NDArray[np.bool_], truth: NDArray[np.bool_], class_: str) -> None:
+        for name, ours, theirs in ((None, ~prediction, ~truth), (class_, prediction, truth)):
+            if theirs.any():
+                both, either = self.pixels.get(name, [0, 0])
+                self.pixels[name] = [both + int((ours & theirs).sum()), either + int((ours | theirs).sum())]
+
+    @property
+    def mean_iou(self) -> float:
+        return statistics.fmean(both / either for name, (both, either) in self.pixels.items() if name)
+
+    @property
+    def binary_iou(self) -> float:
+        lesions = [pixels for name, pixels in self.pixels.items() if name]
+        background = self.pixels[None]
+        return (background[0] / background[1] + sum(one[0] for one in lesions) / sum(one[1] for one in lesions)) / 2
 
 
 def only(content: pa.Table) -> ClassicRow:
@@ -44,7 +68,7 @@ def test_scores_are_those_of_masks_compared_pixel_by_pixel() -> None:
         truth = rng.random((SIZE, SIZE)) < rng.choice([0.0, 0.1, 0.4], p=[0.3, 0.4, 0.3])
         prediction = truth ^ (rng.random((SIZE, SIZE)) < 0.2)
         class_ = CLASSES[number % 2]
-        pooled[run].add(prediction.astype(int), truth.astype(int), [class_])
+        pooled[run].add(prediction, truth, class_)
         if truth.any():
             singles[run].setdefault(number, []).append((dice(prediction, truth), iou(prediction, truth)))
         pixels = (int(truth.sum()), int(prediction.sum()), int((prediction & truth).sum()))
