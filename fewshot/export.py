@@ -21,28 +21,28 @@ from episodes.io.files import file_hash, written_whole
 from episodes.phantoms.population import PhantomSpec, generate
 from episodes.sampling.episode import Support, image_tensor
 from fewshot import __version__
-from fewshot.inference.members import Member, load_members
-from fewshot.inference.segmenter import NOTICE
+from fewshot.inference.loading import LoadedMethod, adapt_ensemble, load_ensemble
+from fewshot.inference.predictor import NOTICE, Predictor
 from fewshot.inference.support import load_support_folder, support_facts
 from fewshot.methods.uncertainty import mean_prediction
 
 
-def adapted_member(member: Member, support: Support | None) -> Member:
-    """The member after adapting, if its answers are a function of the images alone.
+def adapt_for_export(loaded: LoadedMethod, support: Support | None) -> Predictor:
+    """Adapt a method, if its predictions are a function of the images alone.
 
     Raises:
         UserError: if they are random, or the method takes what it knows from the source datasets.
     """
-    sampling = getattr(member.method, "sampling", None)
+    sampling = getattr(loaded.method, "sampling", None)
     if getattr(sampling, "dropout_samples", 0):
         raise UserError("dropout_samples: an export computes the same each time; leave dropout_samples out")
     try:
-        return member.after(support)
+        return adapt_ensemble([loaded], support)
     except DatasetError as error:
-        if member.method.uses_support:
+        if loaded.method.uses_support:
             raise
         raise UserError(
-            f"{type(member.method).__name__}: adapts to source datasets, which a checkpoint does not hold;"
+            f"{type(loaded.method).__name__}: adapts to source datasets, which a checkpoint does not hold;"
             " export another method"
         ) from error
 
@@ -51,20 +51,22 @@ class Baked(nn.Module):
     """A method after it has adapted, as a network.
 
     Args:
-        member: the method, and what it took from the support set.
+        loaded: the method.
+        predictor: the same once it has adapted.
     """
 
-    def __init__(self, member: Member) -> None:
+    def __init__(self, loaded: LoadedMethod, predictor: Predictor) -> None:
         super().__init__()
-        self.member = member
-        self.outputs = ("probabilities", "logits", *(("labels",) if member.labels else ()))
+        self.loaded = loaded
+        self.predictor = predictor
+        self.outputs = ("probabilities", "logits", *(("labels",) if loaded.labels else ()))
         self.eval()
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        """Probabilities and logits (n, 1 + n_classes, H, W), and the labels' probabilities (n, n_labels) if any."""
-        prediction = mean_prediction(self.member.predictions(images))
+        """Return probabilities and logits (n, 1 + n_classes, H, W), and labels' probabilities (n, n_labels) if any."""
+        prediction = mean_prediction(self.predictor.predictions(images))
         logits = prediction.classes.float()
-        labels = () if prediction.labels is None or not self.member.labels else (prediction.labels.float().softmax(1),)
+        labels = () if prediction.labels is None or not self.loaded.labels else (prediction.labels.float().softmax(1),)
         return logits.softmax(1), logits, *labels
 
 
@@ -103,7 +105,7 @@ def write_onnx(baked: Baked, size: int, path: Path, facts: Mapping[str, str]) ->
         except (torch.onnx.OnnxExporterError, RuntimeError, TypeError, ValueError) as error:
             cause = error.__cause__ if isinstance(error.__cause__, Exception) else error
             raise UserError(
-                f"{type(baked.member.method).__name__}: cannot be exported ({in_short(cause)}); export another method"
+                f"{type(baked.loaded.method).__name__}: cannot be exported ({in_short(cause)}); export another method"
             ) from error
         assert program is not None  # noqa: S101 - only the older exporter returns nothing
         program.model.metadata_props.update(facts)
@@ -142,7 +144,7 @@ def require_same(path: Path, baked: Baked, images: Tensor, origin: Path) -> floa
 
 
 def open_session(path: Path) -> Run:
-    """A function from images (n, 3, H, W) to the outputs of an ONNX file, computed on the CPU."""
+    """Return a function from images (n, 3, H, W) to the outputs of an ONNX file, computed on the CPU."""
     onnxruntime = import_module("onnxruntime")  # an extra, and without types
     onnxruntime.disable_telemetry_events()  # off in most builds; nothing is to be sent in any
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
@@ -155,7 +157,7 @@ def open_session(path: Path) -> Run:
 
 
 def trial_images(size: int) -> Tensor:
-    """Noise and two phantoms, (4, 3, H, W) in [0, 1]."""
+    """Generate noise and two phantoms, (4, 3, H, W) in [0, 1]."""
     noise: NDArray[np.uint8] = np.random.default_rng(0).integers(0, 256, (2, size, size), dtype=np.uint8)
     phantoms = [phantom.image for phantom in generate(PhantomSpec("linear", n_images=2, size=size))]
     return image_tensor(np.concatenate([noise, np.stack(phantoms)]))
@@ -182,7 +184,7 @@ _PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class ExportRequest:
     """What is to be exported.
 
     Attributes:
@@ -200,7 +202,7 @@ class Request:
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
-def export_checkpoint(request: Request, out: Path, *, overwrite: bool = False) -> float:
+def export_checkpoint(request: ExportRequest, out: Path, *, overwrite: bool = False) -> float:
     """Adapt a method, and write it as ONNX if what was written computes the same.
 
     Args:
@@ -217,14 +219,14 @@ def export_checkpoint(request: Request, out: Path, *, overwrite: bool = False) -
     """
     require_packages()
     require_free(out, overwrite=overwrite)
-    (member,) = load_members(
+    (loaded,) = load_ensemble(
         [request.checkpoint], request.method, request.options, _CPU, with_support=request.support is not None
     )
-    size = member.image_size
+    size = loaded.image_size
     support = None if request.support is None else load_support_folder(request.support, size, request.shots)
-    baked = Baked(adapted_member(member, support))
+    baked = Baked(loaded, adapt_for_export(loaded, support))
     images = trial_images(size) if support is None else torch.cat([trial_images(size), support.images.flatten(0, 1)])
-    facts = _facts(request, member, support)
+    facts = _facts(request, loaded, support)
     with written_whole(out) as partial:
         write_onnx(baked, size, partial, facts)
         return require_same(partial, baked, images, out)
@@ -252,19 +254,19 @@ def require_free(out: Path, *, overwrite: bool) -> None:
         raise UserError(f"{out}: exists already; give another --out, or replace it with --overwrite")
 
 
-def _facts(request: Request, member: Member, support: Support | None) -> dict[str, str]:
-    """The file's metadata, by key; values that are no text are JSON."""
-    kind = type(member.method)
+def _facts(request: ExportRequest, loaded: LoadedMethod, support: Support | None) -> dict[str, str]:
+    """Return the file's metadata, by key; values that are no text are JSON."""
+    kind = type(loaded.method)
     return {
         "notice": NOTICE,
         "fewshot_version": __version__,
         "checkpoint_sha256": file_hash(request.checkpoint),
-        "network": str(member.facts["model"]["network"]),
+        "network": str(loaded.facts["model"]["network"]),
         "method": request.method or f"{kind.__module__}:{kind.__qualname__}",
         "options": json.dumps(dict(request.options), sort_keys=True, default=str),
-        "image_size": str(member.image_size),
+        "image_size": str(loaded.image_size),
         "input": "images: float32 (n, 3, H, W) in [0, 1], grey in all three channels, stretched to image_size",
-        "classes": json.dumps(["background", *member.classes]),
-        "labels": json.dumps(member.labels),
+        "classes": json.dumps(["background", *loaded.classes]),
+        "labels": json.dumps(loaded.labels),
         "support": json.dumps(support_facts(support)),
     }

@@ -4,30 +4,34 @@ import csv
 import logging
 import shutil
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from io import StringIO
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from episodes.curation.near_duplicates import duplicate_groups, group_patients
+from baselines.encoders import Encoder
+from episodes.curation.near_duplicates import duplicate_groups, group_patients, thumbnail
 from episodes.datasets.files import may_be_clip, named_stem
 from episodes.datasets.folder import COLUMNS, pseudonyms
 from episodes.datasets.folder_layout import TABLE, Picture
 from episodes.datasets.folder_parts import IMAGE_FOLDERS
 from episodes.datasets.tables import Row, parse_label, read_table
 from episodes.errors import DatasetError, UserError
-from episodes.images.decoding import read_image
+from episodes.images.decoding import read_image, stretch_image
 from episodes.images.dicom_header import is_dicom, read_facts
 from episodes.io.files import exclusive_lock, folder_written_whole
 from episodes.records import Record, frame_stem
 from episodes.sampling.selection import By, choose, nearest_chosen
-from fewshot.devices import choose_device
-from fewshot.inference.description import Described, Describer, describe_files
+from fewshot.checkpoints import load_network
+from fewshot.devices import Batching, choose_device
 from fewshot.inference.inputs import Input, Inputs, find_inputs, parse_spacing
+from fewshot.inference.out_of_distribution import AnyEncoder, describe_images, find_encoder
 from fewshot.plots.datasets import Group, Tile, contact_sheet
 from fewshot.terminal import Reporter
 
@@ -35,7 +39,7 @@ logger = logging.getLogger(__name__)
 
 
 def find_candidates(inputs: Inputs, table: Path | None = None) -> dict[Input, Record]:
-    """What is known of images that have no masks yet.
+    """Find what is known of images that have no masks yet.
 
     A table `metadata.csv` beside the images, or beside their folder `images/`, is read as the reader `folder` reads it:
     `patient`, `spacing_mm`, and `label`, of which `normal` leaves an image out, since it shows no lesion to outline.
@@ -53,7 +57,7 @@ def find_candidates(inputs: Inputs, table: Path | None = None) -> dict[Input, Re
     """
     table = table or _beside(inputs.root)
     rows = {} if table is None else {named_stem(row["image"]): row for row in read_table(table, ("image",))}
-    pictures = {picture.path: picture for picture in map(_looked_at, {item.path for item in inputs.items})}
+    pictures = {picture.path: picture for picture in map(_read_header, {item.path for item in inputs.items})}
     patients = pseudonyms(pictures.values())
     found = {}
     for item in inputs.items:
@@ -69,23 +73,23 @@ def find_candidates(inputs: Inputs, table: Path | None = None) -> dict[Input, Re
         logger.info("%d images are left out: %s labels them normal, so they show no lesion", left_out, table)
     if not found:
         raise UserError(f"{table}: labels every image normal, so there is none to outline a lesion in")
-    _say_what_is_known(found, rows, patients)
+    _log_unknown_patients(found, rows, patients)
     return found
 
 
 def _beside(root: Path) -> Path | None:
-    """The table that belongs to a folder of images, if it has one."""
+    """Find the table that belongs to a folder of images, if it has one."""
     places = [root, *([root.parent] if root.resolve().name.lower() in IMAGE_FOLDERS else [])]
     return next((place / TABLE for place in places if (place / TABLE).is_file()), None)
 
 
 def _row_of(item: Input, rows: Mapping[str, Row]) -> Row:
-    """The table's row of a frame, else of its file; an empty one, if there is neither."""
+    """Return the table's row of a frame, else of its file; an empty one, if there is neither."""
     return rows.get(frame_stem(item.path, item.frame)) or rows.get(frame_stem(item.path, None)) or {}
 
 
-def _looked_at(file: Path) -> Picture:
-    """A file, and what its header says if it is DICOM; one that cannot be read is found out when it is decoded."""
+def _read_header(file: Path) -> Picture:
+    """Read what a file's header says if it is DICOM; one that cannot be read is found out when it is decoded."""
     try:
         facts = read_facts(file) if is_dicom(file) else None
     except (DatasetError, OSError):
@@ -93,11 +97,115 @@ def _looked_at(file: Path) -> Picture:
     return Picture(file, None, 1, {}, facts)
 
 
-def _say_what_is_known(found: Mapping[Input, Record], rows: Mapping[str, Row], patients: Mapping[Path, str]) -> None:
+def _log_unknown_patients(found: Mapping[Input, Record], rows: Mapping[str, Row], patients: Mapping[Path, str]) -> None:
     unnamed = [item for item in found if not (_row_of(item, rows).get("patient") or item.path in patients)]
     if unnamed:
         of = "the patients are" if len(unnamed) == len(found) else f"the patients of {len(unnamed)} images are"
         logger.info("%s not known: only images that show the same are taken to be of one", of)
+
+
+_READ_AT_ONCE = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Describer:
+    """An encoder, and the size of the images that it is shown.
+
+    Attributes:
+        encoder: gives feature maps, shallow to deep; in evaluation mode.
+        image_size: images are stretched to a square of so many pixels a side.
+        name: of the encoder or checkpoint.
+    """
+
+    encoder: AnyEncoder
+    image_size: int
+    name: str
+
+    @classmethod
+    def of_checkpoint(cls, path: Path, image_size: int | None = None) -> "Describer":
+        """Load the encoder of a checkpoint's network, at the size that it was trained at unless another is given.
+
+        Raises:
+            UserError: if the checkpoint cannot be read, or its network has no encoder.
+        """
+        network, loaded = load_network(path)
+        encoder = find_encoder(network)
+        if encoder is None:
+            raise UserError(f"{path}: its network has no encoder to describe images by; give another, or --encoder")
+        return cls(encoder, image_size or int(loaded.facts["image_size"]), str(path))
+
+    @classmethod
+    def named(cls, name: str, weights: str, image_size: int = 256) -> "Describer":
+        """Build a timm encoder, read by the level that networks read where nothing else is said.
+
+        Args:
+            name: such as `resnet18`.
+            weights: `imagenet`, which timm downloads, or a safetensors file.
+            image_size: of the images.
+
+        Raises:
+            EncoderError: if there is no such encoder, or its weights cannot be had.
+        """
+        return cls(Encoder(name, weights=weights).eval(), image_size, f"{name}, {weights}")
+
+
+@dataclass(frozen=True, slots=True)
+class Described:
+    """The images that could be read, and what describes them.
+
+    Attributes:
+        places: which of the given ones they are, rising.
+        features: unit vectors (n_images, n_values).
+        thumbnails: by which images that show the same are found, (n_images, 48, 48).
+        unreadable: the others, and why.
+    """
+
+    places: list[int]
+    features: NDArray[np.float32]
+    thumbnails: NDArray[np.uint8]
+    unreadable: list[str]
+
+
+def describe_files(
+    records: Sequence[Record], describer: Describer, device: torch.device, update: Callable[[int, int], None]
+) -> Described:
+    """Decode and encode images, a few at a time, so that any number fits into memory.
+
+    Args:
+        records: of the files.
+        describer: encodes them.
+        device: where to compute.
+        update: is told how many are done, of how many.
+
+    Raises:
+        UserError: if none can be read, or the encoder gives no numbers.
+        NotEnoughMemoryError: if memory does not suffice for a single image.
+    """
+    encoder, batching = describer.encoder.to(device), Batching(device)
+    size = (describer.image_size, describer.image_size)
+    places: list[int] = []
+    features: list[NDArray[np.float32]] = []
+    thumbnails: list[NDArray[np.uint8]] = []
+    unreadable: list[str] = []
+    waiting = iter(enumerate(records))
+    while some := list(islice(waiting, _READ_AT_ONCE)):
+        images = []
+        for place, record in some:
+            try:
+                images.append(stretch_image(read_image(record.image, record.frame), size))
+                places.append(place)
+            except DatasetError as error:
+                unreadable.append(str(error))
+        if images:
+            features.append(describe_images(encoder, images, batching))
+        thumbnails += [thumbnail(image) for image in images]
+        update(some[-1][0] + 1, len(records))
+    if not places:
+        raise UserError(f"none of {len(records)} images can be read; the first: {unreadable[0]}")
+    every = np.concatenate(features)
+    if not np.isfinite(every).all():
+        raise UserError(f"{describer.name}: its features are not finite; are its weights damaged?")
+    return Described(places, every, np.stack(thumbnails), unreadable)
 
 
 SELECTED, SHEET, IMAGES = "selected.csv", "selected.png", "images"
@@ -138,7 +246,7 @@ def require_free(folder: Path, *, overwrite: bool) -> None:
 
 
 def _further_images(folder: Path) -> set[str]:
-    """Files among the copies that the table does not name: a user's own."""
+    """Return files among the copies that the table does not name: a user's own."""
     if not (folder / IMAGES).is_dir():
         return set()
     rows = read_table(folder / SELECTED, ("file",)) if (folder / SELECTED).is_file() else []
@@ -169,13 +277,13 @@ def write_selection(folder: Path, chosen: Sequence[Chosen], n_images: int, *, ti
 
 
 def _file_name(one: Chosen, count: int) -> str:
-    """The name of a copy: they are in order by name, and `--shots` takes the first by name."""
+    """Name a copy: they are in order by name, and `--shots` takes the first by name."""
     stem = f"{one.rank:0{len(str(count))}d}-{one.input.name.replace('/', '-')}"
     return f"{stem}{'.png' if _is_decoded(one.input) else one.input.path.suffix.lower()}"
 
 
 def _is_decoded(image: Input) -> bool:
-    """Whether a copy is decoded: of one frame, and of DICOM, whose header may name the patient."""
+    """Tell whether a copy is decoded: of one frame, and of DICOM, whose header may name the patient."""
     return may_be_clip(image.path)
 
 
@@ -195,7 +303,7 @@ def _selected_rows(chosen: Sequence[Chosen], files: Sequence[str], n_images: int
 
 
 def _table_rows(chosen: Sequence[Chosen], files: Sequence[str]) -> Iterator[Sequence[object]]:
-    """What the reader `folder` is to know of the copies: their headers and folders tell it no more."""
+    """Yield what the reader `folder` is to know of the copies: their headers and folders tell it no more."""
     yield COLUMNS
     for one, file in zip(chosen, files, strict=True):
         spacing = " x ".join(f"{number:.6g}" for number in one.record.spacing or ())
@@ -210,7 +318,7 @@ def _csv(rows: Iterator[Sequence[object]]) -> str:
 
 
 def _group(one: Chosen, n_images: int) -> Group:
-    """The chosen image, and some of those that it stands for, from near to far."""
+    """Return tiles of the chosen image and some of those that it stands for, from near to far."""
     number = len(one.stands_for)
     places = np.linspace(0, number - 1, min(number, _SHOWN)).round().astype(int)
     note = f"stands for {number} of {n_images} images ({number / n_images:.0%}), from near to far"
@@ -225,7 +333,7 @@ def _tile(image: Input) -> Tile:
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class SelectionRequest:
     """What is to be selected.
 
     Attributes:
@@ -244,7 +352,7 @@ class Request:
 
 
 def select_images(
-    request: Request, describer: Describer, out: Path, reporter: Reporter, *, overwrite: bool = False
+    request: SelectionRequest, describer: Describer, out: Path, reporter: Reporter, *, overwrite: bool = False
 ) -> Path:
     """Choose images, and write the table, the contact sheet and copies.
 
@@ -269,7 +377,7 @@ def select_images(
         found = find_candidates(inputs, request.metadata)
         with reporter.step(f"describe {len(found)} images") as update:
             described = describe_files(list(found.values()), describer, choose_device(request.device), update)
-        _say_what_is_unreadable(described, len(found))
+        _log_unreadable(described, len(found))
         with reporter.step("select"):
             chosen = _chosen(found, described, request)
         with reporter.step("write"):
@@ -278,7 +386,7 @@ def select_images(
     return out / SELECTED
 
 
-def _chosen(found: Mapping[Input, Record], described: Described, request: Request) -> list[Chosen]:
+def _chosen(found: Mapping[Input, Record], described: Described, request: SelectionRequest) -> list[Chosen]:
     inputs = [list(found)[place] for place in described.places]
     records = [found[item] for item in inputs]
     records = group_patients(records, duplicate_groups(described.thumbnails))
@@ -293,7 +401,7 @@ def _chosen(found: Mapping[Input, Record], described: Described, request: Reques
 
 
 def _stand_ins(described: Described, order: Sequence[int]) -> Mapping[int, list[int]]:
-    """By rank the images that a chosen one stands for, near to far; itself is the nearest."""
+    """Return by rank the images that a chosen one stands for, near to far; itself is the nearest."""
     rank_of, far = nearest_chosen(described.features, order)
     of_rank: dict[int, list[int]] = defaultdict(list)
     for index in np.lexsort((np.arange(len(far)), ~np.isin(np.arange(len(far)), order), far)).tolist():
@@ -301,7 +409,7 @@ def _stand_ins(described: Described, order: Sequence[int]) -> Mapping[int, list[
     return of_rank
 
 
-def _say_what_is_unreadable(described: Described, asked: int) -> None:
+def _log_unreadable(described: Described, asked: int) -> None:
     for reason in described.unreadable[:5]:
         logger.warning("left out: %s", reason)
     if described.unreadable:

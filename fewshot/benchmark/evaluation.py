@@ -138,7 +138,8 @@ class CellEvaluation:
     def method(self, cell: Cell) -> Method:
         """The method of a cell's row, with the network that is meant for its queries."""
         ingredients = Ingredients(self.network(cell), self.sources(cell), self.device, cell.seed)
-        return build_method(self.config.methods[cell.method], ingredients)
+        settings = self.config.methods[cell.method]
+        return build_method(settings.method, settings.options, ingredients)
 
     def network(self, cell: Cell) -> nn.Module | None:
         """The network of a cell's row that is meant for its queries; None for a floor."""

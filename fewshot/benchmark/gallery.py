@@ -21,7 +21,7 @@ WORST, MEDIAN, FALSE = 3, 2, 1
 
 
 @dataclass(frozen=True, slots=True, order=True)
-class Choice:
+class ChosenQuery:
     """A query to look at, as one cell segmented it.
 
     Attributes:
@@ -37,7 +37,7 @@ class Choice:
     dice: float | None
 
 
-def choose_queries(table: pa.Table, target: str) -> list[Choice]:
+def choose_queries(table: pa.Table, target: str) -> list[ChosenQuery]:
     """The worst, the median and the worst false-positive queries of the best method at each number of shots.
 
     Queries are ranked by their mean over draws and training seeds, and each is shown as that draw of the first seed
@@ -52,7 +52,7 @@ def choose_queries(table: pa.Table, target: str) -> list[Choice]:
     own = table.filter(pc.and_(usual, pc.equal(table["target"], target)))
     if pc.any(pc.equal(own["trained_on"], "sources")).as_py():
         own = own.filter(pc.not_equal(pc.fill_null(own["trained_on"], ""), "target"))
-    chosen: list[Choice] = []
+    chosen: list[ChosenQuery] = []
     for method, shot in _best_rows(own):
         is_row = pc.and_(pc.equal(own["method"], method), pc.equal(own["shot"], shot))
         chosen += _of_row(own.filter(is_row))
@@ -69,7 +69,7 @@ def _best_rows(table: pa.Table) -> Iterator[tuple[str, int]]:
         yield best["method"], shot
 
 
-def _of_row(row: pa.Table) -> Iterator[Choice]:
+def _of_row(row: pa.Table) -> Iterator[ChosenQuery]:
     lesions, normals = row.filter(row["lesion"]), row.filter(pc.invert(row["lesion"]))
     ranked = _ranked(lesions, "dice")
     middle = max(WORST, (len(ranked) - MEDIAN) // 2)  # of a few queries, none is shown twice
@@ -87,13 +87,13 @@ def _ranked(table: pa.Table, score: str) -> list[str]:
     return [row["query"] for row in sorted(means, key=lambda row: (row[f"{score}_mean"], row["query"]))]
 
 
-def _typical(table: pa.Table, query: str, score: str, why: Why) -> Choice:
+def _typical(table: pa.Table, query: str, score: str, why: Why) -> ChosenQuery:
     rows = table.filter(pc.equal(table["query"], query)).to_pylist()
     mean = float(np.mean([row[score] for row in rows]))
     first = min(row["seed"] for row in rows)
     nearest = min((row for row in rows if row["seed"] == first), key=lambda row: (abs(row[score] - mean), row["draw"]))
     facts = {name: nearest[name] for name in ("target", "method", "seed", "shot", "draw")}
-    return Choice(Cell(**facts), query, why, nearest[score])
+    return ChosenQuery(Cell(**facts), query, why, nearest[score])
 
 
 def draw_gallery(evaluation: CellEvaluation, table: pa.Table, reporter: Reporter) -> Path | None:
@@ -123,7 +123,7 @@ def draw_gallery(evaluation: CellEvaluation, table: pa.Table, reporter: Reporter
     return write_gallery(evaluation.folder, cases)
 
 
-def _segmented(evaluation: CellEvaluation, cell: Cell, chosen: Sequence[Choice]) -> Iterator[GalleryCase]:
+def _segmented(evaluation: CellEvaluation, cell: Cell, chosen: Sequence[ChosenQuery]) -> Iterator[GalleryCase]:
     """The chosen queries of one cell; encoded one by one, since they are few."""
     target, queries = evaluation.targets[cell.target], {choice.query for choice in chosen}
     method = evaluation.method(cell)

@@ -240,7 +240,7 @@ def _unseeded_methods(
         collection = Collection(stores[name] for name in names)
         ingredients = Ingredients(networks.get(method.model or ""), Sources(collection, collection.records), CPU)
         with _named(f"methods.{row}"):
-            methods[row] = build_method(method, ingredients)
+            methods[row] = build_method(method.method, method.options, ingredients)
             if method.control == "emptied":
                 require_emptied_taken(methods[row], any_image)
             if method.support == "selected":

@@ -17,8 +17,8 @@ from episodes.sampling.selection import By, choose
 from episodes.storage.store import Collection
 from fewshot.config.benchmark import BenchmarkConfig, ClassicConfig, Control, MethodConfig
 from fewshot.config.parsing import ConfigError
-from fewshot.inference.description import describe_images
-from fewshot.inference.out_of_distribution import AnyEncoder, find_encoder
+from fewshot.devices import Batching
+from fewshot.inference.out_of_distribution import AnyEncoder, describe_images, find_encoder
 from fewshot.inference.target import EncodedTarget, Task
 from fewshot.methods.contract import Method
 from fewshot.results.rows import Cell
@@ -245,7 +245,8 @@ def select_support(
     draw: SupportDraw, encoder: AnyEncoder, collection: Collection, by: By, device: torch.device
 ) -> SupportDraw:
     """The draw with its support images in the order of `choose`: the first K are the K that are selected."""
-    features = describe_images(encoder, [collection.image(record_id) for record_id in draw.support], device)
+    images = [collection.image(record_id) for record_id in draw.support]
+    features = describe_images(encoder, images, Batching(device))
     order: Sequence[int] = choose(features, draw.support, len(draw.support), by)  # each is of another patient
     return replace(draw, support=tuple(draw.support[place] for place in order))
 

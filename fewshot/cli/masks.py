@@ -48,15 +48,14 @@ def select(
         raise typer.BadParameter("give a checkpoint or --encoder, and not both", param_hint="CHECKPOINT")
     if encoder is not None and weights == "none":
         raise typer.BadParameter("random weights describe nothing; give a file", param_hint="--weights")
-    from fewshot.inference.description import Describer
-    from fewshot.select import Request, require_free, select_images
+    from fewshot.select import Describer, SelectionRequest, require_free, select_images
 
     require_free(out, overwrite=overwrite)  # known before anything is loaded
     if checkpoint is not None:
         describer = Describer.of_checkpoint(checkpoint, image_size)
     else:
         describer = Describer.named(encoder or "", weights, image_size or 256)
-    request = Request(images, budget, by, metadata, device)
+    request = SelectionRequest(images, budget, by, metadata, device)
     table = select_images(request, describer, out, new_reporter(), overwrite=overwrite)
     sys.stdout.write(f"{table.read_text(encoding='utf-8')}\n{out}\n")
 
@@ -105,9 +104,9 @@ def predict(
 
     options = parse_overrides(overrides or ())
     from fewshot.inference.inputs import parse_spacing
-    from fewshot.predict.run import Request, predict_folder
+    from fewshot.predict.run import PredictionRequest, predict_folder
 
-    request = Request(
+    request = PredictionRequest(
         checkpoint=checkpoint,
         images=images,
         support=support,
@@ -151,11 +150,11 @@ def export(
     from fewshot.config.parsing import parse_overrides
 
     options = parse_overrides(overrides or ())
-    from fewshot.export import Request, export_checkpoint
+    from fewshot.export import ExportRequest, export_checkpoint
 
     reporter = new_reporter()
     with reporter.step("export") as update:
-        request = Request(checkpoint, support, method, shots, options)
+        request = ExportRequest(checkpoint, support, method, shots, options)
         difference = export_checkpoint(request, out, overwrite=overwrite)
         update(1, 1, f"differs by {difference:.1g} at most")
     sys.stdout.write(f"{out}\n")

@@ -84,9 +84,9 @@ def evaluate(
     from fewshot.config.parsing import parse_overrides
 
     options = parse_overrides(overrides or ())
-    from fewshot.evaluate.run import Request, evaluate_checkpoints
+    from fewshot.evaluate.run import EvaluationRequest, evaluate_checkpoints
 
-    request = Request(
+    request = EvaluationRequest(
         checkpoints=(checkpoint, *(also or ())),
         data=data,
         reader=dataset,

@@ -1,7 +1,8 @@
-"""What a method makes of an image, with the first 0, 1, 2, ... of a session's support images."""
+"""Predictions of a session's images by a method, with the first 0, 1, 2, ... of its support images."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 from typing import Any
 
@@ -11,26 +12,23 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from episodes.errors import UserError
-from episodes.images.decoding import read_image
+from episodes.images.decoding import read_image, stretch_image
 from episodes.sampling.episode import Support, image_tensor
-from fewshot.demo.choices import Choice
+from fewshot.api import lesion_mask
+from fewshot.demo.choices import MethodChoice
 from fewshot.demo.images import MEBIBYTE, Recent, RefusedError, StoredImage
-from fewshot.devices import Batching
 from fewshot.features import Features
-from fewshot.inference import segmenter as told
-from fewshot.inference.images import lesion_mask, resized_image, resized_mask
-from fewshot.inference.out_of_distribution import Familiarity, describe
-from fewshot.inference.segmenter import Predicted, Segmenter, predicted
-from fewshot.methods.contract import EncodingMethod
+from fewshot.inference.predictor import ImagePrediction, Predictor
+from fewshot.inference.support import build_support
 
 # Of one session. An adapted network is as large as the network; features of an image are some megabytes.
-FEATURE_BYTES, ADAPTED_BYTES, ANSWER_BYTES = 512 * MEBIBYTE, 512 * MEBIBYTE, 64 * MEBIBYTE
+FEATURE_BYTES, ADAPTED_BYTES, PREDICTION_BYTES = 512 * MEBIBYTE, 512 * MEBIBYTE, 64 * MEBIBYTE
 
 Key = tuple[Any, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class QueryPrediction:
     """One image and what a model predicts of it.
 
     Attributes:
@@ -39,21 +37,21 @@ class Answer:
     """
 
     image: NDArray[np.uint8]
-    found: Predicted
+    found: ImagePrediction
 
 
-class Answers:
-    """The answers of one session; features and adapted methods are kept as long as there is room.
+class SessionPredictions:
+    """The predictions of one session; features and adapted methods are kept as long as there is room.
 
-    The same as `fewshot.inference.adaptable` gives for the same images, but for the rounding of batches of other sizes.
+    The same as `fewshot.api` gives for the same images, but for the rounding of batches of other sizes.
     """
 
     def __init__(self) -> None:
         self._features: Recent[Key, Features] = Recent(FEATURE_BYTES, adapted_bytes)
-        self._segmenters: Recent[Key, Segmenter] = Recent(ADAPTED_BYTES, lambda one: adapted_bytes(one.adapted))
-        self._answers: Recent[Key, Answer] = Recent(ANSWER_BYTES, _answer_bytes)
+        self._predictors: Recent[Key, Predictor] = Recent(ADAPTED_BYTES, lambda one: adapted_bytes(one.members))
+        self._predictions: Recent[Key, QueryPrediction] = Recent(PREDICTION_BYTES, _prediction_bytes)
 
-    def answer(self, choice: Choice, supports: Sequence[StoredImage], query: StoredImage) -> Answer:
+    def predict(self, choice: MethodChoice, supports: Sequence[StoredImage], query: StoredImage) -> QueryPrediction:
         """Segment an image.
 
         Args:
@@ -69,63 +67,38 @@ class Answers:
         used = supports if choice.method.uses_support else ()
         # What depends on no support image is one for all.
         key = (choice.id, *((support.id, support.revision) for support in used))
-        segmenter = self._segmenters.get(key, lambda: self._adapted(choice, used))
-        return self._answers.get((*key, query.id), lambda: self._answer(choice, segmenter, query))
+        predictor = self._predictors.get(key, lambda: self._adapt(choice, used))
+        return self._predictions.get((*key, query.id), lambda: self._predict(choice, predictor, query))
 
-    def _adapted(self, choice: Choice, supports: Sequence[StoredImage]) -> Segmenter:
-        support = load_supports(supports, choice.image_size).to(choice.device) if supports else None
+    def _adapt(self, choice: MethodChoice, supports: Sequence[StoredImage]) -> Predictor:
+        support = load_supports(supports, choice.image_size) if supports else None
         if choice.encoder is None or support is None:
-            return choice.model.adapt_to(support)
+            return choice.model.adapt(support)
+        size = (choice.image_size, choice.image_size)
         with torch.inference_mode():
-            parts = [self._encoded(choice, choice.encoder, image) for image in supports]
-            levels = zip(*(part.levels for part in parts), strict=True)
-            features = Features(tuple(torch.cat(level) for level in levels), parts[0].size)
-            adapted = choice.encoder.adapt(support, features.unsqueeze())
-            familiarity = choice.model.familiarity
-            if familiarity is not None and _is_shared(familiarity, choice):
-                familiarity = replace(familiarity, known=torch.cat([familiarity.known, describe(features.levels)]))
-            elif familiarity is not None:
-                familiarity = familiarity.joined_by(support.images.flatten(0, 1))
-        batching = Batching(choice.device, 1)
-        return Segmenter(choice.method, adapted, choice.image_size, choice.device, batching, familiarity)
+            parts = []
+            for image in supports:
+                pixels = image_tensor(np.stack([stretch_image(read_image(image.path), size)])).to(choice.device)
+                parts.append(self._encode(choice, image, pixels))
+        levels = zip(*(part.levels for part in parts), strict=True)
+        return choice.model.adapt(support, Features(tuple(torch.cat(level) for level in levels), parts[0].size))
 
-    def _answer(self, choice: Choice, segmenter: Segmenter, query: StoredImage) -> Answer:
+    def _predict(self, choice: MethodChoice, predictor: Predictor, query: StoredImage) -> QueryPrediction:
         image = read_image(query.path)
-        if choice.encoder is None:
-            return Answer(image, next(segmenter.predict_grey([image])))
-        with torch.inference_mode():
-            features = self._encoded(choice, choice.encoder, query, image)
-            lesion = choice.encoder.segment(features, segmenter.adapted).float()
-            novelty = None
-            if segmenter.familiarity is not None:
-                shared = _is_shared(segmenter.familiarity, choice)
-                levels = features.levels if shared else segmenter.familiarity.encoder(_tensor(choice, image))
-                novelty = segmenter.familiarity.novelty(levels)
-            answers = told.Answers(lesion, None, (), lesion.new_zeros(1, 0), (), novelty)
-        return Answer(image, predicted(answers, 0, query.size))
+        encode = None if choice.encoder is None else partial(self._encode, choice, query)
+        return QueryPrediction(image, next(predictor.predict_images([image], encode)))
 
-    def _encoded(
-        self,
-        choice: Choice,
-        encoder: EncodingMethod,
-        image: StoredImage,
-        pixels: NDArray[np.uint8] | None = None,
-    ) -> Features:
-        """Features of an image; `pixels` are its grey values, where they are at hand."""
-
-        def encode() -> Features:
-            return encoder.encode(_tensor(choice, read_image(image.path) if pixels is None else pixels))
-
-        return self._features.get((choice.checkpoint, image.id), encode)
+    def _encode(self, choice: MethodChoice, image: StoredImage, pixels: Tensor) -> Features:
+        """Return the features of an image, whose pixels (1, 3, H, W) are encoded unless it was done before."""
+        encoder = choice.encoder
+        assert encoder is not None  # noqa: S101 - only then are there features
+        return self._features.get((choice.checkpoint, image.id), lambda: encoder.encode(pixels))
 
 
 def load_supports(supports: Sequence[StoredImage], image_size: int) -> Support:
-    """Painted images as a support set of one way, stretched to the working size."""
-    images = np.stack([resized_image(read_image(image.path), image_size) for image in supports])
-    masks = np.stack([resized_mask(_painted(image), image_size) for image in supports])
-    names = tuple(image.name for image in supports)
-    lesions = torch.from_numpy(masks).float()
-    return Support(image_tensor(images).unsqueeze(0), lesions.unsqueeze(0), (names,))
+    """Load painted images as a support set of one way, stretched to the working size."""
+    images, masks = [read_image(image.path) for image in supports], [_painted(image) for image in supports]
+    return build_support(images, masks, [image.name for image in supports], image_size)
 
 
 def _painted(image: StoredImage) -> NDArray[np.bool_]:
@@ -134,22 +107,12 @@ def _painted(image: StoredImage) -> NDArray[np.bool_]:
     return lesion_mask(image.mask, image.name)
 
 
-def _tensor(choice: Choice, image: NDArray[np.uint8]) -> Tensor:
-    """(1, 3, H, W) at the working size, on the device."""
-    return image_tensor(np.stack([resized_image(image, choice.image_size)])).to(choice.device)
-
-
-def _is_shared(familiarity: Familiarity, choice: Choice) -> bool:
-    """Whether the method's features are those by which images are known again, so that they need no second pass."""
-    return getattr(getattr(choice.method, "network", None), "encoder", None) is familiarity.encoder
-
-
-def _answer_bytes(answer: Answer) -> int:
-    return answer.image.nbytes + 2 * (answer.found.mask.nbytes + answer.found.probability.nbytes)
+def _prediction_bytes(one: QueryPrediction) -> int:
+    return one.image.nbytes + 2 * (one.found.mask.nbytes + one.found.probability.nbytes)
 
 
 def adapted_bytes(adapted: Any) -> int:
-    """The size of the tensors in whatever a method has adapted: networks, dataclasses, lists, tensors.
+    """Return the size of the tensors in whatever a method has adapted: networks, dataclasses, lists, tensors.
 
     >>> adapted_bytes([torch.zeros(3), nn.Linear(2, 1)])
     24

@@ -1,28 +1,20 @@
 """The methods that a user of the page can choose from: what the given checkpoints can be used for."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
+from torch import nn
 
 from episodes.errors import UserError
-from episodes.storage.store import Collection
 from fewshot.checkpoints import load_network
-from fewshot.config.benchmark import MethodConfig
 from fewshot.config.parsing import ConfigError
 from fewshot.devices import choose_device
-from fewshot.inference.adaptable import Adaptable
-from fewshot.inference.out_of_distribution import load_familiarity
-from fewshot.methods.contract import (
-    EncodingMethod,
-    Ingredients,
-    Method,
-    Sources,
-    build_method,
-    default_method,
-    needs_support,
-)
+from fewshot.inference.loading import LoadedMethod, as_method
+from fewshot.inference.out_of_distribution import load_novelty_detector
+from fewshot.methods.contract import EncodingMethod, Method, default_method, needs_support
 
 # They train anew for every set of support images.
 SLOW = frozenset({"fine-tuned", "tuned-prototypes"})
@@ -38,7 +30,7 @@ DESCRIPTIONS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class MethodChoice:
     """One method of one checkpoint.
 
     Attributes:
@@ -51,40 +43,40 @@ class Choice:
     id: str
     title: str
     checkpoint: Path
-    model: Adaptable
+    model: LoadedMethod
 
     @property
     def method(self) -> Method:
-        """The method."""
+        """Return the method."""
         return self.model.method
 
     @property
     def image_size(self) -> int:
-        """Working size."""
+        """Return the working size."""
         return self.model.image_size
 
     @property
     def device(self) -> torch.device:
-        """Where it computes."""
+        """Return where it computes."""
         return self.model.device
 
     @property
     def fewest(self) -> int:
-        """How many support images it needs at least."""
+        """Return how many support images it needs at least."""
         return 1 if needs_support(self.method) else 0
 
     @property
     def most(self) -> int | None:
-        """How many support images it can use; None for any number."""
+        """Return how many support images it can use; None for any number."""
         return None if self.method.uses_support else 0
 
     @property
     def encoder(self) -> EncodingMethod | None:
-        """The method, if features of images can be computed once and kept."""
+        """Return the method, if features of images can be computed once and kept."""
         return self.method if isinstance(self.method, EncodingMethod) else None
 
     def as_json(self) -> dict[str, object]:
-        """What the page needs to know."""
+        """Return what the page needs to know."""
         return {
             "id": self.id,
             "model": self.title,
@@ -96,45 +88,44 @@ class Choice:
         }
 
 
-def load_choices(checkpoints: Sequence[Path], device: str = "auto") -> list[Choice]:
-    """Every method that goes with the checkpoints, each checkpoint's own default first.
+def load_choices(checkpoints: Sequence[Path], device: str = "auto") -> list[MethodChoice]:
+    """Load every method that goes with the checkpoints, each checkpoint's own default first.
 
     Raises:
         UserError: if a checkpoint cannot be read, or no method goes with it.
     """
     place = choose_device(device)
     titles = _titles(checkpoints)
-    choices: list[Choice] = []
+    choices: list[MethodChoice] = []
     for number, (path, title) in enumerate(zip(checkpoints, titles, strict=True)):
         network, loaded = load_network(path)
-        ingredients = Ingredients(network.to(place), Sources(Collection([]), ()), place)
-        methods = _methods(ingredients, loaded.facts["model"]["network"])
+        methods = _methods(network, loaded.facts, place)
         if not methods:
             raise UserError(f"{path}: no method goes with it by itself; the page can use none but these")
-        size, familiarity = int(loaded.facts["image_size"]), load_familiarity(path, network, place)
+        detector = load_novelty_detector(path, network, place)
         choices += [
-            Choice(f"{number}-{name}", title, path, Adaptable(method, size, place, name, familiarity))
-            for name, method in methods.items()
+            MethodChoice(f"{number}-{one.name}", title, path, replace(one, novelty_detector=detector))
+            for one in methods
         ]
     return choices
 
 
-def _methods(ingredients: Ingredients, network_name: str) -> dict[str, Method]:
-    found: dict[str, Method] = {}
+def _methods(network: nn.Module, facts: Mapping[str, Any], device: torch.device) -> list[LoadedMethod]:
     try:
-        first = [default_method(network_name, ingredients.require_network(torch.nn.Module))]
+        first = [default_method(facts["model"]["network"], network)]
     except ConfigError:  # a network of the user's own
         first = []
+    found = []
     for name in dict.fromkeys([*first, *DESCRIPTIONS]):
         try:
-            found[name] = build_method(MethodConfig(method=name), ingredients)
+            found.append(as_method(network, name, int(facts["image_size"]), device, {}))
         except ConfigError:
             continue
     return found
 
 
 def _titles(checkpoints: Sequence[Path]) -> list[str]:
-    """What checkpoints are called: by their folders where the files are all called `checkpoint`; never alike.
+    """Name checkpoints: by their folders where the files are all called `checkpoint`; never alike.
 
     >>> _titles([Path("runs/panet/checkpoint.safetensors"), Path("unet.safetensors"), Path("b/unet.safetensors")])
     ['panet', 'unet', 'unet (2)']

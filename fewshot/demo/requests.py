@@ -14,12 +14,12 @@ from starlette.responses import FileResponse, JSONResponse, Response
 
 from episodes.images.decoding import stretch_labels
 from fewshot import __version__
-from fewshot.demo.choices import Choice
+from fewshot.api import lesion_mask
+from fewshot.demo.choices import MethodChoice
 from fewshot.demo.images import RefusedError, StoredImage, shown_size
 from fewshot.demo.sessions import Session, Sessions, Worker
-from fewshot.demo.shown import answer_json, heat, image_json, image_png, outline_json, write_archive
+from fewshot.demo.shown import heat, image_json, image_png, outline_json, prediction_json, write_archive
 from fewshot.demo.uploads import clean_name, receive, take_image, take_mask, take_painting
-from fewshot.inference.images import lesion_mask
 from fewshot.results.pictures import mask_png
 
 TOKEN = "fewshot-session"  # noqa: S105 - the header's name
@@ -39,7 +39,7 @@ class Demo:
         decoding: does what needs a file's pixels.
     """
 
-    choices: dict[str, Choice]
+    choices: dict[str, MethodChoice]
     sessions: Sessions
     computing: Worker
     decoding: Worker
@@ -60,7 +60,7 @@ class Asked:
         query: the image to segment.
     """
 
-    choice: Choice
+    choice: MethodChoice
     supports: list[StoredImage]
     query: StoredImage
 
@@ -147,8 +147,8 @@ async def answer(request: Request) -> Response:
 
     def compute() -> dict[str, Any]:
         _require_open(session)
-        found = session.answers.answer(asked.choice, asked.supports, asked.query)
-        return answer_json(found, len(asked.supports), asked.query.spacing)
+        found = session.predictions.predict(asked.choice, asked.supports, asked.query)
+        return prediction_json(found, len(asked.supports), asked.query.spacing)
 
     return JSONResponse(await _demo(request).computing.run(compute))
 
@@ -160,7 +160,7 @@ async def heat_map(request: Request) -> Response:
 
     def compute() -> bytes:
         _require_open(session)
-        return heat(session.answers.answer(asked.choice, asked.supports, asked.query))
+        return heat(session.predictions.predict(asked.choice, asked.supports, asked.query))
 
     return _png(await _demo(request).computing.run(compute))
 
@@ -179,7 +179,7 @@ async def archive(request: Request) -> Response:
 
     def compute() -> None:
         with session.writing():
-            write_archive(path, choice, session.painted(), list(session.queries.values()), session.answers)
+            write_archive(path, choice, session.painted(), list(session.queries.values()), session.predictions)
 
     await _demo(request).computing.run(compute)
     return FileResponse(path, media_type="application/zip", background=BackgroundTask(path.unlink, missing_ok=True))
@@ -215,7 +215,7 @@ async def _json(request: Request) -> dict[str, Any]:
     return content
 
 
-def _choice(request: Request, content: dict[str, Any]) -> Choice:
+def _choice(request: Request, content: dict[str, Any]) -> MethodChoice:
     choice = _demo(request).choices.get(str(content.get("choice")))
     if choice is None:
         raise RefusedError("there is no such method", 404)

@@ -23,7 +23,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from episodes.errors import UserError
 from fewshot.demo import requests
-from fewshot.demo.choices import Choice, load_choices
+from fewshot.demo.choices import MethodChoice, load_choices
 from fewshot.demo.images import Limits, RefusedError
 from fewshot.demo.sessions import Sessions, Worker, server_folder
 
@@ -154,7 +154,7 @@ ROUTES = [
 ]
 
 
-def build_app(choices: Sequence[Choice], sessions: Sessions, host: str = "127.0.0.1") -> Starlette:
+def build_app(choices: Sequence[MethodChoice], sessions: Sessions, host: str = "127.0.0.1") -> Starlette:
     """The server of the page.
 
     Args:

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 from episodes.errors import StorageError, UserError
 from episodes.io.files import exclusive_lock
-from fewshot.demo.answers import Answers
+from fewshot.demo.answers import SessionPredictions
 from fewshot.demo.images import Limits, RefusedError, StoredImage
 
 Result = TypeVar("Result")
@@ -61,7 +61,7 @@ class Session:
         used: when it was last heard of, on the sessions' clock.
         supports: annotated images, in the order they were added.
         queries: images to segment, likewise.
-        answers: what methods have made of the images.
+        predictions: what methods have made of the images.
         closed: whether it has ended: its files are gone, and must not come back.
     """
 
@@ -71,7 +71,7 @@ class Session:
     used: float = 0.0
     supports: dict[str, StoredImage] = field(default_factory=dict)
     queries: dict[str, StoredImage] = field(default_factory=dict)
-    answers: Answers = field(default_factory=Answers)
+    predictions: SessionPredictions = field(default_factory=SessionPredictions)
     closed: bool = False
     _numbers: Iterator[int] = field(default_factory=count)
 

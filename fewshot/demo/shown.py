@@ -1,4 +1,4 @@
-"""What the page shows of an answer, and the archive that it offers."""
+"""What the page shows of a prediction, and the archive that it offers."""
 
 import csv
 import io
@@ -15,13 +15,12 @@ from episodes.images.decoding import read_image, stretch_image, stretch_labels
 from episodes.images.regions import outline
 from episodes.scoring.mask_scores import Spacing
 from fewshot import __version__
-from fewshot.demo.answers import Answer, Answers
-from fewshot.demo.choices import Choice
+from fewshot.demo.answers import QueryPrediction, SessionPredictions
+from fewshot.demo.choices import MethodChoice
 from fewshot.demo.images import StoredImage, heat_png, shown_size
 from fewshot.inference.inputs import Input
-from fewshot.inference.segmenter import mask_facts, warnings_of
-from fewshot.predict.cases import Case
-from fewshot.predict.results import COLUMNS, Row, row_of
+from fewshot.predict.cases import ReadImage
+from fewshot.predict.results import COLUMNS, Row, mask_facts, row_of, warnings_of
 from fewshot.results.pictures import mask_png, overlay, png, probability_png
 
 # Of outlines and heat maps, whose detail is that of the working size.
@@ -53,9 +52,9 @@ def outline_json(mask: NDArray[np.bool_]) -> Json:
     return {"path": outline(drawn), "box": list(size[::-1])}
 
 
-def answer_json(answer: Answer, shots: int, spacing: Spacing | None = None) -> Json:
+def prediction_json(prediction: QueryPrediction, shots: int, spacing: Spacing | None = None) -> Json:
     """A mask and what is known of it."""
-    found = answer.found
+    found = prediction.found
     facts = mask_facts(found.mask, found.probability)
     sure = facts.lesion_confidence
     return {
@@ -71,9 +70,9 @@ def answer_json(answer: Answer, shots: int, spacing: Spacing | None = None) -> J
     }
 
 
-def heat(answer: Answer) -> bytes:
-    """The probabilities of an answer as a picture to lay over the image's."""
-    probability = answer.found.probability
+def heat(prediction: QueryPrediction) -> bytes:
+    """Draw the probabilities of a prediction as a picture to lay over the image's."""
+    probability = prediction.found.probability
     size = shown_size((probability.shape[0], probability.shape[1]), DRAWN)
     return heat_png(stretch_image(np.round(probability * 255).astype(np.uint8), size))
 
@@ -83,7 +82,11 @@ _TIME = (1980, 1, 1, 0, 0, 0)
 
 
 def write_archive(
-    path: Path, choice: Choice, supports: Sequence[StoredImage], queries: Sequence[StoredImage], answers: Answers
+    path: Path,
+    choice: MethodChoice,
+    supports: Sequence[StoredImage],
+    queries: Sequence[StoredImage],
+    predictions: SessionPredictions,
 ) -> None:
     """Write the masks of all queries, and the support set from which the command line makes the same masks.
 
@@ -92,7 +95,7 @@ def write_archive(
         choice: the method.
         supports: painted images; those that the method does not use are left in, they are the user's work.
         queries: images to segment.
-        answers: of the session.
+        predictions: of the session.
     """
     rows = []
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
@@ -102,13 +105,13 @@ def write_archive(
             _add(archive, f"support/images/{name}", support.path.read_bytes())
             _add(archive, f"support/masks/{name}", support.mask.read_bytes() if support.mask else b"")
         for query, stem in zip(queries, stems(queries), strict=True):
-            answer = answers.answer(choice, supports, query)
-            found = answer.found
+            prediction = predictions.predict(choice, supports, query)
+            image, found = prediction.image, prediction.found
             _add(archive, f"masks/{stem}.png", mask_png(found.mask, found.label_map))
             _add(archive, f"probabilities/{stem}.png", probability_png(found.probability))
-            _add(archive, f"overlays/{stem}.png", png(overlay(answer.image, found.mask, found.label_map)))
+            _add(archive, f"overlays/{stem}.png", png(overlay(image, found.mask, found.label_map)))
             rows.append(
-                row_of(Case(Input(query.path, None, query.name, stem), answer.image, query.spacing, None, ""), found)
+                row_of(ReadImage(Input(query.path, None, query.name, stem), image, query.spacing, None, ""), found)
             )
         _add(archive, "predictions.csv", _table(rows))
         _add(archive, "README.txt", _about(choice, len(supports)).encode())
@@ -144,7 +147,7 @@ def _table(rows: Iterable[Row]) -> bytes:
     return text.getvalue().encode()
 
 
-def _about(choice: Choice, n_supports: int) -> str:
+def _about(choice: MethodChoice, n_supports: int) -> str:
     support = "--support support" if choice.method.uses_support and n_supports else "--shots 0"
     return f"""Research only. Not for clinical use.
 

@@ -13,9 +13,9 @@ from episodes.errors import UserError
 from episodes.images.decoding import stretch_labels
 from episodes.images.dicom_header import is_dicom, read_facts
 from episodes.scoring.mask_scores import Spacing
+from fewshot.api import grey_image, lesion_mask
 from fewshot.demo.images import Limits, RefusedError, StoredImage
 from fewshot.demo.sessions import Session
-from fewshot.inference.images import grey_image, lesion_mask
 from fewshot.results.pictures import mask_png, png
 
 Pixels = TypeVar("Pixels", NDArray[np.uint8], NDArray[np.bool_])

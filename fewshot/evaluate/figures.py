@@ -11,8 +11,9 @@ from episodes.scoring.curves import RocCurve
 from episodes.scoring.label_scores import LabelRoc
 from episodes.storage.store import Store
 from fewshot.devices import batched, default_batch_size
-from fewshot.evaluate.scores import Assessment
-from fewshot.inference.members import ImagePrediction, ImageResult, Member, predict_records
+from fewshot.evaluate.scores import Assessment, ImageResult
+from fewshot.inference.loading import LoadedMethod
+from fewshot.inference.predictor import EnsemblePrediction, Predictor
 from fewshot.plots import cases, curves
 from fewshot.plots import curves as reliability
 from fewshot.plots import curves as training
@@ -22,7 +23,7 @@ from fewshot.results.history import read_history
 CASES_OF_A_KIND = 2
 
 
-def write_figures(folder: Path, assessment: Assessment, members: Sequence[Member]) -> None:
+def write_figures(folder: Path, assessment: Assessment, members: Sequence[LoadedMethod]) -> None:
     """Draw ROC curves, calibration, the confusion matrix and, where a training left its metrics, its curves."""
     by_class = {"lesion": assessment.roc, **assessment.class_rocs}
     curves.roc_figure(folder / "roc_pixels.png", [_pixel_curve(name, curve) for name, curve in by_class.items()])
@@ -40,8 +41,8 @@ def write_figures(folder: Path, assessment: Assessment, members: Sequence[Member
         curves.confusion_figure(folder / "confusion.png", np.array(assessment.labels.confusion), names)
         curves.roc_figure(folder / "roc_images.png", [_label_curve(one) for one in assessment.label_rocs])
     for place, member in enumerate(members, start=1):
-        metrics = member.path.parent / "metrics.jsonl"
-        if metrics.is_file():
+        metrics = None if member.path is None else member.path.parent / "metrics.jsonl"
+        if metrics is not None and metrics.is_file():
             name = "training.png" if len(members) == 1 else f"training_{place}.png"
             training.history_figure(folder / name, read_history(metrics), kept_step=member.facts.get("kept_step"))
 
@@ -60,28 +61,22 @@ def _label_curve(found: LabelRoc) -> curves.RocCurve:
     )
 
 
-def write_cases(
-    folder: Path, images: Sequence[ImageResult], members: Sequence[Member], store: Store, device: torch.device
-) -> None:
+def write_cases(folder: Path, images: Sequence[ImageResult], predictor: Predictor, store: Store) -> None:
     """Draw the worst, the median and the best lesion images, and normals with the largest false lesions.
 
     Args:
         folder: to write into.
         images: all of them, in the order in which they were predicted.
-        members: what predicted them.
+        predictor: predicts them once more.
         store: holds their pixels.
-        device: where to compute.
     """
     chosen = dict(chosen_cases(images))
     if not chosen:
         return
     rows = {record.id: row for row, record in enumerate(store.records)}
-    drawn: dict[str, cases.Case] = {}
 
-    def draw(record: Record, prediction: ImagePrediction) -> None:
-        if record.id not in chosen:
-            return
-        drawn[record.id] = cases.Case(
+    def case(record: Record, prediction: EnsemblePrediction) -> cases.Case:
+        return cases.Case(
             title=chosen[record.id],
             name=record.id,
             image=np.asarray(store.images[rows[record.id]]),
@@ -91,12 +86,15 @@ def write_cases(
             uncertainty=prediction.entropy if prediction.n_predictions > 1 else None,
         )
 
-    predict_records(members, store, _in_whole_batches(images, chosen, device), device, on_image=draw)
+    drawn: dict[str, cases.Case] = {}
+    for batch, predictions in predictor.predict_records(store, _in_whole_batches(images, chosen, predictor.device)):
+        found = zip(batch, predictions, strict=True)
+        drawn |= {record.id: case(record, prediction) for record, prediction in found if record.id in chosen}
     cases.cases_figure(folder / "cases.png", [drawn[record_id] for record_id in chosen])
 
 
 def _in_whole_batches(images: Sequence[ImageResult], chosen: Container[str], device: torch.device) -> list[Record]:
-    """The chosen images with all that were in a batch with them: dropout depends on an image's place in its batch."""
+    """Return the chosen images with the rest of their batches: dropout depends on an image's place in its batch."""
     batches = (
         [images[place].record for place in batch] for batch in batched(range(len(images)), default_batch_size(device))
     )
@@ -104,7 +102,7 @@ def _in_whole_batches(images: Sequence[ImageResult], chosen: Container[str], dev
 
 
 def chosen_cases(images: Sequence[ImageResult], count: int = CASES_OF_A_KIND) -> Iterator[tuple[str, str]]:
-    """Ids and titles of the images to look at: by Dice of the lesions, by area of false ones."""
+    """Yield ids and titles of the images to look at: by Dice of the lesions, by area of false ones."""
     by_dice = sorted((image for image in images if image.shows_lesion), key=lambda image: image.scores.dice)
     middle = max(0, (len(by_dice) - count) // 2)
     kinds = {"best": by_dice[::-1][:count], "median": by_dice[middle : middle + count], "worst": by_dice[:count]}

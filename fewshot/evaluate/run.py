@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from typing import Any, Literal, Protocol
 
-import torch
+import numpy as np
 
 from episodes.errors import UserError
 from episodes.io.files import exclusive_lock, folder_written_whole
@@ -17,8 +17,9 @@ from fewshot.config.data import DataConfig
 from fewshot.config.parsing import parse_config
 from fewshot.devices import choose_device
 from fewshot.evaluate.figures import write_cases, write_figures
-from fewshot.evaluate.scores import NUMBERS, Assessment, assess, write_numbers
-from fewshot.inference.members import ImagePrediction, ImageResult, Member, load_members, predict_records
+from fewshot.evaluate.scores import NUMBERS, Assessment, ImageResult, Results, assess, write_numbers
+from fewshot.inference.loading import LoadedMethod, adapt_ensemble, load_ensemble
+from fewshot.inference.predictor import EnsemblePrediction, Predictor
 from fewshot.inference.support import image_hashes, load_support_folder, support_hashes
 from fewshot.results.pictures import write_map, write_mask
 from fewshot.stores import open_store
@@ -31,7 +32,7 @@ Trainings = Mapping[Path, Mapping[str, Any]]
 
 
 def name_in_training(trainings: Trainings, reader: str, data: Path) -> str:
-    """The name that a dataset had as a source of a training; else that of its reader.
+    """Find the name that a dataset had as a source of a training; else that of its reader.
 
     Sources are known by reader and folder, of which a checkpoint keeps what its configuration said.
     """
@@ -50,7 +51,7 @@ def _ends_with(folder: Path, root: str | None) -> bool:
 
 
 def unseen_records(store: Store, trainings: Trainings) -> list[Record]:
-    """The records of a dataset that were in no training: all of one that was no source, else the common test part.
+    """Return a dataset's records that were in no training: all of one that was no source, else the common test part.
 
     Raises:
         UserError: if a checkpoint was trained on all of the dataset, or kept a test part of other files.
@@ -90,7 +91,7 @@ def _test_part(store: Store, path: Path, facts: Mapping[str, Any]) -> set[str]:
 
 
 def without_shown(store: Store, records: Sequence[Record], shown: Iterable[str]) -> list[Record]:
-    """The records of patients of whom no image was shown to a method as a support image.
+    """Return the records of patients of whom no image was shown to a method as a support image.
 
     Args:
         store: holds the records' pixels.
@@ -117,7 +118,7 @@ def without_shown(store: Store, records: Sequence[Record], shown: Iterable[str])
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class EvaluationRequest:
     """What is to be judged.
 
     Attributes:
@@ -159,7 +160,7 @@ class EvaluationListener(Protocol):
 
 
 def evaluate_checkpoints(
-    request: Request,
+    request: EvaluationRequest,
     out: Path,
     reporter: Reporter,
     *,
@@ -187,10 +188,10 @@ def evaluate_checkpoints(
     if request.shots is not None and request.support is None:
         raise UserError("--shots says how many annotated images to take; give their folder as --support")
     device = choose_device("auto")
-    members = load_members(
+    members = load_ensemble(
         request.checkpoints, request.method, request.options, device, with_support=request.support is not None
     )
-    size, trainings = members[0].image_size, {member.path: member.facts for member in members}
+    size, trainings = members[0].image_size, {one.path: one.facts for one in members if one.path is not None}
     name = request.name or name_in_training(trainings, request.reader, request.data)
     support = None if request.support is None else load_support_folder(request.support, size, request.shots)
     tree = {"datasets": {name: {"reader": request.reader, "root": request.data}}, "image_size": size}
@@ -199,9 +200,9 @@ def evaluate_checkpoints(
     with exclusive_lock(out):
         _require_free(out, overwrite=overwrite)  # nor has another process written it meanwhile
         with reporter.step("adapt"):
-            members = [member.after(None if support is None else support.to(device)) for member in members]
+            predictor = adapt_ensemble(members, support)
         with folder_written_whole(out) as folder:
-            assessment, images = _judge(members, store, records, device, folder, about(request, name), reporter)
+            assessment, images = _judge(members, predictor, store, records, folder, about(request, name), reporter)
         if listener is not None:
             listener(out, about(request, name), assessment, images, store)
     return assessment
@@ -215,31 +216,37 @@ def _unseen(store: Store, trainings: Trainings, support: Support | None) -> list
 
 
 def _judge(
-    members: Sequence[Member],
+    members: Sequence[LoadedMethod],
+    predictor: Predictor,
     store: Store,
     records: Sequence[Record],
-    device: torch.device,
     folder: Path,
     about: Mapping[str, Any],
     reporter: Reporter,
 ) -> tuple[Assessment, Sequence[ImageResult]]:
     """Predict, score, draw and write everything into a folder."""
     (folder / "masks").mkdir()
-
-    def keep(record: Record, prediction: ImagePrediction) -> None:
-        write_mask(folder / "masks" / f"{record.stem}.png", prediction.mask)
-        if prediction.n_predictions > 1:
-            (folder / "uncertainty").mkdir(exist_ok=True)
-            write_map(folder / "uncertainty" / f"{record.stem}.png", prediction.entropy)
-
     with reporter.step(f"evaluate: {about['dataset']}, {len(records)} of {len(store.records)} images") as update:
-        results = predict_records(members, store, records, device, on_image=keep, progress=update)
+        results = Results(members[0].classes, members[0].labels)
+        rows = {record.id: row for row, record in enumerate(store.records)}
+        for batch, predictions in predictor.predict_records(store, records):
+            for record, prediction in zip(batch, predictions, strict=True):
+                results.add(record, prediction, np.asarray(store.label_maps[rows[record.id]]))
+                _write_maps(folder, record, prediction)
+            update(len(results.images), len(records))
         assessment = assess(results)
     with reporter.step("figures"):
         write_numbers(folder, assessment, results.images, about)
         write_figures(folder, assessment, members)
-        write_cases(folder, results.images, members, store, device)
+        write_cases(folder, results.images, predictor, store)
     return assessment, results.images
+
+
+def _write_maps(folder: Path, record: Record, prediction: EnsemblePrediction) -> None:
+    write_mask(folder / "masks" / f"{record.stem}.png", prediction.mask)
+    if prediction.n_predictions > 1:
+        (folder / "uncertainty").mkdir(exist_ok=True)
+        write_map(folder / "uncertainty" / f"{record.stem}.png", prediction.entropy)
 
 
 def _require_free(out: Path, *, overwrite: bool) -> None:
@@ -252,8 +259,8 @@ def _require_free(out: Path, *, overwrite: bool) -> None:
         raise UserError(f"{out}: holds no evaluation, and --overwrite would delete it; give another folder")
 
 
-def about(request: Request, name: str) -> dict[str, Any]:
-    """What was judged, for the results' head."""
+def about(request: EvaluationRequest, name: str) -> dict[str, Any]:
+    """Describe what was judged, for the results' head."""
     return {
         "dataset": name,
         "part": request.part,

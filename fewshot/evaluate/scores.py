@@ -13,16 +13,92 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
+from baselines.prediction import UNKNOWN
 from episodes.io.files import write_text
+from episodes.records import LABEL_VALUES, Record
 from episodes.scoring.bootstrap import Interval
-from episodes.scoring.class_scores import ClassScores, class_scores
-from episodes.scoring.curves import Reliability, RocCurve
+from episodes.scoring.class_scores import ClassScores, class_scores, count_pixels
+from episodes.scoring.curves import ProbabilityHistogram, Reliability, RocCurve
 from episodes.scoring.label_scores import LabelRoc, LabelScores, label_rocs, label_scores
+from episodes.scoring.mask_scores import Scores, score
 from episodes.scoring.statistics import crossed_bootstrap
-from fewshot.inference.members import ImageResult, Results
+from fewshot.inference.predictor import KINDS, EnsemblePrediction
 from fewshot.results.rows import SCORES
 from fewshot.results.summary import LESION_SCORES, NORMAL_SCORES, show, without_nan
 from fewshot.results.tables import table_lines
+
+CLASS_VALUES: Mapping[str, int] = {kind: LABEL_VALUES[kind] for kind in KINDS}  # type: ignore[index]
+
+
+@dataclass(frozen=True, slots=True)
+class ImageResult:
+    """One image's scores.
+
+    Attributes:
+        record: the image.
+        shows_lesion: whether its label map has one.
+        scores: of the lesion mask.
+        lesion_counts: pixels of lesion, (1, 4), as `count_pixels` counts.
+        class_counts: of the classes, (n_classes, 4); None where a lesion's kind is unknown, or there is one class.
+        label_probabilities: by label, of a network that gives any.
+        entropy: mean over the image, in bits.
+        disagreement: likewise.
+    """
+
+    record: Record
+    shows_lesion: bool
+    scores: Scores
+    lesion_counts: NDArray[np.int64]
+    class_counts: NDArray[np.int64] | None
+    label_probabilities: Mapping[str, float]
+    entropy: float
+    disagreement: float
+
+
+@dataclass(frozen=True, slots=True)
+class Results:
+    """A dataset's results.
+
+    Attributes:
+        classes: that the masks tell apart, background aside.
+        labels: that the images were given.
+        images: in the order in which they were added.
+        lesion_histogram: of every pixel's lesion probability.
+        class_histograms: by class, where there are several, of images whose lesions' kind is known.
+    """
+
+    classes: tuple[str, ...]
+    labels: tuple[str, ...] = ()
+    images: list[ImageResult] = field(default_factory=list)
+    lesion_histogram: ProbabilityHistogram = field(default_factory=ProbabilityHistogram)
+    class_histograms: dict[str, ProbabilityHistogram] = field(default_factory=dict)
+
+    def add(self, record: Record, prediction: EnsemblePrediction, truth: NDArray[np.uint8]) -> None:
+        """Score what is predicted of an image against its label map (H, W)."""
+        lesion = truth > 0
+        self.lesion_histogram.add(prediction.lesion, lesion)
+        kinds_known = len(self.classes) > 1 and not (truth == UNKNOWN).any()
+        if kinds_known:
+            for channel, name in enumerate(self.classes, start=1):
+                histogram = self.class_histograms.setdefault(name, ProbabilityHistogram())
+                histogram.add(prediction.classes[channel], truth == CLASS_VALUES[name])
+        result = ImageResult(
+            record,
+            shows_lesion=bool(lesion.any()),
+            scores=score(prediction.mask, lesion),
+            lesion_counts=count_pixels(prediction.mask.astype(np.uint8), lesion.astype(np.uint8), 1),
+            class_counts=self._class_counts(prediction, truth) if kinds_known else None,
+            label_probabilities=dict(zip(self.labels, prediction.labels.tolist(), strict=True)),
+            entropy=float(prediction.entropy.mean()),
+            disagreement=float(prediction.disagreement.mean()),
+        )
+        self.images.append(result)
+
+    def _class_counts(self, prediction: EnsemblePrediction, truth: NDArray[np.uint8]) -> NDArray[np.int64]:
+        channels = np.zeros(len(LABEL_VALUES), np.uint8)  # by value of a label map
+        for channel, name in enumerate(self.classes, start=1):
+            channels[CLASS_VALUES[name]] = channel
+        return count_pixels(prediction.class_map, channels[truth], len(self.classes))
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +176,7 @@ def _patients(images: Sequence[ImageResult]) -> list[str]:
 
 
 def _class_scores(images: Sequence[ImageResult], classes: Sequence[str]) -> tuple[ClassScores, ...]:
-    """Of the images whose lesions' kind is known; none where these are normal images alone."""
+    """Score the images whose lesions' kind is known; none where these are normal images alone."""
     known = {place: image.class_counts for place, image in enumerate(images) if image.class_counts is not None}
     if not any(images[place].shows_lesion for place in known):
         return ()
@@ -181,7 +257,7 @@ def _images_csv(images: Sequence[ImageResult]) -> str:
 
 
 def markdown(assessment: Assessment, about: Mapping[str, Any]) -> str:
-    """The scores as Markdown tables."""
+    """Write the scores as Markdown tables."""
     counts = f"{assessment.n_lesion} lesion and {assessment.n_normal} normal images of {assessment.n_patients}"
     lines = [
         f"{about['dataset']}: {counts} patients; 95 % intervals over patients.",
@@ -238,7 +314,7 @@ def _headline(assessment: Assessment) -> list[list[str]]:
 
 
 def _shown(interval: Interval) -> str:
-    """An interval as far as it is defined: one patient has a score without one."""
+    """Show an interval as far as it is defined: one patient has a score without one."""
     if math.isnan(interval.estimate):
         return "undefined"
     return f"{interval.estimate:.3f}" if math.isnan(interval.low) else show(interval)

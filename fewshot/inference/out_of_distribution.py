@@ -1,11 +1,12 @@
-"""Images unlike those of the training: what is remembered of these, and how far an image is from them."""
+"""Out-of-distribution images: features of the training images, and how far an image is from them."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from baselines.encoders import Encoder
@@ -29,11 +30,11 @@ RARE = 0.99
 
 
 @dataclass(frozen=True, slots=True)
-class Familiar:
-    """Some of the images of a training.
+class TrainingFeatures:
+    """Features of some of the images of a training.
 
     Attributes:
-        features: what describes each, unit vectors (n, n_values).
+        features: unit vectors (n, n_values).
         distances: of each to the nearest one of another patient, (n,).
     """
 
@@ -42,27 +43,27 @@ class Familiar:
 
     @property
     def threshold(self) -> float:
-        """The distance beyond which an image is unlike them."""
+        """Return the distance beyond which an image is unlike them."""
         return float(torch.quantile(self.distances.double(), RARE))
 
     @property
     def is_sound(self) -> bool:
-        """Whether images can be told by it: nothing is damaged, and they are not all alike."""
+        """Tell whether novelty can be measured by them: nothing is damaged, and they are not all alike."""
         alike = self.distances.shape == self.features.shape[:1] and self.features.dim() == 2
         return alike and bool(self.features.isfinite().all()) and self.threshold > 0
 
     def tensors(self) -> dict[str, Tensor]:
-        """As a checkpoint holds them."""
+        """Return the tensors that a checkpoint holds."""
         return {f"{PREFIX}features": self.features.half(), f"{PREFIX}distances": self.distances.float()}
 
 
-def familiar_tensors(network: nn.Module, part: Collection, device: torch.device) -> dict[str, Tensor]:
-    """What a checkpoint is to hold of the images that a network was trained on; nothing where that cannot be told."""
-    found = familiar_images(network, part, device)
+def training_feature_tensors(network: nn.Module, part: Collection, device: torch.device) -> dict[str, Tensor]:
+    """Compute what a checkpoint is to hold of the images of its training; nothing where no novelty can be measured."""
+    found = compute_training_features(network, part, device)
     return {} if found is None else found.tensors()
 
 
-def familiar_images(network: nn.Module, part: Collection, device: torch.device) -> Familiar | None:
+def compute_training_features(network: nn.Module, part: Collection, device: torch.device) -> TrainingFeatures | None:
     """Describe what a network was trained on.
 
     Args:
@@ -79,12 +80,13 @@ def familiar_images(network: nn.Module, part: Collection, device: torch.device) 
     encoder = find_encoder(network)
     if encoder is None:
         return None
-    chosen = _spread(sorted(part.records, key=lambda record: record.id), MOST_VALUES // n_values(encoder))
+    chosen = _spread(sorted(part.records, key=lambda record: record.id), MOST_VALUES // encoder.channels[-1])
     patients = [record.patient_id for record in chosen]
     if len(set(patients)) < 2:
         return None
-    features = torch.cat(list(_described(encoder, part, chosen, device)))
-    found = Familiar(features, _to_other_patients(features, patients))
+    images = [part.image(record.id) for record in chosen]  # maps of a store's file: read a batch at a time
+    features = torch.from_numpy(describe_images(encoder, images, Batching(device)))
+    found = TrainingFeatures(features, _to_other_patients(features, patients))
     return found if found.is_sound else None
 
 
@@ -93,19 +95,8 @@ def _spread(records: Sequence[Record], most: int) -> list[Record]:
     return [records[place * len(records) // count] for place in range(count)]
 
 
-def _described(
-    encoder: AnyEncoder, part: Collection, records: Sequence[Record], device: torch.device
-) -> Iterator[Tensor]:
-    def compute(batch: Sequence[Record]) -> Tensor:
-        images = image_tensor(np.stack([part.image(record.id) for record in batch]))
-        with torch.inference_mode():
-            return describe(encoder(images.to(device))).cpu()
-
-    return (features for _, features in Batching(device).over(records, compute))
-
-
 def _to_other_patients(features: Tensor, patients: Sequence[str]) -> Tensor:
-    """Of each image the distance to the nearest one of another patient."""
+    """Return the distance of each image to the nearest one of another patient."""
     places = {patient: place for place, patient in enumerate(dict.fromkeys(patients))}
     numbers = torch.tensor([places[patient] for patient in patients])
     distances = torch.cdist(features.double(), features.double())
@@ -113,22 +104,35 @@ def _to_other_patients(features: Tensor, patients: Sequence[str]) -> Tensor:
 
 
 def find_encoder(network: nn.Module) -> AnyEncoder | None:
-    """The part of a network that gives feature maps of images; None if it is not one of ours."""
+    """Return the part of a network that gives feature maps of images; None if it is not one of ours."""
     return next((module for module in network.modules() if isinstance(module, AnyEncoder)), None)
 
 
-def n_values(encoder: AnyEncoder) -> int:
-    """How many values describe an image."""
-    return encoder.channels[-1]
-
-
 def describe(levels: Sequence[Tensor]) -> Tensor:
-    """Unit vectors (n, n_values) of feature maps (n, channels, h, w), of which the deepest count."""
+    """Compute unit vectors (n, n_values) of feature maps (n, channels, h, w), of which the deepest count."""
     return nn.functional.normalize(levels[-1].float().mean((2, 3)), dim=1)
 
 
-def load_familiar(path: Path) -> Familiar | None:
-    """What a checkpoint holds of the images of its training; None of one from before this was kept.
+def describe_images(
+    encoder: AnyEncoder, images: Sequence[NDArray[np.uint8]], batching: Batching
+) -> NDArray[np.float32]:
+    """Describe grey images (H, W) of one size by unit vectors (n_images, n_values).
+
+    Raises:
+        NotEnoughMemoryError: if memory does not suffice for a single image.
+    """
+
+    def compute(batch: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
+        with torch.inference_mode():
+            pixels = image_tensor(np.stack(batch)).to(batching.device)
+            values: NDArray[np.float32] = describe(encoder(pixels)).cpu().numpy()
+        return values
+
+    return np.concatenate([values for _, values in batching.over(images, compute)])
+
+
+def load_training_features(path: Path) -> TrainingFeatures | None:
+    """Load what a checkpoint holds of the images of its training; None where it holds nothing of them.
 
     Raises:
         CheckpointError: if the file is missing or damaged.
@@ -137,7 +141,7 @@ def load_familiar(path: Path) -> Familiar | None:
     if not tensors:
         return None
     try:
-        found = Familiar(tensors[f"{PREFIX}features"].float(), tensors[f"{PREFIX}distances"].float())
+        found = TrainingFeatures(tensors[f"{PREFIX}features"].float(), tensors[f"{PREFIX}distances"].float())
         if not found.is_sound:
             raise ValueError("not one distance for every image")
     except (KeyError, ValueError, RuntimeError) as error:
@@ -148,12 +152,12 @@ def load_familiar(path: Path) -> Familiar | None:
 
 
 @dataclass(frozen=True, slots=True)
-class Familiarity:
-    """What a model knows: images of its training, and those that it adapted to.
+class NoveltyDetector:
+    """The images that a model knows, of its training and those that it adapted to, and the distance of others to them.
 
     Attributes:
         encoder: gives the feature maps by which images are described.
-        known: what describes the known images, unit vectors (n, n_values).
+        known: features of the known images, unit vectors (n, n_values).
         threshold: how far from all others one of a hundred training images is.
     """
 
@@ -162,7 +166,7 @@ class Familiarity:
     threshold: float
 
     def novelty(self, levels: Sequence[Tensor]) -> Tensor:
-        """How far images are from the nearest known one; 1 at the threshold.
+        """Compute how far images are from the nearest known one; 1 at the threshold.
 
         Args:
             levels: their feature maps, each (n, channels, h, w).
@@ -174,21 +178,24 @@ class Familiarity:
         distances = torch.cdist(describe(levels), self.known, compute_mode="donot_use_mm_for_euclid_dist")
         return distances.amin(1) / self.threshold
 
-    def joined_by(self, images: Tensor) -> "Familiarity":
-        """The same once images (n, 3, H, W) in [0, 1] are known as well."""
-        with torch.inference_mode():
-            return replace(self, known=torch.cat([self.known, describe(self.encoder(images))]))
+    def including(self, levels: Sequence[Tensor]) -> "NoveltyDetector":
+        """Return a detector to which images of these feature maps, each (n, channels, h, w), are known as well."""
+        return replace(self, known=torch.cat([self.known, describe(levels)]))
+
+    def shares_encoder(self, method: object) -> bool:
+        """Tell whether a method's network has the same encoder, so that its features need no second pass."""
+        return getattr(getattr(method, "network", None), "encoder", None) is self.encoder
 
 
-def load_familiarity(checkpoint: Path, network: nn.Module, device: torch.device) -> Familiarity | None:
-    """What a checkpoint's network knows; None where the checkpoint does not say.
+def load_novelty_detector(checkpoint: Path, network: nn.Module, device: torch.device) -> NoveltyDetector | None:
+    """Load what a checkpoint's network knows; None where the checkpoint does not say.
 
     Raises:
         CheckpointError: if what it says does not fit the network.
     """
-    found, encoder = load_familiar(checkpoint), find_encoder(network)
+    found, encoder = load_training_features(checkpoint), find_encoder(network)
     if found is None or encoder is None:
         return None
-    if found.features.shape[1] != n_values(encoder):
+    if found.features.shape[1] != encoder.channels[-1]:
         raise CheckpointError(f"{checkpoint}: describes its training images otherwise than its network; train it again")
-    return Familiarity(encoder, found.features.to(device), found.threshold)
+    return NoveltyDetector(encoder, found.features.to(device), found.threshold)

@@ -1,4 +1,4 @@
-"""A folder of a few annotated images as a support set."""
+"""Support sets of a few annotated images: decoded ones of any size, or those of a folder."""
 
 from collections.abc import Sequence
 from hashlib import sha256
@@ -6,20 +6,43 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from episodes.datasets import read_dataset
-from episodes.errors import UserError
-from episodes.images.decoding import read_size
+from episodes.errors import DatasetError, UserError
+from episodes.images.decoding import read_image, read_label_map, read_size, stretch_image, stretch_labels
 from episodes.records import Record
-from episodes.sampling.episode import Support, load_support
-from episodes.storage.preparation import prepare_store
-from episodes.storage.store import Collection
-from fewshot.stores import default_cache
+from episodes.sampling.episode import Support, image_tensor
+
+
+def build_support(
+    images: Sequence[NDArray[np.uint8]], masks: Sequence[NDArray[np.bool_]], names: Sequence[str], image_size: int
+) -> Support:
+    """Build a support set of one way, as a store would hold it.
+
+    Args:
+        images: grey values (H, W) of any sizes, at least one; they are stretched (antialiased).
+        masks: where each shows the lesion, (H, W) of its image's size; they are stretched by the nearest pixel.
+        names: of the images.
+        image_size: working size.
+
+    Returns:
+        Images (1, n, 3, H, W) and masks (1, n, H, W) on the CPU. A mask may have become empty.
+    """
+    size = (image_size, image_size)
+    pixels = image_tensor(np.stack([stretch_image(image, size) for image in images]))
+    lesions = np.stack([stretch_labels(mask.astype(np.uint8), size) for mask in masks])
+    return Support(pixels.unsqueeze(0), torch.from_numpy(lesions).float().unsqueeze(0), (tuple(names),))
+
+
+def empty_masks(support: Support) -> list[int]:
+    """Return the places of the images, of all ways in turn, whose masks are empty."""
+    return [place for place, mask in enumerate(support.masks.flatten(0, 1)) if not mask.any()]
 
 
 def load_support_folder(folder: Path, image_size: int, shots: int | None = None) -> Support:
-    """The annotated images of a folder, in any layout that the reader `folder` reads.
+    """Load the annotated images of a folder, in any layout that the reader `folder` reads.
 
     Args:
         folder: every image that is taken must show a lesion.
@@ -34,17 +57,19 @@ def load_support_folder(folder: Path, image_size: int, shots: int | None = None)
     if shots is not None and len(records) < shots:
         raise UserError(f"{folder}: holds {len(records)} images, of which {shots} were asked for; lower --shots")
     records = records[:shots]
+    if not records:
+        raise DatasetError("no records to prepare: the dataset is empty")
     _require_equal_sizes(records)
-    store = prepare_store(records, default_cache() / "stores", (image_size, image_size))
-    if store.dropped:
-        same = ", ".join(one.id for one in store.dropped)
-        raise UserError(
-            f"{folder}: {same}: show the same, but their labels differ; correct metadata.csv or take one out"
-        )
-    empty = [record.id for record, labels in zip(store.records, store.label_maps, strict=True) if not labels.any()]
-    if empty:
+    images = [read_image(record.image, record.frame) for record in records]
+    masks = [
+        read_label_map(record, (image.shape[0], image.shape[1])) > 0
+        for record, image in zip(records, images, strict=True)
+    ]
+    _require_no_contradiction(folder, records, images)
+    support = build_support(images, masks, [record.id for record in records], image_size)
+    if empty := [records[place].id for place in empty_masks(support)]:
         raise UserError(f"{folder}: {', '.join(empty)}: the mask is empty; outline the lesion or take the image out")
-    return load_support(Collection([store]), [[record.id for record in store.records]])
+    return support
 
 
 def _require_equal_sizes(records: Sequence[Record]) -> None:
@@ -60,19 +85,35 @@ def _require_equal_sizes(records: Sequence[Record]) -> None:
                 )
 
 
+def _require_no_contradiction(folder: Path, records: Sequence[Record], images: Sequence[NDArray[np.uint8]]) -> None:
+    """Refuse images that show the same under different labels."""
+    if len({record.label for record in records}) < 2:
+        return
+    from episodes.curation.near_duplicates import duplicate_groups, settle_duplicates, thumbnail
+    from episodes.curation.policy import require_some
+
+    left = settle_duplicates(records, duplicate_groups(np.stack([thumbnail(image) for image in images])), "group")
+    require_some(left, records[0].dataset)
+    if left.dropped:
+        same = ", ".join(one.id for one in left.dropped)
+        raise UserError(
+            f"{folder}: {same}: show the same, but their labels differ; correct metadata.csv or take one out"
+        )
+
+
 def image_hashes(images: NDArray[np.uint8]) -> list[str]:
-    """By which grey images (n, H, W) are known again, whatever their files are called."""
+    """Hash grey images (n, H, W), by which they are known again whatever their files are called."""
     return [sha256(np.ascontiguousarray(image).tobytes()).hexdigest()[:16] for image in images]
 
 
 def support_hashes(support: Support) -> list[str]:
-    """The hashes of a support set's images, as of the grey images that they were made of."""
+    """Return the hashes of a support set's images, as of the grey images that they were made of."""
     grey = (support.images.flatten(0, 1)[:, 0] * 255).round()
     return image_hashes(grey.cpu().numpy().astype(np.uint8))
 
 
 def support_facts(support: Support | None) -> dict[str, Any] | None:
-    """By which a support set is known again: its images and masks at the working size."""
+    """Return the names and hashes by which a support set is known again, at the working size."""
     if support is None:
         return None
     masks = (support.masks.flatten(0, 1) > 0).byte().cpu().numpy()

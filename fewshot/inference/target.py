@@ -1,8 +1,7 @@
-"""Evaluate one method on one target: features once, then any number of support sets."""
+"""One method on one target of a benchmark: features once, then any number of support sets."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -19,6 +18,8 @@ from episodes.scoring.mask_scores import Spacing
 from episodes.storage.store import Collection, Store
 from fewshot.devices import Batching, within_memory
 from fewshot.features import FEATURE_MEMORY, Features, SpilledFeatures, release_pages, room_for
+from fewshot.inference.loading import adapt_method
+from fewshot.inference.predictor import AdaptedMethod, Predictor
 from fewshot.methods.contract import EncodingMethod, Method
 from fewshot.results.rows import Judgement, judge, working_spacing
 
@@ -60,24 +61,24 @@ class EncodedTarget:
         self._features: tuple[Encode, Features | SpilledFeatures] | None = None
 
     def images(self, rows: Sequence[int]) -> Tensor:
-        """Images (n, 3, H, W) in [0, 1], on the device."""
+        """Read images (n, 3, H, W) in [0, 1], on the device."""
         images = image_tensor(self.store.images[list(rows)]).to(self.device)
         release_pages(self.store.images)
         return images
 
     def truth(self, row: int, asked: Class) -> NDArray[np.bool_]:
-        """Where an image shows what is asked for, (H, W)."""
+        """Read where an image shows what is asked for, (H, W)."""
         mask = class_mask(np.asarray(self.store.label_maps[row]), asked)
         release_pages(self.store.label_maps)
         return mask
 
     def spacing(self, row: int) -> Spacing | None:
-        """Millimetres from pixel to pixel at the working size, where they are known."""
+        """Return millimetres from pixel to pixel at the working size, where they are known."""
         height, width = self.store.label_maps.shape[1:]
         return working_spacing(self.store.records[row].spacing, self.store.original_sizes[row], (height, width))
 
     def features(self, encode: Encode, progress: Progress | None = None) -> Features | SpilledFeatures:
-        """Features of all the target's images, row by row as in the store.
+        """Return features of all the target's images, row by row as in the store.
 
         They are kept for as long as the same `encode` is asked for.
 
@@ -175,77 +176,44 @@ def segment_queries(
         StorageError: if the features fit neither in memory nor on disk.
     """
     seconds = seconds or Seconds()
-    support = _support(target, task)
+    support = _load_support(target, task)
+    shared = support is not None and all(record_id in target.rows for record_id in task.support)
     with torch.inference_mode():
         features = target.features(method.encode) if cached and isinstance(method, EncodingMethod) else None
+
+        def adapt() -> Any:
+            if features is None or not shared:
+                return adapt_method(method, support)
+            return adapt_method(method, support, features.take([target.rows[one] for one in task.support]))
+
         began = perf_counter()
-        adapt = partial(_adapt, method, target, task, support, features)
         adapted = within_memory(adapt, f"{target.device}, adapting to {len(task.support)} images")
         seconds.adapt += perf_counter() - began
+    predictor = Predictor([AdaptedMethod(method, adapted)], target.store.size[0], target.batching)
     rows = [target.rows[record_id] for record_id in task.queries]
-    answer = partial(_answer, method, target, features, adapted, seconds)
-    for batch, answers in target.batching.over(list(zip(task.queries, rows, strict=True)), answer):
-        for (query, row), mask, probability in zip(batch, *answers, strict=True):
+
+    def predict(batch: list[tuple[str, int]]) -> tuple[NDArray[np.bool_], NDArray[np.float32]]:
+        taken = [row for _, row in batch]
+        return predictor.masks(target.images(taken) if features is None else features.take(taken))
+
+    for batch, found in predictor.over(list(zip(task.queries, rows, strict=True)), predict):
+        for (query, row), mask, probability in zip(batch, *found, strict=True):
             yield Segmented(query, row, mask, probability)
+    seconds.segment += predictor.seconds
 
 
 def evaluate(
     method: Method, target: EncodedTarget, task: Task, *, cached: bool = True, seconds: Seconds | None = None
 ) -> list[Judgement]:
-    """Judge a method's answers to a task, in the order of the queries; the arguments are those of `segment_queries`."""
+    """Judge a method's masks of a task, in the order of the queries; the arguments are those of `segment_queries`."""
     return [
         judge(query.mask, target.truth(query.row, task.asked), query.probability, target.spacing(query.row))
         for query in segment_queries(method, target, task, cached=cached, seconds=seconds)
     ]
 
 
-def _support(target: EncodedTarget, task: Task) -> Support | None:
+def _load_support(target: EncodedTarget, task: Task) -> Support | None:
     if not task.support:
         return None
     support = load_support(target.collection, [task.support], [task.asked])
     return replace(support, masks=support.masks if task.masks is None else task.masks).to(target.device)
-
-
-def _answer(
-    method: Method,
-    target: EncodedTarget,
-    features: Features | SpilledFeatures | None,
-    adapted: Any,
-    seconds: Seconds,
-    batch: Sequence[tuple[str, int]],
-) -> tuple[NDArray[np.bool_], NDArray[np.float32]]:
-    """Masks and probabilities, (n, H, W) each, of queries with their rows."""
-    rows = [row for _, row in batch]
-    began = perf_counter()
-    with torch.inference_mode():
-        inputs: Tensor | Features = target.images(rows) if features is None else features.take(rows)
-        logits = method.segment(inputs, adapted).float()  # type: ignore[arg-type]
-        masks = lesion_masks(logits).cpu().numpy()
-        probabilities = (1 - logits.softmax(1)[:, 0]).cpu().numpy()
-    seconds.segment += perf_counter() - began
-    return masks, probabilities
-
-
-def _adapt(
-    method: Method,
-    target: EncodedTarget,
-    task: Task,
-    support: Support | None,
-    features: Features | SpilledFeatures | None,
-) -> Any:
-    from_target = all(record_id in target.rows for record_id in task.support)
-    if features is None or support is None or not from_target or not isinstance(method, EncodingMethod):
-        return method.adapt(support)
-    rows = [target.rows[record_id] for record_id in task.support]
-    return method.adapt(support, features.take(rows).unsqueeze())
-
-
-def lesion_masks(logits: Tensor) -> Tensor:
-    """Where any class has a larger logit than background: boolean (n, H, W) of logits (n, 1 + n_way, H, W).
-
-    The same as `argmax(1) > 0`, which takes a hundred times as long.
-
-    >>> lesion_masks(torch.tensor([[[[0.0, 1.0, 1.0]], [[2.0, 1.0, 0.0]]]])).tolist()
-    [[[True, False, False]]]
-    """
-    return logits[:, 1:].amax(1) > logits[:, 0]

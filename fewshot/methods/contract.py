@@ -1,6 +1,6 @@
 """The contract that everything benchmarked honours, few-shot or supervised, and the methods by name."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, cast, runtime_checkable
 
@@ -12,7 +12,6 @@ from episodes.errors import DatasetError
 from episodes.records import Record
 from episodes.sampling.episode import Support
 from episodes.storage.store import Collection
-from fewshot.config.benchmark import MethodConfig
 from fewshot.config.parsing import ConfigError
 from fewshot.features import Features
 from fewshot.networks import checked_options, find_attribute
@@ -151,18 +150,23 @@ METHODS = {
 DEFAULT_METHODS = {"panet": "prototypes", "maml": "maml"}
 
 
-def build_method(config: MethodConfig, ingredients: Ingredients) -> Method:
-    """The method that a row of the benchmark names.
+def build_method(name: str, options: Mapping[str, Any], ingredients: Ingredients) -> Method:
+    """Build a method.
+
+    Args:
+        name: a registered one, or `module:attribute`.
+        options: its further arguments.
+        ingredients: what it is made of.
 
     Raises:
         ConfigError: for an unknown method, options that it does not take, or a model that it cannot use.
     """
-    kind: Callable[..., Method] = find_method(config.method)
-    options = checked_options(kind, config.options, f"{config.method} options", skip=1)
+    kind: Callable[..., Method] = find_method(name)
+    checked = checked_options(kind, dict(options), f"{name} options", skip=1)
     try:
-        return kind(ingredients, **options)
+        return kind(ingredients, **checked)
     except ValueError as error:
-        raise ConfigError(f"{config.method} options: {error}") from error
+        raise ConfigError(f"{name} options: {error}") from error
 
 
 def find_method(name: str) -> type[Method]:

@@ -20,7 +20,7 @@ from fewshot.inference.inputs import Input, Spacings
 
 
 @dataclass(frozen=True, slots=True)
-class Case:
+class ReadImage:
     """An image as it was read.
 
     Attributes:
@@ -118,7 +118,7 @@ def _by_name(inputs: Sequence[Input]) -> tuple[dict[PurePosixPath, _Named], _Nam
     return beside, anywhere
 
 
-class CaseReader:
+class ImageReader:
     """Reads images one by one.
 
     Args:
@@ -140,7 +140,7 @@ class CaseReader:
         files = [self._file_hash(one.path), *(_hash(path) for path in self.truths.get(one.key, ()))]
         return sha256(repr((files, one.frame, self.spacings.of(one))).encode()).hexdigest()[:16]
 
-    def read(self, one: Input) -> Case:
+    def read(self, one: Input) -> ReadImage:
         """The pixels of an image, and its mask where one is known.
 
         Raises:
@@ -150,7 +150,7 @@ class CaseReader:
         image = read_image(one.path, one.frame)
         masks = self.truths.get(one.key)
         truth = None if masks is None else read_truth(masks, (image.shape[0], image.shape[1]))
-        return Case(one, image, self.spacings.of(one), truth, hashed)
+        return ReadImage(one, image, self.spacings.of(one), truth, hashed)
 
     def _file_hash(self, path: Path) -> str:
         """The hash of a file; kept for its other frames, which come next."""

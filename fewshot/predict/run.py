@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from episodes.errors import DatasetError, UserError
+from episodes.images.decoding import stretch_image
 from episodes.io.files import exclusive_lock, file_hash, remove_folder, write_text
 from episodes.io.yaml_json import JSONTextError, read_json
 from episodes.sampling.episode import Support
@@ -17,13 +18,12 @@ from fewshot import __version__
 from fewshot.checkpoints import read_facts
 from fewshot.config.parsing import ConfigError
 from fewshot.devices import Batching
-from fewshot.inference.adaptable import Adaptable, load
-from fewshot.inference.images import resized_image
 from fewshot.inference.inputs import Input, Inputs, Spacings, find_inputs
-from fewshot.inference.segmenter import NOTICE, Segmenter
+from fewshot.inference.loading import LoadedMethod, load_method
+from fewshot.inference.predictor import NOTICE, Predictor
 from fewshot.inference.support import image_hashes, load_support_folder, support_facts, support_hashes
 from fewshot.methods.contract import needs_support
-from fewshot.predict.cases import Case, CaseReader, find_truths
+from fewshot.predict.cases import ImageReader, ReadImage, find_truths
 from fewshot.predict.results import ResultFolder, Summary
 from fewshot.terminal import Reporter
 
@@ -76,7 +76,7 @@ def _read(path: Path) -> Mapping[str, Any] | None:
     return found if isinstance(found, dict) and found.get("notice") == NOTICE else None
 
 
-# Arguments of `fewshot.inference.adaptable.load`, which are no options of a method.
+# Arguments of `fewshot.api.load`, which are no options of a method.
 _OF_LOADING = {"checkpoint", "method", "image_size", "device"}
 
 # What goes on training a few-shot network; a supervised one is fine-tuned.
@@ -84,7 +84,7 @@ _FINETUNED = {"panet": "tuned-prototypes"}
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class PredictionRequest:
     """What `fewshot predict` is asked for.
 
     Attributes:
@@ -121,7 +121,7 @@ class Request:
         return None if self.shots == 0 else self.support
 
 
-def load_model(request: Request) -> Adaptable:
+def load_model(request: PredictionRequest) -> LoadedMethod:
     """The model as the request wants it used.
 
     Raises:
@@ -131,7 +131,7 @@ def load_model(request: Request) -> Adaptable:
     method = request.method
     if request.adapt == "finetune":
         method = _finetuning(read_facts(request.checkpoint))
-    model = load(request.checkpoint, method, device=request.device, **request.options)
+    model = load_method(request.checkpoint, method, request.device, request.options)
     named = f"{request.checkpoint}: {model.name}"
     if request.support_used is None and needs_support(model.method):
         raise ConfigError(
@@ -144,7 +144,7 @@ def load_model(request: Request) -> Adaptable:
     return model
 
 
-def _require_sense(request: Request) -> None:
+def _require_sense(request: PredictionRequest) -> None:
     """Refuse what contradicts itself."""
     if foreign := _OF_LOADING & request.options.keys():
         raise ConfigError(f"{min(foreign)}: no method has such an option; leave it out")
@@ -180,16 +180,16 @@ class Chunks:
         of_support: images that are support images.
     """
 
-    reader: CaseReader
+    reader: ImageReader
     folder: ResultFolder
-    adapt: Callable[[], Segmenter]
+    adapt: Callable[[], Predictor]
     image_size: int
     support: frozenset[str] = frozenset()
     failed: dict[Input, str] = field(default_factory=dict)
     of_support: list[Input] = field(default_factory=list)
 
     @cached_property
-    def segmenter(self) -> Segmenter:
+    def predictor(self) -> Predictor:
         """The adapted method."""
         return self.adapt()
 
@@ -209,11 +209,11 @@ class Chunks:
             return
         beside = self._cases(one for one in chunk if one in there)
         cases = sorted([*wanted, *beside], key=lambda case: case.input.key)
-        for case, found in zip(cases, self.segmenter.predict_grey([case.image for case in cases]), strict=True):
+        for case, found in zip(cases, self.predictor.predict_images([case.image for case in cases]), strict=True):
             if case.input not in there:
                 self.folder.add(case, found)
 
-    def _cases(self, inputs: Iterable[Input]) -> Iterator[Case]:
+    def _cases(self, inputs: Iterable[Input]) -> Iterator[ReadImage]:
         """The images that can be read and are no support images."""
         for one in inputs:
             try:
@@ -226,14 +226,17 @@ class Chunks:
             else:
                 yield case
 
-    def _shows_support(self, case: Case) -> bool:
-        return bool(self.support) and image_hashes(resized_image(case.image, self.image_size)[None])[0] in self.support
+    def _shows_support(self, case: ReadImage) -> bool:
+        return (
+            bool(self.support)
+            and image_hashes(stretch_image(case.image, (self.image_size, self.image_size))[None])[0] in self.support
+        )
 
 
 logger = logging.getLogger(__name__)
 
 
-def predict_folder(request: Request, out: Path, reporter: Reporter, *, overwrite: bool = False) -> Summary:
+def predict_folder(request: PredictionRequest, out: Path, reporter: Reporter, *, overwrite: bool = False) -> Summary:
     """Segment images and write a folder of results; one that was interrupted goes on.
 
     The folder gets `prediction.json` (what the results were made by), `masks/`, `probabilities/` and `overlays/` with a
@@ -253,7 +256,7 @@ def predict_folder(request: Request, out: Path, reporter: Reporter, *, overwrite
     model = load_model(request)
     inputs = find_inputs(request.images, without=[out])
     truths = {} if request.masks is None else find_truths(request.masks, inputs.items)
-    reader = CaseReader(Spacings(inputs.root, request.spacing), truths)
+    reader = ImageReader(Spacings(inputs.root, request.spacing), truths)
     folder = request.support_used
     support = None if folder is None else load_support_folder(folder, model.image_size, request.shots)
     facts = prediction_facts(request, model, inputs, support)
@@ -265,7 +268,9 @@ def predict_folder(request: Request, out: Path, reporter: Reporter, *, overwrite
         return _predict(request, model, support, inputs, reader, ResultFolder(out, npy=request.npy), reporter)
 
 
-def prediction_facts(request: Request, model: Adaptable, inputs: Inputs, support: Support | None) -> dict[str, Any]:
+def prediction_facts(
+    request: PredictionRequest, model: LoadedMethod, inputs: Inputs, support: Support | None
+) -> dict[str, Any]:
     """Whatever the results depend on beside the images, and a notice: the content of `prediction.json`."""
     return {
         "notice": NOTICE,
@@ -281,16 +286,16 @@ def prediction_facts(request: Request, model: Adaptable, inputs: Inputs, support
 
 
 def _predict(
-    request: Request,
-    model: Adaptable,
+    request: PredictionRequest,
+    model: LoadedMethod,
     support: Support | None,
     inputs: Inputs,
-    reader: CaseReader,
+    reader: ImageReader,
     folder: ResultFolder,
     reporter: Reporter,
 ) -> Summary:
-    def adapt() -> Segmenter:
-        return model.adapt_to(support, request.batch)
+    def adapt() -> Predictor:
+        return model.adapt(support, batch_size=request.batch)
 
     shown = frozenset() if support is None else frozenset(support_hashes(support))
     chunks = Chunks(reader, folder, adapt, model.image_size, shown)
@@ -309,14 +314,14 @@ def _note(chunks: Chunks) -> str:
     return f"{len(chunks.failed)} could not be read" if chunks.failed else ""
 
 
-def _tell(request: Request, model: Adaptable, inputs: Inputs, reader: CaseReader) -> None:
+def _tell(request: PredictionRequest, model: LoadedMethod, inputs: Inputs, reader: ImageReader) -> None:
     """Say once what a user should know before it begins."""
     logger.warning(NOTICE)
     if inputs.left_out:
         logger.info("%d files look like masks, such as %s, and are left out", len(inputs.left_out), inputs.left_out[0])
     if request.masks is not None and (unknown := sum(one.key not in reader.truths for one in inputs.items)):
         logger.info("%d of %d images have no mask in %s: no Dice", unknown, len(inputs.items), request.masks)
-    if model.familiarity is None:
+    if model.novelty_detector is None:
         logger.info(
             "%s: holds nothing of its training's images (it is older, or fine-tuned): none is flagged as unlike them",
             request.checkpoint,

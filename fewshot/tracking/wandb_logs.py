@@ -21,8 +21,7 @@ from episodes.storage.store import Store
 from fewshot.checkpoints import read_facts
 from fewshot.config.training import Tracking, TrainConfig
 from fewshot.evaluate.figures import chosen_cases
-from fewshot.evaluate.scores import Assessment
-from fewshot.inference.members import ImageResult
+from fewshot.evaluate.scores import Assessment, ImageResult
 from fewshot.results.gallery import GalleryCase, read_gallery
 from fewshot.results.history import METRICS
 from fewshot.results.rows import SCORES

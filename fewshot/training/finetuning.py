@@ -7,12 +7,11 @@ from typing import Any
 
 from episodes.errors import UserError
 from episodes.io.files import exclusive_lock
-from episodes.storage.store import Collection
 from fewshot.checkpoints import load_network, network_tensors, save_checkpoint
 from fewshot.config.parsing import parse_overrides
 from fewshot.devices import choose_device, within_memory
+from fewshot.inference.loading import without_sources
 from fewshot.inference.support import load_support_folder, support_hashes
-from fewshot.methods.contract import Ingredients, Sources
 from fewshot.methods.supervised import FineTuned
 from fewshot.networks import checked_options
 from fewshot.terminal import Reporter
@@ -52,7 +51,7 @@ def finetune_checkpoint(
         raise UserError(f"{checkpoint}: holds a {type(network).__name__}; only a supervised model is fine-tuned")
     device = choose_device("auto")
     annotated = load_support_folder(support, int(loaded.facts["image_size"]), shots).to(device)
-    method = FineTuned(Ingredients(network.to(device), Sources(Collection([]), ()), device), **options)
+    method = FineTuned(without_sources(network, device), **options)
     shown = {"support": list(annotated.ids[0]), "hashes": support_hashes(annotated)}
     facts = dict(loaded.facts) | {"finetuned": {**options, **shown}}
     with exclusive_lock(out):

@@ -20,7 +20,7 @@ from fewshot.checkpoints import network_tensors, read_facts, save_checkpoint
 from fewshot.config.parsing import ConfigError
 from fewshot.config.training import TrainConfig, TrainingConfig
 from fewshot.devices import choose_device, is_first_process, joined_processes
-from fewshot.inference.out_of_distribution import familiar_tensors
+from fewshot.inference.out_of_distribution import training_feature_tensors
 from fewshot.networks import seeded_network
 from fewshot.results.history import METRICS, Tracker, read_history, write_history_csv
 from fewshot.stores import open_collection, write_data_record
@@ -169,7 +169,7 @@ def _train(
             _write_seconds(folder, perf_counter() - began, interrupted.get("steps_done", 0))
             _write_history(folder, kept_step)
             result = {"precision": precision, "kept_step": kept_step, "test_ids": test_ids}
-            known = familiar_tensors(network, partition.train, device)
+            known = training_feature_tensors(network, partition.train, device)
             save_checkpoint(path, network_tensors(network) | known, facts | result)
             _discard_state(state)
             if listening is not None:

@@ -14,7 +14,8 @@ from episodes.storage.store import Collection, Store
 from fewshot.config.parsing import parse_config
 from fewshot.config.training import EncoderConfig, ModelConfig
 from fewshot.features import Features
-from fewshot.inference.target import EncodedTarget, Seconds, Task, evaluate, lesion_masks, segment_queries
+from fewshot.inference.predictor import lesion_masks
+from fewshot.inference.target import EncodedTarget, Seconds, Task, evaluate, segment_queries
 from fewshot.methods.contract import Ingredients, Sources
 from fewshot.methods.prototypical import SourcePrototypes, SupportPrototypes
 from fewshot.networks import seeded_network

@@ -62,7 +62,7 @@ class Run:
             untrained = seeded_network(self.config.encoder, self.config.models[config.model], 0).eval()
             network = load_network(path)[0] if path.is_file() else untrained
         sources = open_collection(self.config, self.config.sources, silent())
-        return build_method(config, Ingredients(network, Sources(sources, sources.records), CPU))
+        return build_method(config.method, config.options, Ingredients(network, Sources(sources, sources.records), CPU))
 
     def cell(self, row: str, shot: int, draw: int) -> dict[str, dict[str, Any]]:
         """A cell's rows by query."""

@@ -47,7 +47,9 @@ class Run:
         if training is not None:
             network = load_network(self.folder / "models" / training / "checkpoint.safetensors")[0]
         sources = Sources(Collection([]), ())
-        return build_method(self.config.methods[row], Ingredients(network, sources, CPU))
+        return build_method(
+            self.config.methods[row].method, self.config.methods[row].options, Ingredients(network, sources, CPU)
+        )
 
 
 @pytest.fixture(scope="module")

@@ -22,10 +22,10 @@ from episodes.storage.store import Collection
 from fewshot.api import load
 from fewshot.checkpoints import network_tensors, save_checkpoint
 from fewshot.config.training import ModelConfig
-from fewshot.demo.choices import Choice, load_choices
+from fewshot.demo.choices import MethodChoice, load_choices
 from fewshot.demo.images import Limits
 from fewshot.demo.sessions import Sessions, server_folder
-from fewshot.inference.out_of_distribution import familiar_tensors
+from fewshot.inference.out_of_distribution import training_feature_tensors
 from fewshot.networks import seeded_network
 from tests.fewshot.small_networks import ENCODER, MODELS
 
@@ -86,23 +86,23 @@ def checkpoints(
             "model": model.model_dump(mode="json"),
             "image_size": 64,
         }
-        familiar = familiar_tensors(network, linear_phantoms, torch.device("cpu"))
-        save_checkpoint(paths[name], network_tensors(network) | familiar, facts)
+        features = training_feature_tensors(network, linear_phantoms, torch.device("cpu"))
+        save_checkpoint(paths[name], network_tensors(network) | features, facts)
         if name == "unet":
             logits = load(paths[name], device="cpu").adapt().probabilities([annotated[5].path])[0]
             with torch.no_grad():
                 network.head.bias -= float(np.log(np.median(logits) / (1 - np.median(logits))))
-            save_checkpoint(paths[name], network_tensors(network) | familiar, facts)
+            save_checkpoint(paths[name], network_tensors(network) | features, facts)
     return paths
 
 
 @pytest.fixture(scope="session")
-def choices(checkpoints: dict[str, Path]) -> list[Choice]:
+def choices(checkpoints: dict[str, Path]) -> list[MethodChoice]:
     return load_choices(list(checkpoints.values()), "cpu")
 
 
 @pytest.fixture(scope="session")
-def by_name(choices: list[Choice]) -> dict[str, Choice]:
+def by_name(choices: list[MethodChoice]) -> dict[str, MethodChoice]:
     """Choices as `model method`."""
     return {f"{choice.title} {choice.model.name}": choice for choice in choices}
 
@@ -176,7 +176,7 @@ LIMITS = Limits(file_bytes=200_000, session_bytes=300_000, supports=2, queries=3
 
 
 @pytest.fixture
-def served(temporary: Path, choices: list[Choice]) -> Iterator[Served]:
+def served(temporary: Path, choices: list[MethodChoice]) -> Iterator[Served]:
     from fewshot.demo.server import build_app
 
     clock = Clock()

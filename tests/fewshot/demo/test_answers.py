@@ -10,14 +10,13 @@ import pytest
 import torch
 
 from fewshot.api import load
-from fewshot.demo.answers import Answers, load_supports
-from fewshot.demo.choices import Choice
+from fewshot.demo.answers import SessionPredictions, load_supports
+from fewshot.demo.choices import MethodChoice
 from fewshot.demo.images import Limits, Recent, StoredImage
 from fewshot.demo.sessions import Session
 from fewshot.demo.uploads import take_image, take_painting
-from fewshot.inference.segmenter import UNSURE_BELOW
-from fewshot.predict.results import read_rows
-from fewshot.predict.run import Request, predict_folder
+from fewshot.predict.results import UNSURE_BELOW, read_rows
+from fewshot.predict.run import PredictionRequest, predict_folder
 from tests.fewshot.demo.conftest import Annotated, Served, from_png
 from tests.fewshot.tiny_runs import silent
 
@@ -73,7 +72,7 @@ def test_a_support_set_is_made_as_from_a_folder(
 @pytest.mark.parametrize("method", QUICK)
 def test_the_downloads_masks_are_those_of_the_python_api(
     served: Served,
-    by_name: dict[str, Choice],
+    by_name: dict[str, MethodChoice],
     checkpoints: dict[str, Path],
     annotated: list[Annotated],
     method: str,
@@ -107,7 +106,7 @@ def test_the_downloads_masks_are_those_of_the_python_api(
 @pytest.mark.parametrize("method", METHODS)
 def test_the_download_is_what_the_command_line_makes_of_its_support_images(
     served: Served,
-    by_name: dict[str, Choice],
+    by_name: dict[str, MethodChoice],
     checkpoints: dict[str, Path],
     annotated: list[Annotated],
     method: str,
@@ -127,7 +126,7 @@ def test_the_download_is_what_the_command_line_makes_of_its_support_images(
         archive.extractall(tmp_path / "page")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     support = tmp_path / "page" / "support" if by_name[method].method.uses_support else None
-    request = Request(checkpoints[name], str(queries), support, method=method_name, device="cpu")
+    request = PredictionRequest(checkpoints[name], str(queries), support, method=method_name, device="cpu")
     predict_folder(request, tmp_path / "line", silent())
     rows = {row["image"]: row for row in read_rows(tmp_path / "line" / "predictions.csv")}
     ours = read_rows(tmp_path / "page" / "predictions.csv")
@@ -145,23 +144,23 @@ def test_the_download_is_what_the_command_line_makes_of_its_support_images(
 
 @pytest.mark.parametrize("method", QUICK)
 def test_what_was_kept_changes_nothing(
-    by_name: dict[str, Choice], bring: Callable[[Annotated], StoredImage], annotated: list[Annotated], method: str
+    by_name: dict[str, MethodChoice], bring: Callable[[Annotated], StoredImage], annotated: list[Annotated], method: str
 ) -> None:
     choice = by_name[method]
     supports, query = [bring(case) for case in annotated[:2]], bring(annotated[2])
-    kept = Answers()
+    kept = SessionPredictions()
     for other in by_name.values():
         for shots in range(other.fewest, 3):
             if "tuned" not in other.model.name:
-                kept.answer(other, supports[:shots], query)
+                kept.predict(other, supports[:shots], query)
     for shots in range(choice.fewest, 3):
-        again = kept.answer(choice, supports[:shots], query)
-        fresh = Answers().answer(choice, supports[:shots], query)
+        again = kept.predict(choice, supports[:shots], query)
+        fresh = SessionPredictions().predict(choice, supports[:shots], query)
         np.testing.assert_allclose(again.found.probability, fresh.found.probability, atol=1e-6)
 
 
 def test_an_image_is_encoded_once(
-    by_name: dict[str, Choice],
+    by_name: dict[str, MethodChoice],
     bring: Callable[[Annotated], StoredImage],
     annotated: list[Annotated],
     monkeypatch: pytest.MonkeyPatch,
@@ -170,14 +169,14 @@ def test_an_image_is_encoded_once(
     supports, query = [bring(case) for case in annotated[:2]], bring(annotated[2])
     encode, seen = choice.method.encode, []  # type: ignore[attr-defined]
     monkeypatch.setattr(choice.method, "encode", lambda images: (seen.append(len(images)), encode(images))[1])
-    answers = Answers()
+    answers = SessionPredictions()
     for shots in (0, 1, 2, 1):
-        answers.answer(choice, supports[:shots], query)
+        answers.predict(choice, supports[:shots], query)
     assert sum(seen) == 3
 
 
 def test_a_lesion_that_is_painted_anew_counts(
-    served: Served, annotated: list[Annotated], by_name: dict[str, Choice]
+    served: Served, annotated: list[Annotated], by_name: dict[str, MethodChoice]
 ) -> None:
     page, choice = served.visitor(), by_name["panet prototypes"].id
     support, query = page.add("supports", annotated[0]), page.add("queries", annotated[2])
@@ -189,7 +188,7 @@ def test_a_lesion_that_is_painted_anew_counts(
 
 
 def test_a_method_that_needs_support_images_says_so(
-    served: Served, annotated: list[Annotated], by_name: dict[str, Choice]
+    served: Served, annotated: list[Annotated], by_name: dict[str, MethodChoice]
 ) -> None:
     page = served.visitor()
     query = page.add("queries", annotated[2])
@@ -200,7 +199,7 @@ def test_a_method_that_needs_support_images_says_so(
 
 
 def test_an_answer_says_what_its_mask_is_like(
-    served: Served, annotated: list[Annotated], checkpoints: dict[str, Path], by_name: dict[str, Choice]
+    served: Served, annotated: list[Annotated], checkpoints: dict[str, Path], by_name: dict[str, MethodChoice]
 ) -> None:
     page, case = served.visitor(), annotated[2]
     query = page.add("queries", case)

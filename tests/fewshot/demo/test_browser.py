@@ -17,7 +17,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from fewshot.demo.choices import Choice
+from fewshot.demo.choices import MethodChoice
 from fewshot.demo.images import Limits
 from fewshot.demo.sessions import Sessions, server_folder
 from tests.fewshot.demo.conftest import Annotated, from_png
@@ -125,7 +125,7 @@ class Opened:
 
 
 @pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory, choices: list[Choice]) -> Iterator[Running]:
+def running(tmp_path_factory: pytest.TempPathFactory, choices: list[MethodChoice]) -> Iterator[Running]:
     import uvicorn
 
     from fewshot.demo.server import build_app
@@ -183,7 +183,7 @@ def open_page(browser: Any, running: Running) -> Iterator[Open]:
 
 
 def test_from_the_first_image_to_the_download(
-    open_page: Open, annotated: list[Annotated], by_name: dict[str, Choice]
+    open_page: Open, annotated: list[Annotated], by_name: dict[str, MethodChoice]
 ) -> None:
     page = open_page()
     assert NOTICE in page.find(".notice").inner_text()

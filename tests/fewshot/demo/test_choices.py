@@ -8,18 +8,18 @@ from torch import nn
 
 from episodes.errors import UserError
 from fewshot.demo.answers import adapted_bytes
-from fewshot.demo.choices import Choice, load_choices
+from fewshot.demo.choices import MethodChoice, load_choices
 from fewshot.panet.multilevel import Adapted
 from tests.fewshot.small_networks import small_network
 
 
-def test_every_method_that_goes_with_a_checkpoint_is_offered_its_own_first(choices: list[Choice]) -> None:
+def test_every_method_that_goes_with_a_checkpoint_is_offered_its_own_first(choices: list[MethodChoice]) -> None:
     offered = {title: [each.model.name for each in choices if each.title == title] for title in ("panet", "unet")}
     assert offered == {"panet": ["prototypes", "tuned-prototypes"], "unet": ["zero-shot", "fine-tuned"]}
     assert len({choice.id for choice in choices}) == len(choices) == 6
 
 
-def test_how_many_support_images_a_method_takes(by_name: dict[str, Choice]) -> None:
+def test_how_many_support_images_a_method_takes(by_name: dict[str, MethodChoice]) -> None:
     takes = {name: (choice.fewest, choice.most) for name, choice in by_name.items()}
     assert takes == {
         "prior prototypes": (0, None),

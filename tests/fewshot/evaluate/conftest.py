@@ -19,7 +19,7 @@ from episodes.storage.preparation import prepare_store
 from episodes.storage.store import Store
 from fewshot.checkpoints import network_tensors, save_checkpoint
 from fewshot.evaluate import run as run_module
-from fewshot.evaluate.run import Request, evaluate_checkpoints
+from fewshot.evaluate.run import EvaluationRequest, evaluate_checkpoints
 from fewshot.evaluate.scores import Assessment
 from fewshot.training.run import training_facts
 from tests.fewshot.small_networks import small_network, train_config
@@ -107,7 +107,7 @@ def evaluate(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Eva
     def run(
         *checkpoints: Path, out: str = "judged", overwrite: bool = False, figures: bool = False, **changes: Any
     ) -> Judged:
-        request, folder = replace(Request(checkpoints, data, "folder"), **changes), tmp_path / out
+        request, folder = replace(EvaluationRequest(checkpoints, data, "folder"), **changes), tmp_path / out
         with monkeypatch.context() as patch:
             for name in () if figures else ("write_figures", "write_cases"):
                 patch.setattr(run_module, name, lambda *_: None)
@@ -120,7 +120,9 @@ def judged_once(name: str, data: Path, factory: pytest.TempPathFactory, cache: P
     folder = factory.mktemp(name)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(cache))
-        request = replace(Request([write_checkpoint(folder / "one.safetensors", name)], data, "folder"), **changes)
+        request = replace(
+            EvaluationRequest([write_checkpoint(folder / "one.safetensors", name)], data, "folder"), **changes
+        )
         return Judged(folder / "judged", evaluate_checkpoints(request, folder / "judged", silent()))
 
 

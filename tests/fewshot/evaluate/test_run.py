@@ -17,7 +17,7 @@ from episodes.sampling.episode import image_tensor
 from episodes.storage.store import Store
 from fewshot.config.parsing import ConfigError
 from fewshot.evaluate import run as run_module
-from fewshot.evaluate.run import Request, evaluate_checkpoints
+from fewshot.evaluate.run import EvaluationRequest, evaluate_checkpoints
 from fewshot.training.finetuning import finetune_checkpoint
 from tests.fewshot.evaluate.conftest import N_IMAGES, Evaluate, Judged, trained_on, write_checkpoint
 from tests.fewshot.small_networks import small_network
@@ -268,7 +268,9 @@ def test_a_killed_evaluation_leaves_what_was_there(
 
     monkeypatch.setattr(run_module, "write_cases", killed)
     with pytest.raises(KeyboardInterrupt):
-        evaluate_checkpoints(Request([checkpoints["unet"]], data, "folder"), out, silent(), overwrite=overwrite)
+        evaluate_checkpoints(
+            EvaluationRequest([checkpoints["unet"]], data, "folder"), out, silent(), overwrite=overwrite
+        )
     assert [path.name for path in tmp_path.iterdir()] == (["judged"] if overwrite else [])
     if overwrite:
         assert (out / "evaluation.json").read_bytes() == (multitask.folder / "evaluation.json").read_bytes()

@@ -13,8 +13,8 @@ from baselines.prediction import lesion_logits
 from episodes.records import LABEL_VALUES
 from episodes.sampling.episode import image_tensor
 from episodes.storage.store import Store
-from fewshot.evaluate.scores import assess, markdown
-from fewshot.inference.members import ImagePrediction, Results
+from fewshot.evaluate.scores import Results, assess, markdown
+from fewshot.inference.predictor import EnsemblePrediction
 from tests.fewshot.evaluate.conftest import N_IMAGES, UNKNOWN, Judged
 from tests.fewshot.small_networks import small_network
 
@@ -120,11 +120,11 @@ def test_a_network_of_one_class_has_no_class_scores(multitask: Judged) -> None:
     assert multitask.numbers["class_rocs"] == {}
 
 
-def certain(label_map: NDArray[np.uint8]) -> ImagePrediction:
+def certain(label_map: NDArray[np.uint8]) -> EnsemblePrediction:
     """A prediction of a label map that is sure of it."""
     classes = np.stack([label_map == value for value in range(3)]).astype(np.float32)
     zeros = np.zeros(label_map.shape, np.float32)
-    return ImagePrediction(classes, 1 - classes[0], np.zeros(0, np.float32), zeros, zeros, 1)
+    return EnsemblePrediction(classes, 1 - classes[0], np.zeros(0, np.float32), zeros, zeros, 1)
 
 
 def test_a_right_prediction_scores_1_and_failures_are_not_ranked(store: Store) -> None:

@@ -21,7 +21,7 @@ from fewshot import export as onnx_file
 from fewshot.api import load
 from fewshot.checkpoints import network_tensors, save_checkpoint
 from fewshot.config.training import EncoderConfig, ModelConfig
-from fewshot.export import TOLERANCE, Baked, Request, export_checkpoint, open_session, require_same
+from fewshot.export import TOLERANCE, Baked, ExportRequest, export_checkpoint, open_session, require_same
 from fewshot.methods.contract import METHODS, Ingredients
 from fewshot.networks import seeded_network
 from tests.fewshot.panet_variants import VARIANTS, variant_config
@@ -107,7 +107,7 @@ def test_every_registered_method_is_exported_here_or_says_that_it_cannot_be() ->
 def test_an_export_computes_what_the_method_does(tmp_path: Path, support: Path, method: str) -> None:
     network, adapts, options = EXPORTED[method]
     checkpoint = write_plain(tmp_path, network)
-    request = Request(checkpoint, support if adapts else None, method, options=options)
+    request = ExportRequest(checkpoint, support if adapts else None, method, options=options)
     out = tmp_path / "model.onnx"
     assert export_checkpoint(request, out) <= TOLERANCE
     folders = [sorted((support / kind).iterdir()) for kind in ("images", "masks")] if adapts else [[], []]
@@ -125,7 +125,7 @@ def test_an_export_computes_what_the_method_does(tmp_path: Path, support: Path, 
 def test_what_adapts_to_source_datasets_cannot_be_exported(tmp_path: Path, method: str) -> None:
     checkpoint = write_plain(tmp_path, FROM_SOURCES[method])
     with pytest.raises(UserError, match="adapts to source datasets, which a checkpoint does not hold"):
-        export_checkpoint(Request(checkpoint, method=method), tmp_path / "model.onnx")
+        export_checkpoint(ExportRequest(checkpoint, method=method), tmp_path / "model.onnx")
     assert not list(tmp_path.glob("*.onnx*"))
 
 
@@ -146,7 +146,7 @@ class Moody:
 
 
 def test_a_method_that_is_no_graph_says_that_it_cannot_be_exported(tmp_path: Path) -> None:
-    request = Request(write_plain(tmp_path, "unet"), method=f"{__name__}:Moody")
+    request = ExportRequest(write_plain(tmp_path, "unet"), method=f"{__name__}:Moody")
     with pytest.raises(UserError, match=r"^Moody: cannot be exported \(.+\); export another method"):
         export_checkpoint(request, tmp_path / "model.onnx")
     assert not list(tmp_path.glob("*.onnx*"))
@@ -156,7 +156,7 @@ def test_a_method_that_is_no_graph_says_that_it_cannot_be_exported(tmp_path: Pat
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_every_kind_of_panet_can_be_exported(tmp_path: Path, support: Path, variant: str) -> None:
     checkpoint = write_network(tmp_path / "panet.safetensors", ENCODER, variant_config(variant))
-    assert export_checkpoint(Request(checkpoint, support), tmp_path / "model.onnx") <= TOLERANCE
+    assert export_checkpoint(ExportRequest(checkpoint, support), tmp_path / "model.onnx") <= TOLERANCE
 
 
 @pytest.mark.slow
@@ -164,13 +164,13 @@ def test_every_kind_of_panet_can_be_exported(tmp_path: Path, support: Path, vari
 def test_every_network_can_be_exported(tmp_path: Path, support: Path, name: str) -> None:
     checkpoint = write_network(tmp_path / "model.safetensors", *SMALL[name])
     few_shot = SMALL[name][1].network in ("panet", "maml")
-    request = Request(checkpoint, support if few_shot else None)
+    request = ExportRequest(checkpoint, support if few_shot else None)
     assert export_checkpoint(request, tmp_path / "model.onnx") <= TOLERANCE
 
 
 def test_classes_and_labels_are_told_apart_and_named(tmp_path: Path) -> None:
     out = tmp_path / "model.onnx"
-    export_checkpoint(Request(write_plain(tmp_path, "multitask-unet"), options={"flips": True}), out)
+    export_checkpoint(ExportRequest(write_plain(tmp_path, "multitask-unet"), options={"flips": True}), out)
     probabilities, _, labels = open_session(out)(as_input(scanned()))
     facts = metadata(out)
     assert json.loads(facts["labels"]) == ["normal", "benign", "malignant"]
@@ -181,7 +181,7 @@ def test_classes_and_labels_are_told_apart_and_named(tmp_path: Path) -> None:
 
 def test_the_file_says_what_it_was_made_from(tmp_path: Path, support: Path) -> None:
     out = tmp_path / "model.onnx"
-    export_checkpoint(Request(write_plain(tmp_path, "panet"), support, shots=1), out)
+    export_checkpoint(ExportRequest(write_plain(tmp_path, "panet"), support, shots=1), out)
     facts = metadata(out)
     assert facts["notice"] == "Research only, not for clinical use."
     assert facts["image_size"] == "64"
@@ -196,7 +196,7 @@ def test_equal_exports_are_equal_files(tmp_path: Path) -> None:
     checkpoint = write_plain(tmp_path, "unet")
     contents = []
     for name in ("a", "b"):
-        export_checkpoint(Request(checkpoint), tmp_path / f"{name}.onnx")
+        export_checkpoint(ExportRequest(checkpoint), tmp_path / f"{name}.onnx")
         contents.append((tmp_path / f"{name}.onnx").read_bytes())
     assert contents[0] == contents[1]
 
@@ -212,7 +212,7 @@ def test_an_export_that_differs_is_not_written(tmp_path: Path, monkeypatch: pyte
 
     monkeypatch.setattr(onnx_file, "open_session", slightly_wrong)
     with pytest.raises(UserError, match=r"model\.onnx: not written: its probabilities would differ .* by 0\.0002"):
-        export_checkpoint(Request(checkpoint), tmp_path / "model.onnx", overwrite=True)
+        export_checkpoint(ExportRequest(checkpoint), tmp_path / "model.onnx", overwrite=True)
     assert (tmp_path / "model.onnx").read_text() == "an older one"
     assert sorted(path.name for path in tmp_path.glob("*model*")) == ["model.onnx"]
 
@@ -242,7 +242,7 @@ def test_no_number_is_a_difference(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 )
 def test_what_cannot_be_exported_is_said(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
     name = "panet" if changes.get("method") == "prototypes" else "multitask-unet"
-    request = replace(Request(write_plain(tmp_path, name)), **changes)
+    request = replace(ExportRequest(write_plain(tmp_path, name)), **changes)
     with pytest.raises(UserError, match=message):
         export_checkpoint(request, tmp_path / "model.onnx")
     assert not list(tmp_path.glob("*.onnx*"))
@@ -251,14 +251,14 @@ def test_what_cannot_be_exported_is_said(tmp_path: Path, changes: dict[str, Any]
 def test_files_are_replaced_when_asked_alone(tmp_path: Path) -> None:
     checkpoint, out = write_plain(tmp_path, "unet"), tmp_path / "model.onnx"
     with pytest.raises(UserError, match=r"ends in \.onnx"):
-        export_checkpoint(Request(checkpoint), tmp_path / "model.pt2")
+        export_checkpoint(ExportRequest(checkpoint), tmp_path / "model.pt2")
     out.write_text("mine")
     with pytest.raises(UserError, match="exists already"):
-        export_checkpoint(Request(checkpoint), out)
+        export_checkpoint(ExportRequest(checkpoint), out)
     assert out.read_text() == "mine"
 
 
 def test_missing_packages_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("fewshot.export._PACKAGES", ("onnx", "no_such_package"))
     with pytest.raises(UserError, match=r"no_such_package: not installed; pip install 'fewshot-bus\[export\]'"):
-        export_checkpoint(Request(tmp_path / "any"), tmp_path / "model.onnx")
+        export_checkpoint(ExportRequest(tmp_path / "any"), tmp_path / "model.onnx")

@@ -11,7 +11,6 @@ from episodes.errors import DatasetError
 from episodes.records import Record
 from episodes.sampling.episode import Support, load_support
 from episodes.storage.store import Collection
-from fewshot.config.benchmark import MethodConfig
 from fewshot.config.parsing import ConfigError
 from fewshot.config.training import ModelConfig
 from fewshot.methods.contract import (
@@ -62,8 +61,7 @@ def networks(trained_panet: Trained, trained_unet: Trained, trained_maml: Traine
 @pytest.fixture
 def build(networks: dict[str | None, Any], sources: Sources) -> Build:
     def from_name(name: str) -> Method:
-        config = MethodConfig(method=name, options=OPTIONS.get(name, {}))
-        return build_method(config, Ingredients(networks[NEEDS[name]], sources, CPU))
+        return build_method(name, OPTIONS.get(name, {}), Ingredients(networks[NEEDS[name]], sources, CPU))
 
     return from_name
 
@@ -202,7 +200,7 @@ def test_prototypes_of_two_ways_have_three_channels(
 def test_prototypes_do_without_a_support_set_where_the_network_has_a_prior(sources: Sources, queries: Tensor) -> None:
     model = ModelConfig(network="panet", levels=(2,), output_stride=8, options={"prior": True})
     network = seeded_network(ENCODER, model, seed=0).eval()
-    method = build_method(MethodConfig(method="prototypes"), Ingredients(network, sources, CPU))
+    method = build_method("prototypes", {}, Ingredients(network, sources, CPU))
     assert method.uses_support
     assert not needs_support(method)
     with torch.inference_mode():
@@ -239,7 +237,7 @@ def test_source_prototypes_are_the_mean_over_evenly_spread_source_images(
     network, lesions = networks["panet"], sources.lesions()[:12]
     ingredients = Ingredients(network, Sources(sources.collection, lesions), CPU)
     for n_images, places in ((3, (0, 4, 8)), (5, (0, 2, 4, 7, 9)), (8, (0, 1, 3, 4, 6, 7, 9, 10)), (200, range(12))):
-        method = build_method(MethodConfig(method="source-prototypes", options={"n_images": n_images}), ingredients)
+        method = build_method("source-prototypes", {"n_images": n_images}, ingredients)
         with torch.inference_mode():
             vectors = [
                 network.adapt(load_support(sources.collection, [[lesions[place].id]])).levels[0].vectors
@@ -279,7 +277,7 @@ def test_a_method_says_which_model_it_needs(
     name: str, network: str | None, message: str, networks: dict[str | None, Any], sources: Sources
 ) -> None:
     with pytest.raises(ConfigError) as caught:
-        build_method(MethodConfig(method=name), Ingredients(networks[network], sources, CPU))
+        build_method(name, {}, Ingredients(networks[network], sources, CPU))
     assert message in str(caught.value)
 
 
@@ -305,10 +303,10 @@ def test_what_is_no_method_is_explained(
     config: dict[str, Any], message: str, networks: dict[str | None, Any], sources: Sources
 ) -> None:
     with pytest.raises(ConfigError) as caught:
-        build_method(MethodConfig.model_validate(config), Ingredients(networks["unet"], sources, CPU))
+        build_method(config["method"], config.get("options", {}), Ingredients(networks["unet"], sources, CPU))
     assert message in str(caught.value)
 
 
 def test_a_method_of_one_s_own(sources: Sources) -> None:
-    method = build_method(MethodConfig(method="fewshot.methods.floors:Empty"), Ingredients(None, sources, CPU))
+    method = build_method("fewshot.methods.floors:Empty", {}, Ingredients(None, sources, CPU))
     assert not method.uses_support

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fewshot.inference.images import lesion_mask
+from fewshot.api import lesion_mask
 from fewshot.results.pictures import write_map, write_mask
 
 

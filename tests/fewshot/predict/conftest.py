@@ -12,7 +12,7 @@ from episodes.phantoms.layouts import prepare_phantoms
 from episodes.phantoms.population import PhantomSpec
 from fewshot.checkpoints import network_tensors, save_checkpoint
 from fewshot.predict.results import Summary
-from fewshot.predict.run import Request, predict_folder
+from fewshot.predict.run import PredictionRequest, predict_folder
 from tests.fewshot.small_networks import ENCODER, MODELS, small_network
 from tests.fewshot.tiny_runs import silent
 
@@ -45,8 +45,8 @@ class Desk:
     support: Path
 
     @property
-    def request(self) -> Request:
-        return Request(self.panet, str(self.images), self.support, device="cpu")
+    def request(self) -> PredictionRequest:
+        return PredictionRequest(self.panet, str(self.images), self.support, device="cpu")
 
     def predict(self, out: str = "out", *, overwrite: bool = False, **changes: Any) -> Summary:
         request = replace(self.request, **changes)

@@ -13,7 +13,7 @@ from episodes.images.decoding import read_label_map, read_size
 from episodes.records import Record
 from episodes.sampling.manifest import read_draws
 from fewshot.benchmark.run import run_benchmark
-from fewshot.predict.run import Request, predict_folder
+from fewshot.predict.run import PredictionRequest, predict_folder
 from fewshot.results.rows import read_table
 from fewshot.stores import open_store
 from tests.fewshot.predict.conftest import write_checkpoint
@@ -62,7 +62,7 @@ def test_every_query_has_the_dice_of_the_benchmark(
     draw = read_draws(folder / f"draws-{name}.jsonl", store.records)[0]
     records = {record.id: record for record in store.records}
     images = {record.image.parent for record in store.records}
-    request = Request(
+    request = PredictionRequest(
         checkpoint,
         str(images.pop()),
         write_support(tmp_path / "support", [records[one] for one in draw.support[:SHOT]]),

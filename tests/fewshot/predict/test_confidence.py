@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from fewshot.inference.segmenter import MaskFacts, lesion_confidence, mask_facts, warnings_of
+from fewshot.predict.results import MaskFacts, lesion_confidence, mask_facts, warnings_of
 
 PROBABILITY = np.array([[0.9, 0.7, 0.1, 0.0], [0.2, 0.0, 0.0, 0.6]], np.float32)
 

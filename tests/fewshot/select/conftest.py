@@ -8,7 +8,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from fewshot.inference.description import Describer
+from fewshot.select import Describer
 from tests.fewshot.made_stores import picture
 from tests.fewshot.predict.conftest import write_checkpoint
 

@@ -13,13 +13,13 @@ from PIL import Image
 from episodes.datasets import read_dataset
 from episodes.errors import UserError
 from fewshot.inference.support import load_support_folder
-from fewshot.select import Request, select_images
+from fewshot.select import SelectionRequest, select_images
 from tests.episodes.made_dicom import SECRETS, write_dicom
 from tests.fewshot.made_stores import picture
 from tests.fewshot.select.conftest import Desk
 from tests.fewshot.tiny_runs import silent
 
-REQUEST = Request("", 4, device="cpu")
+REQUEST = SelectionRequest("", 4, device="cpu")
 
 
 def select(desk: Desk, *, overwrite: bool = False, **changes: Any) -> list[dict[str, str]]:
@@ -152,7 +152,7 @@ def test_nothing_readable_is_an_error(desk: Desk) -> None:
 
 def test_many_images_are_described_as_few_are(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = select(desk)
-    monkeypatch.setattr("fewshot.inference.description._READ_AT_ONCE", 1)
+    monkeypatch.setattr("fewshot.select._READ_AT_ONCE", 1)
     assert select(desk, overwrite=True) == whole
 
 

@@ -1,4 +1,4 @@
-"""What a checkpoint keeps of the images of its training."""
+"""Features of a training's images that a checkpoint keeps."""
 
 from pathlib import Path
 
@@ -11,12 +11,12 @@ from episodes.sampling.episode import image_tensor
 from episodes.storage.store import Collection
 from fewshot.checkpoints import CheckpointError, save_checkpoint
 from fewshot.inference.out_of_distribution import (
-    Familiar,
+    TrainingFeatures,
+    compute_training_features,
     describe,
-    familiar_images,
-    familiar_tensors,
     find_encoder,
-    load_familiar,
+    load_training_features,
+    training_feature_tensors,
 )
 from fewshot.training.partition import Part
 from tests.fewshot.small_networks import CPU, SMALL, small_network
@@ -38,7 +38,7 @@ def test_every_network_has_an_encoder_that_describes_images(name: str) -> None:
 
 
 def test_distances_are_to_the_nearest_image_of_another_patient(network: nn.Module, linear_phantoms: Collection) -> None:
-    found = familiar_images(network, linear_phantoms, CPU)
+    found = compute_training_features(network, linear_phantoms, CPU)
     assert found is not None
     encoder = find_encoder(network)
     assert encoder is not None
@@ -62,14 +62,14 @@ def test_distances_are_to_the_nearest_image_of_another_patient(network: nn.Modul
 def test_of_many_images_some_that_are_spread_evenly_are_kept(
     network: nn.Module, linear_phantoms: Collection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = familiar_images(network, linear_phantoms, CPU)
+    whole = compute_training_features(network, linear_phantoms, CPU)
     monkeypatch.setattr("fewshot.inference.out_of_distribution.MOST_IMAGES", 6)
-    some = familiar_images(network, linear_phantoms, CPU)
+    some = compute_training_features(network, linear_phantoms, CPU)
     assert whole is not None
     assert some is not None
     torch.testing.assert_close(some.features, whole.features[::4])
     monkeypatch.setattr("fewshot.inference.out_of_distribution.MOST_VALUES", 3 * whole.features.shape[1])
-    fewer = familiar_images(network, linear_phantoms, CPU)
+    fewer = compute_training_features(network, linear_phantoms, CPU)
     assert fewer is not None
     assert len(fewer.features) == 3
 
@@ -77,24 +77,24 @@ def test_of_many_images_some_that_are_spread_evenly_are_kept(
 def test_where_nothing_can_be_told_nothing_is_kept(network: nn.Module, linear_phantoms: Collection) -> None:
     patient = linear_phantoms.records[0].patient_id
     one_patient = Part(linear_phantoms, (one for one in linear_phantoms.records if one.patient_id == patient))
-    assert familiar_tensors(network, one_patient, CPU) == {}
-    assert familiar_tensors(nn.Linear(2, 2), linear_phantoms, CPU) == {}
+    assert training_feature_tensors(network, one_patient, CPU) == {}
+    assert training_feature_tensors(nn.Linear(2, 2), linear_phantoms, CPU) == {}
     blind = small_network("unet").eval()
     for parameter in blind.parameters():
         nn.init.zeros_(parameter)
-    assert familiar_tensors(blind, linear_phantoms, CPU) == {}
+    assert training_feature_tensors(blind, linear_phantoms, CPU) == {}
 
 
 def test_it_comes_back_from_a_checkpoint(network: nn.Module, linear_phantoms: Collection, tmp_path: Path) -> None:
     path = tmp_path / "a.safetensors"
-    save_checkpoint(path, familiar_tensors(network, linear_phantoms, CPU), {})
-    written, read = familiar_images(network, linear_phantoms, CPU), load_familiar(path)
+    save_checkpoint(path, training_feature_tensors(network, linear_phantoms, CPU), {})
+    written, read = compute_training_features(network, linear_phantoms, CPU), load_training_features(path)
     assert written is not None
     assert read is not None
     torch.testing.assert_close(read.features, written.features, atol=1e-3, rtol=0)
     assert read.threshold == written.threshold
     save_checkpoint(path, {}, {})
-    assert load_familiar(path) is None
+    assert load_training_features(path) is None
 
 
 UNIT = torch.eye(4)
@@ -116,9 +116,9 @@ def test_what_is_damaged_is_told(tensors: dict[str, torch.Tensor], tmp_path: Pat
     path = tmp_path / "a.safetensors"
     save_checkpoint(path, tensors, {})
     with pytest.raises(CheckpointError, match=r"a\.safetensors: what it says of its training images is damaged"):
-        load_familiar(path)
+        load_training_features(path)
 
 
 def test_the_threshold_is_what_one_in_a_hundred_exceeds() -> None:
     distances = torch.arange(1, 102) / 101
-    assert Familiar(torch.zeros(101, 2), distances).threshold == pytest.approx(100 / 101)
+    assert TrainingFeatures(torch.zeros(101, 2), distances).threshold == pytest.approx(100 / 101)

@@ -5,13 +5,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 from PIL import Image
 
 from episodes.errors import UserError
 from episodes.records import Record
+from episodes.sampling.episode import load_support
 from episodes.storage.preparation import prepare_store
-from fewshot.inference.images import grey_image, lesion_mask, listed, resized_image, resized_mask
+from episodes.storage.store import Collection
+from fewshot.api import grey_image, lesion_mask, listed
+from fewshot.inference.support import build_support
 from tests.episodes.made_dicom import write_dicom
 
 RNG = np.random.default_rng(0)
@@ -147,8 +151,10 @@ def test_pictures_are_resized_as_a_store_does(tmp_path: Path) -> None:
     for size in (9, 32):
         record = Record("mine", image, (mask,), "benign", "a")
         store = prepare_store([record], tmp_path / "stores", (size, size))
-        np.testing.assert_array_equal(resized_image(grey_image(image, "image"), size), store.images[0])
-        np.testing.assert_array_equal(resized_mask(lesion_mask(mask, "mask"), size), store.label_maps[0] > 0)
+        support = build_support([grey_image(image, "image")], [lesion_mask(mask, "mask")], ["mine"], size)
+        expected = load_support(Collection([store]), [[record.id]])
+        assert torch.equal(support.images, expected.images)
+        assert torch.equal(support.masks, expected.masks)
 
 
 # Several

@@ -12,7 +12,7 @@ from episodes.records import LABEL_VALUES
 from episodes.storage.store import Collection
 from fewshot.api import Adaptable, load
 from fewshot.checkpoints import network_tensors, save_checkpoint
-from fewshot.inference.out_of_distribution import familiar_tensors
+from fewshot.inference.out_of_distribution import training_feature_tensors
 from tests.fewshot.conftest import Trained
 from tests.fewshot.small_networks import CPU, SMALL
 
@@ -28,7 +28,7 @@ def model(
         network = trained(name).network.eval()
         facts = {"encoder": encoder.model_dump(mode="json"), "model": head.model_dump(mode="json"), "image_size": 64}
         path: Path = tmp_path_factory.mktemp("models") / f"{name}.safetensors"
-        seen = familiar_tensors(network, linear_phantoms, CPU) if known else {}
+        seen = training_feature_tensors(network, linear_phantoms, CPU) if known else {}
         save_checkpoint(path, network_tensors(network) | seen, facts)
         return load(path, device="cpu", **options)
 
