@@ -1,7 +1,8 @@
-"""Resampled means of crossed units, their jackknife variances, and the intervals made of them."""
+"""Resamples of a mean score over whole patients and draws, and the jackknife variance that they are widened to."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from math import inf, nan
+from math import nan
 from typing import Literal
 
 import numpy as np
@@ -36,16 +37,16 @@ class ScoreTable:
 
     @property
     def n_draws(self) -> int:
-        """How many draws there are."""
+        """Return the number of draws."""
         return len(self.sums)
 
     @property
     def n_patients(self) -> int:
-        """How many patients there are."""
+        """Return the number of patients."""
         return len(self.starts)
 
-    def parts(self, draws: NDArray[np.number]) -> tuple[FloatArray, FloatArray]:
-        """What each patient adds to the numerator and to the denominator of the mean over weighted draws.
+    def fractions(self, draws: NDArray[np.number]) -> tuple[FloatArray, FloatArray]:
+        """Return what each patient adds to the numerator and the denominator of the mean over weighted draws.
 
         A query whose draws all weigh 0 has no mean and is left out, as is a patient without any other.
 
@@ -66,7 +67,7 @@ class ScoreTable:
         return np.divide(tops, bottoms, out=np.zeros_like(tops), where=present), present.astype(np.float64)
 
     def means(self, patients: IntArray, draws: IntArray) -> FloatArray:
-        """The mean score of each resample: queries over their draws first, then over queries (and patients).
+        """Return the mean score of each resample: queries over their draws first, then over queries (and patients).
 
         Args:
             patients: how often each resample holds each patient, (n_resamples, n_patients).
@@ -76,21 +77,18 @@ class ScoreTable:
             One mean per resample, (n_resamples,); NaN where a resample holds no score at all.
         """
         different, which = np.unique(draws, axis=0, return_inverse=True)
-        tops, bottoms = self.parts(different)
-        top, bottom = (np.einsum("rp,rp->r", patients, part[which]) for part in (tops, bottoms))
-        return ratio(top, bottom)
+        tops, bottoms = self.fractions(different)
+        return ratio(np.einsum("rp,rp->r", patients, tops[which]), np.einsum("rp,rp->r", patients, bottoms[which]))
 
     def mean(self) -> float:
-        """The mean score with everything counting once."""
-        tops, bottoms = self.parts(np.ones((1, self.n_draws)))
+        """Return the mean score with everything counting once."""
+        tops, bottoms = self.fractions(np.ones((1, self.n_draws)))
         return float(ratio(tops.sum(axis=1), bottoms.sum(axis=1))[0])
 
 
 def ratio(top: FloatArray, bottom: FloatArray) -> FloatArray:
-    """Numerators divided by denominators, NaN where the denominator is 0."""
-    quotients = np.full(top.shape, nan)
-    np.divide(top, bottom, out=quotients, where=bottom > 0)
-    return quotients
+    """Divide numerators by denominators, NaN where the denominator is 0."""
+    return np.asarray(np.divide(top, bottom, out=np.full(top.shape, nan), where=bottom > 0))
 
 
 def tabulate(values: FloatArray, owners: IntArray, unit: Unit = "image") -> ScoreTable:
@@ -115,131 +113,31 @@ def tabulate(values: FloatArray, owners: IntArray, unit: Unit = "image") -> Scor
     )
 
 
-def resampled_means(
-    values: FloatArray, owners: IntArray, patient_counts: IntArray, draw_counts: IntArray, unit: Unit = "image"
-) -> FloatArray:
-    """The estimate of `crossed_bootstrap` on each of several resamples, given as counts instead of lists.
-
-    A query whose draws are all missing from a resample has no mean there and is left out, as it is of a list.
-
-    Args:
-        values: scores, (n_draws, n_queries), NaN where there is none.
-        owners: index of each query's patient, from 0 with none left out, (n_queries,).
-        patient_counts: how often each resample holds each patient, (n_resamples, n_patients).
-        draw_counts: how often each resample holds each draw, (n_resamples, n_draws).
-        unit: what counts once in the mean, an image (a query) or a patient.
-
-    Returns:
-        One mean per resample, (n_resamples,); NaN where a resample holds no score at all.
-    """
-    return tabulate(values, owners, unit).means(patient_counts, draw_counts)
-
-
 def resample(table: ScoreTable, n_resamples: int, seed: int) -> FloatArray:
-    """The mean score on resamples of whole patients and whole draws, both drawn anew with replacement.
+    """Compute the mean score on resamples of whole patients and whole draws, both drawn anew with replacement.
 
-    Args:
-        table: with more than one patient or more than one draw; what there is one of is not resampled.
-        n_resamples: how many, at least 1.
-        seed: of the resampling.
+    What there is one of is not resampled. A resample that holds no score has no mean and is left out.
 
     Returns:
         One mean per resample that holds a score, (at most n_resamples,).
-
-    Raises:
-        ValueError: if n_resamples is less than 1.
     """
-    require_resamples(n_resamples)
     of_patients, of_draws = np.random.default_rng(seed).spawn(2)
-    chunk = rows_at_once(table.n_patients)
-    sizes = [min(chunk, n_resamples - start) for start in range(0, n_resamples, chunk)]
-    means: FloatArray = np.concatenate(
-        [
-            table.means(counts(of_patients, table.n_patients, size), counts(of_draws, table.n_draws, size))
-            for size in sizes
-        ]
-    )
+    sizes = [rows.stop - rows.start for rows in chunks(n_resamples, table.n_patients)]
+    parts = [table.means(counts(of_patients, table.n_patients, n), counts(of_draws, table.n_draws, n)) for n in sizes]
+    means: FloatArray = np.concatenate(parts)
     return means[~np.isnan(means)]
 
 
 def counts(rng: np.random.Generator, n: int, n_resamples: int) -> IntArray:
-    """How often each of `n` things is among `n` drawn with replacement, (n_resamples, n)."""
+    """Count how often each of `n` things is among `n` drawn with replacement, (n_resamples, n)."""
     drawn = rng.integers(n, size=(n_resamples, n)) + n * np.arange(n_resamples)[:, None]
     return np.bincount(drawn.ravel(), minlength=n_resamples * n).reshape(n_resamples, n)
 
 
-def rows_at_once(width: int) -> int:
-    """How many resamples to hold at once where each has `width` numbers."""
-    return max(1, CHUNK // width)
-
-
-def require_resamples(n_resamples: int) -> None:
-    """Raise a ValueError if there is no resample."""
-    if n_resamples < 1:
-        raise ValueError(f"n_resamples must be at least 1, not {n_resamples}")
-
-
-Bounds = tuple[float, float]
-
-
-@dataclass(frozen=True, slots=True)
-class Interval:
-    """An estimate and the bounds of its interval; NaN where there is nothing to estimate or resample."""
-
-    estimate: float
-    low: float
-    high: float
-
-
-@dataclass(frozen=True, slots=True)
-class Difference:
-    """A paired difference between two methods, its interval, and how easily no difference would show it.
-
-    Attributes:
-        interval: mean of first minus second, and its interval.
-        p_value: two-sided; NaN where there is nothing to resample.
-    """
-
-    interval: Interval
-    p_value: float
-
-
-def percentile_interval(estimate: float, resamples: FloatArray, level: float, bounds: Bounds | None = None) -> Interval:
-    """The interval that leaves out the same share of resamples on either side.
-
-    Args:
-        estimate: of the score.
-        resamples: its value on each resample, (n,); none where there is nothing to resample.
-        level: share of the resamples inside.
-        bounds: to which the interval is clipped; unlimited without.
-
-    Raises:
-        ValueError: if the level or the bounds are impossible.
-
-    >>> percentile_interval(50.0, np.arange(101.0), 0.9, bounds=(10, 200))
-    Interval(estimate=50.0, low=10.0, high=95.0)
-    """
-    if not 0 < level < 1:
-        raise ValueError(f"level must lie between 0 and 1, not {level}")
-    least, most = bounds or (-inf, inf)
-    if not least < most:
-        raise ValueError(f"bounds must be a lower and a higher value, not {bounds}")
-    if not resamples.size:
-        return Interval(estimate, nan, nan)
-    low, high = np.quantile(resamples, [(1 - level) / 2, (1 + level) / 2]).clip(least, most)
-    return Interval(estimate, float(low), float(high))
-
-
-def p_value(resamples: FloatArray) -> float:
-    """How easily no difference would show resamples so far on one side of zero, two-sided; NaN without any.
-
-    >>> round(p_value(np.linspace(-1, 9, 999)), 2)
-    0.2
-    """
-    if not resamples.size:
-        return nan
-    far_side = min(np.count_nonzero(resamples <= 0), np.count_nonzero(resamples >= 0))
-    return float(min(1.0, 2 * (far_side + 1) / (resamples.size + 1)))
+def chunks(n_rows: int, width: int) -> Iterator[slice]:
+    """Cut rows of `width` numbers each into slices of at most `CHUNK` numbers, or of a single row."""
+    step = max(1, CHUNK // width)
+    return (slice(start, min(start + step, n_rows)) for start in range(0, n_rows, step))
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,11 +160,11 @@ class Variance:
 
     @property
     def total(self) -> float:
-        """Of the mean: both, with what they share counted once; neither alone can be larger."""
+        """Return the variance of the mean: both, with what they share counted once; neither alone can be larger."""
         return max(self.patients, self.draws, self.patients + self.draws - self.together)
 
     def quantiles(self, shares: FloatArray) -> FloatArray:
-        """Of an error of the mean, divided by its standard deviation as estimated.
+        """Return quantiles of an error of the mean, divided by its standard deviation as estimated.
 
         Student's t with one degree of freedom fewer than there are patients, and draws, averaged with their variances
         as weights (Cochran 1964, Biometrics 20(1), 191-195). One t with Satterthwaite's degrees of freedom is
@@ -284,7 +182,7 @@ def jackknife(table: ScoreTable) -> Variance:
     cells, whose combination in `Variance.total` is unbiased.
     """
     n_patients, n_draws = table.n_patients, table.n_draws
-    tops, bottoms = table.parts(np.vstack([np.ones(n_draws), 1 - np.eye(n_draws)]))
+    tops, bottoms = table.fractions(np.vstack([np.ones(n_draws), 1 - np.eye(n_draws)]))
     by_draw = ratio(tops.sum(axis=1), bottoms.sum(axis=1))  # of all draws, then without each
     by_patient = ratio(tops.sum(axis=1, keepdims=True) - tops, bottoms.sum(axis=1, keepdims=True) - bottoms)
     # How a patient's absence changes what a draw's absence does; a pair without which nothing is left shows nothing.
@@ -300,16 +198,16 @@ def jackknife(table: ScoreTable) -> Variance:
     )
 
 
+def _squares(values: FloatArray) -> float:
+    """Sum squared deviations from the mean; 0 where leaving out the only one left nothing."""
+    return float(((values - values.mean()) ** 2).sum()) if len(values) > 1 else 0.0
+
+
 def widen(resamples: FloatArray, estimate: float, variance: Variance) -> FloatArray:
     """Stretch resamples away from the estimate, so that their percentiles are bounds of the right width.
 
     The deviations get the standard deviation of `variance`, and each is multiplied by the ratio of its quantile, by
     its rank, to that of a normal distribution. What is lopsided stays so.
-
-    Args:
-        resamples: means on resamples, (n,).
-        estimate: what they scatter about.
-        variance: of the estimate.
 
     Returns:
         As many values, in increasing order, (n,).
@@ -322,8 +220,3 @@ def widen(resamples: FloatArray, estimate: float, variance: Variance) -> FloatAr
     normal, student = ndtri(shares), variance.quantiles(shares)
     stretch = np.divide(student, normal, out=np.ones_like(shares), where=normal != 0)
     return np.sort(estimate + (ordered - estimate) * stretch * (variance.total**0.5 / spread))
-
-
-def _squares(values: FloatArray) -> float:
-    """The sum of squared deviations from the mean; 0 where leaving out the only one left nothing."""
-    return float(((values - values.mean()) ** 2).sum()) if len(values) > 1 else 0.0

@@ -1,4 +1,4 @@
-"""Scores of classes, from pixel counts."""
+"""Scores of the classes of pixels, and of labels of whole images: normal, benign or malignant."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,52 +6,11 @@ from math import nan
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.metrics import roc_curve
 
-from episodes.scoring.bootstrap import FloatArray, IntArray, Interval
-from episodes.scoring.statistics import patient_weights, weighted_interval
-
-
-@dataclass(frozen=True, slots=True)
-class Ratios:
-    """A score as a ratio of sums over images, by class; each array is (n_images, n_classes).
-
-    A class with nothing in `present` has no score; otherwise one with nothing in `bottom` scores 0.
-    """
-
-    top: FloatArray
-    bottom: FloatArray
-    present: FloatArray
-
-    def of(self, index: int) -> "Ratios":
-        """The score of one class."""
-        return Ratios(*(values[:, [index]] for values in (self.top, self.bottom, self.present)))
-
-    def mean(self, weights: FloatArray) -> FloatArray:
-        """Of weighted images (m, n_images) the mean over the classes that have a score, (m,)."""
-        tops, bottoms, present = (weights @ values for values in (self.top, self.bottom, self.present))
-        scores = np.divide(tops, bottoms, out=np.zeros_like(tops), where=(bottoms > 0) & (present > 0))
-        n_scores = np.count_nonzero(present, axis=1)
-        means = np.full(len(scores), nan)
-        np.divide(scores.sum(axis=1), n_scores, out=means, where=n_scores > 0)
-        return means
-
-    def interval(self, weights: IntArray, level: float) -> Interval:
-        """The mean over classes with its interval, from the images it depends on."""
-        counts = ((self.bottom > 0) | (self.present > 0)).any(axis=1)
-        kept = Ratios(self.top[counts], self.bottom[counts], self.present[counts])
-        return weighted_interval(kept.mean, weights[:, counts], level)
-
-
-def pooled_rates(counts: NDArray[np.generic]) -> dict[str, Ratios]:
-    """Scores of pooled counts: of true and false positives, false and true negatives, (n_images, n_classes, 4)."""
-    hits, false_alarms, misses, rest = np.moveaxis(counts.astype(np.float64), -1, 0)
-    present, others = hits + misses, rest + false_alarms
-    return {
-        "sensitivity": Ratios(hits, present, present),
-        "specificity": Ratios(rest, others, others),
-        "precision": Ratios(hits, hits + false_alarms, present),
-        "f1": Ratios(2 * hits, 2 * hits + false_alarms + misses, present),
-    }
+from episodes.scoring.bootstrap import FloatArray, IntArray
+from episodes.scoring.curves import area_under_roc
+from episodes.scoring.statistics import Interval, weighted_interval
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +43,127 @@ class ClassScores:
     dice_empty_as_one: Interval
 
 
+@dataclass(frozen=True, slots=True)
+class ClassLabelScores:
+    """How well the images of one class are told from all others; every score with its interval over patients.
+
+    Attributes:
+        name: of the class.
+        n_images: how many images are of the class; without any, all scores but specificity are NaN.
+        precision: share of the images called the class that are of it.
+        recall: share of its images that are called so (sensitivity).
+        specificity: share of all other images that are not called so.
+        f1: harmonic mean of precision and recall.
+    """
+
+    name: str
+    n_images: int
+    precision: Interval
+    recall: Interval
+    specificity: Interval
+    f1: Interval
+
+
+@dataclass(frozen=True, slots=True)
+class LabelScores:
+    """How well images are labelled; every score with its interval over patients.
+
+    Attributes:
+        confusion: number of images by truth (rows) and prediction (columns).
+        accuracy: share of the images with the right label.
+        macro_precision: mean over the classes that have images, each counting once.
+        macro_recall: likewise; also called balanced accuracy.
+        macro_f1: likewise, the mean of the classes' F1.
+        classes: one entry per class.
+    """
+
+    confusion: tuple[tuple[int, ...], ...]
+    accuracy: Interval
+    macro_precision: Interval
+    macro_recall: Interval
+    macro_f1: Interval
+    classes: tuple[ClassLabelScores, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class LabelRoc:
+    """The receiver operating characteristic of one class against the rest, over images.
+
+    Attributes:
+        name: of the class.
+        n_images: how many images are of the class.
+        false_positive_rates: of falling thresholds, from 0 to 1; empty where all images or none are of the class.
+        true_positive_rates: at the same thresholds.
+        auc: area under the curve with its interval over patients.
+    """
+
+    name: str
+    n_images: int
+    false_positive_rates: tuple[float, ...]
+    true_positive_rates: tuple[float, ...]
+    auc: Interval
+
+
+@dataclass(frozen=True, slots=True)
+class Ratios:
+    """A score as a ratio of sums over images, by class; each array is (n_images, n_classes).
+
+    A class with nothing in `present` has no score; otherwise one with nothing in `bottom` scores 0.
+    """
+
+    top: FloatArray
+    bottom: FloatArray
+    present: FloatArray
+
+    def of(self, index: int) -> "Ratios":
+        """Return the score of one class."""
+        return Ratios(*(values[:, [index]] for values in (self.top, self.bottom, self.present)))
+
+    def mean(self, weights: FloatArray) -> FloatArray:
+        """Average over the classes that have a score, of weighted images (m, n_images), (m,)."""
+        tops, bottoms, present = (weights @ values for values in (self.top, self.bottom, self.present))
+        scores = np.divide(tops, bottoms, out=np.zeros_like(tops), where=(bottoms > 0) & (present > 0))
+        n_scores = np.count_nonzero(present, axis=1)
+        means = np.divide(scores.sum(axis=1), n_scores, out=np.full(len(scores), nan), where=n_scores > 0)
+        return np.asarray(means)
+
+    def interval(self, weights: IntArray) -> Interval:
+        """Return the mean over classes with its interval, from the images it depends on."""
+        counts = ((self.bottom > 0) | (self.present > 0)).any(axis=1)
+        kept = Ratios(self.top[counts], self.bottom[counts], self.present[counts])
+        return weighted_interval(kept.mean, weights[:, counts])
+
+
+def _pooled(counts: NDArray[np.generic]) -> dict[str, Ratios]:
+    """Return scores of pooled counts: true and false positives, false and true negatives, (n_images, n_classes, 4)."""
+    hits, false_alarms, misses, rest = np.moveaxis(counts.astype(np.float64), -1, 0)
+    present, others = hits + misses, rest + false_alarms
+    return {
+        "sensitivity": Ratios(hits, present, present),
+        "specificity": Ratios(rest, others, others),
+        "precision": Ratios(hits, hits + false_alarms, present),
+        "f1": Ratios(2 * hits, 2 * hits + false_alarms + misses, present),
+    }
+
+
+def _image_by_image(counts: IntArray) -> dict[str, Ratios]:
+    """Return means over images of what counts like those of `_pooled` give for each."""
+    hits, false_alarms, misses, _ = np.moveaxis(counts.astype(np.float64), -1, 0)
+    held, every = (hits + misses > 0).astype(np.float64), np.ones_like(hits)
+    union = hits + false_alarms + misses
+    dice = np.divide(2 * hits, union + hits, out=np.ones_like(hits), where=union > 0)
+    iou = np.divide(hits, union, out=np.zeros_like(hits), where=union > 0)
+    return {
+        "dice": Ratios(dice * held, held, held),
+        "iou": Ratios(iou * held, held, held),
+        "dice_empty_as_one": Ratios(dice, every, every),
+    }
+
+
 def confusion_matrix(truths: NDArray[np.integer], predictions: NDArray[np.integer], n_classes: int) -> IntArray:
     """Count by truth (rows) and prediction (columns).
+
+    Twenty times as fast on the pixels of an image as scikit-learn's, which also leaves unknown classes out in silence.
 
     Args:
         truths: class indices from 0 to n_classes - 1, of any shape.
@@ -138,63 +216,134 @@ def count_pixels(predicted: NDArray[np.integer], truth: NDArray[np.integer], n_c
     return np.stack([hits, false_alarms, misses, rest], axis=1)[1:]
 
 
-def class_scores(
-    counts: IntArray,
-    names: Sequence[str],
-    patients: Sequence[str],
-    *,
-    n_resamples: int = 2000,
-    level: float = 0.95,
-    seed: int = 0,
-) -> list[ClassScores]:
+def class_scores(counts: IntArray, names: Sequence[str], weights: IntArray) -> list[ClassScores]:
     """Score how well the pixels of each class are found.
 
     Args:
         counts: `count_pixels` of every image, stacked, (n_images, n_classes, 4).
         names: of the classes.
-        patients: whose image each is, (n_images,).
-        n_resamples: how many times whole patients are resampled.
-        level: share of the resampled scores inside an interval.
-        seed: of the resampling.
+        weights: how often each image counts in each resample, `patient_weights`, (n_resamples, n_images).
 
     Returns:
         One entry per class, in the order of `names`.
 
     Raises:
-        ValueError: if the counts do not fit names and patients, or a level or number of resamples is impossible.
+        ValueError: if the counts do not fit names and weights.
 
+    >>> from episodes.scoring.statistics import patient_weights
     >>> missed, found = [[0, 0, 4, 12]], [[4, 0, 0, 12]]
     >>> empty = [[0, 0, 0, 16]]
-    >>> scores, = class_scores(np.array([missed, found, empty, empty]), ["malignant"], list("abcd"))
+    >>> scores, = class_scores(np.array([missed, found, empty, empty]), ["malignant"], patient_weights(list("abcd")))
     >>> scores.dice.estimate, scores.dice_empty_as_one.estimate
     (0.5, 0.75)
     """
-    counts = np.asarray(counts)
-    if counts.shape != (len(patients), len(names), 4):
-        raise ValueError(f"counts {counts.shape} must be ({len(patients)} images, {len(names)} classes, 4)")
-    weights = patient_weights(patients, n_resamples=n_resamples, seed=seed)
-    rates = {**_overlaps(counts), **pooled_rates(counts)}
+    if counts.shape != (weights.shape[1], len(names), 4):
+        raise ValueError(f"counts {counts.shape} must be ({weights.shape[1]} images, {len(names)} classes, 4)")
+    rates = {**_image_by_image(counts), **_pooled(counts)}
     held = np.count_nonzero(rates["dice"].present, axis=0)
     return [
         ClassScores(
             name=name,
             n_images=int(held[index]),
             n_absent=len(counts) - int(held[index]),
-            **{key: ratios.of(index).interval(weights, level) for key, ratios in rates.items()},
+            **{key: ratios.of(index).interval(weights) for key, ratios in rates.items()},
         )
         for index, name in enumerate(names)
     ]
 
 
-def _overlaps(counts: IntArray) -> dict[str, Ratios]:
-    """Means over images of what counts like those of `pooled_rates` give for each."""
-    hits, false_alarms, misses, _ = np.moveaxis(counts.astype(np.float64), -1, 0)
-    held, every = (hits + misses > 0).astype(np.float64), np.ones_like(hits)
-    union = hits + false_alarms + misses
-    dice = np.divide(2 * hits, union + hits, out=np.ones_like(hits), where=union > 0)
-    iou = np.divide(hits, union, out=np.zeros_like(hits), where=union > 0)
-    return {
-        "dice": Ratios(dice * held, held, held),
-        "iou": Ratios(iou * held, held, held),
-        "dice_empty_as_one": Ratios(dice, every, every),
-    }
+def label_scores(
+    truths: NDArray[np.integer], predictions: NDArray[np.integer], names: Sequence[str], weights: IntArray
+) -> LabelScores:
+    """Score how well images are labelled.
+
+    Args:
+        truths: each image's class as an index into `names`, (n_images,).
+        predictions: the predicted classes, (n_images,).
+        names: of the classes.
+        weights: how often each image counts in each resample, `patient_weights`, (n_resamples, n_images).
+
+    Raises:
+        ValueError: if the shapes differ, or an index is out of range.
+
+    >>> from episodes.scoring.statistics import patient_weights
+    >>> truths, predictions = np.array([0, 1, 1, 2]), np.array([0, 1, 2, 2])
+    >>> scores = label_scores(truths, predictions, ["normal", "benign", "malignant"], patient_weights(list("abcd")))
+    >>> scores.accuracy.estimate, scores.macro_precision.estimate, scores.classes[1].recall.estimate
+    (0.75, 0.8333333333333334, 0.5)
+    """
+    confusion = confusion_matrix(truths, predictions, len(names))
+    _require_images(truths, weights)
+    ours, theirs = (values[:, None] == np.arange(len(names)) for values in (predictions, truths))
+    # An image is a picture of one pixel here: its label.
+    rates = _pooled(np.stack([ours & theirs, ours & ~theirs, ~ours & theirs, ~ours & ~theirs], axis=-1))
+    rates["recall"] = rates.pop("sensitivity")
+    every = np.ones((len(truths), 1))
+    right = (truths == predictions).astype(np.float64)[:, None]
+    return LabelScores(
+        confusion=tuple(tuple(row) for row in confusion.tolist()),
+        accuracy=Ratios(right, every, every).interval(weights),
+        macro_precision=rates["precision"].interval(weights),
+        macro_recall=rates["recall"].interval(weights),
+        macro_f1=rates["f1"].interval(weights),
+        classes=tuple(
+            ClassLabelScores(
+                name=name,
+                n_images=int(theirs[:, index].sum()),
+                **{key: ratios.of(index).interval(weights) for key, ratios in rates.items()},
+            )
+            for index, name in enumerate(names)
+        ),
+    )
+
+
+def label_rocs(
+    scores: NDArray[np.floating], truths: NDArray[np.integer], names: Sequence[str], weights: IntArray
+) -> list[LabelRoc]:
+    """Compute the ROC of each class against the rest over images, and the area under it.
+
+    Args:
+        scores: large where a class is likely, such as probabilities, (n_images, n_classes).
+        truths: each image's class as an index into `names`, (n_images,).
+        names: of the classes.
+        weights: how often each image counts in each resample, `patient_weights`, (n_resamples, n_images).
+
+    Returns:
+        One entry per class, in the order of `names`.
+
+    Raises:
+        ValueError: if the shapes differ, or a score is not finite.
+
+    >>> from episodes.scoring.statistics import patient_weights
+    >>> chances = np.array([[0.9, 0.1], [0.6, 0.4], [0.65, 0.35], [0.2, 0.8]])
+    >>> curves = label_rocs(chances, np.array([0, 0, 1, 1]), ["benign", "malignant"], patient_weights(list("abcd")))
+    >>> [curve.auc.estimate for curve in curves]
+    [0.75, 0.75]
+    """
+    if scores.shape != (len(truths), len(names)) or not np.isfinite(scores).all():
+        raise ValueError(f"scores {scores.shape} must be finite, ({len(truths)} images, {len(names)} classes)")
+    _require_images(truths, weights)
+    return [_label_roc(name, scores[:, index], truths == index, weights) for index, name in enumerate(names)]
+
+
+def _label_roc(name: str, scores: NDArray[np.floating], positive: NDArray[np.bool_], weights: IntArray) -> LabelRoc:
+    n_images = int(positive.sum())
+    if n_images in (0, len(positive)):
+        return LabelRoc(name, n_images, (), (), Interval(nan, nan, nan))
+    false, true, _ = roc_curve(positive, scores)
+    # scikit-learn weighs one resample at a time, which takes seconds; sorted once, all resamples are sums over ties.
+    order = np.argsort(scores)
+    ties = np.unique(scores[order], return_index=True)[1]
+    sides = positive[order], ~positive[order]
+
+    def area(weights: FloatArray) -> FloatArray:
+        ours, theirs = (np.add.reduceat(weights[:, order] * side, ties, axis=1) for side in sides)
+        return area_under_roc(ours, theirs)
+
+    auc = weighted_interval(area, weights)
+    return LabelRoc(name, n_images, tuple(false.tolist()), tuple(true.tolist()), auc)
+
+
+def _require_images(truths: NDArray[np.integer], weights: IntArray) -> None:
+    if truths.ndim != 1 or len(truths) != weights.shape[1]:
+        raise ValueError(f"truths {truths.shape} must be (n_images,), of {weights.shape[1]} images with a patient")

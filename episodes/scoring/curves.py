@@ -6,8 +6,7 @@ from math import nan
 import numpy as np
 from numpy.typing import NDArray
 
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
+from episodes.scoring.bootstrap import FloatArray, IntArray
 
 BINS = 1000
 RELIABILITY_BINS = 10
@@ -53,7 +52,7 @@ class Reliability:
     def of_bins(
         cls, counts: NDArray[np.number], sums: NDArray[np.number], positives: NDArray[np.number]
     ) -> "Reliability":
-        """From what each bin holds.
+        """Compare probability and frequency in each bin, from what it holds.
 
         Args:
             counts: predictions, (n_bins,).
@@ -75,7 +74,7 @@ class Reliability:
 class ProbabilityHistogram:
     """How many positives and negatives were given each probability of being positive; one per class.
 
-    Costs the same memory for one pixel and for a billion. Histograms filled by different processes are added up.
+    Costs the same memory for one pixel and for a billion.
 
     Attributes:
         positives: predictions whose truth is positive, by bin, (n_bins,).
@@ -99,7 +98,7 @@ class ProbabilityHistogram:
 
     @property
     def n_bins(self) -> int:
-        """The number of bins of equal width over [0, 1]; the last holds 1 itself."""
+        """Return the number of bins of equal width over [0, 1]; the last holds 1 itself."""
         return len(self.positives)
 
     def add(self, probabilities: NDArray[np.floating], truths: NDArray[np.bool_]) -> None:
@@ -126,17 +125,8 @@ class ProbabilityHistogram:
         self.negatives += by_truth[: self.n_bins]
         self.positives += by_truth[self.n_bins :]
 
-    def __add__(self, other: "ProbabilityHistogram") -> "ProbabilityHistogram":
-        if self.n_bins != other.n_bins:
-            raise ValueError(f"histograms of {self.n_bins} and {other.n_bins} bins cannot be added up")
-        total = ProbabilityHistogram(self.n_bins)
-        total.positives = self.positives + other.positives
-        total.negatives = self.negatives + other.negatives
-        total.sums = self.sums + other.sums
-        return total
-
     def roc(self) -> RocCurve:
-        """The ROC with each lower bin edge as a threshold; no points where positives or negatives are missing."""
+        """Compute the ROC, each lower bin edge a threshold; no points where positives or negatives are missing."""
         n_positives, n_negatives = int(self.positives.sum()), int(self.negatives.sum())
         if not (n_positives and n_negatives):
             return RocCurve((), (), nan, nan)
@@ -170,7 +160,7 @@ class ProbabilityHistogram:
 
 
 def area_under_roc(positives: NDArray[np.number], negatives: NDArray[np.number]) -> FloatArray:
-    """Area under the ROC: how often a positive scores above a negative, ties counting half (the trapezoidal rule).
+    """Compute the area under the ROC: how often a positive scores above a negative, ties counting half (trapezoids).
 
     Args:
         positives: number or weight of positives at each score, scores ascending, (..., n_scores).
@@ -186,6 +176,4 @@ def area_under_roc(positives: NDArray[np.number], negatives: NDArray[np.number])
     below = np.cumsum(theirs, axis=-1) - theirs / 2
     pairs = ours.sum(axis=-1) * theirs.sum(axis=-1)
     ordered = np.einsum("...i,...i->...", ours, below)
-    areas = np.full(np.shape(pairs), nan)
-    np.divide(ordered, pairs, out=areas, where=pairs > 0)
-    return areas
+    return np.asarray(np.divide(ordered, pairs, out=np.full(np.shape(pairs), nan), where=pairs > 0))

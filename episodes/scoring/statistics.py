@@ -1,95 +1,49 @@
-"""Intervals, paired differences and corrected p-values."""
+"""Intervals of scores, paired differences between methods, and p-values corrected for their number."""
 
 from collections.abc import Callable, Sequence
-from math import isnan, nan
+from dataclasses import dataclass
+from math import inf, isnan, nan
 from typing import get_args
 
 import numpy as np
 
 from episodes.scoring.bootstrap import (
-    Bounds,
-    Difference,
     FloatArray,
     IntArray,
-    Interval,
     Unit,
+    chunks,
     counts,
     jackknife,
-    p_value,
-    percentile_interval,
-    require_resamples,
     resample,
-    rows_at_once,
     tabulate,
     widen,
 )
 
+Bounds = tuple[float, float]
 # Of weights, (m, n_queries), one value per row, (m,); NaN where a row leaves it undefined.
 Statistic = Callable[[FloatArray], FloatArray]
 
 
-def patient_weights(patients: Sequence[str], *, n_resamples: int = 2000, seed: int = 0) -> IntArray:
-    """How often each query counts in each resample of whole patients, for scores that are no mean over queries.
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """An estimate and the bounds of its interval; NaN where there is nothing to estimate or resample."""
 
-    The resamples are those of `crossed_bootstrap` with the same seed and patients, and a single draw. There are fewer
-    of them unless asked for: 10,000 for each of 2000 images would take 160 MB, and as much again in every score.
+    estimate: float
+    low: float
+    high: float
 
-    Args:
-        patients: whose image each query is, (n_queries,).
-        n_resamples: how many times patients are resampled.
-        seed: of the resampling.
 
-    Returns:
-        Whole numbers from 0, equal for all queries of one patient, (n_resamples, n_queries).
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """A paired difference between two methods, its interval, and how easily no difference would show it.
 
-    Raises:
-        ValueError: if n_resamples is less than 1.
-
-    >>> patient_weights(["a", "a", "b"], n_resamples=4)
-    array([[0, 0, 2],
-           [2, 2, 0],
-           [0, 0, 2],
-           [2, 2, 0]])
+    Attributes:
+        interval: mean of first minus second, and its interval.
+        p_value: two-sided; NaN where there is nothing to resample.
     """
-    require_resamples(n_resamples)
-    if not len(patients):
-        return np.empty((n_resamples, 0), np.int64)
-    names, owners = np.unique(np.asarray(patients), return_inverse=True)
-    of_patients, _ = np.random.default_rng(seed).spawn(2)
-    return counts(of_patients, len(names), n_resamples)[:, owners]
 
-
-def weighted_interval(statistic: Statistic, weights: IntArray, level: float = 0.95) -> Interval:
-    """Estimate any score of weighted queries, such as a ratio of sums, with a percentile interval over resamples.
-
-    The estimate is the statistic with every query counting once. Resamples in which it is undefined (NaN) are left
-    out. Where all queries are always held equally often, they belong to one patient and there is no interval
-    (NaN): give only the queries that the statistic depends on.
-
-    Unlike that of `crossed_bootstrap` this interval is not widened for few patients: of a mean over 38 patients, one
-    of 95 % holds the truth 93 times in 100.
-
-    Args:
-        statistic: weights (m, n_queries) to one value per row, (m,); unchanged where all weights are multiplied.
-        weights: how often each query counts in each resample, (n_resamples, n_queries); see `patient_weights`.
-        level: share of the resampled values inside the interval.
-
-    Raises:
-        ValueError: if the level is impossible.
-
-    >>> hits, pixels = np.array([8.0, 9.0, 1.0]), np.array([10.0, 10.0, 100.0])
-    >>> weights = patient_weights(["a", "a", "b"])
-    >>> weighted_interval(lambda w: (w @ hits) / (w @ pixels), weights)
-    Interval(estimate=0.15, low=0.01, high=0.85)
-    """
-    n_resamples, n_queries = weights.shape
-    estimate = float(statistic(np.ones((1, n_queries)))[0])
-    if (weights == weights[:, :1]).all():
-        return percentile_interval(estimate, np.empty(0), level)
-    chunk = rows_at_once(n_queries)
-    starts = range(0, n_resamples, chunk)
-    values = np.concatenate([statistic(weights[start : start + chunk].astype(np.float64)) for start in starts])
-    return percentile_interval(estimate, values[~np.isnan(values)], level)
+    interval: Interval
+    p_value: float
 
 
 def crossed_bootstrap(
@@ -163,21 +117,14 @@ def paired_difference(
     seed: int = 0,
     bounds: Bounds | None = None,
 ) -> Difference:
-    """Compare two methods on the queries and draws that both have.
+    """Compare two methods on the queries and draws that both have, their scores paired cell by cell.
 
     The p-value is the interval turned around: twice the share of widened resamples on the far side of zero, with one
     resample more counted there so that it is never 0 (Davison and Hinkley 1997, section 4.2). But for that one, it is
     below 1 - level just where the interval leaves zero out, so that it is as right as the interval is.
 
-    Args:
-        first: scores, (n_draws, n_queries), as in `crossed_bootstrap`; paired with `second` cell by cell.
-        second: the other method's scores, of the same shape.
-        patients: whose image each query is, (n_queries,).
-        unit: what counts once in the mean, an image (a query) or a patient.
-        n_resamples: how many times patients and draws are resampled.
-        level: how often the interval is to hold the true difference.
-        seed: of the resampling.
-        bounds: the least and the largest possible difference, to which the interval is clipped; unlimited without.
+    The arguments are those of `crossed_bootstrap`, for the scores of both methods, (n_draws, n_queries) each, and
+    for their difference.
 
     Raises:
         ValueError: if the shapes differ, or as in `crossed_bootstrap`.
@@ -198,13 +145,13 @@ def paired_difference(
 def _bootstrap(
     values: FloatArray, patients: Sequence[str], unit: Unit, n_resamples: int, seed: int
 ) -> tuple[float, FloatArray]:
-    """The estimate, and its widened value on every resample (none where there is nothing to resample)."""
+    """Return the estimate, and its widened value on every resample (none where there is nothing to resample)."""
     values = np.asarray(values, np.float64)
     if values.ndim != 2 or values.shape[1] != len(patients):
         raise ValueError(f"scores {values.shape} must be (n_draws, n_queries), of {len(patients)} queries")
     if unit not in get_args(Unit):
         raise ValueError(f"unit must be one of {', '.join(get_args(Unit))}, not {unit!r}")
-    require_resamples(n_resamples)
+    _require_resamples(n_resamples)
     present = ~np.isnan(values)
     draws, queries = present.any(axis=1), present.any(axis=0)
     values = values[draws][:, queries]
@@ -216,6 +163,111 @@ def _bootstrap(
     if table.n_draws == table.n_patients == 1:
         return estimate, np.empty(0)
     return estimate, widen(resample(table, n_resamples, seed), estimate, jackknife(table))
+
+
+def _require_resamples(n_resamples: int) -> None:
+    if n_resamples < 1:
+        raise ValueError(f"n_resamples must be at least 1, not {n_resamples}")
+
+
+def percentile_interval(estimate: float, resamples: FloatArray, level: float, bounds: Bounds | None = None) -> Interval:
+    """Return the interval that leaves out the same share of resamples on either side.
+
+    Args:
+        estimate: of the score.
+        resamples: its value on each resample, (n,); none where there is nothing to resample.
+        level: share of the resamples inside.
+        bounds: to which the interval is clipped; unlimited without.
+
+    Raises:
+        ValueError: if the level or the bounds are impossible.
+
+    >>> percentile_interval(50.0, np.arange(101.0), 0.9, bounds=(10, 200))
+    Interval(estimate=50.0, low=10.0, high=95.0)
+    """
+    if not 0 < level < 1:
+        raise ValueError(f"level must lie between 0 and 1, not {level}")
+    least, most = bounds or (-inf, inf)
+    if not least < most:
+        raise ValueError(f"bounds must be a lower and a higher value, not {bounds}")
+    if not resamples.size:
+        return Interval(estimate, nan, nan)
+    low, high = np.quantile(resamples, [(1 - level) / 2, (1 + level) / 2]).clip(least, most)
+    return Interval(estimate, float(low), float(high))
+
+
+def p_value(resamples: FloatArray) -> float:
+    """Return how easily no difference would show resamples so far on one side of zero, two-sided; NaN without any.
+
+    >>> round(p_value(np.linspace(-1, 9, 999)), 2)
+    0.2
+    """
+    if not resamples.size:
+        return nan
+    far_side = min(np.count_nonzero(resamples <= 0), np.count_nonzero(resamples >= 0))
+    return float(min(1.0, 2 * (far_side + 1) / (resamples.size + 1)))
+
+
+def patient_weights(patients: Sequence[str], *, n_resamples: int = 2000, seed: int = 0) -> IntArray:
+    """Count each query in each resample of whole patients, for scores that are no mean over queries.
+
+    The resamples are those of `crossed_bootstrap` with the same seed and patients, and a single draw. There are fewer
+    of them unless asked for: 10,000 for each of 2000 images would take 160 MB, and as much again in every score.
+
+    Args:
+        patients: whose image each query is, (n_queries,).
+        n_resamples: how many times patients are resampled.
+        seed: of the resampling.
+
+    Returns:
+        Whole numbers from 0, equal for all queries of one patient, (n_resamples, n_queries).
+
+    Raises:
+        ValueError: if n_resamples is less than 1.
+
+    >>> patient_weights(["a", "a", "b"], n_resamples=4)
+    array([[0, 0, 2],
+           [2, 2, 0],
+           [0, 0, 2],
+           [2, 2, 0]])
+    """
+    _require_resamples(n_resamples)
+    if not len(patients):
+        return np.empty((n_resamples, 0), np.int64)
+    names, owners = np.unique(np.asarray(patients), return_inverse=True)
+    of_patients, _ = np.random.default_rng(seed).spawn(2)
+    return counts(of_patients, len(names), n_resamples)[:, owners]
+
+
+def weighted_interval(statistic: Statistic, weights: IntArray, level: float = 0.95) -> Interval:
+    """Estimate any score of weighted queries, such as a ratio of sums, with a percentile interval over resamples.
+
+    The estimate is the statistic with every query counting once. Resamples in which it is undefined (NaN) are left
+    out. Where all queries are always held equally often, they belong to one patient and there is no interval
+    (NaN): give only the queries that the statistic depends on.
+
+    Unlike that of `crossed_bootstrap` this interval is not widened for few patients: of a mean over 38 patients, one
+    of 95 % holds the truth 93 times in 100.
+
+    Args:
+        statistic: weights (m, n_queries) to one value per row, (m,); unchanged where all weights are multiplied.
+        weights: how often each query counts in each resample, (n_resamples, n_queries); see `patient_weights`.
+        level: share of the resampled values inside the interval.
+
+    Raises:
+        ValueError: if the level is impossible.
+
+    >>> hits, pixels = np.array([8.0, 9.0, 1.0]), np.array([10.0, 10.0, 100.0])
+    >>> weights = patient_weights(["a", "a", "b"])
+    >>> weighted_interval(lambda w: (w @ hits) / (w @ pixels), weights)
+    Interval(estimate=0.15, low=0.01, high=0.85)
+    """
+    n_resamples, n_queries = weights.shape
+    estimate = float(statistic(np.ones((1, n_queries)))[0])
+    if (weights == weights[:, :1]).all():
+        return percentile_interval(estimate, np.empty(0), level)
+    values = np.concatenate([statistic(weights[rows].astype(np.float64)) for rows in chunks(n_resamples, n_queries)])
+    return percentile_interval(estimate, values[~np.isnan(values)], level)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -7,8 +7,8 @@ import numpy as np
 import torch
 
 from episodes.records import Record
+from episodes.scoring.class_scores import LabelRoc
 from episodes.scoring.curves import RocCurve
-from episodes.scoring.label_scores import LabelRoc
 from episodes.storage.store import Store
 from fewshot.devices import batched, default_batch_size
 from fewshot.evaluate.scores import Assessment, ImageResult

@@ -16,12 +16,19 @@ from scipy.stats import spearmanr
 from baselines.prediction import UNKNOWN
 from episodes.io.files import write_text
 from episodes.records import LABEL_VALUES, Record
-from episodes.scoring.bootstrap import Interval
-from episodes.scoring.class_scores import ClassScores, class_scores, count_pixels
+from episodes.scoring.bootstrap import IntArray
+from episodes.scoring.class_scores import (
+    ClassScores,
+    LabelRoc,
+    LabelScores,
+    class_scores,
+    count_pixels,
+    label_rocs,
+    label_scores,
+)
 from episodes.scoring.curves import ProbabilityHistogram, Reliability, RocCurve
-from episodes.scoring.label_scores import LabelRoc, LabelScores, label_rocs, label_scores
 from episodes.scoring.mask_scores import Scores, score
-from episodes.scoring.statistics import crossed_bootstrap
+from episodes.scoring.statistics import Interval, crossed_bootstrap, patient_weights
 from fewshot.inference.predictor import KINDS, EnsemblePrediction
 from fewshot.results.rows import SCORES
 from fewshot.results.summary import LESION_SCORES, NORMAL_SCORES, show, without_nan
@@ -159,7 +166,7 @@ def assess(results: Results) -> Assessment:
         n_normal=len(normals),
         lesion={name: _mean(lesions, name) for name in ("dice", *LESION_SCORES)},
         normal={name: _mean(normals, name) for name in NORMAL_SCORES},
-        pixels=class_scores(counts, ("lesion",), _patients(images))[0],
+        pixels=class_scores(counts, ("lesion",), _weights(images))[0],
         pixel_accuracy=float((pixels[0] + pixels[3]) / pixels.sum()),
         roc=results.lesion_histogram.roc(),
         reliability=results.lesion_histogram.reliability(),
@@ -175,13 +182,17 @@ def _patients(images: Sequence[ImageResult]) -> list[str]:
     return [image.record.patient_id for image in images]
 
 
+def _weights(images: Sequence[ImageResult]) -> IntArray:
+    return patient_weights(_patients(images))
+
+
 def _class_scores(images: Sequence[ImageResult], classes: Sequence[str]) -> tuple[ClassScores, ...]:
     """Score the images whose lesions' kind is known; none where these are normal images alone."""
     known = {place: image.class_counts for place, image in enumerate(images) if image.class_counts is not None}
     if not any(images[place].shows_lesion for place in known):
         return ()
-    patients = _patients([images[place] for place in known])
-    return tuple(class_scores(np.stack(list(known.values())), classes, patients))
+    weights = _weights([images[place] for place in known])
+    return tuple(class_scores(np.stack(list(known.values())), classes, weights))
 
 
 def _mean(images: Sequence[ImageResult], score: str) -> Interval:
@@ -192,11 +203,11 @@ def _mean(images: Sequence[ImageResult], score: str) -> Interval:
 
 
 def _label_scores(images: Sequence[ImageResult], labels: Sequence[str]) -> LabelScores:
-    return label_scores(_truths(images, labels), _chances(images, labels).argmax(1), labels, _patients(images))
+    return label_scores(_truths(images, labels), _chances(images, labels).argmax(1), labels, _weights(images))
 
 
 def _label_rocs(images: Sequence[ImageResult], labels: Sequence[str]) -> tuple[LabelRoc, ...]:
-    return tuple(label_rocs(_chances(images, labels), _truths(images, labels), labels, _patients(images)))
+    return tuple(label_rocs(_chances(images, labels), _truths(images, labels), labels, _weights(images)))
 
 
 def _truths(images: Sequence[ImageResult], labels: Sequence[str]) -> NDArray[np.int64]:

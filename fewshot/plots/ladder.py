@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
-from episodes.scoring.bootstrap import Interval
+from episodes.scoring.statistics import Interval
 from fewshot.plots.style import DASHES, GRID, INK, MUTED, PAPER, SERIES, WIDTH, Page, blank, shortened
 from fewshot.results.summary import Row
 

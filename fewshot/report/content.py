@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from episodes.scoring.bootstrap import Difference, Interval
 from episodes.scoring.curves import Reliability
+from episodes.scoring.statistics import Difference, Interval
 from fewshot.report.classic import ClassicRow
 from fewshot.results.costs import Cost
 from fewshot.results.gallery import GalleryCase

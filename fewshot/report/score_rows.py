@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from episodes.scoring.bootstrap import Interval
+from episodes.scoring.statistics import Interval
 from fewshot.report.content import ReportContent, TargetContent
 from fewshot.report.sheets import best_rows as numbers_of_best
 from fewshot.results.summary import Role, Row

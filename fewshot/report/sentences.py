@@ -6,7 +6,7 @@ from dataclasses import replace
 from math import isnan
 from statistics import fmean
 
-from episodes.scoring.bootstrap import Difference, Interval
+from episodes.scoring.statistics import Difference, Interval
 from fewshot.report.content import Answer, Control, ReportContent, TargetContent
 from fewshot.results.index import ResultsIndex
 from fewshot.results.summary import Controlled, Results, Row, compare, indexed, usable_role
@@ -117,7 +117,7 @@ def compare_controls(results: Results, rows: Sequence[Row], target: str) -> list
 def judge_control(controlled: Controlled) -> str:
     """Whether a method uses its support set, in one sentence made from the numbers.
 
-    >>> from episodes.scoring.bootstrap import Difference, Interval
+    >>> from episodes.scoring.statistics import Difference, Interval
     >>> loss = Difference(Interval(0.12, 0.08, 0.16), 0.001)
     >>> judge_control(Controlled("ours", 5, "PANet", "PANet swapped", "swapped", loss))
     "With 5 annotated images, PANet falls by 0.12 [0.08, 0.16] when its supports' masks are swapped: it uses them."

@@ -6,7 +6,7 @@ from itertools import groupby
 from math import isnan, nan
 from typing import Any
 
-from episodes.scoring.bootstrap import Difference
+from episodes.scoring.statistics import Difference
 from fewshot.report.classic import COLUMNS as CLASSIC_COLUMNS
 from fewshot.report.classic import ClassicRow, classic_texts
 from fewshot.report.content import ReportContent, Share

@@ -9,8 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from episodes.errors import UserError
-from episodes.scoring.bootstrap import Difference, Interval
-from episodes.scoring.statistics import crossed_bootstrap, holm, paired_difference
+from episodes.scoring.statistics import Difference, Interval, crossed_bootstrap, holm, paired_difference
 from fewshot.results.index import ResultsIndex, RowKey, ScoreGrid
 
 # Columns of a summary beside the Dice, averaged like it over lesion images.

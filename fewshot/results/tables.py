@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from math import isnan
 from typing import Any
 
-from episodes.scoring.bootstrap import Interval
+from episodes.scoring.statistics import Interval
 
 DASH, MINUS = "-", "\N{MINUS SIGN}"
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from episodes.scoring.bootstrap import FloatArray, IntArray, Unit, counts, resample, resampled_means, tabulate
+from episodes.scoring.bootstrap import FloatArray, IntArray, Unit, counts, resample, tabulate
 from tests.episodes.made_studies import literal_mean, study
 
 
@@ -22,12 +22,9 @@ def test_means_equal_a_loop_over_resampled_lists(seed: int, unit: Unit) -> None:
     rng = np.random.default_rng(seed)
     held = rng.integers(len(names), size=(40, len(names)))
     draws = rng.integers(len(values), size=(40, len(values)))
-    means = resampled_means(
-        values,
-        owners,
+    means = tabulate(values, owners, unit).means(
         np.array([np.bincount(row, minlength=len(names)) for row in held]),
         np.array([np.bincount(row, minlength=len(values)) for row in draws]),
-        unit,
     )
     expected = [
         literal_mean(values, patients, [names[place] for place in row], chosen.tolist(), unit)
@@ -81,8 +78,9 @@ def test_each_thing_is_drawn_once_on_average_and_all_draws_are_made() -> None:
 def test_a_resample_without_any_score_has_no_mean() -> None:
     """Each query is in one draw only: patient 0 with draw 1 alone has nothing to average."""
     values = np.array([[0.2, np.nan], [np.nan, 0.8]])
-    means = resampled_means(values, np.array([0, 1]), np.array([[2, 0], [2, 0]]), np.array([[0, 2], [1, 1]]))
+    table = tabulate(values, np.array([0, 1]))
+    means = table.means(np.array([[2, 0], [2, 0]]), np.array([[0, 2], [1, 1]]))
     np.testing.assert_array_equal(means, [np.nan, 0.2])
-    kept = resample(tabulate(values, np.array([0, 1])), 800, seed=0)
+    kept = resample(table, 800, seed=0)
     assert set(kept.round(12)) == {0.2, 0.5, 0.8}
     assert kept.size == pytest.approx(700, abs=40)  # an eighth of the resamples is without any score

@@ -3,7 +3,6 @@
 import json
 from dataclasses import asdict
 from math import isnan
-from typing import Any
 
 import numpy as np
 import pytest
@@ -13,9 +12,8 @@ from numpy.typing import NDArray
 from sklearn.metrics import multilabel_confusion_matrix, precision_recall_fscore_support
 
 from episodes.scoring import mask_scores as metrics
-from episodes.scoring.bootstrap import Interval
 from episodes.scoring.class_scores import ClassScores, class_scores, confusion_matrix, count_pixels
-from episodes.scoring.statistics import patient_weights, weighted_interval
+from episodes.scoring.statistics import Interval, patient_weights, weighted_interval
 
 Maps = NDArray[np.uint8]
 LESIONS = ["benign", "malignant"]
@@ -61,10 +59,13 @@ def test_pixel_counts_equal_scikit_learn(seed: int) -> None:
 def test_dice_and_iou_are_the_means_of_the_metrics_of_single_images(seed: int) -> None:
     """With their rule for empty masks, and with the interval of the bootstrap over the same patients."""
     predicted, truths, patients = study(seed)
-    for index, scores in enumerate(class_scores(counted(predicted, truths), LESIONS, patients), start=1):
+    for index, scores in enumerate(
+        class_scores(counted(predicted, truths), LESIONS, patient_weights(patients)), start=1
+    ):
         pairs = list(zip(predicted == index, truths == index, strict=True))
-        for metric, interval in ((metrics.dice, scores.dice), (metrics.iou, scores.iou)):
-            values = np.array([metric(*pair) for pair in pairs])
+        for name in ("dice", "iou"):
+            interval = getattr(scores, name)
+            values = np.array([getattr(metrics.score(*pair), name) for pair in pairs])
             assert interval.estimate == pytest.approx(np.nanmean(values))
         assert scores.n_images == np.count_nonzero(~np.isnan(values))
         assert scores.n_images + scores.n_absent == len(truths)
@@ -74,8 +75,9 @@ def test_where_all_images_hold_the_class_the_interval_is_that_of_the_mean() -> N
     predicted, truths, patients = study(0)
     truths[:, 0, 0] = 1
     values = np.array([metrics.dice(o == 1, t == 1) for o, t in zip(predicted, truths, strict=True)])
-    scores = class_scores(counted(predicted, truths), LESIONS, patients, level=0.9, seed=5)[0]
-    expected = weighted_interval(lambda w: w @ values / w.sum(axis=1), patient_weights(patients, seed=5), level=0.9)
+    weights = patient_weights(patients, seed=5)
+    scores = class_scores(counted(predicted, truths), LESIONS, weights)[0]
+    expected = weighted_interval(lambda w: w @ values / w.sum(axis=1), weights)
     assert asdict(scores.dice) == pytest.approx(asdict(expected))
 
 
@@ -84,7 +86,7 @@ def test_pooled_scores_equal_scikit_learn(seed: int) -> None:
     predicted, truths, patients = study(seed)
     flat = truths.ravel(), predicted.ravel()
     reference = precision_recall_fscore_support(*flat, labels=[1, 2], zero_division=0)
-    for index, scores in enumerate(class_scores(counted(predicted, truths), LESIONS, patients)):
+    for index, scores in enumerate(class_scores(counted(predicted, truths), LESIONS, patient_weights(patients))):
         found = scores.precision.estimate, scores.sensitivity.estimate, scores.f1.estimate
         assert found == pytest.approx([values[index] for values in reference[:3]])
         others = flat[0] != index + 1
@@ -96,9 +98,9 @@ def test_intervals_equal_a_loop_over_resampled_images(seed: int) -> None:
     """Every image written out as often as a resample holds it, and scored afresh."""
     predicted, truths, patients = study(seed)
     counts, weights = counted(predicted, truths), patient_weights(patients, n_resamples=60, seed=seed)
-    scores = class_scores(counts, LESIONS, patients, n_resamples=60, seed=seed)[1]
+    scores = class_scores(counts, LESIONS, weights)[1]
     repeated = [
-        estimates(class_scores(np.repeat(counts, w, axis=0), LESIONS, ["a"] * w.sum(), n_resamples=1)[1])
+        estimates(class_scores(np.repeat(counts, w, axis=0), LESIONS, patient_weights(["a"] * w.sum()))[1])
         for w in weights
     ]
     for name, interval in intervals(scores).items():
@@ -114,9 +116,9 @@ def test_confusion_has_truth_in_rows() -> None:
     assert confusion_matrix(np.array([0, 0, 2]), np.array([1, 1, 2]), 3).tolist() == expected
 
 
-def one(counts: list[list[int]], **options: Any) -> ClassScores:
+def one(counts: list[list[int]]) -> ClassScores:
     """Scores of one class, every image a patient."""
-    return class_scores(np.array(counts)[:, None], ["malignant"], list("abcdefgh"[: len(counts)]), **options)[0]
+    return class_scores(np.array(counts)[:, None], ["malignant"], patient_weights(list("abcdefgh"[: len(counts)])))[0]
 
 
 def test_a_model_that_predicts_nothing_scores_nothing_but_what_published_code_gives_it() -> None:
@@ -161,13 +163,13 @@ def test_a_class_that_one_patient_holds_has_estimates_without_interval() -> None
 
 def test_one_patient_has_no_interval_at_all() -> None:
     predicted, truths, _ = study(0)
-    scores = class_scores(counted(predicted, truths), LESIONS, ["a"] * len(truths))
+    scores = class_scores(counted(predicted, truths), LESIONS, patient_weights(["a"] * len(truths)))
     assert all(isnan(interval.low) for entry in scores for interval in intervals(entry).values())
     assert not any(map(isnan, estimates(scores[0]).values()))
 
 
 def test_no_images_have_no_scores() -> None:
-    scores = class_scores(np.empty((0, 1, 4), int), ["benign"], [])[0]
+    scores = class_scores(np.empty((0, 1, 4), int), ["benign"], patient_weights([]))[0]
     assert all(map(isnan, estimates(scores).values()))
 
 
@@ -175,7 +177,7 @@ def test_no_images_have_no_scores() -> None:
 @given(st.integers(0, 2**32))
 def test_scores_lie_between_0_and_1_and_iou_below_dice(seed: int) -> None:
     predicted, truths, patients = study(seed)
-    for scores in class_scores(counted(predicted, truths), LESIONS, patients, n_resamples=50, level=0.999):
+    for scores in class_scores(counted(predicted, truths), LESIONS, patient_weights(patients, n_resamples=50)):
         assert scores.iou.estimate <= scores.dice.estimate or isnan(scores.dice.estimate)
         for interval in intervals(scores).values():
             assert all(0 <= value <= 1 for value in asdict(interval).values() if not isnan(value))
@@ -187,7 +189,7 @@ def test_scores_lie_between_0_and_1_and_iou_below_dice(seed: int) -> None:
 
 def test_results_go_into_json() -> None:
     predicted, truths, patients = study(1)
-    for result in class_scores(counted(predicted, truths), LESIONS, patients):
+    for result in class_scores(counted(predicted, truths), LESIONS, patient_weights(patients)):
         json.dumps(asdict(result), allow_nan=False)
 
 
@@ -200,6 +202,4 @@ def test_impossible_arguments_are_named() -> None:
     with pytest.raises(ValueError, match="predictions must be class indices from 0 to 1, not from -1 to 0"):
         confusion_matrix(np.array([0, 1]), np.array([0, -1]), 2)
     with pytest.raises(ValueError, match=r"counts \(2, 1, 4\) must be \(2 images, 2 classes, 4\)"):
-        class_scores(np.zeros((2, 1, 4), int), LESIONS, ["a", "b"])
-    with pytest.raises(ValueError, match="level must lie between 0 and 1, not 95"):
-        one([[1, 0, 0, 1]], level=95)
+        class_scores(np.zeros((2, 1, 4), int), LESIONS, patient_weights(["a", "b"]))

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 from scipy.ndimage import binary_erosion
 
-from episodes.scoring.mask_scores import BoolArray, score, surface_dice
+from episodes.scoring.mask_scores import BoolArray, score
 
 bounded = settings(max_examples=75, deadline=None)
 shapes = npst.array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=12)
@@ -54,7 +54,7 @@ def test_surface_dice_counts_boundary_pixels_that_have_one_of_the_other_within_r
         return min((place[0] - row) ** 2 + (place[1] - column) ** 2 for row, column in others) <= tolerance**2 + 1e-9
 
     agreeing = sum(near(place, theirs) for place in ours) + sum(near(place, ours) for place in theirs)
-    assert np.isclose(surface_dice(*pair, tolerance=tolerance), agreeing / (len(ours) + len(theirs)))
+    assert np.isclose(score(*pair, tolerance=tolerance).nsd, agreeing / (len(ours) + len(theirs)))
 
 
 @bounded
@@ -96,7 +96,7 @@ def test_a_pixel_set_right_never_lowers_a_score_of_overlap(pair: Pair) -> None:
 def test_surface_dice_grows_with_its_tolerance(pair: Pair, first: float, second: float) -> None:
     less, more = sorted((first, second))
     if pair[1].any():
-        assert surface_dice(*pair, tolerance=less) <= surface_dice(*pair, tolerance=more)
+        assert score(*pair, tolerance=less).nsd <= score(*pair, tolerance=more).nsd
 
 
 @bounded

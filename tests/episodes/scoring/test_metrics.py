@@ -1,9 +1,8 @@
 """Scores against scikit-learn, MONAI, a plain distance transform, and values worked out by hand."""
 
 import warnings
-from collections.abc import Callable
 from dataclasses import astuple
-from math import hypot, isnan, nan
+from math import hypot, isnan
 
 import numpy as np
 import pytest
@@ -13,19 +12,7 @@ from hypothesis.extra import numpy as npst
 from scipy.ndimage import binary_erosion, distance_transform_edt, gaussian_filter
 from sklearn.metrics import f1_score, jaccard_score, precision_score, recall_score
 
-from episodes.scoring.mask_scores import (
-    MIN_AREA,
-    BoolArray,
-    Scores,
-    Spacing,
-    dice,
-    hausdorff95,
-    iou,
-    precision,
-    recall,
-    score,
-    surface_dice,
-)
+from episodes.scoring.mask_scores import MIN_AREA, BoolArray, Spacing, dice, score
 
 EMPTY = np.zeros((6, 8), dtype=bool)
 bounded = settings(max_examples=50, deadline=None)
@@ -59,10 +46,11 @@ def test_overlap_scores_equal_scikit_learn(density: float, shape: tuple[int, int
     prediction, truth = rng.random((2, *shape)) < density
     truth.flat[0] = True
     flat = truth.ravel(), prediction.ravel()
-    assert dice(prediction, truth) == pytest.approx(f1_score(*flat, zero_division=0))
-    assert iou(prediction, truth) == pytest.approx(jaccard_score(*flat, zero_division=0))
-    assert precision(prediction, truth) == pytest.approx(precision_score(*flat, zero_division=0))
-    assert recall(prediction, truth) == pytest.approx(recall_score(*flat, zero_division=0))
+    scores = score(prediction, truth)
+    assert scores.dice == pytest.approx(f1_score(*flat, zero_division=0))
+    assert scores.iou == pytest.approx(jaccard_score(*flat, zero_division=0))
+    assert scores.precision == pytest.approx(precision_score(*flat, zero_division=0))
+    assert scores.recall == pytest.approx(recall_score(*flat, zero_division=0))
 
 
 def monai_scores(
@@ -87,8 +75,9 @@ def test_surface_scores_equal_monai(spacing: Spacing | None, tolerance: float) -
         prediction, truth = blobs(seed)
         distance, nsd = monai_scores(prediction, truth, tolerance, spacing)
         assert 0 < nsd < 1
-        assert hausdorff95(prediction, truth, spacing=spacing) == pytest.approx(distance, rel=1e-6)
-        assert surface_dice(prediction, truth, tolerance=tolerance, spacing=spacing) == pytest.approx(nsd)
+        scores = score(prediction, truth, tolerance=tolerance, spacing=spacing or (1, 1))
+        assert scores.hd95 == pytest.approx(distance, rel=1e-6)
+        assert scores.nsd == pytest.approx(nsd)
 
 
 @bounded
@@ -101,7 +90,7 @@ def test_hausdorff_equals_the_distance_transform_of_the_whole_image(
         return
     ours, theirs = (mask & ~binary_erosion(mask) for mask in pair)
     directed = distance_transform_edt(~theirs)[ours], distance_transform_edt(~ours)[theirs]
-    assert hausdorff95(prediction, truth) == max(np.percentile(distances, 95) for distances in directed)
+    assert score(prediction, truth).hd95 == max(np.percentile(distances, 95) for distances in directed)
 
 
 # Values worked out by hand
@@ -120,16 +109,16 @@ def test_only_the_rim_is_surface() -> None:
     square = np.zeros((7, 7), dtype=bool)
     square[2:5, 2:5] = True
     centre = pixels((3, 3), shape=(7, 7))
-    assert surface_dice(centre, square, tolerance=1) == pytest.approx((1 + 4) / 9)
-    assert surface_dice(centre, square, tolerance=1.42) == 1
-    assert hausdorff95(centre, square) == pytest.approx(2**0.5)
+    assert score(centre, square, tolerance=1).nsd == pytest.approx((1 + 4) / 9)
+    assert score(centre, square, tolerance=1.42).nsd == 1
+    assert score(centre, square).hd95 == pytest.approx(2**0.5)
 
 
 def test_pixels_at_the_border_are_surface() -> None:
     """All of a full 3x3 image but its centre is surface."""
     full = np.ones((3, 3), dtype=bool)
-    assert surface_dice(pixels((1, 1), shape=(3, 3)), full, tolerance=0) == 0
-    assert surface_dice(full, full, tolerance=0) == 1
+    assert score(pixels((1, 1), shape=(3, 3)), full, tolerance=0).nsd == 0
+    assert score(full, full, tolerance=0).nsd == 1
 
 
 @pytest.mark.parametrize(("correct", "detected"), [(2, 0.0), (3, 1.0)])
@@ -178,34 +167,13 @@ def test_the_default_area_is_66_pixels_at_256() -> None:
     assert 65 / 256**2 < MIN_AREA <= 66 / 256**2
 
 
-@pytest.mark.parametrize("measure", [dice, iou, precision, recall, hausdorff95, surface_dice])
-def test_single_functions_follow_the_same_rule(measure: Callable[[BoolArray, BoolArray], float]) -> None:
-    lesion = pixels((2, 1))
-    assert isnan(measure(EMPTY, EMPTY))
-    assert isnan(measure(lesion, EMPTY))
-    assert measure(EMPTY, lesion) == (10 if measure is hausdorff95 else 0)
-
-
 # Properties
 
 
 @bounded
 @given(pairs)
-def test_score_agrees_with_the_single_functions(pair: tuple[BoolArray, BoolArray]) -> None:
-    scores = score(*pair, tolerance=1.5, spacing=(1.0, 0.5))
-    normal = not pair[1].any()
-    expected = Scores(
-        dice=dice(*pair),
-        iou=iou(*pair),
-        precision=precision(*pair),
-        recall=recall(*pair),
-        hd95=hausdorff95(*pair, spacing=(1.0, 0.5)),
-        nsd=surface_dice(*pair, tolerance=1.5, spacing=(1.0, 0.5)),
-        detected=nan if normal else float(iou(*pair) > 0.5),
-        false_positive_area=pair[0].mean() if normal else nan,
-        false_positive=float(pair[0].any()) if normal else nan,
-    )
-    np.testing.assert_equal(astuple(scores), astuple(expected))
+def test_dice_alone_is_the_dice_of_all_scores(pair: tuple[BoolArray, BoolArray]) -> None:
+    np.testing.assert_equal(dice(*pair), score(*pair).dice)
 
 
 @bounded
@@ -266,7 +234,7 @@ def test_spacing_is_a_change_of_unit(pair: tuple[BoolArray, BoolArray], size: fl
     ],
 )
 def test_wrong_arrays_are_named(prediction: BoolArray, truth: BoolArray, message: str) -> None:
-    for measure in (score, dice, hausdorff95):
+    for measure in (score, dice):
         with pytest.raises(ValueError, match=message):
             measure(prediction, truth)
 

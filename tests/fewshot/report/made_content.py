@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from episodes.phantoms.population import PhantomSpec, generate
-from episodes.scoring.bootstrap import Difference, Interval
 from episodes.scoring.curves import ProbabilityHistogram, Reliability
+from episodes.scoring.statistics import Difference, Interval
 from fewshot.report.content import Answer, Comparison, Control, ReportContent, Share, TargetContent
 from fewshot.results.costs import Cost
 from fewshot.results.gallery import Annotated, GalleryCase, Why

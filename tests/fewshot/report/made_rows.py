@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 
-from episodes.scoring.bootstrap import Interval
+from episodes.scoring.statistics import Interval
 from fewshot.results.summary import Row
 
 SHOTS = (0, 1, 5)

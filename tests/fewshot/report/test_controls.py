@@ -5,7 +5,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from episodes.scoring.bootstrap import Difference, Interval
+from episodes.scoring.statistics import Difference, Interval
 from fewshot.report.sentences import compare_controls, controls_of, judge_control, uses_support
 from fewshot.results.summary import Controlled, summarise
 from tests.fewshot.made_results import scored, table

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from episodes.images.regions import outline
-from episodes.scoring.bootstrap import Interval
+from episodes.scoring.statistics import Interval
 from fewshot.plots.ladder import looks_of
 from fewshot.plots.style import SERIES, VARIABLES, Drawing
 from fewshot.report.breakdowns import shown_rows

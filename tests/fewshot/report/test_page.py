@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from episodes.scoring.bootstrap import Difference, Interval
+from episodes.scoring.statistics import Difference, Interval
 from fewshot.report.content import ReportContent, TargetContent
 from fewshot.report.page import render, write_report
 from fewshot.report.score_rows import best_rows

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from episodes.scoring.bootstrap import Interval
+from episodes.scoring.statistics import Interval
 from fewshot.report.classic import NOTE
 from fewshot.report.collect import RunFiles, content_of
 from fewshot.report.content import ReportContent, TargetContent

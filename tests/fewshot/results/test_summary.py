@@ -6,8 +6,7 @@ import random
 import numpy as np
 import pytest
 
-from episodes.scoring.bootstrap import Interval
-from episodes.scoring.statistics import crossed_bootstrap
+from episodes.scoring.statistics import Interval, crossed_bootstrap
 from fewshot.results.index import RowKey
 from fewshot.results.summary import Row, compare, show, summarise, without_nan
 from tests.fewshot.made_results import FLOOR, NAN, ORACLE, normal, scored, table
