@@ -63,7 +63,7 @@ class ImageBatches(Dataset[dict[str, Tensor]]):
         self.label_augmentation = label_augmentation or {}
 
     def __getitem__(self, step: int) -> dict[str, Tensor]:
-        """What a network's `loss` takes.
+        """Load what a network's `loss` takes.
 
         Returns:
             `images` (batch, 3, H, W) in [0, 1], `label_maps` (batch, H, W) int64 and `labels` (batch,) int64, both with
@@ -87,7 +87,7 @@ class ImageBatches(Dataset[dict[str, Tensor]]):
 
     @cached_property
     def _cumulative(self) -> NDArray[np.float64]:
-        """Up to which chance each image is the one that is drawn."""
+        """Return the cumulative chances by which each image is drawn, (n_images,)."""
         counts = Counter(self.labels.values())
         odds = np.array([1 / counts[label] for label in self.labels.values()])
         bounds = np.cumsum(odds / odds.sum())

@@ -58,7 +58,7 @@ def expanding_stages(
     upsampling: Upsampling = "bilinear",
     norm: Norm = "group",
 ) -> nn.ModuleList:
-    """The stages of an expanding path, deep to shallow, for `expand`.
+    """Build the stages of an expanding path, deep to shallow, for `expand`.
 
     Args:
         channels: of the encoder's levels, shallow to deep.
@@ -83,7 +83,7 @@ def expanding_stages(
 
 
 def expand(stages: nn.ModuleList, levels: Sequence[Tensor], hints: Tensor | None = None) -> list[Tensor]:
-    """Features of every stage, deep to shallow: each sees the level it reaches, and has that level's size.
+    """Compute the features of every stage, deep to shallow: each sees the level it reaches, and has that level's size.
 
     Args:
         stages: as `expanding_stages` gives them.
@@ -117,14 +117,14 @@ class ExpandingStage(nn.Module):
         self.convolutions = DoubleConvolution((out if transposed else deep) + seen, out, norm)
 
     def forward(self, features: Tensor, seen: Sequence[Tensor]) -> Tensor:
-        """Features (n, out, h, w) of those from below, and of maps (n, channels, h, w) of this level's size."""
+        """Combine features from below with maps (n, channels, h, w) of this level's size: (n, out, h, w)."""
         enlarged = resized(self.enlarge(features), seen[0].shape[-2:])
         convolved: Tensor = self.convolutions(torch.cat([enlarged, *seen], dim=1))
         return convolved
 
 
 def resized(maps: Tensor, size: Sequence[int]) -> Tensor:
-    """Maps (n, channels, h, w) stretched to (H, W), bilinearly."""
+    """Stretch maps (n, channels, h, w) to (H, W), bilinearly."""
     if maps.shape[-2:] == size:
         return maps
     return F.interpolate(maps, size=tuple(size), mode="bilinear", align_corners=False)

@@ -87,15 +87,15 @@ class DeepResNet(nn.Module):
         self.register_buffer("class_weights", torch.tensor(class_weights), persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Lesion logits (n, H, W) of images (n, 3, H, W) in [0, 1]."""
+        """Return lesion logits (n, H, W) of images (n, 3, H, W) in [0, 1]."""
         return lesion_logits(self.predict(images).classes)
 
     def predict(self, images: Tensor) -> Prediction:
-        """Logits of background, benign and malignant."""
+        """Return logits of background, benign and malignant."""
         return Prediction(self._final(self._stages(images), images.shape[-2:]))
 
     def loss(self, images: Tensor, label_maps: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        """Training losses; `loss`, of the final masks and the stages' together, is minimised.
+        """Compute the training losses; `loss`, of the final masks and the stages' together, is minimised.
 
         Args:
             images: (n, 3, H, W) in [0, 1]; at least two where the context's batch norms are in training.
@@ -119,7 +119,7 @@ class DeepResNet(nn.Module):
         return {"loss": total, "segmentation": final, **scores}
 
     def _require_statistics(self, n_images: int) -> None:
-        """The context averages every image to one pixel, whose variance over a single image does not exist."""
+        """Refuse a single image: the context averages each to one pixel, which has no variance over one image."""
         norms = [module for module in self.context.modules() if isinstance(module, nn.BatchNorm2d)]
         if n_images < 2 and any(norm.training for norm in norms):
             raise UserError(
@@ -136,7 +136,7 @@ class DeepResNet(nn.Module):
 
 
 def _shrunk(label_maps: Tensor, size: Sequence[int]) -> Tensor:
-    """Label maps (n, H, W) at (h, w): the value in the middle of each cell."""
+    """Shrink label maps (n, H, W) to (h, w): the value in the middle of each cell."""
     return F.interpolate(label_maps.unsqueeze(1).float(), size=tuple(size), mode="nearest-exact").squeeze(1).long()
 
 
@@ -150,6 +150,6 @@ class AttendedStage(nn.Module):
         self.attention = CbamModule(channels, rd_channels=max(8, channels // 16))
 
     def forward(self, features: Tensor, seen: Sequence[Tensor]) -> Tensor:
-        """Features (n, channels, h, w) of those from below, and of what is seen at this level."""
+        """Combine features from below with what is seen at this level: (n, channels, h, w)."""
         attended: Tensor = self.attention(self.stage(features, seen))
         return attended

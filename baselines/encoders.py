@@ -45,7 +45,7 @@ def load_encoder_weights(network: nn.Module, path: Path) -> list[str]:
 
 
 def _fitting_tensors(path: Path, own: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Those tensors of a safetensors file that a network has, by the network's names.
+    """Read those tensors of a safetensors file that a network has, by the network's names.
 
     Shapes are compared by the file's header, before a tensor is read.
     """
@@ -78,12 +78,12 @@ def _fitting_tensors(path: Path, own: Mapping[str, Tensor]) -> dict[str, Tensor]
 
 
 def spelled(name: str) -> str:
-    """A name of a network's part, each `.` as `_`."""
+    """Spell the name of a network's part with each `.` as `_`."""
     return name.replace(".", "_")
 
 
 def spellings(name: str) -> tuple[str, ...]:
-    """Names that a part of a timm network may have in its feature network, each `.` as `_`.
+    """Return the names that a part of a timm network may have in its feature network, each `.` as `_`.
 
     Some feature networks say features_conv0 for features.conv0, and others hold the whole network as `model` or `body`.
     """
@@ -92,7 +92,7 @@ def spellings(name: str) -> tuple[str, ...]:
 
 
 def layers(keys: Iterable[str]) -> list[str]:
-    """The outermost parts of a network that tensors belong to, in their order.
+    """List the outermost parts of a network that tensors belong to, in their order.
 
     >>> layers(["conv1.weight", "layer1.0.conv1.weight", "layer1.0.bn1.bias"])
     ['conv1', 'layer1']
@@ -189,7 +189,7 @@ class Encoder(nn.Module):
         return any(name == part or name.startswith(f"{part}.") for part in self._frozen_parts)
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        """Feature maps of images (n, 3, H, W) in [0, 1], shallow to deep, each (n, channels, h, w)."""
+        """Compute feature maps of images (n, 3, H, W) in [0, 1], shallow to deep, each (n, channels, h, w)."""
         features: list[Tensor] = self.network((images - self.mean) / self.std)
         if getattr(self.network, "output_fmt", Format.NCHW) == Format.NHWC:
             return [level.permute(0, 3, 1, 2).contiguous() for level in features]
@@ -230,7 +230,7 @@ def _feature_network(name: str, pretrained: bool, levels: tuple[int, ...], outpu
 
 
 def _shallow_parts(network: nn.Module, count: int, levels: Sequence[int], name: str) -> tuple[str, ...]:
-    """The modules, and parameters outside of any, that a network's `count` shallowest levels are computed with.
+    """List the modules, and parameters outside of any, that compute a network's `count` shallowest levels.
 
     timm's feature networks name the module that each level comes out of, and hold their modules in the order in which
     they are run: that module and all before it are the level's.

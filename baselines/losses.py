@@ -10,7 +10,7 @@ from baselines.prediction import UNKNOWN, lesion_logits, lesion_targets
 
 
 def dice_loss(logits: Tensor, targets: Tensor, smooth: float = 1.0) -> Tensor:
-    """One minus the soft Dice of each image, averaged (V-Net, Milletari et al. 2016, with plain sums).
+    """Return one minus the soft Dice of each image, averaged (V-Net, Milletari et al. 2016, with plain sums).
 
     Args:
         logits: (n, H, W).
@@ -27,7 +27,7 @@ def dice_loss(logits: Tensor, targets: Tensor, smooth: float = 1.0) -> Tensor:
 
 
 def bce_dice_loss(logits: Tensor, targets: Tensor) -> Tensor:
-    """Binary cross-entropy plus Dice loss, equally weighted: the field's usual pair.
+    """Add up binary cross-entropy and Dice loss, equally weighted: the field's usual pair.
 
     Args:
         logits: (n, H, W).
@@ -43,7 +43,7 @@ ClassLoss = Literal["cross-entropy", "cross-entropy-dice", "focal-dice"]
 
 
 def class_loss(logits: Tensor, classes: Tensor, kind: ClassLoss) -> Tensor:
-    """The loss of a mask of several classes, by name.
+    """Compute the loss of a mask of several classes, by name.
 
     Args:
         logits: (n, classes, H, W); index 0 is background.
@@ -72,7 +72,7 @@ def focal_loss(cross_entropy: Tensor, gamma: float = 2.0) -> Tensor:
 
 
 def class_dice_loss(logits: Tensor, classes: Tensor, smooth: float = 1.0) -> Tensor:
-    """One minus the soft Dice of every foreground class and image, averaged; arguments as in `class_loss`."""
+    """Return one minus the soft Dice of every foreground class and image, averaged; arguments as in `class_loss`."""
     probabilities = logits.softmax(1)[:, 1:]
     truths = F.one_hot(classes, logits.shape[1]).movedim(-1, 1)[:, 1:].to(probabilities.dtype)
     overlap = (probabilities * truths).sum((-2, -1))
@@ -81,7 +81,7 @@ def class_dice_loss(logits: Tensor, classes: Tensor, smooth: float = 1.0) -> Ten
 
 
 def label_map_loss(logits: Tensor, label_maps: Tensor, *, class_weights: Tensor, focal: bool = False) -> Tensor:
-    """Cross-entropy plus Dice of masks that tell benign from malignant; both know lesions of unknown kind.
+    """Add up cross-entropy and Dice loss of masks that tell benign from malignant; both know lesions of unknown kind.
 
     Of a lesion of unknown kind only that it is one is learned: its cross-entropy is of benign or malignant together.
     The Dice loss is `regions_dice_loss`.
@@ -109,7 +109,7 @@ def label_map_loss(logits: Tensor, label_maps: Tensor, *, class_weights: Tensor,
 
 
 def regions_dice_loss(logits: Tensor, label_maps: Tensor, smooth: float = 1.0) -> Tensor:
-    """One minus the soft Dice of any lesion, of benign and of malignant ones, averaged over those that there are.
+    """Return one minus the soft Dice of any lesion, of benign and of malignant ones, averaged over those that there are.
 
     Any lesion counts as a region of its own, since to find one comes before to tell its kind: image by image, over
     those that show one, so that small lesions count as much as large ones. Benign and malignant count over the whole
@@ -140,7 +140,7 @@ def regions_dice_loss(logits: Tensor, label_maps: Tensor, smooth: float = 1.0) -
 
 
 def label_loss(logits: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
-    """Weighted cross-entropy of image labels (n, n_labels); images of target -1 are left out, and all of them give 0.
+    """Weigh the cross-entropy of image labels (n, n_labels); images of target -1 are left out, and all of them give 0.
 
     Args:
         logits: (n, n_labels).

@@ -76,12 +76,12 @@ class MultitaskUNet(UNet):
         initialise(self.classifier)
 
     def predict(self, images: Tensor) -> Prediction:
-        """Logits of lesion and background, and of the labels."""
+        """Return logits of lesion and background, and of the labels."""
         levels = self.encoder(images)
         return Prediction(with_background(self.decode(levels, images.shape[-2:])), self.classifier(levels[-1]).float())
 
     def loss(self, images: Tensor, label_maps: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        """Training losses; `loss`, the weighted sum of both tasks, is minimised, the others are watched.
+        """Compute the training losses; `loss`, the weighted sum of both tasks, is minimised, the others are watched.
 
         Args:
             images: (n, 3, H, W) in [0, 1].
@@ -103,7 +103,7 @@ class MultitaskUNet(UNet):
 
 
 def classifier(channels: Sequence[int], dropout: Sequence[float], n_labels: int) -> nn.Sequential:
-    """Global average pooling and fully connected layers: label logits of feature maps (n, channels, h, w)."""
+    """Build global average pooling and fully connected layers: label logits of feature maps (n, channels, h, w)."""
     layers: list[nn.Module] = [nn.AdaptiveAvgPool2d(1), nn.Flatten()]
     for before, after, share in zip(channels, channels[1:], dropout, strict=False):
         layers += [nn.Linear(before, after), nn.ReLU(inplace=True), nn.Dropout(share)]

@@ -1,4 +1,4 @@
-"""What supervised networks predict, and the scores that are logged while they train."""
+"""Predictions of supervised networks, and the scores that are logged while they train."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ UNKNOWN = LABEL_VALUES["unknown"]
 
 
 class Pyramid(Protocol):
-    """What networks are built on: feature maps at several strides, from `Encoder`, `PlainEncoder` or their like.
+    """The encoder that networks are built on: feature maps at several strides, from `Encoder`, `PlainEncoder` or their like.
 
     Attributes:
         channels: of each level, shallow to deep.
@@ -24,7 +24,7 @@ class Pyramid(Protocol):
     strides: tuple[int, ...]
 
     def __call__(self, images: Tensor) -> list[Tensor]:
-        """Feature maps of images (n, 3, H, W) in [0, 1], each (n, channels, h, w)."""
+        """Compute feature maps of images (n, 3, H, W) in [0, 1], each (n, channels, h, w)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ class Prediction:
 
 
 def lesion_logits(classes: Tensor) -> Tensor:
-    """Logits (n, H, W) of any lesion against background, of class logits (n, 1 + n_classes, H, W).
+    """Return logits (n, H, W) of any lesion against background, of class logits (n, 1 + n_classes, H, W).
 
     Their sigmoid is the sum of the lesion classes' probabilities.
     """
@@ -49,17 +49,17 @@ def lesion_logits(classes: Tensor) -> Tensor:
 
 
 def with_background(lesion: Tensor) -> Tensor:
-    """Class logits (n, 2, H, W) whose softmax is the sigmoid of lesion logits (n, H, W)."""
+    """Return class logits (n, 2, H, W) whose softmax is the sigmoid of lesion logits (n, H, W)."""
     return torch.stack([torch.zeros_like(lesion), lesion], dim=1)
 
 
 def lesion_targets(label_maps: Tensor) -> Tensor:
-    """Lesion masks (n, H, W), 0.0 or 1.0, of label maps (n, H, W) with values as in `LABEL_VALUES`."""
+    """Return lesion masks (n, H, W), 0.0 or 1.0, of label maps (n, H, W) with values as in `LABEL_VALUES`."""
     return (label_maps > 0).float()
 
 
 def label_indices(labels: Tensor, names: Sequence[str]) -> Tensor:
-    """Places among the names of labels (n,) with values as in `LABEL_VALUES`; -1 where a label is not among them.
+    """Find the places among the names of labels (n,) with values as in `LABEL_VALUES`; -1 where a label is not among them.
 
     >>> label_indices(torch.tensor([0, 1, 2, 3]), ("benign", "malignant")).tolist()
     [-1, 0, 1, -1]
@@ -83,12 +83,12 @@ class LesionNetwork(nn.Module):
     labels: tuple[str, ...] = ()
 
     def predict(self, images: Tensor) -> Prediction:
-        """Logits of lesion and background, of images (n, 3, H, W) in [0, 1]."""
+        """Return logits of lesion and background, of images (n, 3, H, W) in [0, 1]."""
         return Prediction(with_background(self(images)))
 
 
 def mask_scores(logits: Tensor, masks: Tensor) -> dict[str, Tensor]:
-    """How well thresholded masks fit.
+    """Score thresholded masks.
 
     Args:
         logits: of lesions, (n, H, W).
@@ -106,7 +106,7 @@ def mask_scores(logits: Tensor, masks: Tensor) -> dict[str, Tensor]:
 
 
 def label_accuracy(logits: Tensor, targets: Tensor) -> Tensor:
-    """Share of right image labels among those that are known, without gradient; NaN where none is.
+    """Return the share of right image labels among those that are known, without gradient; NaN where none is.
 
     Args:
         logits: (n, n_labels).

@@ -35,7 +35,7 @@ class PathAggregation(nn.Module):
         self.mix = nn.ModuleList(_convolution(out_channels) for _ in steps)
 
     def forward(self, levels: Sequence[Tensor]) -> list[Tensor]:
-        """Levels (n, channels, h, w), shallow to deep, as maps (n, out_channels, h, w) of the same sizes."""
+        """Aggregate levels (n, channels, h, w), shallow to deep, to maps (n, out_channels, h, w) of the same sizes."""
         named = OrderedDict((str(place), level) for place, level in enumerate(levels))
         finest, *others = self.top_down(named).values()
         augmented = [finest]
@@ -64,7 +64,7 @@ class AggregatedEncoder(nn.Module):
         self.strides = encoder.strides
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        """Feature maps of images (n, 3, H, W) in [0, 1], shallow to deep, each (n, out_channels, h, w)."""
+        """Compute feature maps of images (n, 3, H, W) in [0, 1], shallow to deep, each (n, out_channels, h, w)."""
         levels: list[Tensor] = self.neck(self.encoder(images))
         return levels
 
@@ -132,11 +132,11 @@ class PyramidPANet(LesionNetwork):
         self.coarse_weight = coarse_weight
 
     def forward(self, images: Tensor) -> Tensor:
-        """Lesion logits (n, H, W) of images (n, 3, H, W) in [0, 1]."""
+        """Return lesion logits (n, H, W) of images (n, 3, H, W) in [0, 1]."""
         return self._masks(images)[1]
 
     def loss(self, images: Tensor, label_maps: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        """Training losses; `loss`, of the refined and the coarse mask together, is minimised.
+        """Compute the training losses; `loss`, of the refined and the coarse mask together, is minimised.
 
         Args:
             images: (n, 3, H, W) in [0, 1].
@@ -152,7 +152,7 @@ class PyramidPANet(LesionNetwork):
         return losses | mask_scores(refined, masks)
 
     def _masks(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Lesion logits (n, H, W), coarse and refined."""
+        """Return lesion logits (n, H, W), coarse and refined."""
         size = images.shape[-2:]
         levels: Sequence[Tensor] = self.encoder(images)
         pyramid: Sequence[Tensor] = self.neck(levels)

@@ -46,7 +46,7 @@ class PlainEncoder(nn.Module):
         initialise(self)
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        """Feature maps of images (n, 3, H, W) in [0, 1], shallow to deep, each (n, channels, h, w)."""
+        """Compute feature maps of images (n, 3, H, W) in [0, 1], shallow to deep, each (n, channels, h, w)."""
         features = (images[:, :1] - 0.5) / 0.25
         given = []
         for level, block in enumerate(self.blocks):
@@ -90,17 +90,17 @@ class UNet(LesionNetwork):
         self.head = nn.Conv2d(decoder_channels[-1], 1, kernel_size=1)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Lesion logits (n, H, W) of images (n, 3, H, W) in [0, 1]."""
+        """Return lesion logits (n, H, W) of images (n, 3, H, W) in [0, 1]."""
         return self.decode(self.encoder(images), images.shape[-2:])
 
     def decode(self, levels: Sequence[Tensor], size: Sequence[int]) -> Tensor:
-        """Lesion logits (n, H, W) of the encoder's levels."""
+        """Return lesion logits (n, H, W) of the encoder's levels."""
         features = self.dropout(expand(self.stages, levels)[-1])
         logits = self.head(features).float()  # full precision from here, also under mixed precision
         return resized(logits, size).squeeze(1)
 
     def loss(self, images: Tensor, label_maps: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        """Training losses; `loss` is minimised, the others are watched.
+        """Compute the training losses; `loss` is minimised, the others are watched.
 
         Args:
             images: (n, 3, H, W) in [0, 1].

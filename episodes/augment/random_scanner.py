@@ -76,7 +76,7 @@ class RandomScanner:
 
     @classmethod
     def draw(cls, seed: int) -> "RandomScanner":
-        """The scanner of a seed that is not negative: anything from the recorded one to one that hardly resembles it.
+        """Draw the scanner of a seed (not negative): anything from the recorded one to one that hardly resembles it.
 
         A strength in [0, 1], rarely near 0, scales how far all attributes may be from the recorded scanner's.
         """
@@ -141,7 +141,7 @@ class RandomScanner:
         return shown, label_map
 
     def grey_map(self) -> ByteArray:
-        """What each of `LEVELS` equally spaced grey levels is displayed as; never falls, (LEVELS,)."""
+        """Return what each of `LEVELS` equally spaced grey levels is displayed as; never falls, (LEVELS,)."""
         black, white = self.window
         level = np.clip((np.linspace(0, 1, LEVELS) - black) / (white - black), 0, 1)
         level **= self.gamma
@@ -149,7 +149,7 @@ class RandomScanner:
         return np.asarray(np.round(255 * level), np.uint8)
 
     def _resolved(self, image: ByteArray) -> FloatArray:
-        """Speckle reduction, point spread and edge enhancement: grey levels, (H, W)."""
+        """Apply speckle reduction, point spread and edge enhancement: grey levels, (H, W)."""
         height = len(image)
         filtered = _cv2().medianBlur(image, 5)
         grey = (image + self.smoothing * (filtered.astype(np.float32) - image)) / np.float32(255)
@@ -161,7 +161,7 @@ class RandomScanner:
         return grey + np.float32(self.sharpening) * (grey - blurred(grey, edge, edge))
 
     def _amplification(self, shape: tuple[int, ...], rng: np.random.Generator) -> FloatArray:
-        """What compensation, contact and scan lines add to each pixel, grey levels, (H, W)."""
+        """Draw what compensation, contact and scan lines add to each pixel, grey levels, (H, W)."""
         height, width = shape
         down = _curve(np.array(self.compensation), height)
         across = _curve(self.shading * rng.uniform(-1, 1, 4), width)
@@ -170,7 +170,7 @@ class RandomScanner:
         return (down[:, None] + across).astype(np.float32)
 
     def _speckle(self, shape: tuple[int, ...], rng: np.random.Generator) -> FloatArray:
-        """Fully developed speckle after log compression: mean 0, standard deviation 1, (H, W).
+        """Draw fully developed speckle after log compression: mean 0, standard deviation 1, (H, W).
 
         The envelope of a complex field, which is Rayleigh-distributed (Wagner et al. 1983). Blurred, uniform bytes
         are as good as normal numbers, at a tenth of the time.
@@ -226,7 +226,7 @@ def zoomed(image: ByteArray, label_map: ByteArray, zoom: float) -> Pair:
 
 
 def _window(side: int, shown: float, start: float, first: int, last: int) -> float:
-    """Where a frame that shows a part of a side starts, moved as little as needed to show [first, last)."""
+    """Return where a frame that shows a part of a side starts, moved as little as needed to show [first, last)."""
     if shown >= side or first == last:
         return start
     margin = MARGIN * shown
@@ -235,7 +235,7 @@ def _window(side: int, shown: float, start: float, first: int, last: int) -> flo
 
 
 def blurred(values: FloatArray, axial: float, lateral: float) -> FloatArray:
-    """Values (H, W) convolved with a Gaussian of these standard deviations, downwards and across, in pixels."""
+    """Convolve (H, W) with a Gaussian of these standard deviations, downwards and across, in pixels."""
     if max(axial, lateral) < NARROWEST:
         return values
     smooth: FloatArray = _cv2().sepFilter2D(values, -1, _kernel(lateral), _kernel(axial))
@@ -251,7 +251,7 @@ def _kernel(sigma: float) -> FloatArray:
 
 
 def _curve(knots: FloatArray, length: int) -> FloatArray:
-    """A curve through knots at equal distances, at each of `length` places."""
+    """Interpolate knots at equal distances at each of `length` places."""
     return np.interp(np.linspace(0, len(knots) - 1, length), np.arange(len(knots)), knots)
 
 

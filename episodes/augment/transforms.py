@@ -17,7 +17,7 @@ Strength = Literal["none", "light", "strong", "elastic"]
 
 @dataclass(frozen=True, slots=True)
 class _Ranges:
-    """How far each change goes, both ways unless said otherwise."""
+    """Ranges of the changes, both ways unless said otherwise."""
 
     rotation: float  # degrees
     scale: float  # share of the size
@@ -104,7 +104,7 @@ def require_pair(image: ByteArray, label_map: ByteArray) -> None:
 
 
 def augmentation_seed(*numbers: int) -> int:
-    """One 31-bit seed from several numbers that are not negative, equal on every machine.
+    """Make one 31-bit seed of several numbers that are not negative, equal on every machine.
 
     >>> augmentation_seed(0, 7) == augmentation_seed(0, 7) != augmentation_seed(7, 0)
     True
@@ -114,7 +114,7 @@ def augmentation_seed(*numbers: int) -> int:
 
 @cache
 def _pipeline(strength: Strength, thread: int) -> Any:  # noqa: ARG001 - a pipeline holds the state of its one caller
-    """The albumentations pipeline of a strength, built once per process and thread."""
+    """Build the albumentations pipeline of a strength, once per process and thread."""
     os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"  # or the import asks the network for a newer version
     import albumentations as A
     import cv2

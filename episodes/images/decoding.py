@@ -1,4 +1,4 @@
-"""From image files to grey images and label maps: the one place where files are decoded."""
+"""Grey images and label maps of image files: the one place where files are decoded."""
 
 from pathlib import Path
 from typing import Any
@@ -158,10 +158,10 @@ def _is_dicom(path: Path) -> bool:
 
 
 def stretch_image(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
-    """A grey image at another (height, width), antialiased."""
+    """Resize a grey image to (height, width), antialiased."""
     return np.asarray(Image.fromarray(image).resize(size[::-1], Image.Resampling.BILINEAR))
 
 
 def stretch_labels(label_map: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
-    """A label map at another (height, width): the nearest pixel's label."""
+    """Resize a label map to (height, width): the nearest pixel's label."""
     return np.asarray(Image.fromarray(label_map).resize(size[::-1], Image.Resampling.NEAREST))

@@ -1,4 +1,4 @@
-"""DICOM files: which they are, and what their headers say of the image, without what identifies a patient."""
+"""Headers of DICOM files: what they say of the image, without what identifies a patient."""
 
 import secrets
 import warnings
@@ -25,7 +25,7 @@ _PLUGINS = "`pip install pylibjpeg pylibjpeg-libjpeg pylibjpeg-openjpeg`"
 
 
 def is_dicom(path: Path) -> bool:
-    """Whether a file is DICOM: by its suffix or, where it has none, by the mark `DICM` after 128 bytes.
+    """Tell whether a file is DICOM: by its suffix or, where it has none, by the mark `DICM` after 128 bytes.
 
     Scanners name files `IM_0001`, or by a number such as `1.2.840.113619.2.55.3`, whose last part is no suffix. The
     directory of an exported medium, `DICOMDIR`, holds no image and counts as none.
@@ -41,7 +41,7 @@ def is_dicom(path: Path) -> bool:
 
 
 def has_mark(path: Path) -> bool:
-    """Whether the file begins as DICOM files do (PS3.10, section 7.1)."""
+    """Tell whether the file begins as DICOM files do (PS3.10, section 7.1)."""
     with path.open("rb") as file:
         return file.read(_PREAMBLE + len(_MARK))[_PREAMBLE:] == _MARK
 
@@ -158,7 +158,7 @@ _SECRET = secrets.token_bytes(32)
 
 @dataclass(frozen=True, slots=True)
 class DicomFacts:
-    """What a file says of its image.
+    """The facts that a file states of its image.
 
     Attributes:
         size: (H, W) of each frame.
@@ -263,7 +263,7 @@ def _positive(rows: float, columns: float) -> tuple[float, float] | None:
 
 
 def _agreed(found: list[tuple[float, float]]) -> tuple[float, float] | None:
-    """The first, unless another one differs: then no one number holds for the whole picture."""
+    """Return the first, unless another one differs: then no one number holds for the whole picture."""
     differences: Iterator[float] = (
         abs(mine / first - 1) for spacing in found for mine, first in zip(spacing, found[0], strict=True)
     )

@@ -88,7 +88,7 @@ def _without_unused_bits(values: NDArray[Any], signed: bool, bits: int) -> NDArr
 
 
 def _first(dataset: Any, keyword: str) -> float | None:
-    """The first number of an element that may hold several: one for each window that is offered."""
+    """Return the first number of an element that may hold several: one for each window that is offered."""
     value = dataset.get(keyword)
     if value is None or value == "":
         return None

@@ -36,7 +36,7 @@ def read_raster(path: Path, frame: int | None = None) -> NDArray[np.uint8]:
 
 
 def count_frames(path: Path) -> int:
-    """How many frames a file holds.
+    """Count the frames that a file holds.
 
     Raises:
         DatasetError: if its header cannot be read.
@@ -46,7 +46,7 @@ def count_frames(path: Path) -> int:
 
 
 def read_format(path: Path) -> tuple[str, int]:
-    """The format of a file, such as `PNG`, and the bits of each of its values, from its header.
+    """Read the format of a file, such as `PNG`, and the bits of each of its values from its header.
 
     Raises:
         DatasetError: if the header cannot be read.

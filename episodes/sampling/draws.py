@@ -57,6 +57,7 @@ def support_draws(records: Sequence[Record], *, n_draws: int = 5, depth: int = 1
 
 
 def _draw(records: Sequence[Record], depth: int, seed: int, index: int) -> SupportDraw:
+    """Draw list `index`: one image of each patient with a lesion, shuffled, malignant and other ones interleaved."""
     stream = Stream(seed, index)
     images: dict[str, list[Record]] = {}
     for record in records:

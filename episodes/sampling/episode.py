@@ -30,7 +30,7 @@ class Support:
     ids: tuple[tuple[str, ...], ...] = ()
 
     def to(self, device: torch.device) -> "Support":
-        """The same support set on another device."""
+        """Copy the support set to another device."""
         return Support(self.images.to(device), self.masks.to(device), self.ids)
 
 
@@ -54,18 +54,18 @@ class Episode:
 
     @property
     def support(self) -> Support:
-        """The support set alone."""
+        """Return the support set alone."""
         return Support(self.support_images, self.support_masks, self.spec.support)
 
 
 def image_tensor(images: NDArray[np.uint8]) -> Tensor:
-    """Grey uint8 images (..., H, W) as float (..., 3, H, W) in [0, 1]; the channels share their memory."""
+    """Turn grey uint8 images (..., H, W) into floats (..., 3, H, W) in [0, 1]; the channels share their memory."""
     grey = torch.from_numpy(np.ascontiguousarray(images)).float().div_(255).unsqueeze(-3)
     return grey.expand(*grey.shape[:-3], 3, *grey.shape[-2:])
 
 
 def class_mask(label_map: NDArray[np.uint8], name: Class) -> NDArray[np.bool_]:
-    """Where a label map shows a class; `lesion` is every value above 0.
+    """Return where a label map shows a class; `lesion` is every value above 0.
 
     >>> class_mask(np.array([[0, 1, 2, 3]], np.uint8), "lesion").tolist()
     [[False, True, True, True]]
@@ -78,7 +78,7 @@ def class_mask(label_map: NDArray[np.uint8], name: Class) -> NDArray[np.bool_]:
 def load_support(
     collection: Collection, ids: Sequence[Sequence[str]], classes: Sequence[Class] = ("lesion",)
 ) -> Support:
-    """The support set of these records, way by way."""
+    """Load the support set of these records, way by way: ids (n_way, n_shot)."""
     images = np.stack([np.stack([collection.image(i) for i in way]) for way in ids])
     masks = [
         np.stack([class_mask(collection.label_map(i), name) for i in way])
@@ -94,7 +94,7 @@ def load_episode(
     seed: int = 0,
     scanner: ScannerChoice = "recorded",
 ) -> Episode:
-    """The tensors of an episode.
+    """Load the tensors of an episode.
 
     Args:
         collection: holds every record that the specification names.
@@ -129,12 +129,13 @@ def load_episode(
 
 
 def augment_keeping_classes(augmentation: Augmentation, pair: Pair, seed: int) -> Pair:
-    """The augmented pair, or the pair itself where a class would leave the picture: it would have no prototype."""
+    """Augment a pair, unless a class would leave the picture: it would have no prototype."""
     augmented = augmentation(*pair, seed=seed)
     return augmented if np.array_equal(np.unique(augmented[1]), np.unique(pair[1])) else pair
 
 
 def _ways(label_map: NDArray[np.uint8], classes: Sequence[Class]) -> NDArray[np.int64]:
+    """Number what a label map shows of an episode's classes, from 1 on in their order."""
     ways = np.zeros(label_map.shape, np.int64)
     for way, name in enumerate(classes, start=1):
         ways[class_mask(label_map, name)] = way

@@ -33,14 +33,8 @@ class EpisodeSpec:
             raise ValueError(f"{len(self.support)} support sets for {len(self.classes)} classes")
 
 
-@dataclass(frozen=True, slots=True)
-class _Pool:
-    """The records of one dataset that show one class: (patient, record ids) pairs, sorted."""
-
-    patients: tuple[tuple[str, tuple[str, ...]], ...]
-
-    def names(self) -> set[str]:
-        return {patient for patient, _ in self.patients}
+# The records of one dataset that show one class, as sorted (patient, record ids) pairs.
+_Pool = tuple[tuple[str, tuple[str, ...]], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +112,7 @@ class EpisodeSampler:
 
     @property
     def parameters(self) -> dict[str, Any]:
-        """What distinguishes this sampler from others over the same records, as JSON values."""
+        """Return what distinguishes this sampler from others over the same records, as JSON values."""
         return {
             "n_shot": self.n_shot,
             "n_query": self.n_query,
@@ -141,16 +135,15 @@ class EpisodeSampler:
         return EpisodeSpec(index, task.classes, support, query)
 
     def specs(self, start: int, stop: int) -> Iterator[EpisodeSpec]:
-        """Episodes start to stop - 1."""
+        """Yield episodes start to stop - 1."""
         return (self[index] for index in range(start, stop))
 
 
 def _draw(pool: _Pool, stream: Stream, taken: set[str]) -> str:
-    """One image of a patient not yet taken; construction made sure that one is left."""
-    patients = pool.patients
-    patient, images = patients[stream.below(len(patients))]
+    """Draw one image of a patient not yet taken; construction made sure that one is left."""
+    patient, images = pool[stream.below(len(pool))]
     while patient in taken:
-        patient, images = patients[stream.below(len(patients))]
+        patient, images = pool[stream.below(len(pool))]
     taken.add(patient)
     return images[stream.below(len(images))]
 
@@ -166,7 +159,7 @@ def _pools_by_dataset(records: Sequence[Record]) -> dict[str, dict[Class, _Pool]
             by_class[record.label].setdefault(record.patient_id, []).append(record.id)
     return {
         dataset: {
-            name: _Pool(tuple((patient, tuple(ids)) for patient, ids in sorted(by_patient.items())))
+            name: tuple((patient, tuple(ids)) for patient, ids in sorted(by_patient.items()))
             for name, by_patient in by_class.items()
         }
         for dataset, by_class in sorted(images.items())
@@ -180,36 +173,31 @@ def _tasks(
     n_query: int,
     pairing: Pairing,
 ) -> tuple[tuple[_Task, ...], list[str]]:
-    """One class tuple's tasks, and a line for each way of a dataset that has too few patients."""
-    queries = -(-n_query // len(ways))  # the most that one way gets
-    if pairing == "within":
-        needs = {"support": n_shot, "query": queries}
-        shortages = {dataset: _shortages(dataset, pools[dataset], ways, needs) for dataset in pools}
-        pairs = [(dataset, dataset) for dataset, lines in shortages.items() if not lines]
-        short = [line for lines in shortages.values() for line in lines]
-    else:
-        giving = {dataset: _shortages(dataset, pools[dataset], ways, {"support": n_shot}) for dataset in pools}
-        asking = {dataset: _shortages(dataset, pools[dataset], ways, {"query": queries}) for dataset in pools}
-        pairs = [(a, b) for a in pools for b in pools if a != b and not giving[a] and not asking[b]]
-        short = [line for dataset in pools for line in giving[dataset] + asking[dataset]]
+    """Return one class tuple's tasks, and a line for each way of a dataset that has too few patients."""
+    support, query = {"support": n_shot}, {"query": -(-n_query // len(ways))}  # the most that one way gets
+    within = pairing == "within"
+    roles = [support | query] if within else [support, query]
+    short = {name: [_shortages(name, pools[name], ways, needs) for needs in roles] for name in pools}
     tasks = tuple(
         _Task(ways, tuple(pools[giver][way] for way in ways), tuple(pools[asker][way] for way in ways))
-        for giver, asker in pairs
+        for giver in pools
+        for asker in pools
+        if (giver == asker) == within and not short[giver][0] and not short[asker][-1]
     )
-    return tasks, short
+    return tasks, [line for by_role in short.values() for lines in by_role for line in lines]
 
 
 def _shortages(
     dataset: str, pools: Mapping[Class, _Pool], ways: tuple[Class, ...], needs: Mapping[str, int]
 ) -> list[str]:
-    """A line for each way that could run out of patients.
+    """Return a line for each way that could run out of patients.
 
     A patient with images of both classes may be taken by the other way, so the way needs one more for each.
     """
     lines = []
-    for way in ways:
-        names = pools[way].names()
-        others = {name for other in ways if other != way for name in pools[other].names()}
+    patients = {way: {patient for patient, _ in pools[way]} for way in ways}
+    for way, names in patients.items():
+        others = {name for other in ways if other != way for name in patients[other]}
         parts = dict(needs)
         if shared := min(len(names & others), sum(needs.values()) * (len(ways) - 1)):
             parts["shared with the other class"] = shared

@@ -49,7 +49,7 @@ def choose(features: NDArray[np.float32], patients: Sequence[str], count: int, b
 def nearest_chosen(
     features: NDArray[np.float32], chosen: Sequence[int]
 ) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
-    """Which of the chosen images stands for each image, by its place among them, and how far it is from that.
+    """Find which of the chosen images stands for each image, by its place among them, and how far it is from that.
 
     A chosen image stands for itself; of two that are as near, the one that was chosen first does.
 
@@ -64,7 +64,7 @@ def nearest_chosen(
 
 
 class Turns:
-    """Which images may be chosen next, so that no patient has two more than another one who has images left.
+    """The images that may be chosen next, so that no patient has two more than another one who has images left.
 
     Args:
         patients: of each image.
@@ -85,7 +85,7 @@ class Turns:
 
     @property
     def open(self) -> NDArray[np.bool_]:
-        """The images that may be chosen, (n_images,)."""
+        """Return which images may be chosen, (n_images,)."""
         counts = np.where(self._taken, len(self._taken), self._of_patient[self._patient])
         may: NDArray[np.bool_] = ~self._taken & (counts == counts.min(initial=len(counts)))
         return may
@@ -97,16 +97,16 @@ class Turns:
 
 
 def _medoids(features: NDArray[np.float32], turns: Turns) -> Iterator[int]:
-    """Each time the image that most reduces the summed distance of all to the nearest chosen one.
+    """Yield each time the image that most reduces the summed distance of all to the nearest chosen one.
 
     This is how PAM begins (BUILD; Kaufman and Rousseeuw, "Finding groups in data", 1990, section 2.4); what PAM swaps
-    afterwards would break the order. What an image brings only shrinks as others are chosen, so that few images need
+    afterwards would break the order. Marginal gains only shrink as others are chosen, so that few images need
     be looked at again (lazy greedy: Minoux, 1978) and n images cost n^2 comparisons once, not for every choice.
     """
     nearest = np.full(len(features), FARTHEST, np.float32)
-    brings = _brings(features, nearest, np.arange(len(features)))
+    gains = _marginal_gains(features, nearest, np.arange(len(features)))
     while True:
-        index = _best(features, nearest, brings, turns.open)
+        index = _best(features, nearest, gains, turns.open)
         turns.take(index)
         yield index
         nearest = np.minimum(nearest, _distances(features[[index]], features)[0])
@@ -114,31 +114,31 @@ def _medoids(features: NDArray[np.float32], turns: Turns) -> Iterator[int]:
 
 
 def _best(
-    features: NDArray[np.float32], nearest: NDArray[np.float32], brings: NDArray[np.float64], may: NDArray[np.bool_]
+    features: NDArray[np.float32], nearest: NDArray[np.float32], gains: NDArray[np.float64], may: NDArray[np.bool_]
 ) -> int:
-    """The image that brings most; what others bring at most is corrected in `brings` as far as needed to know it."""
+    """Find the image of the largest marginal gain; those of others are corrected in `gains` as far as needed for it."""
     known = np.zeros(len(features), bool)
     while True:
-        known_best = brings[may & known].max(initial=-np.inf)
-        waiting = np.flatnonzero(may & ~known & (brings >= known_best))
+        known_best = gains[may & known].max(initial=-np.inf)
+        waiting = np.flatnonzero(may & ~known & (gains >= known_best))
         if not len(waiting):
-            return int(np.flatnonzero(may & known & (brings == known_best))[0])
-        looked_at = waiting[np.argsort(-brings[waiting], kind="stable")[:_BLOCK]]
-        brings[looked_at] = _brings(features, nearest, looked_at)
+            return int(np.flatnonzero(may & known & (gains == known_best))[0])
+        looked_at = waiting[np.argsort(-gains[waiting], kind="stable")[:_BLOCK]]
+        gains[looked_at] = _marginal_gains(features, nearest, looked_at)
         known[looked_at] = True
 
 
-def _brings(
+def _marginal_gains(
     features: NDArray[np.float32], nearest: NDArray[np.float32], indices: NDArray[np.intp]
 ) -> NDArray[np.float64]:
-    """By how much each of some images would reduce the summed distance to the nearest chosen one."""
+    """Compute by how much each of some images would reduce the summed distance to the nearest chosen one."""
     blocks = [indices[start : start + _BLOCK] for start in range(0, len(indices), _BLOCK)]
     sums = [np.maximum(nearest - _distances(features[block], features), 0).sum(1, dtype=np.float64) for block in blocks]
     return np.round(np.concatenate(sums), _DECIMALS)
 
 
 def _centres(features: NDArray[np.float32], turns: Turns) -> Iterator[int]:
-    """First the most central image, then each time the one that is farthest from those chosen.
+    """Yield the most central image, then each time the one that is farthest from those chosen.
 
     At most twice as far from all as any choice could be (Gonzalez, "Clustering to minimize the maximum intercluster
     distance", 1985).
@@ -161,6 +161,6 @@ _ORDERS: Mapping[By, Callable[[NDArray[np.float32], Turns], Iterator[int]]] = {
 
 
 def _distances(some: NDArray[np.float32], all_of_them: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Euclidean distances of unit vectors, (n_some, n_all)."""
+    """Compute Euclidean distances of unit vectors, (n_some, n_all)."""
     squares: NDArray[np.float32] = 2 - 2 * (some @ all_of_them.T)
     return np.sqrt(np.maximum(squares, 0, out=squares), out=squares)

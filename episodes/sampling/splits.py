@@ -1,9 +1,9 @@
-"""Splits by patient, stratified over labels; the official folds of datasets that publish some."""
+"""Splits by patient, stratified over labels; official folds; patients and look-alikes on both sides of a split."""
 
 import json
 from bisect import bisect
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import accumulate
@@ -13,16 +13,22 @@ from types import MappingProxyType
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from episodes.curation.near_duplicates import group_patients, look_alike_groups
 from episodes.errors import ManifestError, SamplingError
 from episodes.io.files import read_text, require_same_records, write_lines
 from episodes.records import Record, records_hash, require_unique_ids
 from episodes.sampling.streams import Stream
+from episodes.storage.store import Collection
 
 VERSION = 1
 FRACTIONS: Mapping[str, float] = MappingProxyType({"train": 0.7, "val": 0.15, "test": 0.15})
 # Of several draws of folds the most even one is taken: at most 16, as more gain next to nothing, and fewer of so many
 # patients that each draw is even.
 MOST_DRAWS, DRAWN_PATIENTS = 16, 4096
+LEFT_OUT = "left-out"  # the part of images that the authors put into no fold: neither trained nor tested on
+# Correlation of thumbnails from which two images are taken to be of one patient. In BUS-UCLM and BUS-BRA, which name
+# their patients, none of the 38 pairs above it are of two patients; in BUSI 342 images have such a look-alike.
+LOOK_ALIKE = 0.9
 
 # part -> stratum -> how many images it still lacks; below zero where it has too many
 Lacking = Mapping[str, Mapping[str, float]]
@@ -45,7 +51,7 @@ class Split:
     seed: int | None
 
     def select(self, records: Sequence[Record], part: str) -> list[Record]:
-        """The records of one part, in the order given."""
+        """Return the records of one part, in the order given."""
         return [record for record in records if self.parts[record.id] == part]
 
 
@@ -84,7 +90,7 @@ def require_fractions(fractions: Mapping[str, float]) -> None:
 
 
 def k_folds(records: Sequence[Record], n_folds: int, seed: int = 0) -> list[Split]:
-    """Cross-validation: in split i the part `test` is the i-th of n equal parts, and the rest is `train`.
+    """Split for cross-validation: in split i the part `test` is the i-th of n equal parts, and the rest is `train`.
 
     What `split_records` promises holds here too. As all parts are equal, no patient is likelier in one than in
     another, so that here each is given where it fits best: several such folds are drawn, and the most even taken.
@@ -105,19 +111,15 @@ def k_folds(records: Sequence[Record], n_folds: int, seed: int = 0) -> list[Spli
     n_draws = min(MOST_DRAWS, 1 + DRAWN_PATIENTS // len(patients)) if patients else 1
     draws = [_assign(patients, shares, choose, Stream(seed, draw)) for draw in range(n_draws)]
     fold_of = min(draws, key=lambda parts: _unevenness(parts, patients, totals))
-    records_of = records_hash(records)
+    hashed = records_hash(records)
     return [
-        Split(
-            {record.id: "test" if fold_of[record.patient_id] == fold else "train" for record in records},
-            records_of,
-            seed,
-        )
+        Split({record.id: _part(fold_of[record.patient_id], fold) for record in records}, hashed, seed)
         for fold in shares
     ]
 
 
 def _patients(records: Sequence[Record]) -> dict[str, Counter[str]]:
-    """Each patient's number of images by stratum, that is, by dataset and label; in an order of their own."""
+    """Count each patient's images by stratum, that is, by dataset and label; in an order of their own."""
     require_unique_ids(records)
     patients: dict[str, Counter[str]] = {}
     for record in sorted(records, key=lambda record: record.id):
@@ -184,7 +186,7 @@ def _choose_fitting(
     stratum: str,  # noqa: ARG001 - a patient has to fit with all labels at once
     stream: Stream,
 ) -> str:
-    """The part whose shares of all strata come closest to what they should be (least squares); drawn among equals."""
+    """Choose the part whose shares of all strata come closest to their due (least squares); drawn among equals."""
     gains = {
         part: fsum((2 * lack[name] - count) * count / totals[name] ** 2 for name, count in images.items())
         for part, lack in lacking.items()
@@ -196,7 +198,7 @@ def _choose_fitting(
 def _unevenness(
     part_of: Mapping[str, str], patients: Mapping[str, Mapping[str, int]], totals: Mapping[str, int]
 ) -> float:
-    """How far equal parts' shares of the strata are from equal, summed over both."""
+    """Sum over equal parts and strata how far the parts' shares are from equal."""
     held: dict[str, Counter[str]] = {}
     for patient, part in part_of.items():
         held.setdefault(part, Counter()).update(patients[patient])
@@ -249,12 +251,8 @@ def read_split(path: Path, records: Sequence[Record]) -> Split:
     return Split(parts, file.records, file.seed)
 
 
-LEFT_OUT = "left-out"
-"""The part of images that the authors put into no fold: neither trained nor tested on."""
-
-
 def official_folds(records: Sequence[Record], n_folds: int) -> dict[str, Split]:
-    """Splits of the official partition into so many folds: in each, `test` is one fold, and `train` the others.
+    """Return the splits of the official partition into so many folds: `test` is one fold, and `train` the others.
 
     BUS-BRA (Gomez-Flores et al. 2024) has one of 5 and one of 10 folds, whose files also choose, within what is not
     tested on, what to validate on. That choice is not taken over: it puts images of more than 200 patients on both
@@ -273,15 +271,15 @@ def official_folds(records: Sequence[Record], n_folds: int) -> dict[str, Split]:
     """
     stated = _stated_folds(records, n_folds)
     names = sorted(set(stated.values()), key=lambda name: (len(name), name))
-    records_of = records_hash(records)
+    hashed = records_hash(records)
     return {
-        name: Split({record.id: _part(stated.get(record.id), name) for record in records}, records_of, None)
+        name: Split({record.id: _part(stated.get(record.id), name) for record in records}, hashed, None)
         for name in names
     }
 
 
 def without_fold(split: Split) -> list[str]:
-    """Ids of the records that the authors put into no fold."""
+    """List the ids of the records that the authors put into no fold."""
     return sorted(record_id for record_id, part in split.parts.items() if part == LEFT_OUT)
 
 
@@ -292,7 +290,7 @@ def _part(fold: str | None, tested: str) -> str:
 
 
 def _stated_folds(records: Sequence[Record], n_folds: int) -> Mapping[str, str]:
-    """Record id -> fold, from the first place that states so many."""
+    """Map record ids to folds, from the first place that states so many."""
     places = (
         {record.id: record.split for record in records if record.split},
         {record.id: fold for record in records if (fold := record.extra.get(f"{n_folds}-fold"))},
@@ -305,3 +303,54 @@ def _stated_folds(records: Sequence[Record], n_folds: int) -> Mapping[str, str]:
         f"{', '.join(datasets)}: no official partition into {n_folds} folds; BUS-BRA alone has one of 5 and one of 10,"
         " and --folds makes any number of any datasets"
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Crossing:
+    """One patient with images in several parts: what is learned of them in one is no news in the other.
+
+    Attributes:
+        patient: their name, with that of the dataset.
+        records: ids of their images by part.
+    """
+
+    patient: str
+    records: Mapping[str, Sequence[str]]
+
+    def __str__(self) -> str:
+        """Such as `d/p1 in train (d/a and 2 more) and test (d/b)`."""
+        return f"{self.patient} in {' and '.join(f'{part} ({_some(ids)})' for part, ids in self.records.items())}"
+
+
+def find_crossings(records: Iterable[Record], parts: Mapping[str, str]) -> list[Crossing]:
+    """List the patients who have images in several parts, by name.
+
+    Near-duplicates count as well where they bear one patient's name, as those of a store do.
+
+    Args:
+        records: of one or several datasets; those that are in no part do not matter.
+        parts: record id -> part.
+
+    >>> from pathlib import Path
+    >>> a, b, c = (Record("d", Path(f"{name}.png"), (), "benign", patient) for name, patient in ("ap", "bp", "cq"))
+    >>> [str(one) for one in find_crossings([a, b, c], {"d/a": "train", "d/b": "test", "d/c": "test"})]
+    ['d/p in train (d/a) and test (d/b)']
+    """
+    found: dict[str, dict[str, list[str]]] = defaultdict(dict)
+    for record in records:
+        if record.id in parts:
+            found[record.patient_id].setdefault(parts[record.id], []).append(record.id)
+    return [Crossing(patient, sides) for patient, sides in sorted(found.items()) if len(sides) > 1]
+
+
+def _some(ids: Sequence[str]) -> str:
+    return ids[0] if len(ids) == 1 else f"{ids[0]} and {len(ids) - 1} more"
+
+
+def look_alikes_together(whole: Collection) -> list[Record]:
+    """Merge the patients of records that share look-alike images: BUSI shows many lesions several times, without ids."""
+    of_patients: dict[str, Record] = {}
+    for store in whole.stores:
+        merged = group_patients(store.records, look_alike_groups(store.images, LOOK_ALIKE))
+        of_patients |= {record.id: record for record in merged}
+    return [of_patients[record.id] for record in whole.records]

@@ -21,7 +21,7 @@ def mix(value: int) -> int:
 
 
 class Stream:
-    """The random numbers of one (seed, index): SplitMix64 (Steele et al., OOPSLA 2014).
+    """Random numbers of one (seed, index): SplitMix64 (Steele et al., OOPSLA 2014).
 
     Written out here, not taken from a library, because episodes must be the same under every version of
     Python and numpy, and because a stream starts in a microsecond: each episode can have its own.
@@ -41,12 +41,12 @@ class Stream:
         self._state = mix((mix((seed + GOLDEN) & MASK) + index) & MASK)
 
     def below(self, limit: int) -> int:
-        """A uniform integer in [0, limit); its bias of at most limit / 2^64 is beyond measuring."""
+        """Draw a uniform integer in [0, limit); its bias of at most limit / 2^64 is beyond measuring."""
         self._state = (self._state + GOLDEN) & MASK
         return (mix(self._state) * limit) >> 64
 
     def shuffled(self, items: Sequence[T]) -> list[T]:
-        """The items in random order (Fisher and Yates)."""
+        """Return the items in random order (Fisher and Yates)."""
         shuffled = list(items)
         for last in range(len(shuffled) - 1, 0, -1):
             chosen = self.below(last + 1)

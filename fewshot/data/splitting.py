@@ -10,8 +10,17 @@ from pydantic import BaseModel, ConfigDict
 
 from episodes.errors import ManifestError
 from episodes.records import LABELS, Record, records_hash
-from episodes.sampling.leakage import find_crossings, look_alikes_together
-from episodes.sampling.splits import FRACTIONS, Split, k_folds, official_folds, split_records, without_fold, write_split
+from episodes.sampling.splits import (
+    FRACTIONS,
+    Split,
+    find_crossings,
+    k_folds,
+    look_alikes_together,
+    official_folds,
+    split_records,
+    without_fold,
+    write_split,
+)
 from episodes.storage.store import Collection
 from fewshot.config.data import DataConfig, SampleConfig
 from fewshot.config.parsing import load_config, parse_config

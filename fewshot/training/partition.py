@@ -11,8 +11,15 @@ from torch import nn
 from episodes.errors import ManifestError, SamplingError
 from episodes.io.files import read_text
 from episodes.records import LABELS, Record
-from episodes.sampling.leakage import Crossing, find_crossings, look_alikes_together
-from episodes.sampling.splits import LEFT_OUT, k_folds, read_split, split_records
+from episodes.sampling.splits import (
+    LEFT_OUT,
+    Crossing,
+    find_crossings,
+    k_folds,
+    look_alikes_together,
+    read_split,
+    split_records,
+)
 from episodes.storage.store import Collection
 from fewshot.config.parsing import ConfigError
 from fewshot.config.training import TrainConfig

@@ -1,4 +1,4 @@
-from episodes.sampling.leakage import Crossing, find_crossings
+from episodes.sampling.splits import Crossing, find_crossings
 from tests.episodes.made_records import made_record
 
 RECORDS = [

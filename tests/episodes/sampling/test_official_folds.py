@@ -6,8 +6,7 @@ import pytest
 from episodes.datasets import read_dataset
 from episodes.errors import SamplingError
 from episodes.records import Record, records_hash
-from episodes.sampling.leakage import find_crossings
-from episodes.sampling.splits import LEFT_OUT, official_folds, read_split, without_fold, write_split
+from episodes.sampling.splits import LEFT_OUT, find_crossings, official_folds, read_split, without_fold, write_split
 from tests.episodes.made_records import made_dataset
 
 PLAIN = made_dataset("bus_bra", {"benign": 12, "malignant": 8})

@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 from episodes.curation.near_duplicates import group_patients
 from episodes.errors import ManifestError, SamplingError
 from episodes.records import Record, records_hash
-from episodes.sampling.leakage import find_crossings
-from episodes.sampling.splits import Split, k_folds, read_split, split_records, write_split
+from episodes.sampling.splits import Split, find_crossings, k_folds, read_split, split_records, write_split
 from tests.episodes.made_records import any_records, made_dataset
 
 quick = settings(max_examples=60, deadline=None)

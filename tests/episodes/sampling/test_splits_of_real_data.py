@@ -11,8 +11,7 @@ from sklearn.model_selection import StratifiedGroupKFold
 from episodes.curation.near_duplicates import group_patients, look_alike_groups, thumbnail
 from episodes.datasets import read_dataset
 from episodes.images.decoding import read_image
-from episodes.sampling.leakage import find_crossings
-from episodes.sampling.splits import k_folds, split_records
+from episodes.sampling.splits import find_crossings, k_folds, split_records
 from episodes.storage.preparation import prepare_store
 from episodes.storage.store import Store
 from tests.episodes.sampling.test_splits import unevenness

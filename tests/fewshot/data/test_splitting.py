@@ -9,8 +9,7 @@ import yaml
 
 from episodes.errors import ManifestError, SamplingError
 from episodes.records import records_hash
-from episodes.sampling.leakage import find_crossings, look_alikes_together
-from episodes.sampling.splits import read_split
+from episodes.sampling.splits import find_crossings, look_alikes_together, read_split
 from episodes.storage.store import Collection
 from fewshot.config.data import DataConfig, SampleConfig
 from fewshot.config.parsing import ConfigError

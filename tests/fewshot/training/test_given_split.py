@@ -10,8 +10,7 @@ import pytest
 
 from episodes.errors import ManifestError, UserError
 from episodes.records import records_hash
-from episodes.sampling.leakage import LOOK_ALIKE, look_alikes_together
-from episodes.sampling.splits import LEFT_OUT, Split, write_split
+from episodes.sampling.splits import LEFT_OUT, LOOK_ALIKE, Split, look_alikes_together, write_split
 from episodes.storage.store import Collection
 from fewshot.checkpoints import load_checkpoint
 from fewshot.config.training import FoldConfig, TrainConfig

@@ -12,7 +12,7 @@ import pytest
 from episodes.curation.near_duplicates import thumbnail
 from episodes.errors import SamplingError
 from episodes.records import Label
-from episodes.sampling.leakage import LOOK_ALIKE
+from episodes.sampling.splits import LOOK_ALIKE
 from episodes.storage.store import Collection
 from fewshot.config.parsing import ConfigError
 from fewshot.config.training import TrainConfig
