@@ -109,7 +109,7 @@ def label_map_loss(logits: Tensor, label_maps: Tensor, *, class_weights: Tensor,
 
 
 def regions_dice_loss(logits: Tensor, label_maps: Tensor, smooth: float = 1.0) -> Tensor:
-    """Return one minus the soft Dice of any lesion, of benign and of malignant ones, averaged over those that there are.
+    """Return one minus the soft Dice of any lesion, of benign and of malignant ones, averaged over those there are.
 
     Any lesion counts as a region of its own, since to find one comes before to tell its kind: image by image, over
     those that show one, so that small lesions count as much as large ones. Benign and malignant count over the whole

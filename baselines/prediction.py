@@ -13,7 +13,7 @@ UNKNOWN = LABEL_VALUES["unknown"]
 
 
 class Pyramid(Protocol):
-    """The encoder that networks are built on: feature maps at several strides, from `Encoder`, `PlainEncoder` or their like.
+    """An encoder that networks are built on, such as `Encoder` or `PlainEncoder`: feature maps at several strides.
 
     Attributes:
         channels: of each level, shallow to deep.
@@ -59,7 +59,7 @@ def lesion_targets(label_maps: Tensor) -> Tensor:
 
 
 def label_indices(labels: Tensor, names: Sequence[str]) -> Tensor:
-    """Find the places among the names of labels (n,) with values as in `LABEL_VALUES`; -1 where a label is not among them.
+    """Find labels (n,) with values as in `LABEL_VALUES` among the names: their places, -1 where one is not there.
 
     >>> label_indices(torch.tensor([0, 1, 2, 3]), ("benign", "malignant")).tolist()
     [-1, 0, 1, -1]

@@ -12,7 +12,7 @@ RIB_HALF_WIDTH = 8.0  # mm
 
 @dataclass(frozen=True, slots=True)
 class Breast:
-    """What the images of one patient share.
+    """The layers of a breast, which the images of one patient share.
 
     Attributes:
         skin: thickness of the skin, mm.
@@ -40,12 +40,7 @@ class Breast:
 
 
 def draw_breast(rng: np.random.Generator, depth: float) -> Breast:
-    """Draw a patient.
-
-    Args:
-        rng: its random numbers.
-        depth: of the image, mm. The operator set it to suit the patient, so the layers scale with it.
-    """
+    """Draw a patient, whose layers scale with the depth of the image in mm: the operator set it to suit the patient."""
     return Breast(
         skin=rng.uniform(1.0, 1.8),
         fat=depth * rng.uniform(0.12, 0.32),
@@ -61,12 +56,7 @@ def draw_breast(rng: np.random.Generator, depth: float) -> Breast:
 
 
 def build(breast: Breast, grid: Grid, rng: np.random.Generator) -> Tissue:
-    """Fill a section with the layers of a breast.
-
-    Args:
-        breast: what the patient's images share.
-        grid: the section's pixels.
-        rng: draws what differs from section to section: boundaries and textures.
+    """Fill a section with the layers of a breast; `rng` draws its boundaries and textures.
 
     Returns:
         The tissue without any inclusion.
@@ -86,7 +76,7 @@ def build(breast: Breast, grid: Grid, rng: np.random.Generator) -> Tissue:
 
 
 def _fat_end(breast: Breast, grid: Grid, rng: np.random.Generator) -> FloatArray:
-    """Depth at which fat ends, (1, W): its lobules bulge down between the ligaments that hold them."""
+    """Draw the depth at which fat ends, (1, W): its lobules bulge down between the ligaments that hold them."""
     phase = np.pi / breast.ligaments * grid.x + rng.uniform(0, np.pi) + curve(rng, grid.x, 14, 0.5)
     bulge = 2.2 * (np.abs(np.sin(phase)) - 0.6)
     depth = breast.fat + bulge + curve(rng, grid.x, 18, 0.8) + curve(rng, grid.x, 5, 0.2)
@@ -94,6 +84,7 @@ def _fat_end(breast: Breast, grid: Grid, rng: np.random.Generator) -> FloatArray
 
 
 def _add_septa(tissue: Tissue, grid: Grid, rng: np.random.Generator) -> None:
+    """Add the texture of fat, and the thin walls between its lobules."""
     texture = field(rng, grid, 0.7, 1.2)
     septa = sheets(field(rng, grid, 1.4, 4.0), grid, thickness=0.1, step=2.5, power=3)
     tissue.level[...] += texture
@@ -101,7 +92,7 @@ def _add_septa(tissue: Tissue, grid: Grid, rng: np.random.Generator) -> None:
 
 
 def _add_ligaments(tissue: Tissue, breast: Breast, grid: Grid, fat_end: FloatArray, rng: np.random.Generator) -> None:
-    """Cooper's ligaments: echogenic bands that lean from the gland to the skin, each with a faint shadow."""
+    """Add Cooper's ligaments: echogenic bands that lean from the gland to the skin, each with a faint shadow."""
     at = grid.x + curve(rng, grid.z, 9, 1.0) + (grid.z - breast.fat) * rng.normal(0, 0.5)
     apart = at - breast.ligaments * np.round(at / breast.ligaments) + curve(rng, at, 8, 0.5)
     band = ridge(apart, 0.3) * ramp(fat_end - grid.z, 0.5)
@@ -110,14 +101,9 @@ def _add_ligaments(tissue: Tissue, breast: Breast, grid: Grid, fat_end: FloatArr
 
 
 def _add_gland(
-    tissue: Tissue,
-    breast: Breast,
-    grid: Grid,
-    fat_end: FloatArray,
-    fascia: FloatArray,
-    rng: np.random.Generator,
+    tissue: Tissue, breast: Breast, grid: Grid, fat_end: FloatArray, fascia: FloatArray, rng: np.random.Generator
 ) -> None:
-    """Echogenic fibres that follow the layers, fat between them and in front of the muscle."""
+    """Add echogenic fibres that follow the layers, fat between them and in front of the muscle."""
     layering = 0.5 * fat_end + 0.5 * fascia
     fine = sheared(field(rng, grid, 0.3, 1.8), layering, grid)
     coarse = sheared(field(rng, grid, 0.9, 4.5), layering, grid)
@@ -136,7 +122,7 @@ def _add_gland(
 
 
 def _add_muscle(tissue: Tissue, breast: Breast, grid: Grid, fascia: FloatArray, rng: np.random.Generator) -> None:
-    """Dark bundles between bright, nearly level sheets; fascia in front, a dark chest wall behind."""
+    """Add dark bundles between bright, nearly level sheets; fascia in front, a dark chest wall behind."""
     bundles = sheared(field(rng, grid, 0.4, 6.0), fascia, grid)
     broken = np.maximum(field(rng, grid, 0.8, 3.0) + 0.6, 0)
     below = grid.z - fascia
@@ -147,7 +133,7 @@ def _add_muscle(tissue: Tissue, breast: Breast, grid: Grid, fascia: FloatArray, 
 
 
 def _add_ribs(tissue: Tissue, grid: Grid, depth: FloatArray, middle: float) -> None:
-    """Ribs behind the muscle: a bright arc, and nothing but shadow below; the pleura between them."""
+    """Add ribs behind the muscle: a bright arc, and nothing but shadow below; the pleura between them."""
     across = grid.x - middle
     across = (across - RIB_SPACING * np.round(across / RIB_SPACING)) / RIB_HALF_WIDTH
     bone = np.abs(across) < 1
@@ -158,7 +144,7 @@ def _add_ribs(tissue: Tissue, grid: Grid, depth: FloatArray, middle: float) -> N
 
 
 def _add_skin(tissue: Tissue, breast: Breast, grid: Grid, rng: np.random.Generator) -> None:
-    """An echogenic layer between two bright lines, and the faint reverberation of the deeper one."""
+    """Add an echogenic layer between two bright lines, and the faint reverberation of the deeper one."""
     depth = breast.skin + curve(rng, grid.x, 25, 0.1)
     tissue.fill(ramp(depth - grid.z, 0.2), 0.0, 0.5)
     for at, strength in ((0.25, 3.0), (depth, 1.5), (2 * depth, 0.2)):
@@ -166,7 +152,7 @@ def _add_skin(tissue: Tissue, breast: Breast, grid: Grid, rng: np.random.Generat
 
 
 def _loosen_contact(tissue: Tissue, grid: Grid, rng: np.random.Generator) -> None:
-    """Coupling that is uneven everywhere, and sometimes a probe that lifts off at one side."""
+    """Make coupling uneven everywhere, and sometimes lift the probe off at one side."""
     loss = 0.8 * np.maximum(curve(rng, grid.x, 5, 1.0), 0)
     if rng.random() < 0.3:
         side, edge = float(rng.choice((-1, 1))), grid.size * grid.spacing * rng.uniform(0.36, 0.5)

@@ -13,7 +13,7 @@ from episodes.phantoms.textures import FloatArray, Grid, Tissue, lowpass
 SPEED_OF_SOUND = 1.54  # mm per microsecond, the average of soft tissue that every scanner assumes
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Scanner:
     """A linear-array scanner and its display settings.
 
@@ -38,71 +38,65 @@ class Scanner:
     cycles: float
     f_number: float
     focus: float
-    looks: int
+    looks: int = 1
     noise: float
     compensation: float
     gain: float
     dynamic_range: float
-    gamma: float
-    smoothing: float
-    sharpening: float
+    gamma: float = 1.0
+    smoothing: float = 0.0
+    sharpening: float = 0.0
 
     @property
     def wavelength(self) -> float:
-        """Length of one period in tissue, mm."""
+        """Return the length of one period in tissue, mm."""
         return SPEED_OF_SOUND / self.frequency
 
 
-# A general breast probe on a cart: one look, bright, of moderate depth.
-_LINEAR = Scanner(
-    frequency=9.0,
-    depth=40.0,
-    cycles=3.5,
-    f_number=3.2,
-    focus=0.45,
-    looks=1,
-    noise=62.0,
-    compensation=0.78,
-    gain=14.0,
-    dynamic_range=56.0,
-    gamma=1.0,
-    smoothing=0.08,
-    sharpening=0.0,
-)
-# A high-frequency probe with spatial compounding: shallow, fine, smooth and dark.
-_HIGHFREQ = Scanner(
-    frequency=14.0,
-    depth=28.0,
-    cycles=3.5,
-    f_number=3.4,
-    focus=0.4,
-    looks=3,
-    noise=66.0,
-    compensation=0.91,
-    gain=24.0,
-    dynamic_range=64.0,
-    gamma=1.6,
-    smoothing=0.07,
-    sharpening=0.0,
-)
-# A battery-driven probe: coarse speckle, deep, noisy, few greys, edges enhanced.
-_PORTABLE = Scanner(
-    frequency=5.5,
-    depth=52.0,
-    cycles=3.0,
-    f_number=3.6,
-    focus=0.6,
-    looks=1,
-    noise=42.0,
-    compensation=0.65,
-    gain=13.0,
-    dynamic_range=42.0,
-    gamma=1.1,
-    smoothing=0.0,
-    sharpening=0.4,
-)
-
-SCANNERS: Mapping[str, Scanner] = {"linear": _LINEAR, "highfreq": _HIGHFREQ, "portable": _PORTABLE}
+SCANNERS: Mapping[str, Scanner] = {
+    # A general breast probe on a cart: one look, bright, of moderate depth.
+    "linear": Scanner(
+        frequency=9.0,
+        depth=40.0,
+        cycles=3.5,
+        f_number=3.2,
+        focus=0.45,
+        noise=62.0,
+        compensation=0.78,
+        gain=14.0,
+        dynamic_range=56.0,
+        smoothing=0.08,
+    ),
+    # A high-frequency probe with spatial compounding: shallow, fine, smooth and dark.
+    "highfreq": Scanner(
+        frequency=14.0,
+        depth=28.0,
+        cycles=3.5,
+        f_number=3.4,
+        focus=0.4,
+        looks=3,
+        noise=66.0,
+        compensation=0.91,
+        gain=24.0,
+        dynamic_range=64.0,
+        gamma=1.6,
+        smoothing=0.07,
+    ),
+    # A battery-driven probe: coarse speckle, deep, noisy, few greys, edges enhanced.
+    "portable": Scanner(
+        frequency=5.5,
+        depth=52.0,
+        cycles=3.0,
+        f_number=3.6,
+        focus=0.6,
+        noise=42.0,
+        compensation=0.65,
+        gain=13.0,
+        dynamic_range=42.0,
+        gamma=1.1,
+        sharpening=0.4,
+    ),
+}
 
 
 def scanner_named(name: str) -> Scanner:
@@ -129,7 +123,7 @@ EDGE = 0.3  # mm, the scale on which edges are enhanced
 
 
 def amplitude(decibels: FloatArray) -> FloatArray:
-    """Decibels to amplitude ratio.
+    """Turn decibels into an amplitude ratio.
 
     >>> amplitude(np.array([0.0, 20.0], dtype=np.float32)).round(3).tolist()
     [1.0, 10.0]
@@ -138,10 +132,10 @@ def amplitude(decibels: FloatArray) -> FloatArray:
 
 
 def resolution(scanner: Scanner, depth: float) -> tuple[float, float]:
-    """Standard deviations of the point-spread function in mm at a depth in mm.
+    """Return standard deviations of the point-spread function in mm, axial and lateral, at a depth in mm.
 
-    Returns:
-        Axial: grows with depth, as tissue absorbs the high frequencies first. Lateral: smallest at the focus.
+    The axial one grows with depth, as tissue absorbs the high frequencies first; the lateral one is smallest at the
+    focus.
     """
     axial = scanner.cycles * scanner.wavelength / 2 / FULL_WIDTH * (1 + 0.3 * depth / scanner.depth)
     focal_length = 4 * scanner.f_number**2 * scanner.wavelength
@@ -151,16 +145,7 @@ def resolution(scanner: Scanner, depth: float) -> tuple[float, float]:
 
 
 def b_mode(tissue: Tissue, scanner: Scanner, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Image a section of tissue.
-
-    Args:
-        tissue: what is there, (H, W).
-        scanner: how it is seen.
-        rng: draws scatterers, noise and the operator's gain.
-
-    Returns:
-        Grey levels, (H, W).
-    """
+    """Image a section of tissue: grey levels, (H, W); `rng` draws scatterers, noise and the operator's gain."""
     grid = Grid(len(tissue.level), scanner.depth / len(tissue.level))
     compensation = 0.2 * scanner.frequency * TYPICAL_ATTENUATION * scanner.compensation * grid.z
     passed = amplitude(compensation - travel_loss(tissue.attenuation, scanner))
@@ -172,14 +157,9 @@ def b_mode(tissue: Tissue, scanner: Scanner, rng: np.random.Generator) -> NDArra
 
 
 def travel_loss(attenuation: FloatArray, scanner: Scanner) -> FloatArray:
-    """What the pulse loses on its way to each pixel and back.
+    """Return what the pulse loses on its way to each pixel and back in dB, (H, W), averaged over the beam's width.
 
-    Args:
-        attenuation: one way, dB / cm / MHz, (H, W).
-        scanner: its frequency, and the beam's width, over which the loss is averaged.
-
-    Returns:
-        The loss in dB, (H, W).
+    `attenuation` is that of one way, dB / cm / MHz, (H, W).
     """
     spacing = scanner.depth / len(attenuation)
     loss = np.cumsum(attenuation, axis=0, dtype=np.float32) * (0.2 * scanner.frequency * spacing)
@@ -188,16 +168,10 @@ def travel_loss(attenuation: FloatArray, scanner: Scanner) -> FloatArray:
 
 
 def envelope(diffuse: FloatArray, specular: FloatArray, scanner: Scanner, rng: np.random.Generator) -> FloatArray:
-    """Amplitude of the echoes before compression.
+    """Return the amplitude of the echoes before compression, (H, W); `rng` draws the scatterers.
 
-    Args:
-        diffuse: amplitude of the unresolved scatterers as it reaches the probe, (H, W).
-        specular: amplitude of mirror-like reflectors, likewise, (H, W).
-        scanner: its point-spread function and compounding.
-        rng: draws the scatterers.
-
-    Returns:
-        The envelope, (H, W); its root mean square is about that of `diffuse` where nothing mirrors.
+    `diffuse` and `specular` are the amplitudes of unresolved scatterers and of mirror-like reflectors as they reach the
+    probe, (H, W). The envelope's root mean square is about that of `diffuse` where nothing mirrors.
     """
     grid = Grid(len(diffuse), scanner.depth / len(diffuse))
     # A mirror's echoes add up in phase, those of scatterers at random: they grow with the number of pixels.
@@ -229,7 +203,7 @@ def _focused(reflectors: NDArray[np.complex64], scanner: Scanner, grid: Grid) ->
 
 
 def _transfer(scanner: Scanner, depth: float, n: int, spacing: float) -> tuple[FloatArray, FloatArray]:
-    """Axial and lateral spectra, (n,) each, of a point-spread function that keeps white noise's power."""
+    """Return axial and lateral spectra, (n,) each, of a point-spread function that keeps white noise's power."""
     frequency = fft.fftfreq(n, spacing)
     axial, lateral = (max(sigma, FINEST * spacing) for sigma in resolution(scanner, depth))
     down, across = lowpass(frequency, axial), lowpass(frequency, lateral)
@@ -237,15 +211,9 @@ def _transfer(scanner: Scanner, depth: float, n: int, spacing: float) -> tuple[F
 
 
 def compress(echoes: FloatArray, scanner: Scanner, gain: float) -> NDArray[np.uint8]:
-    """Log-compress the envelope to grey levels and post-process them as the scanner does.
+    """Log-compress an envelope to grey levels, (H, W), and post-process them as the scanner does.
 
-    Args:
-        echoes: the envelope, 1 for glandular tissue, (H, W).
-        scanner: dynamic range and filters.
-        gain: brightness of glandular tissue, dB below white.
-
-    Returns:
-        Grey levels, (H, W).
+    The envelope, (H, W), is 1 for glandular tissue, which `gain` shows so many dB below white.
     """
     grey = (20 * np.log10(echoes + 1e-6) - gain) / scanner.dynamic_range + 1
     pixels = len(echoes) / scanner.depth  # per mm

@@ -12,14 +12,9 @@ ANGLES = np.linspace(-np.pi, np.pi, 720, endpoint=False, dtype=np.float32)
 
 
 def ellipse(aspect: float, tilt: float) -> FloatArray:
-    """An ellipse of unit mean square radius.
+    """Return the radius, at each of `ANGLES`, of an ellipse of unit mean square radius, tilted by so many radians.
 
-    Args:
-        aspect: width over height before the tilt.
-        tilt: in radians.
-
-    Returns:
-        Radius at each of `ANGLES`.
+    `aspect` is its width over its height before the tilt.
     """
     wide, high = np.cos(ANGLES - tilt), np.sin(ANGLES - tilt)
     return normalised(1 / np.sqrt(wide**2 / aspect + high**2 * aspect))
@@ -31,7 +26,7 @@ def normalised(radius: FloatArray) -> FloatArray:
 
 
 def lobulation(rng: np.random.Generator, strength: float, lowest: int, highest: int) -> FloatArray:
-    """Waves, `lowest` to `highest` per turn, faster ones weaker; mean 0, standard deviation `strength`."""
+    """Draw waves, `lowest` to `highest` per turn, faster ones weaker; mean 0, standard deviation `strength`."""
     orders = np.arange(lowest, highest + 1)
     weights = rng.standard_normal(len(orders)) / np.sqrt(orders)
     waves = np.cos(orders[:, None] * ANGLES + rng.uniform(0, 2 * np.pi, (len(orders), 1)))
@@ -40,7 +35,7 @@ def lobulation(rng: np.random.Generator, strength: float, lowest: int, highest: 
 
 
 def corners(rng: np.random.Generator, count: int, strength: float) -> FloatArray:
-    """Straight runs between `count` corners of random radius; mean 0, standard deviation `strength`."""
+    """Draw straight runs between `count` corners of random radius; mean 0, standard deviation `strength`."""
     at = np.sort(rng.uniform(-np.pi, np.pi, count))
     values = np.interp(ANGLES, at, rng.standard_normal(count), period=2 * np.pi)
     values -= values.mean()
@@ -48,7 +43,7 @@ def corners(rng: np.random.Generator, count: int, strength: float) -> FloatArray
 
 
 def spicules(rng: np.random.Generator, count: int, length: float) -> FloatArray:
-    """Spikes of random place, width and length (up to `length` of the radius) that grow outwards."""
+    """Draw spikes of random place, width and length (up to `length` of the radius) that grow outwards."""
     at, width = rng.uniform(-np.pi, np.pi, (count, 1)), rng.uniform(0.05, 0.14, (count, 1))
     apart = np.abs((ANGLES - at + np.pi) % (2 * np.pi) - np.pi)
     heights = rng.uniform(0.3, 1.0, (count, 1)) * length
@@ -94,18 +89,18 @@ class Inclusion:
 
     @property
     def half_width(self) -> float:
-        """Half its extent from left to right, mm."""
+        """Return half its extent from left to right, mm."""
         return float(np.ptp(self.outline * np.cos(ANGLES))) / 2
 
     @property
     def half_height(self) -> float:
-        """Half its extent from top to bottom, mm."""
+        """Return half its extent from top to bottom, mm."""
         return float(np.ptp(self.outline * np.sin(ANGLES))) / 2
 
 
 @dataclass(frozen=True, slots=True)
 class _Frame:
-    """Where the pixels of a window lie as seen from an inclusion: each (h, w), or broadcast to it; in mm."""
+    """The pixels of a window as seen from an inclusion: each (h, w), or broadcast to it; in mm."""
 
     right: FloatArray
     down: FloatArray
@@ -114,13 +109,7 @@ class _Frame:
 
 
 def insert(tissue: Tissue, grid: Grid, inclusion: Inclusion, rng: np.random.Generator) -> NDArray[np.bool_]:
-    """Put an inclusion into the tissue, in place.
-
-    Args:
-        tissue: changed around the inclusion.
-        grid: the section's pixels.
-        inclusion: what to insert.
-        rng: draws its texture.
+    """Put an inclusion into the tissue, in place; `rng` draws its texture.
 
     Returns:
         Its pixels, (H, W).
@@ -133,8 +122,10 @@ def insert(tissue: Tissue, grid: Grid, inclusion: Inclusion, rng: np.random.Gene
         mask[window] = frame.outside < 0
         _disturb(part, inclusion, frame, rng)
         _fill(part, inclusion, frame, grid, rng)
-        part.specular[...] += _capsule(inclusion, frame)
-        part.attenuation[...] += _edge_shadow(inclusion, frame)
+        facing = np.abs(frame.down) / (np.hypot(frame.down, frame.right) + 1e-3)
+        part.specular[...] += inclusion.capsule * facing**3 * ridge(frame.outside, 0.2)
+        beside = ridge(np.abs(frame.right) - inclusion.half_width, 0.5)
+        part.attenuation[...] += inclusion.edge_shadow * beside * ridge(frame.down, 0.35 * inclusion.half_height)
     return mask
 
 
@@ -156,7 +147,7 @@ def _frame(inclusion: Inclusion, grid: Grid, window: tuple[slice, slice]) -> _Fr
 
 
 def _disturb(tissue: Tissue, inclusion: Inclusion, frame: _Frame, rng: np.random.Generator) -> None:
-    """An uneven echogenic halo, and rays that pull the surroundings towards the lesion."""
+    """Add an uneven echogenic halo, and rays that pull the surroundings towards the lesion."""
     if not inclusion.halo and not inclusion.streaks:
         return
     uneven = np.maximum(1 + lobulation(rng, 0.5, 2, 7), 0)
@@ -177,17 +168,3 @@ def _fill(tissue: Tissue, inclusion: Inclusion, frame: _Frame, grid: Grid, rng: 
         right = frame.right - radius * np.cos(ANGLES[place])
         down = frame.down - radius * np.sin(ANGLES[place])
         tissue.specular[...] += rng.uniform(1, 4) * ridge(np.hypot(down, right), CALCIFICATION)
-
-
-def _capsule(inclusion: Inclusion, frame: _Frame) -> FloatArray | float:
-    if not inclusion.capsule:
-        return 0.0
-    facing = np.abs(frame.down) / (np.hypot(frame.down, frame.right) + 1e-3)
-    return inclusion.capsule * facing**3 * ridge(frame.outside, 0.2)
-
-
-def _edge_shadow(inclusion: Inclusion, frame: _Frame) -> FloatArray | float:
-    if not inclusion.edge_shadow:
-        return 0.0
-    beside = ridge(np.abs(frame.right) - inclusion.half_width, 0.5)
-    return inclusion.edge_shadow * beside * ridge(frame.down, 0.35 * inclusion.half_height)

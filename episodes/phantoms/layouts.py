@@ -14,12 +14,12 @@ from PIL import Image
 from episodes.errors import DatasetError, StorageError
 from episodes.io.files import folder_written_whole, remove_leftovers, waiting_lock
 from episodes.phantoms.population import Phantom, PhantomSpec, generate
-from episodes.records import LABEL_VALUES
 
 VERSION = 1  # of the generator: raised whenever the same specification gives other pixels
 DESCRIPTION = "phantom.json"
 
-_COLOURS = {LABEL_VALUES["benign"]: (0, 255, 0), LABEL_VALUES["malignant"]: (255, 0, 0)}
+# By label value: background black, benign green, malignant red.
+_COLOURS = np.array([(0, 0, 0), (0, 255, 0), (255, 0, 0)], np.uint8)
 
 
 def write_folder(phantoms: Iterable[Phantom], root: Path, spec: PhantomSpec | None = None) -> None:
@@ -123,7 +123,7 @@ def write_bus_uclm(phantoms: Iterable[Phantom], root: Path) -> None:
         if list(codes).index(phantom.patient) % 4 == 3:
             image = image.convert("RGBA").resize((image.width * 3 // 4, image.height * 4 // 5))
         _save(image, root / "images" / name)
-        _save(Image.fromarray(_coloured(phantom.label_map)), root / "masks" / name)
+        _save(Image.fromarray(_COLOURS[phantom.label_map]), root / "masks" / name)
         doppler = "Y" if len(rows) == 1 else "No"
         rows.append((name, f"{image.width}x{image.height}", phantom.label.capitalize(), doppler, "No", "No"))
     header = ("Image", "Resolution", "Label", "Doppler", "Marks", "Combined")
@@ -159,11 +159,7 @@ def _save(image: Image.Image, path: Path) -> None:
 
 
 def _save_table(
-    path: Path,
-    header: Sequence[str],
-    rows: Iterable[Sequence[str]],
-    delimiter: str = ",",
-    encoding: str = "utf-8",
+    path: Path, header: Sequence[str], rows: Iterable[Sequence[str]], delimiter: str = ",", encoding: str = "utf-8"
 ) -> None:
     with path.open("w", newline="", encoding=encoding) as file:
         csv.writer(file, delimiter=delimiter, lineterminator="\n").writerows((header, *rows))
@@ -173,13 +169,6 @@ def _binary(mask: NDArray[np.bool_]) -> Image.Image:
     return Image.fromarray(mask.astype(np.uint8) * np.uint8(255))
 
 
-def _coloured(label_map: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    palette = np.zeros((256, 3), dtype=np.uint8)
-    for value, colour in _COLOURS.items():
-        palette[value] = colour
-    return palette[label_map]
-
-
 def _halves(mask: NDArray[np.bool_]) -> list[NDArray[np.bool_]]:
     middle = int(np.median(np.nonzero(mask)[1]))
     left = np.arange(mask.shape[1]) < middle
@@ -187,5 +176,5 @@ def _halves(mask: NDArray[np.bool_]) -> list[NDArray[np.bool_]]:
 
 
 def _letters(number: int) -> str:
-    """Four letters for a patient: AAAA, AAAB, ..."""
+    """Return four letters for a patient: AAAA, AAAB, ..."""
     return "".join(chr(ord("A") + number // 26**place % 26) for place in (3, 2, 1, 0))

@@ -16,16 +16,9 @@ from episodes.records import LABEL_VALUES, Label
 
 
 def draw_lesion(rng: np.random.Generator, malignant: bool, breast: Breast, depth: float) -> Inclusion:
-    """Draw a lesion that fits between skin and muscle where it can.
+    """Draw a lesion of 3 to 25 % of an image `depth` mm wide and deep (one in ten: 1 to 3 %).
 
-    Args:
-        rng: its random numbers.
-        malignant: or benign.
-        breast: where it grows.
-        depth: side of the image, mm.
-
-    Returns:
-        A lesion of 3 to 25 % of the image (one in ten: 1 to 3 %).
+    It fits between skin and muscle where it can.
     """
     low, high = (0.01, 0.03) if rng.random() < 0.1 else (0.03, 0.16 if malignant else 0.25)
     radius = depth * (rng.uniform(low**0.5, high**0.5) / np.pi**0.5)
@@ -37,7 +30,7 @@ def draw_lesion(rng: np.random.Generator, malignant: bool, breast: Breast, depth
 
 
 def _benign(rng: np.random.Generator, breast: Breast, radius: float) -> Inclusion:
-    """Oval, circumscribed, parallel to the skin, homogeneous; one in six is a cyst."""
+    """Draw one that is oval, circumscribed, parallel to the skin, homogeneous; one in six is a cyst."""
     outline = ellipse(aspect=rng.uniform(1.25, 2.1), tilt=rng.normal(0, 0.12))
     outline = outline * (1 + lobulation(rng, rng.uniform(0.01, 0.06), 2, 4))
     cyst = rng.random() < 1 / 6
@@ -53,16 +46,17 @@ def _benign(rng: np.random.Generator, breast: Breast, radius: float) -> Inclusio
 
 
 def _malignant(rng: np.random.Generator, breast: Breast, radius: float) -> Inclusion:
-    """Irregular, not parallel, with an angular, microlobulated or spiculated indistinct margin and a halo."""
+    """Draw one that is irregular, not parallel, with a halo and an angular, microlobulated or spiculated margin."""
     outline = ellipse(aspect=rng.uniform(0.55, 0.95), tilt=rng.normal(0, 0.2))
     outline = outline * (1 + lobulation(rng, rng.uniform(0.03, 0.1), 3, 9))
     kind = rng.integers(3)
     if kind == 0:
-        outline = outline * (1 + corners(rng, int(rng.integers(7, 12)), rng.uniform(0.08, 0.16)))
+        margin = corners(rng, int(rng.integers(7, 12)), rng.uniform(0.08, 0.16))
     elif kind == 1:
-        outline = outline * (1 + spicules(rng, int(rng.integers(6, 14)), rng.uniform(0.2, 0.5)))
+        margin = spicules(rng, int(rng.integers(6, 14)), rng.uniform(0.2, 0.5))
     else:
-        outline = outline * (1 + lobulation(rng, rng.uniform(0.05, 0.1), 8, 18))
+        margin = lobulation(rng, rng.uniform(0.05, 0.1), 8, 18)
+    outline = outline * (1 + margin)
     return Inclusion(
         outline=normalised(np.maximum(outline, 0.3)) * radius,
         level=breast.fat_level + rng.uniform(-7, 1),
@@ -81,7 +75,7 @@ def draw_distractors(rng: np.random.Generator, count: int, breast: Breast, depth
 
 
 def _fat_lobule(rng: np.random.Generator, breast: Breast, depth: float) -> Inclusion:
-    """As dark as fat because it is fat, with a septum around it, and without enhancement or shadow."""
+    """Draw what is as dark as fat because it is fat, with a septum around it, and without enhancement or shadow."""
     outline = ellipse(aspect=rng.uniform(1.4, 2.8), tilt=rng.normal(0, 0.2))
     outline = normalised(outline * (1 + lobulation(rng, 0.06, 2, 5)))
     return Inclusion(
@@ -97,6 +91,7 @@ def _fat_lobule(rng: np.random.Generator, breast: Breast, depth: float) -> Inclu
 
 
 def _duct(rng: np.random.Generator, breast: Breast, depth: float) -> Inclusion:
+    """Draw a thin dark tube."""
     outline = ellipse(aspect=rng.uniform(4, 7), tilt=rng.normal(0, 0.25))
     return Inclusion(
         outline=outline * rng.uniform(1.0, 1.8),
@@ -111,7 +106,7 @@ def _duct(rng: np.random.Generator, breast: Breast, depth: float) -> Inclusion:
 
 
 def another_view(lesion: Inclusion, rng: np.random.Generator, depth: float) -> Inclusion:
-    """The same lesion in another section: moved, scaled, its outline and level a little different."""
+    """Draw the same lesion in another section: moved, scaled, its outline and level a little different."""
     outline = lesion.outline * rng.uniform(0.85, 1.08) * (1 + lobulation(rng, 0.03, 2, 6))
     sideways = max(depth / 2 - lesion.half_width, 0)
     return replace(
@@ -129,7 +124,7 @@ GOLDEN_RATIO = (5**0.5 - 1) / 2
 
 @dataclass(frozen=True, slots=True)
 class PhantomSpec:
-    """What is generated; the dataset is a pure function of it.
+    """The specification of a dataset, which is a pure function of it.
 
     Attributes:
         scanner: a key of `SCANNERS`.
@@ -172,7 +167,7 @@ class Phantom:
 
 
 def patient_of(index: int) -> int:
-    """Number of the patient that image `index` shows.
+    """Return the number of the patient that image `index` shows.
 
     >>> [patient_of(i) for i in range(14)]
     [0, 0, 0, 1, 1, 2, 2, 2, 2, 3, 3, 3, 4, 4]
@@ -182,7 +177,7 @@ def patient_of(index: int) -> int:
 
 
 def label_of(patient: int) -> Label:
-    """Label of a patient: 45 % benign, 30 % malignant, 25 % normal.
+    """Return the label of a patient: 45 % benign, 30 % malignant, 25 % normal.
 
     Multiples of the golden ratio spread evenly over [0, 1): the first four patients, and any five in a row,
     have all three labels.
@@ -206,7 +201,7 @@ def generate(spec: PhantomSpec) -> Iterator[Phantom]:
 
 
 def phantom(spec: PhantomSpec, index: int) -> Phantom:
-    """Image `index` of a dataset, a pure function of the specification (without its length) and the index."""
+    """Generate image `index` of a dataset, a pure function of the specification (without its length) and the index."""
     scanner = scanner_named(spec.scanner)
     grid = Grid(spec.size, scanner.depth / spec.size)
     patient = patient_of(index)

@@ -24,26 +24,19 @@ class Grid:
 
     @property
     def z(self) -> FloatArray:
-        """Depths in mm, (H, 1)."""
+        """Return depths in mm, (H, 1)."""
         return ((np.arange(self.size, dtype=np.float32) + 0.5) * self.spacing)[:, None]
 
     @property
     def x(self) -> FloatArray:
-        """Lateral positions in mm, (1, W)."""
+        """Return lateral positions in mm, (1, W)."""
         return self.z.T - self.size * self.spacing / 2
 
 
 def curve(rng: np.random.Generator, at: FloatArray, wavelength: float, amplitude: float) -> FloatArray:
-    """A smooth random curve: five sinusoids around a wavelength.
+    """Draw a smooth curve at positions in mm, of any shape: five sinusoids around a wavelength in mm.
 
-    Args:
-        rng: its random numbers.
-        at: positions in mm, of any shape.
-        wavelength: the typical one, in mm.
-        amplitude: the standard deviation of the result.
-
-    Returns:
-        The curve at these positions, same shape.
+    `amplitude` is the standard deviation of the result.
     """
     total: FloatArray = np.zeros_like(at)
     for _ in range(5):
@@ -54,17 +47,7 @@ def curve(rng: np.random.Generator, at: FloatArray, wavelength: float, amplitude
 
 
 def field(rng: np.random.Generator, grid: Grid, axial: float, lateral: float) -> FloatArray:
-    """A Gaussian random field of unit variance.
-
-    Args:
-        rng: its random numbers.
-        grid: where it is wanted.
-        axial: correlation length downwards, mm.
-        lateral: correlation length sideways, mm.
-
-    Returns:
-        The field, (H, W).
-    """
+    """Draw a Gaussian random field of unit variance, (H, W), with correlation lengths in mm down and across."""
     shape = (grid.size, grid.size)
     spectrum = fft.rfft2(rng.standard_normal(shape, dtype=np.float32), overwrite_x=True)
     spectrum *= lowpass(fft.fftfreq(grid.size, grid.spacing), axial)[:, None]
@@ -74,18 +57,18 @@ def field(rng: np.random.Generator, grid: Grid, axial: float, lateral: float) ->
 
 
 def lowpass(frequency: NDArray[np.float64], sigma: float) -> FloatArray:
-    """The spectrum of a Gaussian of standard deviation `sigma` (mm) at these frequencies (cycles per mm)."""
+    """Return the spectrum of a Gaussian of standard deviation `sigma` (mm) at frequencies in cycles per mm."""
     return np.exp(-2 * (np.pi * sigma * frequency) ** 2).astype(np.float32)
 
 
 def sheets(values: FloatArray, grid: Grid, thickness: float, step: float, power: float) -> FloatArray:
-    """Echoes of thin sheets of connective tissue that lie along the level lines of a field.
+    """Compute the echoes of thin sheets of connective tissue that lie along the level lines of a field.
 
     A sheet reflects like a mirror: what returns to the probe falls as a power of the cosine of its slope.
 
     Args:
         values: the field, (H, W).
-        grid: its grid.
+        grid: its pixels.
         thickness: of a sheet, mm.
         step: distance between levels in units of the field; the larger, the fewer sheets.
         power: of the cosine.
@@ -101,7 +84,7 @@ def sheets(values: FloatArray, grid: Grid, thickness: float, step: float, power:
 
 
 def ridge(distance: FloatArray, width: float) -> FloatArray:
-    """1 at distance 0, falling as a Gaussian to 1 / e at `width`.
+    """Return 1 at distance 0, falling as a Gaussian to 1 / e at `width`.
 
     >>> ridge(np.array([0.0, 0.5], dtype=np.float32), width=0.5).round(3).tolist()
     [1.0, 0.36800000071525574]
@@ -110,7 +93,7 @@ def ridge(distance: FloatArray, width: float) -> FloatArray:
 
 
 def ramp(distance: FloatArray, width: float) -> FloatArray:
-    """0 below -width / 2, 1 above width / 2, linear between.
+    """Return 0 below -width / 2, 1 above width / 2, linear between.
 
     >>> ramp(np.array([-2.0, 0.0, 0.25, 3.0], dtype=np.float32), width=1.0).tolist()
     [0.0, 0.5, 0.75, 1.0]
@@ -142,13 +125,8 @@ class Tissue:
 
     @classmethod
     def homogeneous(cls, size: int, level: float, attenuation: float) -> "Tissue":
-        """A square section of one kind of tissue."""
-        shape = (size, size)
-        return cls(
-            level=np.full(shape, level, dtype=np.float32),
-            specular=np.zeros(shape, dtype=np.float32),
-            attenuation=np.full(shape, attenuation, dtype=np.float32),
-        )
+        """Fill a square section with one kind of tissue that mirrors nothing."""
+        return cls(*(np.full((size, size), value, dtype=np.float32) for value in (level, 0, attenuation)))
 
     def fill(self, where: FloatArray, level: FloatArray | float, attenuation: FloatArray | float) -> None:
         """Replace the tissue where `where` is 1, and blend it where `where` is between 0 and 1."""
@@ -157,5 +135,5 @@ class Tissue:
         self.attenuation[...] += where * (attenuation - self.attenuation)
 
     def within(self, window: tuple[slice, slice]) -> "Tissue":
-        """A part of the section that shares its memory: to change it is to change the whole."""
+        """Return a part of the section that shares its memory: to change it is to change the whole."""
         return Tissue(self.level[window], self.specular[window], self.attenuation[window])

@@ -135,7 +135,7 @@ def augment_keeping_classes(augmentation: Augmentation, pair: Pair, seed: int) -
 
 
 def _ways(label_map: NDArray[np.uint8], classes: Sequence[Class]) -> NDArray[np.int64]:
-    """Number what a label map shows of an episode's classes, from 1 on in their order."""
+    """Mark what a label map shows of an episode's classes, from 1 on in their order."""
     ways = np.zeros(label_map.shape, np.int64)
     for way, name in enumerate(classes, start=1):
         ways[class_mask(label_map, name)] = way

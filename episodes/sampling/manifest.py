@@ -24,7 +24,7 @@ Entry = TypeVar("Entry", EpisodeSpec, SupportDraw)
 
 @dataclass(frozen=True, slots=True)
 class _Format(Generic[Entry]):
-    """What distinguishes a kind of manifest: its entries' name, their JSON form, and the ids in them."""
+    """A kind of manifest: its entries' name, their JSON form, and the ids in them."""
 
     entries: str
     adapter: TypeAdapter[Entry]

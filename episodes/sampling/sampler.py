@@ -39,7 +39,7 @@ _Pool = tuple[tuple[str, tuple[str, ...]], ...]
 
 @dataclass(frozen=True, slots=True)
 class _Task:
-    """What an episode draws from: one pool per way for the support, and one per way for the queries."""
+    """The pools that an episode draws from: one pool per way for the support, and one per way for the queries."""
 
     classes: tuple[Class, ...]
     support: tuple[_Pool, ...]

@@ -38,7 +38,7 @@ Choose = Callable[[Lacking, Mapping[str, int], str, Stream], str]
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """Which part each record belongs to.
+    """A split: the part that each record belongs to.
 
     Attributes:
         parts: record id -> part, such as `train`.
@@ -348,7 +348,7 @@ def _some(ids: Sequence[str]) -> str:
 
 
 def look_alikes_together(whole: Collection) -> list[Record]:
-    """Merge the patients of records that share look-alike images: BUSI shows many lesions several times, without ids."""
+    """Merge patients that share look-alike images: BUSI shows many lesions several times, without patient ids."""
     of_patients: dict[str, Record] = {}
     for store in whole.stores:
         merged = group_patients(store.records, look_alike_groups(store.images, LOOK_ALIKE))

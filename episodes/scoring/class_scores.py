@@ -15,7 +15,7 @@ from episodes.scoring.statistics import Interval, weighted_interval
 
 @dataclass(frozen=True, slots=True)
 class ClassScores:
-    """How well the pixels of one class are found; every score with its interval over patients.
+    """Scores of how well the pixels of one class are found; every score with its interval over patients.
 
     Attributes:
         name: of the class.
@@ -45,7 +45,7 @@ class ClassScores:
 
 @dataclass(frozen=True, slots=True)
 class ClassLabelScores:
-    """How well the images of one class are told from all others; every score with its interval over patients.
+    """Scores of how well the images of one class are told from all others; every score with its interval over patients.
 
     Attributes:
         name: of the class.
@@ -66,7 +66,7 @@ class ClassLabelScores:
 
 @dataclass(frozen=True, slots=True)
 class LabelScores:
-    """How well images are labelled; every score with its interval over patients.
+    """Scores of how well images are labelled; every score with its interval over patients.
 
     Attributes:
         confusion: number of images by truth (rows) and prediction (columns).

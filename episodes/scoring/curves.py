@@ -72,7 +72,7 @@ class Reliability:
 
 
 class ProbabilityHistogram:
-    """How many positives and negatives were given each probability of being positive; one per class.
+    """Counts of how many positives and negatives were given each probability of being positive; one per class.
 
     Costs the same memory for one pixel and for a billion.
 
