@@ -10,18 +10,8 @@ from PIL import Image
 from episodes.errors import DatasetError
 from episodes.images.dicom_header import is_dicom, read_facts
 from episodes.images.dicom_pixels import read_pixels, read_stored
-from episodes.images.rasters import MAX_PIXELS, count_frames, frame_index, opened, read_raster, scale_to_bytes
+from episodes.images.rasters import count_frames, frame_index, opened, read_raster, scale_to_bytes
 from episodes.records import LABEL_VALUES, Record
-
-__all__ = [
-    "MAX_PIXELS",
-    "read_frames",
-    "read_image",
-    "read_label_map",
-    "read_size",
-    "stretch_image",
-    "stretch_labels",
-]
 
 _HALF = 127  # a mask pixel is set above half of 255
 _CLIP_SUFFIXES = frozenset({".tif", ".tiff"})
@@ -43,7 +33,7 @@ def read_image(path: Path, frame: int | None = None) -> NDArray[np.uint8]:
         Grey values, (H, W).
 
     Raises:
-        DatasetError: if the file is missing, no image, damaged or larger than `MAX_PIXELS`, or there is no such
+        DatasetError: if the file is missing, no image, damaged or larger than `rasters.MAX_PIXELS`, or there is no such
             frame.
     """
     pixels = read_pixels(path, frame) if _is_dicom(path) else read_raster(path, frame)
@@ -100,7 +90,7 @@ def read_label_map(record: Record, size: tuple[int, int]) -> NDArray[np.uint8]:
             labels = _decode_colours(pixels, path)
         else:
             labels = _decode_binary(pixels, path) * np.uint8(LABEL_VALUES[record.label])
-        np.maximum(label_map, _resize_nearest(labels, size), out=label_map)
+        np.maximum(label_map, stretch_labels(labels, size), out=label_map)
     return label_map
 
 
@@ -134,13 +124,6 @@ def _require_visible(pixels: NDArray[np.uint8], path: Path) -> None:
     peak = int(pixels.max())
     if 0 < peak <= _HALF:
         raise DatasetError(f"{path}: its brightest value is {peak}; a mask is black (0) with lesions at 255")
-
-
-def _resize_nearest(labels: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
-    if labels.shape == size:
-        return labels
-    height, width = size
-    return np.asarray(Image.fromarray(labels).resize((width, height), Image.Resampling.NEAREST))
 
 
 def _read_mask(path: Path) -> NDArray[np.uint8]:

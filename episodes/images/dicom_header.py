@@ -2,17 +2,15 @@
 
 import secrets
 import warnings
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Collection
 from dataclasses import dataclass, field
-from functools import cache
 from hashlib import blake2b
 from math import isfinite
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from episodes.errors import DatasetError
-from episodes.images.rasters import require_fair_size
+from episodes.images.rasters import readable, require_fair_size
 
 SUFFIXES = frozenset({".dcm", ".dicom"})
 
@@ -46,29 +44,6 @@ def has_mark(path: Path) -> bool:
         return file.read(_PREAMBLE + len(_MARK))[_PREAMBLE:] == _MARK
 
 
-@contextmanager
-def readable(path: Path) -> Iterator[None]:
-    """Say in one line what is wrong where reading a file fails.
-
-    Of pydicom's errors and warnings the kind alone is passed on: their texts may quote values of the file.
-
-    Raises:
-        DatasetError: in place of every other exception.
-    """
-    try:
-        yield
-    except DatasetError:
-        raise
-    except FileNotFoundError as error:
-        raise DatasetError(f"{path} is missing; restore the original file") from error
-    except OSError as error:
-        reason = error.strerror or "cut off or damaged"
-        raise DatasetError(f"{path} cannot be decoded ({reason}); restore the original file") from None
-    except Exception as error:  # on damaged files pydicom raises errors of many types
-        kind = type(error).__name__
-        raise DatasetError(f"{path} cannot be decoded as DICOM ({kind}); restore the original file") from None
-
-
 def read_header(file: BinaryIO, path: Path, keywords: Collection[str]) -> Any:
     """Read named elements up to the pixels, and no others; the file is left where the pixels begin.
 
@@ -78,7 +53,7 @@ def read_header(file: BinaryIO, path: Path, keywords: Collection[str]) -> Any:
     Raises:
         DatasetError: if the file is not DICOM, or its transfer syntax cannot be read here.
     """
-    load_pydicom(path)
+    _load_pydicom(path)
     from pydicom import dcmread
 
     if not has_mark(path):
@@ -108,43 +83,23 @@ def _require_known_syntax(path: Path) -> None:
         )
 
 
-def load_pydicom(path: Path) -> None:
-    """Import pydicom, silently from then on.
-
-    Raises:
-        DatasetError: if it is not installed.
-    """
-    _silence()
+def _load_pydicom(path: Path) -> None:
+    """Import pydicom, and keep its warnings back: they may quote values, and what they say is checked or harmless."""
+    if not any(getattr(module, "pattern", None) == _OF_PYDICOM for _, _, _, module, _ in warnings.filters):
+        warnings.filterwarnings("ignore", module=_OF_PYDICOM)
     try:
-        _load()
+        import pydicom  # noqa: F401
     except ImportError as error:
         raise DatasetError(f"{path}: DICOM needs pydicom: run `pip install 'fewshot-bus[data]'`") from error
 
 
-@cache
-def _load() -> None:
-    import pydicom  # noqa: F401 - the first import takes a while
-
-
-def _silence() -> None:
-    """Keep pydicom's warnings back: they may quote values, and what they warn of is checked here or harmless."""
-    if not any(getattr(module, "pattern", None) == _OF_PYDICOM for _, _, _, module, _ in warnings.filters):
-        warnings.filterwarnings("ignore", module=_OF_PYDICOM)
-
-
 MAX_FRAMES = 100_000  # an hour at 30 frames a second
 
-_LAYOUT = ("Rows", "Columns", "NumberOfFrames", "SamplesPerPixel", "BitsAllocated", "BitsStored")
-_FURTHER = (
-    "PhotometricInterpretation",
-    "SequenceOfUltrasoundRegions",
-    "PixelSpacing",
-    "ImagerPixelSpacing",
-    "BurnedInAnnotation",
-    "PatientID",
+_KEYWORDS = (
+    *("Rows", "Columns", "NumberOfFrames", "SamplesPerPixel", "BitsAllocated", "BitsStored"),
+    *("PhotometricInterpretation", "SequenceOfUltrasoundRegions", "PixelSpacing", "ImagerPixelSpacing"),
+    *("BurnedInAnnotation", "PatientID"),
 )
-KEYWORDS = (*_LAYOUT, *_FURTHER)
-
 _PHOTOMETRIC = frozenset(
     {"MONOCHROME1", "MONOCHROME2", "PALETTE COLOR", "RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT"}
 )
@@ -192,8 +147,8 @@ def read_facts(path: Path) -> DicomFacts:
     Raises:
         DatasetError: if the file is missing, no DICOM, damaged, of a kind that cannot be decoded, or too large.
     """
-    with readable(path), path.open("rb") as file:
-        dataset = read_header(file, path, KEYWORDS)
+    with readable(path, private=True), path.open("rb") as file:
+        dataset = read_header(file, path, _KEYWORDS)
         facts = DicomFacts(
             size=(_whole(dataset, "Rows", path), _whole(dataset, "Columns", path)),
             frames=_whole(dataset, "NumberOfFrames", path, default=1),
@@ -264,10 +219,8 @@ def _positive(rows: float, columns: float) -> tuple[float, float] | None:
 
 def _agreed(found: list[tuple[float, float]]) -> tuple[float, float] | None:
     """Return the first, unless another one differs: then no one number holds for the whole picture."""
-    differences: Iterator[float] = (
-        abs(mine / first - 1) for spacing in found for mine, first in zip(spacing, found[0], strict=True)
-    )
-    return found[0] if found and max(differences) < _AGREE else None
+    agree = all(abs(own / first - 1) < _AGREE for one in found for own, first in zip(one, found[0], strict=True))
+    return found[0] if found and agree else None
 
 
 def _patient_key(dataset: Any) -> str | None:

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from episodes.errors import DatasetError
-from episodes.images.dicom_header import DicomFacts, read_facts, read_header, readable
-from episodes.images.rasters import frame_index
+from episodes.images.dicom_header import DicomFacts, read_facts, read_header
+from episodes.images.rasters import frame_index, readable
 
 _TABLES = ("ModalityLUTSequence", "VOILUTSequence")
 
@@ -118,13 +118,9 @@ def read_pixels(path: Path, frame: int | None = None) -> NDArray[np.uint8]:
     Raises:
         DatasetError: if the file cannot be decoded, or there is no such frame.
     """
-    facts, values, dataset = _decode(path, frame)
-    with readable(path):
-        if values.ndim == 3:
-            return scaled(values, 0, 2**facts.bits - 1)
-        if facts.photometric == "PALETTE COLOR":
-            return _palette_colours(values, dataset)
-        return grey_bytes(values, dataset, path)
+    _, values, dataset = _decode(path, frame)
+    with readable(path, private=True):
+        return values if values.ndim == 3 else grey_bytes(values, dataset, path)
 
 
 def read_stored(path: Path) -> NDArray[Any]:
@@ -136,30 +132,31 @@ def read_stored(path: Path) -> NDArray[Any]:
     Raises:
         DatasetError: if the file cannot be decoded, has several frames, or shows low values bright.
     """
-    facts, values, dataset = _decode(path, None)
-    with readable(path):
-        if values.ndim == 3:
-            return scaled(values, 0, 2**facts.bits - 1)
-        if facts.photometric == "PALETTE COLOR":
-            return _palette_colours(values, dataset)
-        if facts.photometric == "MONOCHROME1":
-            raise DatasetError(f"{path}: a mask in MONOCHROME1, which shows 0 as white; save it as MONOCHROME2")
-        return values
+    facts, values, _ = _decode(path, None)
+    if facts.photometric == "MONOCHROME1" and values.ndim == 2:
+        raise DatasetError(f"{path}: a mask in MONOCHROME1, which shows 0 as white; save it as MONOCHROME2")
+    return values
 
 
 def _decode(path: Path, frame: int | None) -> tuple[DicomFacts, NDArray[Any], Any]:
-    """Decode a frame to stored values, or to RGB where it is stored as luma and chroma."""
+    """Decode a frame to stored values (H, W), or to colours (H, W, 3) from 0 to 255."""
     facts = read_facts(path)
     index = frame_index(facts.frames, frame, path)
-    with readable(path):
+    with readable(path, private=True):
         from pydicom import Dataset
+        from pydicom.pixels.processing import apply_color_lut
         from pydicom.pixels.utils import pixel_array
 
         _check_encoded_frame(path, facts, index)
         dataset = Dataset()  # receives the elements of the group that describes pixels, and no others
-        values = pixel_array(path, ds_out=dataset, index=index)
-    if values.shape[:2] != facts.size:
-        raise DatasetError(f"{path}: its pixels are not of the size that it states; restore the original file")
+        values = pixel_array(path, ds_out=dataset, index=index)  # luma and chroma become RGB
+        if values.shape[:2] != facts.size:
+            raise DatasetError(f"{path}: its pixels are not of the size that it states; restore the original file")
+        if values.ndim == 3:
+            values = scaled(values, 0, 2**facts.bits - 1)
+        elif facts.photometric == "PALETTE COLOR":
+            colours = apply_color_lut(values, dataset)[..., :3]
+            values = scaled(colours, 0, np.iinfo(colours.dtype).max)
     return facts, values, dataset
 
 
@@ -183,10 +180,3 @@ def _check_encoded_frame(path: Path, facts: DicomFacts, index: int) -> None:
             fits = image.size == (width, height)
     if not fits:
         raise DatasetError(f"{path}: its pixels are not of the size that it states; restore the original file")
-
-
-def _palette_colours(values: NDArray[Any], dataset: Any) -> NDArray[np.uint8]:
-    from pydicom.pixels.processing import apply_color_lut
-
-    colours: NDArray[Any] = apply_color_lut(values, dataset)
-    return scaled(colours[..., :3], 0, np.iinfo(colours.dtype).max)

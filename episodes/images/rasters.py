@@ -41,7 +41,7 @@ def count_frames(path: Path) -> int:
     Raises:
         DatasetError: if its header cannot be read.
     """
-    with _readable(path), _open(path) as image:
+    with readable(path), _open(path) as image:
         return int(getattr(image, "n_frames", 1))
 
 
@@ -51,18 +51,14 @@ def read_format(path: Path) -> tuple[str, int]:
     Raises:
         DatasetError: if the header cannot be read.
     """
-    with _readable(path), _open(path) as image:
+    with readable(path), _open(path) as image:
         return str(image.format), _BITS.get(image.mode, 8)
 
 
 @contextmanager
 def opened(path: Path, frame: int | None = None) -> Iterator[Image.Image]:
-    """Open an image at one of its frames, and say in one line what is wrong where opening or decoding it fails.
-
-    Raises:
-        DatasetError: as `read_raster` does.
-    """
-    with _readable(path), _open(path) as image:
+    """Open an image at one of its frames; errors, also of decoding it, are those of `read_raster`."""
+    with readable(path), _open(path) as image:
         require_fair_size(image.width, image.height, path)
         index = frame_index(getattr(image, "n_frames", 1), frame, path)
         if index:
@@ -79,15 +75,29 @@ def _open(path: Path) -> Image.Image:
 
 
 @contextmanager
-def _readable(path: Path) -> Iterator[None]:
+def readable(path: Path, *, private: bool = False) -> Iterator[None]:
+    """Say in one line what is wrong where reading a file fails.
+
+    Args:
+        path: the file.
+        private: pass on the kind of an error alone, as its text may quote values of the file.
+
+    Raises:
+        DatasetError: in place of every other exception.
+    """
     try:
         yield
     except DatasetError:
         raise
     except FileNotFoundError as error:
         raise DatasetError(f"{path} is missing; restore the original file") from error
-    except Exception as error:  # on damaged files Pillow's decoders raise errors of many types
-        raise DatasetError(f"{path} cannot be decoded ({error}); restore the original file") from error
+    except Exception as error:  # on damaged files decoders raise errors of many types
+        if not private:
+            raise DatasetError(f"{path} cannot be decoded ({error}); restore the original file") from error
+        reason = f"as DICOM ({type(error).__name__})"
+        if isinstance(error, OSError):
+            reason = f"({error.strerror or 'cut off or damaged'})"
+        raise DatasetError(f"{path} cannot be decoded {reason}; restore the original file") from None
 
 
 def require_fair_size(width: int, height: int, path: Path) -> None:

@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 
 from episodes.errors import DatasetError
-from episodes.images import dicom_header as files
 from episodes.images.decoding import read_image
 from episodes.images.dicom_header import is_dicom, read_facts
 from tests.episodes.made_dicom import SECRETS, gradient, region, write_dicom
@@ -98,7 +97,6 @@ def test_without_pydicom(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
             raise ImportError(name)
         return ordinary(name, *arguments, **options)
 
-    files._load.cache_clear()
     monkeypatch.setattr(builtins, "__import__", absent)
     with pytest.raises(DatasetError, match=r"a\.dcm: DICOM needs pydicom: run `pip install 'fewshot-bus\[data\]'`"):
         read_image(path)
