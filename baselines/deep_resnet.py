@@ -11,11 +11,11 @@ from torchvision.models.segmentation.deeplabv3 import ASPP
 
 from baselines.blocks import DoubleConvolution, Norm, expand, expanding_stages, resized
 from baselines.losses import label_map_loss
-from baselines.prediction import Prediction, Pyramid, lesion_logits, lesion_targets, mask_scores
+from baselines.prediction import Prediction, Pyramid, SegmentationNetwork, lesion_logits, lesion_targets, mask_scores
 from episodes.errors import UserError
 
 
-class DeepResNet(nn.Module):
+class DeepResNet(SegmentationNetwork):
     """Multi-scale context, a decoder with skips and attention, and a head on every stage of it in training.
 
     The deepest level goes through an atrous spatial pyramid (DeepLabv3, Chen et al. 2017); each stage of the expanding
@@ -34,18 +34,12 @@ class DeepResNet(nn.Module):
         class_weights: of background, benign and malignant in the cross-entropy.
         focal: weigh down what is right already.
 
-    Attributes:
-        classes: of the masks, background aside.
-        labels: of whole images; none.
-
     Raises:
         ValueError: if the numbers of stages, levels and weights do not go together, a weight is negative, or a rate is
             below 1.
     """
 
-    trains_on = "images"
-    classes: tuple[str, ...] = ("benign", "malignant")
-    labels: tuple[str, ...] = ()
+    classes = ("benign", "malignant")
 
     def __init__(
         self,
@@ -95,12 +89,9 @@ class DeepResNet(nn.Module):
         return Prediction(self._final(self._stages(images), images.shape[-2:]))
 
     def loss(self, images: Tensor, label_maps: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        """Compute the training losses; `loss`, of the final masks and the stages' together, is minimised.
+        """Compute the losses of the final masks and of the stages'; see `SegmentationNetwork.loss`.
 
-        Args:
-            images: (n, 3, H, W) in [0, 1]; at least two where the context's batch norms are in training.
-            label_maps: (n, H, W) int64, values as in `LABEL_VALUES`; a lesion of unknown kind teaches that it is one.
-            labels: (n,) of the whole images; not looked at.
+        A lesion of unknown kind teaches that it is one.
 
         Raises:
             UserError: if a batch norm of the context would be trained on a single image.

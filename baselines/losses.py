@@ -8,34 +8,24 @@ from torch import Tensor
 
 from baselines.prediction import UNKNOWN, lesion_logits, lesion_targets
 
+# Pixels, added to numerator and denominator of soft Dice: an empty image predicted empty costs nothing.
+SMOOTH = 1.0
 
-def dice_loss(logits: Tensor, targets: Tensor, smooth: float = 1.0) -> Tensor:
-    """Return one minus the soft Dice of each image, averaged (V-Net, Milletari et al. 2016, with plain sums).
 
-    Args:
-        logits: (n, H, W).
-        targets: (n, H, W) in [0, 1].
-        smooth: added to numerator and denominator, in pixels: an empty image predicted empty costs nothing.
+def soft_dice_loss(probabilities: Tensor, truths: Tensor, dims: tuple[int, ...] | None = (-2, -1)) -> Tensor:
+    """Return one minus the soft Dice over `dims`: of each map (..., H, W) (V-Net, Milletari et al. 2016, plain sums)."""
+    overlap = (probabilities * truths).sum(dims)
+    total = probabilities.sum(dims) + truths.sum(dims)
+    return 1 - (2 * overlap + SMOOTH) / (total + SMOOTH)
 
-    Returns:
-        A scalar in [0, 1].
-    """
-    probabilities = logits.sigmoid()
-    overlap = (probabilities * targets).sum((-2, -1))
-    total = probabilities.sum((-2, -1)) + targets.sum((-2, -1))
-    return (1 - (2 * overlap + smooth) / (total + smooth)).mean()
+
+def dice_loss(logits: Tensor, targets: Tensor) -> Tensor:
+    """Average the soft Dice loss of logits (n, H, W) over images, for targets (n, H, W) in [0, 1]; in [0, 1]."""
+    return soft_dice_loss(logits.sigmoid(), targets).mean()
 
 
 def bce_dice_loss(logits: Tensor, targets: Tensor) -> Tensor:
-    """Add up binary cross-entropy and Dice loss, equally weighted: the field's usual pair.
-
-    Args:
-        logits: (n, H, W).
-        targets: (n, H, W) in [0, 1].
-
-    Returns:
-        A scalar.
-    """
+    """Add up binary cross-entropy and Dice loss, the field's usual pair, of logits (n, H, W) and targets in [0, 1]."""
     return F.binary_cross_entropy_with_logits(logits, targets) + dice_loss(logits, targets)
 
 
@@ -71,13 +61,11 @@ def focal_loss(cross_entropy: Tensor, gamma: float = 2.0) -> Tensor:
     return (1 - (-cross_entropy).exp()) ** gamma * cross_entropy
 
 
-def class_dice_loss(logits: Tensor, classes: Tensor, smooth: float = 1.0) -> Tensor:
-    """Return one minus the soft Dice of every foreground class and image, averaged; arguments as in `class_loss`."""
+def class_dice_loss(logits: Tensor, classes: Tensor) -> Tensor:
+    """Average the soft Dice loss over foreground classes and images; arguments as in `class_loss`."""
     probabilities = logits.softmax(1)[:, 1:]
     truths = F.one_hot(classes, logits.shape[1]).movedim(-1, 1)[:, 1:].to(probabilities.dtype)
-    overlap = (probabilities * truths).sum((-2, -1))
-    total = probabilities.sum((-2, -1)) + truths.sum((-2, -1))
-    return (1 - (2 * overlap + smooth) / (total + smooth)).mean()
+    return soft_dice_loss(probabilities, truths).mean()
 
 
 def label_map_loss(logits: Tensor, label_maps: Tensor, *, class_weights: Tensor, focal: bool = False) -> Tensor:
@@ -108,8 +96,8 @@ def label_map_loss(logits: Tensor, label_maps: Tensor, *, class_weights: Tensor,
     return cross_entropy + regions_dice_loss(logits, label_maps)
 
 
-def regions_dice_loss(logits: Tensor, label_maps: Tensor, smooth: float = 1.0) -> Tensor:
-    """Return one minus the soft Dice of any lesion, of benign and of malignant ones, averaged over those there are.
+def regions_dice_loss(logits: Tensor, label_maps: Tensor) -> Tensor:
+    """Average the soft Dice losses of any lesion, of benign and of malignant ones, over those that there are.
 
     Any lesion counts as a region of its own, since to find one comes before to tell its kind: image by image, over
     those that show one, so that small lesions count as much as large ones. Benign and malignant count over the whole
@@ -120,7 +108,6 @@ def regions_dice_loss(logits: Tensor, label_maps: Tensor, smooth: float = 1.0) -
         logits: (n, 3, H, W), of background, benign and malignant.
         label_maps: (n, H, W) int64, values as in `LABEL_VALUES`; images with a lesion of unknown kind count for any
             lesion alone.
-        smooth: added to numerator and denominator, in pixels.
 
     Returns:
         A scalar in [0, 1]; 0 where there is no lesion at all.
@@ -128,14 +115,13 @@ def regions_dice_loss(logits: Tensor, label_maps: Tensor, smooth: float = 1.0) -
     losses = []
     shown = (label_maps > 0).any(-1).any(-1)
     if bool(shown.any()):
-        losses.append(dice_loss(lesion_logits(logits[shown]), lesion_targets(label_maps[shown]), smooth))
+        losses.append(dice_loss(lesion_logits(logits[shown]), lesion_targets(label_maps[shown])))
     known = ~(label_maps == UNKNOWN).any(-1).any(-1)
     probabilities = logits[known].softmax(1)
     for kind in (1, 2):
         predicted, truth = probabilities[:, kind], label_maps[known] == kind
         if bool(truth.any()):
-            overlap, total = (predicted * truth).sum(), predicted.sum() + truth.sum()
-            losses.append(1 - (2 * overlap + smooth) / (total + smooth))
+            losses.append(soft_dice_loss(predicted, truth, dims=None))
     return torch.stack(losses).mean() if losses else logits.sum() * 0
 
 

@@ -81,12 +81,9 @@ class MultitaskUNet(UNet):
         return Prediction(with_background(self.decode(levels, images.shape[-2:])), self.classifier(levels[-1]).float())
 
     def loss(self, images: Tensor, label_maps: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        """Compute the training losses; `loss`, the weighted sum of both tasks, is minimised, the others are watched.
+        """Compute the weighted sum of both tasks' losses; images of an unknown label teach masks alone.
 
-        Args:
-            images: (n, 3, H, W) in [0, 1].
-            label_maps: (n, H, W) int64, values as in `LABEL_VALUES`.
-            labels: (n,) int64, likewise; images of an unknown label teach masks alone.
+        See `SegmentationNetwork.loss`.
         """
         levels = self.encoder(images)
         logits, masks = self.decode(levels, images.shape[-2:]), lesion_targets(label_maps)

@@ -70,12 +70,12 @@ def label_indices(labels: Tensor, names: Sequence[str]) -> Tensor:
     return table.to(labels.device)[labels]
 
 
-class LesionNetwork(nn.Module):
-    """A network that gives lesion logits (n, H, W) when called, and tells nothing else apart.
+class SegmentationNetwork(nn.Module):
+    """A network that gives lesion logits (n, H, W) of images (n, 3, H, W) in [0, 1] when called.
 
     Attributes:
-        classes: of the masks, background aside.
-        labels: of whole images; none.
+        classes: that its masks tell apart, background aside; lesions alone, where not said otherwise.
+        labels: that it gives to whole images; none, where not said otherwise.
     """
 
     trains_on = "images"
@@ -83,16 +83,22 @@ class LesionNetwork(nn.Module):
     labels: tuple[str, ...] = ()
 
     def predict(self, images: Tensor) -> Prediction:
-        """Return logits of lesion and background, of images (n, 3, H, W) in [0, 1]."""
+        """Return the logits of all that the network tells apart, of images (n, 3, H, W) in [0, 1]."""
         return Prediction(with_background(self(images)))
+
+    def loss(self, images: Tensor, label_maps: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        """Compute the training losses; `loss` is minimised, the others are watched.
+
+        Args:
+            images: (n, 3, H, W) in [0, 1].
+            label_maps: (n, H, W) int64, values as in `LABEL_VALUES`.
+            labels: (n,) int64 of the whole images, likewise; only a network that gives labels looks at them.
+        """
+        raise NotImplementedError
 
 
 def mask_scores(logits: Tensor, masks: Tensor) -> dict[str, Tensor]:
-    """Score thresholded masks.
-
-    Args:
-        logits: of lesions, (n, H, W).
-        masks: (n, H, W), 0 or 1.
+    """Score thresholded lesion logits (n, H, W) by masks (n, H, W) of 0 and 1.
 
     Returns:
         `dice`, the mean over the images that show a lesion (a missed one counts 0; NaN where none does), and
@@ -108,9 +114,7 @@ def mask_scores(logits: Tensor, masks: Tensor) -> dict[str, Tensor]:
 def label_accuracy(logits: Tensor, targets: Tensor) -> Tensor:
     """Return the share of right image labels among those that are known, without gradient; NaN where none is.
 
-    Args:
-        logits: (n, n_labels).
-        targets: (n,) indices, -1 for unknown.
+    Logits are (n, n_labels), and targets (n,) indices or -1 for unknown.
     """
     with torch.no_grad():
         known = targets >= 0

@@ -12,7 +12,7 @@ from torchvision.ops import FeaturePyramidNetwork
 
 from baselines.blocks import DoubleConvolution, resized
 from baselines.losses import class_loss
-from baselines.prediction import LesionNetwork, Pyramid, lesion_targets, mask_scores, with_background
+from baselines.prediction import Pyramid, SegmentationNetwork, lesion_targets, mask_scores, with_background
 
 
 class PathAggregation(nn.Module):
@@ -77,7 +77,7 @@ def _convolution(channels: int, stride: int = 1) -> nn.Sequential:
     )
 
 
-class PyramidPANet(LesionNetwork):
+class PyramidPANet(SegmentationNetwork):
     """Path aggregation, features of all levels fused, and a coarse mask that is refined.
 
     The neck is that of Liu et al., CVPR 2018 (see `PathAggregation`). Adaptive feature pooling (their section 3.2) lets
@@ -136,13 +136,7 @@ class PyramidPANet(LesionNetwork):
         return self._masks(images)[1]
 
     def loss(self, images: Tensor, label_maps: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        """Compute the training losses; `loss`, of the refined and the coarse mask together, is minimised.
-
-        Args:
-            images: (n, 3, H, W) in [0, 1].
-            label_maps: (n, H, W) int64, values as in `LABEL_VALUES`.
-            labels: (n,) of the whole images; not looked at.
-        """
+        """Compute the losses of the refined and the coarse mask; see `SegmentationNetwork.loss`."""
         del labels
         (coarse, refined), masks = self._masks(images), lesion_targets(label_maps)
         of_coarse, of_refined = (

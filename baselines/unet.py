@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from baselines.blocks import DoubleConvolution, Norm, Upsampling, expand, expanding_stages, initialise, resized
 from baselines.losses import bce_dice_loss
-from baselines.prediction import LesionNetwork, Pyramid, lesion_targets, mask_scores
+from baselines.prediction import Pyramid, SegmentationNetwork, lesion_targets, mask_scores
 
 
 class PlainEncoder(nn.Module):
@@ -55,7 +55,7 @@ class PlainEncoder(nn.Module):
         return [given[level] for level in self.levels]
 
 
-class UNet(LesionNetwork):
+class UNet(SegmentationNetwork):
     """A decoder with skip connections over an encoder's levels, and one logit per pixel.
 
     Over a `PlainEncoder`, with `upsampling: transposed` and `norm: none`, it is the published network but for its
@@ -100,13 +100,7 @@ class UNet(LesionNetwork):
         return resized(logits, size).squeeze(1)
 
     def loss(self, images: Tensor, label_maps: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        """Compute the training losses; `loss` is minimised, the others are watched.
-
-        Args:
-            images: (n, 3, H, W) in [0, 1].
-            label_maps: (n, H, W) int64, values as in `LABEL_VALUES`.
-            labels: (n,) of the whole images; not looked at.
-        """
+        """Compute binary cross-entropy with Dice; see `SegmentationNetwork.loss`."""
         del labels
         logits, masks = self(images), lesion_targets(label_maps)
         return {"loss": bce_dice_loss(logits, masks), **mask_scores(logits, masks)}

@@ -13,6 +13,11 @@ from baselines.losses import focal_loss, label_loss, label_map_loss, regions_dic
 EVEN = torch.ones(3)
 
 
+@pytest.fixture
+def unsmoothed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("baselines.losses.SMOOTH", 0.0)
+
+
 def random_case(highest: int = 2) -> tuple[Tensor, Tensor]:
     """Logits (4, 3, 6, 5) and label maps whose values go up to `highest`; in the last image all is background."""
     generator = torch.Generator().manual_seed(0)
@@ -122,27 +127,30 @@ def certain(said: list[list[int]]) -> Tensor:
     return 60 * F.one_hot(torch.tensor(said), 3).movedim(-1, 1).unsqueeze(2).float()
 
 
+@pytest.mark.usefixtures("unsmoothed")
 def test_regions_by_hand() -> None:
     """Benign overlaps by 1 of 2 and 1 pixels, malignant by 1 of 2 and 2; lesions wholly, and by 1 of 2 and 1."""
     truth = torch.tensor([[[1, 2, 0, 0]], [[0, 2, 0, 0]]])
     logits = certain([[1, 1, 0, 0], [0, 2, 2, 0]])
     dice = [2 * 1 / (2 + 1), 2 * 1 / (2 + 2), (1 + 2 * 1 / (2 + 1)) / 2]
-    assert regions_dice_loss(logits, truth, smooth=0).item() == pytest.approx(1 - sum(dice) / 3)
+    assert regions_dice_loss(logits, truth).item() == pytest.approx(1 - sum(dice) / 3)
     smooth = [3 / 4, 3 / 5, (1 + 3 / 4) / 2]
     assert regions_dice_loss(logits, truth).item() == pytest.approx(1 - sum(smooth) / 3)
 
 
+@pytest.mark.usefixtures("unsmoothed")
 def test_a_kind_that_the_batch_does_not_hold_is_left_out() -> None:
     """Benign is half right, any lesion too; that malignant is not there is no merit."""
     truth = torch.tensor([[[1, 1, 0, 0]], [[0, 0, 0, 0]]])
     logits = certain([[1, 0, 0, 0], [0, 0, 0, 0]])
-    assert regions_dice_loss(logits, truth, smooth=0).item() == pytest.approx(1 - 2 / 3)
+    assert regions_dice_loss(logits, truth).item() == pytest.approx(1 - 2 / 3)
 
 
+@pytest.mark.usefixtures("unsmoothed")
 def test_images_with_a_lesion_of_unknown_kind_count_for_any_lesion_alone() -> None:
     """In the first image benign is right; what is said of the second one's kind does not matter."""
     truth = torch.tensor([[[1, 0, 0, 0]], [[3, 3, 0, 0]]])
-    found = [regions_dice_loss(certain([[1, 0, 0, 0], [kind, 0, 0, 0]]), truth, smooth=0).item() for kind in (1, 2)]
+    found = [regions_dice_loss(certain([[1, 0, 0, 0], [kind, 0, 0, 0]]), truth).item() for kind in (1, 2)]
     assert found == [pytest.approx(1 - (1 + (1 + 2 / 3) / 2) / 2)] * 2
 
 

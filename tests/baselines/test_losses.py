@@ -15,6 +15,11 @@ from baselines.losses import ClassLoss, bce_dice_loss, class_dice_loss, class_lo
 CERTAIN = 100.0  # a logit whose sigmoid is 1 in float32
 
 
+@pytest.fixture
+def unsmoothed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("baselines.losses.SMOOTH", 0.0)
+
+
 def logits_of(mask: Tensor) -> Tensor:
     return CERTAIN * (2 * mask - 1)
 
@@ -34,26 +39,29 @@ def lesion_case(seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
     return lesion, torch.stack([torch.zeros_like(lesion), lesion], dim=1), classes
 
 
+@pytest.mark.usefixtures("unsmoothed")
 def test_dice_loss_by_hand() -> None:
     """Two pixels predicted, three true, one in common."""
     predicted = torch.tensor([[[1.0, 1, 0, 0, 0]]])
     truth = torch.tensor([[[0.0, 1, 1, 1, 0]]])
-    assert dice_loss(logits_of(predicted), truth, smooth=0).item() == pytest.approx(1 - 2 / 5)
+    assert dice_loss(logits_of(predicted), truth).item() == pytest.approx(1 - 2 / 5)
     assert dice_loss(logits_of(predicted), truth).item() == pytest.approx(1 - 3 / 6)
 
 
+@pytest.mark.usefixtures("unsmoothed")
 def test_undecided_pixels_count_half() -> None:
     truth = torch.tensor([[[1.0, 1, 0, 0]]])
-    assert dice_loss(torch.zeros(1, 1, 4), truth, smooth=0).item() == pytest.approx(1 - 2 * 1 / (2 + 2))
+    assert dice_loss(torch.zeros(1, 1, 4), truth).item() == pytest.approx(1 - 2 * 1 / (2 + 2))
 
 
+@pytest.mark.usefixtures("unsmoothed")
 def test_images_count_alike_whatever_their_lesion_s_size() -> None:
     truth = torch.zeros(2, 8, 8)
     truth[0, 0, 0] = 1
     truth[1, :, :4] = 1
     predicted = truth.clone()
     predicted[0] = 0  # the small lesion is missed
-    assert dice_loss(logits_of(predicted), truth, smooth=0).item() == pytest.approx(0.5)
+    assert dice_loss(logits_of(predicted), truth).item() == pytest.approx(0.5)
 
 
 def test_an_empty_image_costs_nothing_if_predicted_empty() -> None:
@@ -137,12 +145,13 @@ def test_focal_dice_is_the_sum_of_both() -> None:
     torch.testing.assert_close(class_loss(both, classes, "focal-dice"), expected + dice_loss(lesion, classes.float()))
 
 
+@pytest.mark.usefixtures("unsmoothed")
 def test_dice_of_classes_by_hand() -> None:
     """Class 1: two pixels predicted, three true, one in common; class 2: one predicted and true; no background."""
     predicted = torch.tensor([[[1, 1, 0, 0, 0, 2]]])
     truth = torch.tensor([[[0, 1, 1, 1, 0, 2]]])
     logits = CERTAIN * F.one_hot(predicted).movedim(-1, 1).float()
-    assert class_dice_loss(logits, truth, smooth=0).item() == pytest.approx(1 - (2 / 5 + 1) / 2)
+    assert class_dice_loss(logits, truth).item() == pytest.approx(1 - (2 / 5 + 1) / 2)
     assert class_dice_loss(logits, truth).item() == pytest.approx(1 - (3 / 6 + 1) / 2)
 
 
