@@ -13,7 +13,7 @@ SMOOTH = 1.0
 
 
 def soft_dice_loss(probabilities: Tensor, truths: Tensor, dims: tuple[int, ...] | None = (-2, -1)) -> Tensor:
-    """Return one minus the soft Dice over `dims`: of each map (..., H, W) (V-Net, Milletari et al. 2016, plain sums)."""
+    """Return one minus the soft Dice over `dims`: of each map (..., H, W) (V-Net, Milletari et al. 2016)."""
     overlap = (probabilities * truths).sum(dims)
     total = probabilities.sum(dims) + truths.sum(dims)
     return 1 - (2 * overlap + SMOOTH) / (total + SMOOTH)
