@@ -35,8 +35,7 @@ def dice(prediction: BoolArray, truth: BoolArray) -> float:
     >>> dice(np.array([[False, True, True, False]]), truth), dice(~truth, truth), dice(truth, truth & False)
     (0.5, 0.0, nan)
     """
-    _require_masks(prediction, truth)
-    overlap, predicted, present = map(np.count_nonzero, (prediction & truth, prediction, truth))
+    overlap, predicted, present = _count(prediction, truth)
     return 2 * overlap / (predicted + present) if present else nan
 
 
@@ -99,8 +98,7 @@ def score(
     >>> on_a_normal.dice, on_a_normal.false_positive_area, on_a_normal.false_positive
     (nan, 0.0625, 1.0)
     """
-    _require_masks(prediction, truth)
-    overlap, predicted, present = map(np.count_nonzero, (prediction & truth, prediction, truth))
+    overlap, predicted, present = _count(prediction, truth)
     if not present:
         area = predicted / truth.size
         return Scores(nan, nan, nan, nan, nan, nan, nan, area, float(area > 0 and area >= min_area))
@@ -147,12 +145,15 @@ def _surface(mask: BoolArray) -> NDArray[np.int64]:
     return np.stack(np.divmod(np.flatnonzero(mask & ~inner), mask.shape[1]), axis=1)
 
 
-def _require_masks(prediction: BoolArray, truth: BoolArray) -> None:
+def _count(prediction: BoolArray, truth: BoolArray) -> tuple[int, int, int]:
+    """Count the pixels of the overlap, of the prediction and of the truth, once these are two masks of one shape."""
     for name, mask in (("prediction", prediction), ("truth", truth)):
         if mask.dtype != np.bool_ or mask.ndim != 2:
             raise ValueError(f"{name} must be a boolean array (H, W), not {mask.dtype} {mask.shape}")
     if prediction.shape != truth.shape:
         raise ValueError(f"prediction {prediction.shape} and truth {truth.shape} differ in shape")
+    overlap, predicted, present = (int(np.count_nonzero(mask)) for mask in (prediction & truth, prediction, truth))
+    return overlap, predicted, present
 
 
 def pooled_iou(overlap: NDArray[np.int64], union: NDArray[np.int64], classes: NDArray[np.int64]) -> tuple[float, float]:
