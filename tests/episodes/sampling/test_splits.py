@@ -13,7 +13,15 @@ from sklearn.model_selection import StratifiedGroupKFold
 
 from episodes.errors import ManifestError, SamplingError
 from episodes.records import Label, Record, records_hash
-from episodes.sampling.splits import FRACTIONS, k_folds, read_split, split_records, write_split
+from episodes.sampling.splits import (
+    FRACTIONS,
+    Crossing,
+    find_crossings,
+    k_folds,
+    read_split,
+    split_records,
+    write_split,
+)
 from tests.episodes.made_records import any_records, made_dataset, made_record
 
 RECORDS = made_dataset("a", {"benign": 12, "malignant": 8, "normal": 10}, 2)
@@ -223,3 +231,31 @@ def test_a_split_of_other_records_is_noticed(tmp_path: Path) -> None:
         read_split(path, [*RECORDS, made_record("a", "new", "benign", "new")])
     with pytest.raises(ManifestError, match="no such file"):
         read_split(tmp_path / "gone.json", RECORDS)
+
+
+CROSSED = [
+    made_record("a", "1", "benign", "p"),
+    made_record("a", "2", "normal", "p"),
+    made_record("a", "3", "benign", "p"),
+    made_record("b", "4", "benign", "p"),
+    made_record("b", "5", "malignant", "q"),
+]
+
+
+def test_only_those_on_several_sides_are_found() -> None:
+    parts = {"a/1": "train", "a/2": "test", "a/3": "train", "b/4": "val", "b/5": "test"}
+    assert find_crossings(CROSSED, parts) == [Crossing("a/p", {"train": ["a/1", "a/3"], "test": ["a/2"]})]
+
+
+def test_equal_names_in_two_datasets_are_two_patients() -> None:
+    assert find_crossings(CROSSED, {record.id: record.dataset for record in CROSSED}) == []
+
+
+def test_who_is_in_no_part_does_not_matter() -> None:
+    assert find_crossings(CROSSED, {"a/1": "train", "a/3": "train"}) == []
+    assert len(find_crossings(CROSSED, {"a/1": "train", "a/3": "test"})) == 1
+
+
+def test_a_crossing_names_patient_parts_and_the_first_images() -> None:
+    (found,) = find_crossings(CROSSED, {"a/1": "train", "a/2": "test", "a/3": "train"})
+    assert str(found) == "a/p in train (a/1 and 1 more) and test (a/2)"

@@ -1,15 +1,22 @@
-"""Intervals and paired differences: cases worked by hand, and what may not depend on the numbers."""
+"""Intervals, paired differences, Holm's correction and weighted scores: by hand, and what may not matter."""
 
 from dataclasses import astuple
-from math import isnan, sqrt
+from math import isnan, nan, sqrt
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from episodes.scoring.bootstrap import Unit
-from episodes.scoring.statistics import crossed_bootstrap, paired_difference
+from episodes.scoring.bootstrap import FloatArray, Unit, resample, tabulate
+from episodes.scoring.statistics import (
+    Statistic,
+    crossed_bootstrap,
+    holm,
+    paired_difference,
+    patient_weights,
+    weighted_interval,
+)
 from tests.episodes.made_studies import literal_mean, study
 
 # At the upper 2.5 %, by how much the t of one degree of freedom (two patients, or two draws) exceeds the normal.
@@ -219,3 +226,148 @@ def test_impossible_arguments_are_named() -> None:
         crossed_bootstrap(values, patients, unit="pixel")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"same shape, not \(4, 12\) and \(3, 12\)"):
         paired_difference(values, values[:3], patients)
+
+
+p_values = st.lists(st.floats(0, 1), max_size=8)
+
+
+def test_each_is_multiplied_by_how_many_are_left() -> None:
+    """In order 0.005, 0.01, 0.03, 0.04: times 4, 3, 2 and 1; the last may not fall below the one before it."""
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+
+
+def test_one_comparison_stays_as_it_is() -> None:
+    assert holm([0.04]) == [0.04]
+    assert holm([]) == []
+
+
+def test_none_exceeds_1() -> None:
+    assert holm([0.6, 0.7, 0.9]) == [1, 1, 1]
+
+
+def test_what_could_not_be_tested_does_not_count() -> None:
+    adjusted = holm([nan, 0.02, nan, 0.01])
+    assert [isnan(value) for value in adjusted] == [True, False, True, False]
+    assert (adjusted[1], adjusted[3]) == (0.02, 0.02)
+    assert all(map(isnan, holm([nan, nan])))
+
+
+@given(p_values)
+def test_it_is_the_largest_product_up_to_each_rank(values: list[float]) -> None:
+    """The definition: over all that are no larger, the maximum of each times how many are at least as large."""
+    expected = [
+        min(1.0, max(small * sum(other >= small for other in values) for small in values if small <= value))
+        for value in values
+    ]
+    assert holm(values) == pytest.approx(expected)
+
+
+@given(p_values)
+def test_it_lies_between_the_raw_value_and_bonferroni_s(values: list[float]) -> None:
+    for value, adjusted in zip(values, holm(values), strict=True):
+        assert value <= adjusted <= min(1.0, len(values) * value)
+
+
+@given(p_values)
+def test_smaller_p_values_stay_smaller(values: list[float]) -> None:
+    adjusted = [value for _, value in sorted(zip(values, holm(values), strict=True))]
+    assert adjusted == sorted(adjusted)
+
+
+@given(p_values.flatmap(lambda values: st.tuples(st.just(values), st.permutations(range(len(values))))))
+def test_the_order_does_not_matter(case: tuple[list[float], list[int]]) -> None:
+    values, order = case
+    adjusted = holm(values)
+    assert holm([values[place] for place in order]) == [adjusted[place] for place in order]
+
+
+@pytest.mark.parametrize("value", [-0.1, 1.5])
+def test_what_is_no_p_value_is_named(value: float) -> None:
+    with pytest.raises(ValueError, match=f"p-values must lie between 0 and 1, not {value}"):
+        holm([0.5, value])
+
+
+def weighted_mean(values: FloatArray) -> Statistic:
+    def statistic(weights: FloatArray) -> FloatArray:
+        means: FloatArray = weights @ values / weights.sum(axis=1)
+        return means
+
+    return statistic
+
+
+def ratio(numerators: FloatArray, denominators: FloatArray) -> Statistic:
+    def statistic(weights: FloatArray) -> FloatArray:
+        bottoms = weights @ denominators
+        return np.divide(weights @ numerators, bottoms, out=np.full(len(weights), np.nan), where=bottoms > 0)
+
+    return statistic
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_weights_are_equal_within_a_patient_and_hold_as_many_patients_as_there_are(seed: int) -> None:
+    _, patients = study(seed)
+    weights = patient_weights(patients, n_resamples=300, seed=seed)
+    names, first, owners = np.unique(patients, return_index=True, return_inverse=True)
+    assert weights.shape == (300, len(patients))
+    np.testing.assert_array_equal(weights, weights[:, first][:, owners])
+    assert (weights[:, first].sum(axis=1) == len(names)).all()
+    np.testing.assert_allclose(weights.mean(axis=0), 1, atol=0.25)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_interval_of_a_mean_holds_the_resamples_of_the_crossed_bootstrap(seed: int) -> None:
+    _, patients = study(seed)
+    values = np.random.default_rng(seed).random(len(patients))
+    weights = patient_weights(patients, n_resamples=300, seed=seed)
+    interval = weighted_interval(weighted_mean(values), weights, level=0.9)
+    means = resample(tabulate(values[None], np.unique(patients, return_inverse=True)[1]), 300, seed)
+    assert astuple(interval) == pytest.approx((values.mean(), *np.quantile(means, [0.05, 0.95])))
+
+
+def test_a_ratio_of_sums_is_resampled_as_such() -> None:
+    """Either patient alone gives 0.9 or 0.1, each in a quarter of the resamples, both 100 of 200."""
+    weights = patient_weights(["a", "b"])
+    interval = weighted_interval(ratio(np.array([9.0, 19.0]), np.array([10.0, 190.0])), weights)
+    assert astuple(interval) == pytest.approx((28 / 200, 0.1, 0.9))
+
+
+def test_resamples_that_leave_a_statistic_undefined_are_left_out() -> None:
+    weights = patient_weights(["a", "b", "c"])
+    interval = weighted_interval(ratio(np.array([3.0, 0.0, 8.0]), np.array([10.0, 0.0, 10.0])), weights)
+    assert astuple(interval) == pytest.approx((0.55, 0.3, 0.8))
+
+
+@pytest.mark.parametrize("patients", [["a", "a", "a"], ["a"]])
+def test_queries_of_one_patient_have_no_interval(patients: list[str]) -> None:
+    values = np.arange(len(patients)) / 2
+    interval = weighted_interval(weighted_mean(values), patient_weights(patients))
+    assert interval.estimate == values.mean()
+    assert isnan(interval.low)
+    assert isnan(interval.high)
+
+
+def test_queries_of_one_patient_among_others_have_no_interval() -> None:
+    weights = patient_weights(["a", "a", "b", "c"])[:, :2]
+    interval = weighted_interval(weighted_mean(np.array([0.2, 0.4])), weights)
+    assert interval.estimate == pytest.approx(0.3)
+    assert isnan(interval.low)
+
+
+def test_no_queries_have_what_the_statistic_says_of_none() -> None:
+    interval = weighted_interval(ratio(np.empty(0), np.empty(0)), patient_weights([], n_resamples=5))
+    assert all(map(isnan, astuple(interval)))
+
+
+def test_chunks_of_weights_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    _, patients = study(seed=1)
+    weights, values = patient_weights(patients, n_resamples=100), np.arange(len(patients)) / 3
+    whole = weighted_interval(weighted_mean(values), weights)
+    monkeypatch.setattr("episodes.scoring.bootstrap.CHUNK", 7 * len(patients))
+    assert astuple(weighted_interval(weighted_mean(values), weights)) == pytest.approx(astuple(whole))
+
+
+def test_impossible_weights_are_named() -> None:
+    with pytest.raises(ValueError, match="n_resamples must be at least 1, not 0"):
+        patient_weights(["a", "b"], n_resamples=0)
+    with pytest.raises(ValueError, match=r"level must lie between 0 and 1, not 95"):
+        weighted_interval(weighted_mean(np.array([0.1, 0.2])), patient_weights(["a", "b"]), level=95)
