@@ -85,10 +85,7 @@ def expanding_stages(
 def expand(stages: nn.ModuleList, levels: Sequence[Tensor], hints: Tensor | None = None) -> list[Tensor]:
     """Compute the features of every stage, deep to shallow: each sees the level it reaches, and has that level's size.
 
-    Args:
-        stages: as `expanding_stages` gives them.
-        levels: an encoder's, shallow to deep, each (n, channels, h, w).
-        hints: (n, n_hints, h, w), resized to every level.
+    Levels are an encoder's, shallow to deep, each (n, channels, h, w); hints (n, n_hints, h, w) are resized to each.
     """
     *skips, features = levels
     reached = []

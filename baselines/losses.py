@@ -52,11 +52,9 @@ def class_loss(logits: Tensor, classes: Tensor, kind: ClassLoss) -> Tensor:
 
 
 def focal_loss(cross_entropy: Tensor, gamma: float = 2.0) -> Tensor:
-    """Weigh down what is right already (focal loss, Lin et al., ICCV 2017, eq. 4).
+    """Weigh down what is right already in a cross-entropy of any shape (focal loss, Lin et al., ICCV 2017, eq. 4).
 
-    Args:
-        cross_entropy: -log of the probability of the truth, any shape.
-        gamma: how much; 0 leaves the cross-entropy as it is.
+    A `gamma` of 0 leaves it as it is.
     """
     return (1 - (-cross_entropy).exp()) ** gamma * cross_entropy
 
@@ -126,12 +124,9 @@ def regions_dice_loss(logits: Tensor, label_maps: Tensor) -> Tensor:
 
 
 def label_loss(logits: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
-    """Weigh the cross-entropy of image labels (n, n_labels); images of target -1 are left out, and all of them give 0.
+    """Weigh the cross-entropy of label logits (n, n_labels) and targets (n,) by weights of the labels (n_labels,).
 
-    Args:
-        logits: (n, n_labels).
-        targets: (n,) int64 indices, -1 for unknown.
-        weights: of the labels, (n_labels,).
+    Images of target -1, for unknown, are left out; where all are, it is 0.
     """
     total = F.cross_entropy(logits, targets, weight=weights, ignore_index=-1, reduction="sum")
     return total / weights[targets[targets >= 0]].sum().clamp_min(1e-6)

@@ -198,16 +198,10 @@ def rescan(pairs: Sequence[Pair], seed: int, index: int) -> list[Pair]:
 
 
 def zoomed(image: ByteArray, label_map: ByteArray, zoom: float) -> Pair:
-    """Magnify a pair about the middle of its upper rim, where the probe is, and keep every lesion in the frame.
+    """Magnify a pair, both (H, W) uint8, about the middle of its upper rim, and keep every lesion in the frame.
 
-    Args:
-        image: (H, W) uint8.
-        label_map: (H, W) uint8.
-        zoom: above 1 magnifies.
-
-    Returns:
-        The pair, both (H, W) uint8; black and 0 where nothing was recorded. Where a label would be lost between
-        the pixels, the pair as it was given.
+    The probe is at that rim. The result is black and 0 where nothing was recorded; where a label would be lost between
+    the pixels, it is the pair as it was given.
     """
     cv2 = _cv2()
     height, width = image.shape

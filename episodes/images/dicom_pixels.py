@@ -16,12 +16,7 @@ _TABLES = ("ModalityLUTSequence", "VOILUTSequence")
 
 
 def grey_bytes(values: NDArray[Any], dataset: Any, path: Path) -> NDArray[np.uint8]:
-    """Show stored values through the file's window, or over the whole range of the stored bits.
-
-    Args:
-        values: (H, W), as stored.
-        dataset: pydicom's, with the elements that say how they are shown.
-        path: for errors.
+    """Show stored values (H, W) through the window in the file's dataset, or over the whole range of the stored bits.
 
     Raises:
         DatasetError: if the file shows its values through a table, or its window has no width.

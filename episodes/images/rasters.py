@@ -113,12 +113,7 @@ def require_fair_size(width: int, height: int, path: Path) -> None:
 
 
 def frame_index(frames: int, frame: int | None, path: Path) -> int:
-    """Count from 0 the frame that is meant.
-
-    Args:
-        frames: how many there are.
-        frame: which one, from 1 on; None for the only one.
-        path: for errors.
+    """Count from 0 the frame that is meant: which of several, from 1 on, or None for the only one.
 
     Raises:
         DatasetError: if there is no such frame, or there are several and none is named.

@@ -62,19 +62,10 @@ def lowpass(frequency: NDArray[np.float64], sigma: float) -> FloatArray:
 
 
 def sheets(values: FloatArray, grid: Grid, thickness: float, step: float, power: float) -> FloatArray:
-    """Compute the echoes of thin sheets of connective tissue that lie along the level lines of a field.
+    """Compute the reflectivity in [0, 1] of thin sheets of connective tissue along the level lines of a field, (H, W).
 
-    A sheet reflects like a mirror: what returns to the probe falls as a power of the cosine of its slope.
-
-    Args:
-        values: the field, (H, W).
-        grid: its pixels.
-        thickness: of a sheet, mm.
-        step: distance between levels in units of the field; the larger, the fewer sheets.
-        power: of the cosine.
-
-    Returns:
-        Reflectivity in [0, 1], (H, W).
+    A sheet reflects like a mirror: what returns to the probe falls as a power of the cosine of its slope. `thickness`
+    is in mm, and `step`, from one level to the next, in units of the field; the larger, the fewer sheets.
     """
     down, right = np.gradient(values, grid.spacing)
     steepness = np.sqrt(down * down + right * right) + 1e-6

@@ -161,17 +161,9 @@ def _image_by_image(counts: IntArray) -> dict[str, Ratios]:
 
 
 def confusion_matrix(truths: NDArray[np.integer], predictions: NDArray[np.integer], n_classes: int) -> IntArray:
-    """Count by truth (rows) and prediction (columns).
+    """Count class indices, of any shape, by truth (rows) and prediction (columns), (n_classes, n_classes).
 
     Twenty times as fast on the pixels of an image as scikit-learn's, which also leaves unknown classes out in silence.
-
-    Args:
-        truths: class indices from 0 to n_classes - 1, of any shape.
-        predictions: the same, of the same shape.
-        n_classes: how many classes there are.
-
-    Returns:
-        Counts, (n_classes, n_classes).
 
     Raises:
         ValueError: if the shapes differ or an index is out of range.

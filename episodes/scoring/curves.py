@@ -52,13 +52,7 @@ class Reliability:
     def of_bins(
         cls, counts: NDArray[np.number], sums: NDArray[np.number], positives: NDArray[np.number]
     ) -> "Reliability":
-        """Compare probability and frequency in each bin, from what it holds.
-
-        Args:
-            counts: predictions, (n_bins,).
-            sums: their summed probability, (n_bins,).
-            positives: how many of them are positive, (n_bins,).
-        """
+        """Compare probability and frequency by bin, from counts, summed probabilities and positives, (n_bins,)."""
         frequencies, confidences = (
             np.divide(values, counts, out=np.full(len(counts), nan), where=counts > 0) for values in (positives, sums)
         )

@@ -171,13 +171,7 @@ def _require_resamples(n_resamples: int) -> None:
 
 
 def percentile_interval(estimate: float, resamples: FloatArray, level: float, bounds: Bounds | None = None) -> Interval:
-    """Return the interval that leaves out the same share of resamples on either side.
-
-    Args:
-        estimate: of the score.
-        resamples: its value on each resample, (n,); none where there is nothing to resample.
-        level: share of the resamples inside.
-        bounds: to which the interval is clipped; unlimited without.
+    """Return the interval, clipped to bounds, that leaves out the same share of resamples (n,) on either side.
 
     Raises:
         ValueError: if the level or the bounds are impossible.
