@@ -49,7 +49,7 @@ def _fitting_tensors(path: Path, own: Mapping[str, Tensor]) -> dict[str, Tensor]
 
     Shapes are compared by the file's header, before a tensor is read.
     """
-    names = {spelled(key): key for key in own}
+    names = {key.replace(".", "_"): key for key in own}
     filled: dict[str, Tensor] = {}
     try:
         with safe_open(path, framework="pt") as file:
@@ -77,17 +77,12 @@ def _fitting_tensors(path: Path, own: Mapping[str, Tensor]) -> dict[str, Tensor]
     return filled
 
 
-def spelled(name: str) -> str:
-    """Spell the name of a network's part with each `.` as `_`."""
-    return name.replace(".", "_")
-
-
 def spellings(name: str) -> tuple[str, ...]:
     """Return the names that a part of a timm network may have in its feature network, each `.` as `_`.
 
     Some feature networks say features_conv0 for features.conv0, and others hold the whole network as `model` or `body`.
     """
-    own = spelled(name)
+    own = name.replace(".", "_")
     return own, f"model_{own}", f"body_{own}"
 
 
@@ -201,11 +196,10 @@ def _feature_network(name: str, pretrained: bool, levels: tuple[int, ...], outpu
     # timm gives the maps shallow to deep in any case, but their channels in the order that was asked for.
     if not levels or list(levels) != sorted(set(levels)) or levels[0] < 0:
         raise EncoderError(f"{asked}: the levels do not rise from 0 or more, such as (1, 3)")
-    # A network whose stride is fixed (DenseNet's is 32) refuses the argument even with its own value.
-    if not _PLAIN_NAME.fullmatch(
-        name
-    ):  # timm would look for it on the network, or read its configuration from a folder
+    # timm would look for other names on the network, or read a configuration from a folder.
+    if not _PLAIN_NAME.fullmatch(name):
         raise EncoderError(f"{asked}: give the name of a network in timm, such as resnet18")
+    # A network whose stride is fixed (DenseNet's is 32) refuses the argument even with its own value.
     stride: dict[str, Any] = {} if output_stride == 32 else {"output_stride": output_stride}
     fixed_strides = f"{asked}: its strides are fixed; set output_stride to 32"
     try:
@@ -259,7 +253,7 @@ def _shallow_parts(network: nn.Module, count: int, levels: Sequence[int], name: 
 
 
 def _module_path(network: nn.Module, name: str) -> str | None:
-    return next((path for path, _ in network.named_modules() if spelled(path) in spellings(name)), None)
+    return next((path for path, _ in network.named_modules() if path.replace(".", "_") in spellings(name)), None)
 
 
 def _averages_over_images(module: nn.Module) -> bool:

@@ -69,11 +69,6 @@ def _malignant(rng: np.random.Generator, breast: Breast, radius: float) -> Inclu
     )
 
 
-def draw_distractors(rng: np.random.Generator, count: int, breast: Breast, depth: float) -> list[Inclusion]:
-    """Draw fat lobules within the gland, and ducts: dark, often oval, and no lesions."""
-    return [(_duct if rng.random() < 0.15 else _fat_lobule)(rng, breast, depth) for _ in range(count)]
-
-
 def _fat_lobule(rng: np.random.Generator, breast: Breast, depth: float) -> Inclusion:
     """Draw what is as dark as fat because it is fat, with a septum around it, and without enhancement or shadow."""
     outline = ellipse(aspect=rng.uniform(1.4, 2.8), tilt=rng.normal(0, 0.2))
@@ -210,7 +205,9 @@ def phantom(spec: PhantomSpec, index: int) -> Phantom:
     rng = _stream(spec, 1, index)
     tissue = build(breast, grid, rng)
     count = rng.integers(2, 6) if lesion is None else rng.integers(0, 4)
-    for distractor in draw_distractors(rng, int(count), breast, scanner.depth):
+    # Fat lobules within the gland, and ducts: dark, often oval, and no lesions. All are drawn before any is put in.
+    draws = [(_duct if rng.random() < 0.15 else _fat_lobule)(rng, breast, scanner.depth) for _ in range(int(count))]
+    for distractor in draws:
         insert(tissue, grid, distractor, rng)
     label_map = np.zeros((spec.size, spec.size), dtype=np.uint8)
     if lesion is not None:

@@ -71,6 +71,7 @@ class ProbabilityHistogram:
     Costs the same memory for one pixel and for a billion.
 
     Attributes:
+        n_bins: number of bins of equal width over [0, 1]; the last holds 1 itself.
         positives: predictions whose truth is positive, by bin, (n_bins,).
         negatives: the others, (n_bins,).
         sums: summed probability of both, (n_bins,), so that mean confidences are exact.
@@ -86,14 +87,10 @@ class ProbabilityHistogram:
     def __init__(self, n_bins: int = BINS) -> None:
         if n_bins < 1:
             raise ValueError(f"n_bins must be at least 1, not {n_bins}")
+        self.n_bins = n_bins
         self.positives: IntArray = np.zeros(n_bins, np.int64)
         self.negatives: IntArray = np.zeros(n_bins, np.int64)
         self.sums: FloatArray = np.zeros(n_bins)
-
-    @property
-    def n_bins(self) -> int:
-        """Return the number of bins of equal width over [0, 1]; the last holds 1 itself."""
-        return len(self.positives)
 
     def add(self, probabilities: NDArray[np.floating], truths: NDArray[np.bool_]) -> None:
         """Count predictions.

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 from numpy.typing import NDArray
 
-from episodes.scoring.mask_scores import dice, iou
+from episodes.scoring.mask_scores import score
 from fewshot.report.classic import COLUMNS, NOTE, ClassicRow, classic_markdown, classic_rows
 from fewshot.results.index import ResultsIndex
 from tests.fewshot.made_results import normal, scored, table
@@ -70,7 +70,8 @@ def test_scores_are_those_of_masks_compared_pixel_by_pixel() -> None:
         class_ = CLASSES[number % 2]
         pooled[run].add(prediction, truth, class_)
         if truth.any():
-            singles[run].setdefault(number, []).append((dice(prediction, truth), iou(prediction, truth)))
+            scores = score(prediction, truth)
+            singles[run].setdefault(number, []).append((scores.dice, scores.iou))
         pixels = (int(truth.sum()), int(prediction.sum()), int((prediction & truth).sum()))
         rows.append(episode(run, number, f"q{run}{number}{query}", class_, pixels))
     row = only(table(*rows, protocol="classic"))
