@@ -13,7 +13,7 @@ KEY := $(shell $(PYTHON) -c "import hashlib, sys; $(REQUIREMENTS); print(hashlib
 DEPENDENCIES := $(CACHE)/environment-$(KEY)
 RUN := .venv/bin/python
 
-.PHONY: setup benchmark test lint types house tests test-slow survive fuzz speed format clean
+.PHONY: setup benchmark test lint types house tests test-slow survive fuzz mutants speed format clean
 setup: .venv/$(KEY)
 
 benchmark: setup
@@ -45,6 +45,11 @@ survive: setup
 
 fuzz: setup
 	OMP_NUM_THREADS=1 FEWSHOT_FUZZ=10 $(RUN) -m pytest -q tests/fuzz
+
+# Changes the code of scores, sampling and PANet in a copy, a change at a time, and counts what the tests notice: hours.
+mutants: setup
+	OMP_NUM_THREADS=1 $(RUN) -m mutmut run
+	$(RUN) -m mutmut results
 
 speed: setup
 	$(RUN) -m tests.benchmarks

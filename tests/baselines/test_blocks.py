@@ -163,14 +163,14 @@ def test_the_draw_depends_on_torch_s_seed_alone() -> None:
     assert random.getstate() == state
 
 
-CHANNELS = 6
+WIDTH = 6
 every_kind = pytest.mark.parametrize("kind", [nn.BatchNorm2d, BatchNormAct2d])
 
 
 def random_norm(kind: Callable[[int], nn.Module], frozen: bool = True) -> nn.Sequential:
     """A batch norm with random weights and statistics, after a convolution through which gradients go on."""
     generator = torch.Generator().manual_seed(0)
-    network = nn.Sequential(nn.Conv2d(3, CHANNELS, 1), kind(CHANNELS)).eval()
+    network = nn.Sequential(nn.Conv2d(3, WIDTH, 1), kind(WIDTH)).eval()
     for tensor in network.state_dict().values():
         if tensor.is_floating_point():
             tensor.copy_(torch.rand(tensor.shape, generator=generator) + 0.2)
@@ -224,7 +224,7 @@ def test_functional_gradients_go_through() -> None:
         output: Tensor = torch.func.functional_call(norm, {"0.bias": bias}, (maps,))
         return output.square().sum()
 
-    bias = torch.ones(CHANNELS)
+    bias = torch.ones(WIDTH)
     expected = torch.func.grad(loss)(bias, network)
     torch.testing.assert_close(torch.func.grad(loss)(bias, lean(network)), expected)
 
@@ -232,7 +232,7 @@ def test_functional_gradients_go_through() -> None:
 @every_kind
 def test_no_map_that_came_in_is_kept_for_the_backward_pass(kind: Callable[[int], nn.Module]) -> None:
     network = random_norm(kind)
-    maps = torch.rand(2, CHANNELS, 5, 4, requires_grad=True) * 1.0
+    maps = torch.rand(2, WIDTH, 5, 4, requires_grad=True) * 1.0
     kept: dict[str, list[int]] = {}
     for name, norm in (("torch", network[1]), ("lean", lean(network[1]))):
         kept[name] = []
@@ -272,7 +272,7 @@ def test_names_tensors_and_hooks_stay() -> None:
 
 @pytest.mark.parametrize("kind", [nn.BatchNorm1d, nn.BatchNorm3d, nn.SyncBatchNorm, nn.InstanceNorm2d])
 def test_other_norms_are_left_alone(kind: Callable[[int], nn.Module]) -> None:
-    network = nn.Sequential(kind(CHANNELS))
+    network = nn.Sequential(kind(WIDTH))
     make_lean(network)
     assert type(network[0]) is kind
 
