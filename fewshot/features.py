@@ -3,7 +3,7 @@
 import logging
 import mmap
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -55,9 +55,17 @@ class Features:
         """The last level, (..., channels, h, w)."""
         return self.levels[-1]
 
+    def map(self, change: Callable[[Tensor], Tensor]) -> "Features":
+        """Apply the same change to every level."""
+        return Features(tuple(change(level) for level in self.levels), self.size)
+
+    def last(self, count: int) -> "Features":
+        """Return the deepest levels alone."""
+        return Features(self.levels[-count:], self.size)
+
     def room(self, count: int) -> "Features":
-        """Room for the features of so many images like these: their values are arbitrary until they are put there."""
-        return Features(tuple(level.new_empty((count, *level.shape[1:])) for level in self.levels), self.size)
+        """Make room for the features of so many images like these; their values are arbitrary until they are put."""
+        return self.map(lambda level: level.new_empty((count, *level.shape[1:])))
 
     def put(self, start: int, part: "Features") -> None:
         """Write the features of consecutive images of the first axis, the first of which is `start`."""
@@ -65,12 +73,12 @@ class Features:
             level[start : start + len(values)] = values
 
     def take(self, rows: Sequence[int]) -> "Features":
-        """The features of some images of the first axis; without a copy where they follow each other."""
-        return Features(tuple(take(level, rows) for level in self.levels), self.size)
+        """Return the features of some images of the first axis; without a copy where they follow each other."""
+        return self.map(lambda level: take(level, rows))
 
     def unsqueeze(self) -> "Features":
-        """The same with one more leading axis of length 1."""
-        return Features(tuple(level.unsqueeze(0) for level in self.levels), self.size)
+        """Add one more leading axis of length 1."""
+        return self.map(lambda level: level.unsqueeze(0))
 
 
 def take(maps: Tensor, rows: Sequence[int]) -> Tensor:

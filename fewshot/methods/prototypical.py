@@ -14,8 +14,7 @@ from episodes.sampling.episode import Support, load_support
 from fewshot.features import Features
 from fewshot.methods.contract import Ingredients
 from fewshot.methods.tuning import Parts, SupportEpisodes, Tuning, tuning_schedule
-from fewshot.panet.multilevel import Adapted
-from fewshot.panet.network import PANet
+from fewshot.panet.network import Adapted, PANet
 
 
 @contextmanager

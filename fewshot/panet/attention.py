@@ -6,13 +6,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from fewshot.panet.prototypes import unit
+from fewshot.panet.pooling import unit
 from fewshot.panet.scalars import LearnedScalars
 
 
 @dataclass(frozen=True, slots=True)
 class Attention:
-    """How much each support pixel and each shot counts for each query.
+    """Weights of support pixels and of shots for each query.
 
     Attributes:
         weights: of pixels, summing to 1 over each region's grid (or 0 for an empty one),
@@ -26,7 +26,7 @@ class Attention:
 
 @dataclass(frozen=True, slots=True)
 class SupportKeys:
-    """What attention needs of a support set, whatever the query.
+    """A support set as attention compares queries with it.
 
     Attributes:
         pixels: keys (n_episodes, n_way, n_shot, width, h, w).
@@ -60,13 +60,13 @@ class SupportAttention(nn.Module):
         nn.init.normal_(self.queries.weight, std=0.1 / math.sqrt(channels))
 
     def read(self, support: Tensor) -> SupportKeys:
-        """The keys of support features (n_episodes, n_way, n_shot, channels, h, w)."""
+        """Compute the keys of support features (n_episodes, n_way, n_shot, channels, h, w)."""
         directions = unit(support, -3)
         pixels = torch.einsum("ewschx,dc->ewsdhx", directions, self.keys.weight)
         return SupportKeys(pixels, unit(directions.mean((-2, -1)), -1))
 
     def forward(self, keys: SupportKeys, weights: Tensor, query: Tensor) -> Attention:
-        """Attention of queries to a support set.
+        """Weigh a support set for each query.
 
         Args:
             keys: what `read` gives of the support set's features.

@@ -1,10 +1,10 @@
-"""Several prototypes per class: of the cells of a grid, and of the query's own confident pixels."""
+"""Several prototypes per class: those of a grid's cells, and of the query's own confident pixels."""
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fewshot.panet.prototypes import pool_regions, pull_back, unit
+from fewshot.panet.pooling import pool, pull_back, unit
 
 # A cell belongs to a region that covers this share of it (ALPNet's threshold).
 COVERAGE = 0.95
@@ -51,7 +51,7 @@ def grid_prototypes(features: Tensor, masks: Tensor, cells: int) -> tuple[Tensor
 
 
 def several_cosines(features: Tensor, vectors: Tensor) -> Tensor:
-    """Cosine of every pixel with every prototype of classes that have several.
+    """Compare every pixel with every prototype of classes that have several.
 
     Args:
         features: (n_episodes, n_query, channels, h, w).
@@ -65,7 +65,7 @@ def several_cosines(features: Tensor, vectors: Tensor) -> Tensor:
 
 
 def match_several(cosines: Tensor, valid: Tensor, temperature: Tensor) -> Tensor:
-    """Similarity of every pixel with every class of several prototypes (ALPNet, eq. 4 and 5).
+    """Compare every pixel with every class of several prototypes (ALPNet, eq. 4 and 5).
 
     The prototypes' cosines are averaged with their own softmax as weights, so the nearest count most.
 
@@ -102,5 +102,5 @@ def self_support(features: Tensor, logits: Tensor, prototypes: Tensor) -> Tensor
         [SURE_BACKGROUND] + [SURE_FOREGROUND] * (logits.shape[2] - 1), device=logits.device
     ).view(-1, 1, 1)
     weights = sure.to(features.dtype)
-    own = pool_regions(features, weights)
+    own = pool(features, weights)
     return unit(unit(prototypes, -1) + unit(own, -1), -1)

@@ -1,4 +1,4 @@
-"""PANet, as published and complete: prototypes, alignment, and options that each answer one of its weaknesses."""
+"""PANet with its options, each of which answers a weakness of the published form: `network: panet`."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,64 +7,168 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from baselines.blocks import expand, expanding_stages
 from baselines.encoders import Encoder
 from baselines.losses import ClassLoss, class_loss
 from episodes.sampling.episode import Support
 from fewshot.features import Features
-from fewshot.panet.matching import PrototypeMatcher
-from fewshot.panet.multilevel import Adapted, Matched, MultiLevelMatcher
-from fewshot.panet.prototypes import alignment_loss, resize_logits
+from fewshot.panet.attention import SupportAttention, SupportKeys
+from fewshot.panet.local_prototypes import grid_prototypes, match_several, self_support, several_cosines
+from fewshot.panet.multilevel import MultiLevelMatcher, SpatialDecoder
+from fewshot.panet.panet import Logits, PublishedPANet, class_prototypes, cosine_similarity
+from fewshot.panet.pooling import both_regions, join_backgrounds, pool, pooling_weights, resize_logits
+from fewshot.panet.prior import PriorPrototypes
 from fewshot.panet.ridge import RidgeMatcher
-
-
-class SpatialDecoder(nn.Module):
-    """A U-Net's expanding path (Ronneberger et al., MICCAI 2015) that is told where the support's class is.
-
-    Every way is decoded by itself, with the same weights, so that permuting ways permutes their logits.
-
-    Args:
-        channels: of the encoder's levels, shallow to deep.
-        stages: channels of the decoder's stages, deep to shallow: one fewer than the levels.
-        n_maps: similarity maps per way.
-
-    Raises:
-        ValueError: if the numbers of stages and levels do not go together.
-    """
-
-    def __init__(self, channels: Sequence[int], stages: Sequence[int], n_maps: int) -> None:
-        super().__init__()
-        self.stages = expanding_stages(channels, stages, n_maps)
-        self.head = nn.Conv2d(stages[-1], 1, kernel_size=1)
-
-    def forward(self, levels: Sequence[Tensor], maps: Tensor, size: tuple[int, int]) -> Tensor:
-        """Logits of each way, (n, n_way, H, W).
-
-        Args:
-            levels: the query's features, shallow to deep, each (n, channels, h, w).
-            maps: similarity maps, (n, n_way, n_maps, h, w).
-            size: (H, W) of the images.
-        """
-        n_way = maps.shape[1]
-        shared = [level.repeat_interleave(n_way, 0) if n_way > 1 else level for level in levels]
-        logits = self.head(expand(self.stages, shared, maps.flatten(0, 1))[-1]).float()
-        return resize_logits(logits, size).view(-1, n_way, *size)
+from fewshot.panet.scalars import Temperature
 
 
 @dataclass(frozen=True, slots=True)
-class _Logits:
-    """What the losses look at: the similarity maps, and the logits of the images' size."""
+class Prototypes:
+    """Prototypes of a support set; the query axis has length 1 where queries share them.
 
-    matched: Matched
-    final: Tensor  # (n_episodes, n_query, 1 + n_way, H, W)
+    Attributes:
+        vectors: one per class, (n_episodes, n_query or 1, 1 + n_way, channels); index 0 is background.
+        local: vectors of the grid's cells, (n_episodes, 1, 1, n_prototypes, channels), the same for every class, and
+            which of them count for which, (n_episodes, 1, 1 + n_way, n_prototypes); None without a grid.
+    """
+
+    vectors: Tensor
+    local: tuple[Tensor, Tensor] | None = None
 
 
-class PANet(nn.Module):
+@dataclass(frozen=True, slots=True)
+class SupportMaps:
+    """A support set's features as attention needs them: its prototypes wait for the query.
+
+    Attributes:
+        features: (n_episodes, n_way, n_shot, channels, h, w).
+        weights: pooling weights of background and lesion, (n_episodes, n_way, n_shot, 2, h, w).
+        keys: what attention compares queries with.
+        local: as in `Prototypes`.
+    """
+
+    features: Tensor
+    weights: Tensor
+    keys: SupportKeys
+    local: tuple[Tensor, Tensor] | None
+
+
+class PrototypeMatcher(nn.Module):
+    """Match query pixels of one encoder level with class prototypes by cosine; every option off is PANet's form.
+
+    Args:
+        channels: of the level's features.
+        temperature: scales the cosine.
+        learned_temperature: train the temperature.
+        attention: weigh support pixels and shots by the query (`SupportAttention`).
+        prior: start prototypes from what the sources know (`PriorPrototypes`).
+        grid: cells along each side of the grid that gives further, local prototypes; 0 for none.
+        self_support: match a second time, with prototypes moved towards the query's confident pixels.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        temperature: float = 20.0,
+        *,
+        learned_temperature: bool = False,
+        attention: bool = False,
+        prior: bool = False,
+        grid: int = 0,
+        self_support: bool = False,
+    ) -> None:
+        super().__init__()
+        self.temperature = Temperature(temperature, learned=learned_temperature)
+        self.attention = SupportAttention(channels) if attention else None
+        self.prior = PriorPrototypes(channels) if prior else None
+        self.grid = grid
+        self.self_support = self_support
+
+    @property
+    def cosine_temperature(self) -> Tensor:
+        """Return the cosine's factor, a scalar."""
+        return self.temperature.factor
+
+    def adapt(self, features: Tensor, masks: Tensor, kept: Tensor | None = None) -> Prototypes | SupportMaps:
+        """Learn from a support set.
+
+        Args:
+            features: (n_episodes, n_way, n_shot, channels, h, w); n_shot may be 0 with a prior.
+            masks: (n_episodes, n_way, n_shot, H, W).
+            kept: which episodes may use their support set, (n_episodes,) boolean; None for all. The others are left
+                with the prior.
+
+        Raises:
+            ValueError: if a region is empty and there is no prior to stand in for it.
+        """
+        if self.attention is None and self.prior is None:
+            local = self._local(features, masks, kept)
+            return Prototypes(class_prototypes(features, masks).unsqueeze(1), local)
+        grid = (features.shape[-2], features.shape[-1])
+        weights = pooling_weights(both_regions(masks), grid, empty_is_zero=self.prior is not None)
+        if kept is not None:
+            weights = weights * kept.view(-1, 1, 1, 1, 1, 1)
+        local = self._local(features, masks, kept)
+        if self.attention is not None and features.shape[2]:
+            return SupportMaps(features, weights, self.attention.read(features), local)
+        assert self.prior is not None  # noqa: S101 - without a prior there are shots
+        return Prototypes(self.prior(pool(features, weights)).unsqueeze(1), local)
+
+    def _local(self, features: Tensor, masks: Tensor, kept: Tensor | None) -> tuple[Tensor, Tensor] | None:
+        if not self.grid or not features.shape[2]:
+            return None
+        vectors, valid = (part.unsqueeze(1) for part in grid_prototypes(features, masks, self.grid))
+        return vectors[:, :, :1], valid if kept is None else valid & kept.view(-1, 1, 1, 1)
+
+    def forward(self, query: Tensor, adapted: Prototypes | SupportMaps) -> Tensor:
+        """Match query features (n_episodes, n_query, channels, h, w): logits (n_episodes, n_query, 1 + n_way, h, w)."""
+        vectors = adapted.vectors if isinstance(adapted, Prototypes) else self._attend(query, adapted)
+        # The cosines with the cells are the same for all classes, which differ in the cells that count.
+        local = None if adapted.local is None else (several_cosines(query, adapted.local[0]), adapted.local[1])
+        logits = self._match(query, vectors, local)
+        if self.self_support:
+            logits = self._match(query, self_support(query, logits, vectors), local)
+        return logits
+
+    def _attend(self, query: Tensor, support: SupportMaps) -> Tensor:
+        """Return the prototypes (n_episodes, n_query, 1 + n_way, channels) that attention gives each query."""
+        assert self.attention is not None  # noqa: S101 - support maps are kept for attention alone
+        attention = self.attention(support.keys, support.weights, query)
+        shots = torch.einsum("ewschx,eqwsrhx->eqwsrc", support.features, attention.weights)
+        if self.prior is None:
+            return join_backgrounds(torch.einsum("...src,...s->...rc", shots, attention.shots))
+        vectors: Tensor = self.prior(shots, attention.shots)
+        return vectors
+
+    def _match(self, query: Tensor, vectors: Tensor, local: tuple[Tensor, Tensor] | None) -> Tensor:
+        """Compute logits by class vectors (e, q or 1, classes, channels) and cosines (e, q, 1, n_prototypes, h, w)."""
+        factor = self.temperature.factor
+        if vectors.shape[1] == 1:
+            cosine = cosine_similarity(query, vectors.squeeze(1))
+        else:
+            cosine = cosine_similarity(query.unsqueeze(2), vectors).squeeze(2)
+        if local is None:
+            return factor * cosine
+        cosines, valid = local
+        every = torch.cat([cosine.unsqueeze(3), cosines.expand(-1, -1, cosine.shape[2], -1, -1, -1)], dim=3)
+        return factor * match_several(every, torch.cat([torch.ones_like(valid[..., :1]), valid], dim=3), factor)
+
+
+# What the matched levels' matchers keep of a support set, deepest last.
+Adapted = tuple[Prototypes | SupportMaps | Tensor, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class DecodedLogits(Logits):
+    """A decoder's logits, and those that it started from: `fused`, on the finest matched grid."""
+
+    fused: Tensor
+
+
+class PANet(PublishedPANet):
     """Segment by the nearest of the support set's class prototypes.
 
     Wang et al., "PANet: Few-shot image semantic segmentation with prototype alignment", ICCV 2019. The defaults are the
-    published form; the options are described where they live: `fewshot.panet.attention`, `fewshot.panet.prior`,
-    `fewshot.panet.local_prototypes`, `fewshot.panet.ridge` and `fewshot.panet.network`.
+    published form, `fewshot.panet.panet`; the options are described where they live, in the files beside it.
 
     Args:
         encoder: gives the features; its deepest levels are matched, and a decoder skips to the others.
@@ -89,8 +193,6 @@ class PANet(nn.Module):
         ValueError: for options that do not go together.
     """
 
-    trains_on = "episodes"
-
     def __init__(
         self,
         encoder: Encoder,
@@ -109,7 +211,7 @@ class PANet(nn.Module):
         support_dropout: float = 0.0,
         loss: ClassLoss = "cross-entropy",
     ) -> None:
-        super().__init__()
+        super().__init__(encoder, alignment_weight=alignment_weight)
         n_levels = len(encoder.channels)
         if not 1 <= matched_levels <= n_levels:
             raise ValueError(f"matched_levels is {matched_levels}; the encoder has {n_levels} levels")
@@ -121,150 +223,74 @@ class PANet(nn.Module):
             raise ValueError(f"support_dropout is {support_dropout}; expected a share from 0 to below 1")
         if support_dropout and not prior:
             raise ValueError("support_dropout: without a prior an episode needs its support set; set prior: true")
-        self.encoder = encoder
         self.has_prior = prior
-        self.alignment_weight = alignment_weight
+        self.matched_levels = matched_levels
         self.matching_weight = matching_weight
         self.support_dropout = support_dropout
-        self.loss_kind: ClassLoss = loss
-        self.matching = MultiLevelMatcher(
-            [
-                RidgeMatcher(
-                    channels,
-                    4.0 if temperature is None else temperature,
-                    learned_temperature=learned_temperature,
-                    prior=prior,
-                )
-                if matcher == "ridge"
-                else PrototypeMatcher(
-                    channels,
-                    20.0 if temperature is None else temperature,
-                    learned_temperature=learned_temperature,
-                    attention=attention,
-                    prior=prior,
-                    grid=grid,
-                    self_support=self_support,
-                )
-                for channels in encoder.channels[-matched_levels:]
-            ]
-        )
-        self.matched_levels = matched_levels
+        self.loss_kind = loss
+
+        def build_matcher(channels: int) -> RidgeMatcher | PrototypeMatcher:
+            shared = {"learned_temperature": learned_temperature, "prior": prior}
+            if matcher == "ridge":
+                return RidgeMatcher(channels, 4.0 if temperature is None else temperature, **shared)
+            factor = 20.0 if temperature is None else temperature
+            return PrototypeMatcher(
+                channels, factor, attention=attention, grid=grid, self_support=self_support, **shared
+            )
+
+        self.matching = MultiLevelMatcher([build_matcher(channels) for channels in encoder.channels[-matched_levels:]])
         n_maps = matched_levels + (matched_levels > 1)
         self.decoder = SpatialDecoder(encoder.channels, decoder_channels, n_maps) if decoder_channels else None
 
-    def encode(self, images: Tensor) -> Features:
-        """Features of images (..., 3, H, W) in [0, 1]; they do not depend on the episode."""
-        leading, size = images.shape[:-3], (images.shape[-2], images.shape[-1])
-        levels = self.encoder(images.reshape(-1, *images.shape[-3:]))
-        return Features(tuple(level.reshape(*leading, *level.shape[1:]) for level in levels), size)
+    @property
+    def temperature(self) -> Tensor:
+        """Return the factor of the cosine that aligns the deepest level's features, a scalar."""
+        return self.matching.cosine_temperature
 
     def adapt(self, support: Support | None, features: Features | None = None) -> Adapted:
-        """What a support set says; `features` are its images', where they are at hand already.
+        """Learn from a support set; `features` are its images', where they are at hand already.
 
         Raises:
             ValueError: if a mask is empty or covers its whole image, or there is no support set, and no prior to
                 stand in; or if the features are not finite.
         """
-        if support is None or not support.images.shape[1]:
-            if not self.has_prior:
-                raise ValueError("prototypes need a support set: this network has no prior")
-            levels, masks = self._no_shots(1 if support is None else len(support.images))
-        else:
-            levels = [level.unsqueeze(0).float() for level in self._matched(features or self.encode(support.images))]
-            masks = support.masks.unsqueeze(0)
-        if not all(bool(level.isfinite().all()) for level in levels):
-            raise ValueError("the encoder's features are not finite; are its weights damaged?")
-        with torch.autocast(masks.device.type, enabled=False):
-            adapted: Adapted = self.matching.adapt(levels, masks)
-        return adapted
+        if support is not None and support.images.shape[1]:
+            adapted: Adapted = super().adapt(support, features)
+            return adapted
+        if not self.has_prior:
+            raise ValueError("prototypes need a support set: this network has no prior")
+        weight, n_way = next(self.parameters()), 1 if support is None else len(support.images)
+        channels = self.encoder.channels[-self.matched_levels :]
+        levels = tuple(weight.new_zeros(1, n_way, 0, count, 1, 1) for count in channels)
+        return self.learn(Features(levels, (1, 1)), weight.new_zeros(1, n_way, 0, 1, 1))
 
-    def _matched(self, features: Features) -> tuple[Tensor, ...]:
-        return features.levels[-self.matched_levels :]
+    def learn(self, support: Features, masks: Tensor) -> Adapted:
+        """Adapt every matched level to support features (n_episodes, n_way, n_shot, ...) and their masks.
 
-    def _no_shots(self, n_way: int) -> tuple[list[Tensor], Tensor]:
-        """Features and masks of ways without a single shot."""
-        weight = next(self.parameters())
-        matched = self.encoder.channels[-self.matched_levels :]
-        levels = [weight.new_zeros(1, n_way, 0, channels, 1, 1) for channels in matched]
-        return levels, weight.new_zeros(1, n_way, 0, 1, 1)
-
-    def segment(self, images: Tensor | Features, adapted: Adapted) -> Tensor:
-        """Logits (n, 1 + n_way, H, W) of images (n, 3, H, W) or of their features; index 0 is background."""
-        features = images if isinstance(images, Features) else self.encode(images)
-        return self._logits(features.unsqueeze(), adapted).final.squeeze(0)
-
-    def loss(
-        self, support_images: Tensor, support_masks: Tensor, query_images: Tensor, query_masks: Tensor
-    ) -> dict[str, Tensor]:
-        """Training losses of a batch of equally shaped episodes.
-
-        Args:
-            support_images: (n_episodes, n_way, n_shot, 3, H, W) in [0, 1].
-            support_masks: (n_episodes, n_way, n_shot, H, W), 0 or 1.
-            query_images: (n_episodes, n_query, 3, H, W) in [0, 1].
-            query_masks: (n_episodes, n_query, H, W), class indices 0 to n_way.
-
-        Returns:
-            Scalars: `loss` (what is minimised), its parts `segmentation`, `matching` (with a decoder) and
-            `alignment`, and `unaligned`, the number of ways that had no predicted pixel to align from.
-
-        Raises:
-            ValueError: if support and query images differ in size.
+        In training a share of `support_dropout` of the episodes is left with the prior.
         """
-        if support_images.shape[-2:] != query_images.shape[-2:]:
-            raise ValueError(
-                f"support images {tuple(support_images.shape[-2:])} and query images"
-                f" {tuple(query_images.shape[-2:])} differ in size; resize them to one"
-            )
-        n_way, n_shot = support_images.shape[1:3]
-        # One pass over all images: batch norm sees support and query alike.
-        features = self.encode(torch.cat([support_images.flatten(1, 2), query_images], dim=1))
-        queries = Features(tuple(level[:, n_way * n_shot :] for level in features.levels), features.size)
-        supports = [
-            level[:, : n_way * n_shot].reshape(-1, n_way, n_shot, *level.shape[2:]).float()
-            for level in self._matched(features)
-        ]
-        with torch.autocast(query_images.device.type, enabled=False):
-            kept = self._kept(len(support_images), support_images.device)
-            adapted: Adapted = self.matching.adapt(supports, support_masks, kept)
-        logits = self._logits(queries, adapted)
-        return self._losses(logits, supports[-1], support_masks, queries.deepest.float(), query_masks)
+        kept = None
+        if self.training and self.support_dropout:
+            kept = torch.rand(len(masks), device=masks.device) >= self.support_dropout
+        with torch.autocast(masks.device.type, enabled=False):
+            levels = [level.float() for level in support.last(self.matched_levels).levels]
+            return self.matching.adapt(levels, masks, kept)
 
-    def _kept(self, n_episodes: int, device: torch.device) -> Tensor | None:
-        if not (self.training and self.support_dropout):
-            return None
-        return torch.rand(n_episodes, device=device) >= self.support_dropout
-
-    def _logits(self, queries: Features, adapted: Adapted) -> _Logits:
-        """Of query features with leading axes (n_episodes, n_query)."""
+    def match(self, query: Features, prototypes: Adapted) -> Logits:
+        """Match query features (n_episodes, n_query, ...) at every level, and decode them if there is a decoder."""
         # Under mixed precision encoder and decoder alone are narrow: 20 times a cosine of 8 bits would be coarse.
-        with torch.autocast(queries.deepest.device.type, enabled=False):
-            levels = [level.float() for level in self._matched(queries)]
-            matched: Matched = self.matching(levels, adapted)
+        with torch.autocast(query.deepest.device.type, enabled=False):
+            levels = [level.float() for level in query.last(self.matched_levels).levels]
+            matched = self.matching(levels, prototypes)
         if self.decoder is None:
-            return _Logits(matched, resize_logits(matched.fused, queries.size))
-        hints = torch.cat([matched.levels, matched.fused.unsqueeze(0)]) if len(levels) > 1 else matched.levels
-        maps = (hints[:, :, :, 1:] - hints[:, :, :, :1]).movedim(0, 3)  # (e, q, way, maps, h, w)
-        ways = self.decoder([level.flatten(0, 1) for level in queries.levels], maps.flatten(0, 1), queries.size)
-        # The decoder corrects what the similarity says: it starts from a mask, and adapting moves that mask.
-        ways = ways.view(*maps.shape[:3], *queries.size) + resize_logits(maps[:, :, :, -1], queries.size)
-        return _Logits(matched, torch.cat([torch.zeros_like(ways[:, :, :1]), ways], dim=2))
+            return Logits(matched.deepest, resize_logits(matched.fused, query.size))
+        return DecodedLogits(matched.deepest, self.decoder(query, matched.maps()), matched.fused)
 
-    def _losses(
-        self, logits: _Logits, support: Tensor, support_masks: Tensor, query: Tensor, query_masks: Tensor
-    ) -> dict[str, Tensor]:
-        truth, size = query_masks.flatten(0, 1), (query_masks.shape[-2], query_masks.shape[-1])
-        with torch.autocast(query.device.type, enabled=False):
-            segmentation = class_loss(logits.final.flatten(0, 1), truth, self.loss_kind)
-            losses = {"loss": segmentation, "segmentation": segmentation}
-            if self.decoder is not None and self.matching_weight:
-                matching = class_loss(resize_logits(logits.matched.fused, size).flatten(0, 1), truth, self.loss_kind)
-                losses |= {"loss": losses["loss"] + self.matching_weight * matching, "matching": matching}
-            if self.alignment_weight:
-                # The features are aligned by cosine under either matcher.
-                alignment, unaligned = alignment_loss(
-                    support, support_masks, query, logits.matched.deepest, self.matching.cosine_temperature
-                )
-                losses |= {"loss": losses["loss"] + self.alignment_weight * alignment}
-                losses |= {"alignment": alignment, "unaligned": unaligned}
+    def segmentation_losses(self, logits: Logits, masks: Tensor) -> dict[str, Tensor]:
+        """Add to the published losses that of the similarity maps, `matching`, if there is a decoder."""
+        losses = super().segmentation_losses(logits, masks)
+        if isinstance(logits, DecodedLogits) and self.matching_weight:
+            resized = resize_logits(logits.fused, (masks.shape[-2], masks.shape[-1]))
+            matching = class_loss(resized.flatten(0, 1), masks.flatten(0, 1), self.loss_kind)
+            losses |= {"loss": losses["loss"] + self.matching_weight * matching, "matching": matching}
         return losses

@@ -1,11 +1,11 @@
-"""Prior prototypes: what the sources know of a lesion, moved by the support set as far as it deserves."""
+"""Prior prototypes, learned on the sources and moved by the support set's number and agreement."""
 
 import math
 
 import torch
 from torch import Tensor, nn
 
-from fewshot.panet.prototypes import unit
+from fewshot.panet.pooling import unit
 from fewshot.panet.scalars import LearnedScalars
 
 
@@ -35,7 +35,7 @@ class PriorPrototypes(nn.Module):
         self.log_strength = LearnedScalars([math.log(strength)] * 2)
 
     def forward(self, shots: Tensor, shot_weights: Tensor | None = None) -> Tensor:
-        """Posterior prototypes.
+        """Compute the posterior prototypes.
 
         Args:
             shots: pooled vectors (..., n_way, n_shot, 2, channels), background first; n_shot may be 0.

@@ -1,22 +1,14 @@
 """Matching by a closed-form head: ridge regression on support pixels, shrunk towards what the sources know."""
 
 import math
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from fewshot.panet.prototypes import region_weights, unit
+from fewshot.panet.pooling import both_regions, pooling_weights, unit
 from fewshot.panet.scalars import LearnedScalars, Temperature
 
 LEAST_STRENGTH = 1e-5
-
-
-@dataclass(frozen=True, slots=True)
-class RidgeWeights:
-    """One linear head per way, (n_episodes, n_way, channels + 1); the last entry is the offset."""
-
-    vectors: Tensor
 
 
 def ridge_weights(features: Tensor, targets: Tensor, weights: Tensor, prior: Tensor, strength: Tensor) -> Tensor:
@@ -73,16 +65,19 @@ class RidgeMatcher(nn.Module):
 
     @property
     def cosine_temperature(self) -> Tensor:
-        """PANet's own, for the alignment, which compares features by cosine under either matcher."""
+        """Return PANet's own factor: the alignment compares features by cosine under either matcher."""
         return torch.tensor(20.0)
 
     @property
     def strength(self) -> Tensor:
-        """How many shots the prior is worth, a scalar; bounded, as the solution loses its digits below."""
+        """Return how many shots the prior is worth, a scalar; bounded, as the solution loses its digits below."""
         return self.log_strength.values[0].exp().clamp_min(LEAST_STRENGTH)
 
-    def adapt(self, features: Tensor, masks: Tensor, kept: Tensor | None = None) -> RidgeWeights:
-        """The heads of a support set.
+    def adapt(self, features: Tensor, masks: Tensor, kept: Tensor | None = None) -> Tensor:
+        """Solve one linear head per way.
+
+        Returns:
+            (n_episodes, n_way, channels + 1); the last entry is the offset.
 
         Args:
             features: (n_episodes, n_way, n_shot, channels, h, w); n_shot may be 0 with a prior.
@@ -93,7 +88,7 @@ class RidgeMatcher(nn.Module):
             ValueError: if a region is empty and there is no prior to stand in for it.
         """
         grid = (features.shape[-2], features.shape[-1])
-        regions = region_weights(masks, grid, empty_is_zero=self.prior is not None) / 2
+        regions = pooling_weights(both_regions(masks), grid, empty_is_zero=self.prior is not None) / 2
         if kept is not None:
             regions = regions * kept.view(-1, 1, 1, 1, 1, 1)
         weights = regions.sum(3)
@@ -101,14 +96,14 @@ class RidgeMatcher(nn.Module):
         targets = (regions[:, :, :, 1] - regions[:, :, :, 0]) / weights.clamp_min(torch.finfo(weights.dtype).tiny)
         pixels = _with_offset(unit(features, -3)).movedim(3, -1).flatten(2, 4)  # (e, way, pixels, channels + 1)
         prior = pixels.new_zeros(self.channels + 1) if self.prior is None else self.prior
-        return RidgeWeights(ridge_weights(pixels, targets.flatten(2), weights.flatten(2), prior, self.strength))
+        return ridge_weights(pixels, targets.flatten(2), weights.flatten(2), prior, self.strength)
 
-    def forward(self, query: Tensor, adapted: RidgeWeights) -> Tensor:
-        """Logits (n_episodes, n_query, 1 + n_way, h, w) of query features (n_episodes, n_query, channels, h, w)."""
-        scores = torch.einsum("eqchx,ekc->eqkhx", _with_offset(unit(query, -3)), adapted.vectors)
+    def forward(self, query: Tensor, adapted: Tensor) -> Tensor:
+        """Match query features (n_episodes, n_query, channels, h, w): logits (n_episodes, n_query, 1 + n_way, h, w)."""
+        scores = torch.einsum("eqchx,ekc->eqkhx", _with_offset(unit(query, -3)), adapted)
         return self.temperature.factor * torch.cat([torch.zeros_like(scores[:, :, :1]), scores], dim=2)
 
 
 def _with_offset(features: Tensor) -> Tensor:
-    """Features (..., channels, h, w) with a channel of ones."""
+    """Append a channel of ones to features (..., channels, h, w)."""
     return torch.cat([features, torch.ones_like(features[..., :1, :, :])], dim=-3)

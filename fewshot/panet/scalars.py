@@ -24,7 +24,7 @@ class LearnedScalars(nn.Module):
 
     @property
     def values(self) -> Tensor:
-        """The numbers, (n,)."""
+        """Return the numbers, (n,)."""
         return self.scaled * STRIDE
 
 
@@ -51,5 +51,5 @@ class Temperature(nn.Module):
 
     @property
     def factor(self) -> Tensor:
-        """The factor, a scalar."""
+        """Return the factor, a scalar."""
         return torch.tensor(self.value) if self.logarithm is None else self.logarithm.values[0].exp()

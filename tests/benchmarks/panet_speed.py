@@ -22,7 +22,6 @@ from baselines.encoders import Encoder
 from episodes.sampling.episode import Support
 from fewshot.features import Features
 from fewshot.panet.network import PANet
-from fewshot.panet.prototypes import resize_logits
 from tests.fewshot import plain_panet
 
 ENCODER, N_SHOT, STRIDE = "resnet50", 5, 8
@@ -137,8 +136,7 @@ def batch_lines(size: int, repeats: int) -> list[str]:
         masks = batch["support_masks"]
 
         def matched(support: Features, query: Features, masks: Tensor) -> Tensor:
-            adapted = network.matching.adapt(support.levels, masks)
-            return resize_logits(network.matching(query.levels, adapted).fused, query.size)
+            return network.match(query, network.learn(support, masks)).final
 
         def from_images(rows: slice) -> Tensor:
             images = torch.cat([batch["support_images"][rows].flatten(1, 2), batch["query_images"][rows]], dim=1)

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fewshot.panet.prototypes import masked_average_pooling
+from fewshot.panet.panet import masked_average_pooling
 
 CHANNELS, GRID, SIZE = 2048, 32, 256
 
@@ -18,9 +18,10 @@ def measure() -> list[str]:
     features = torch.randn(1, CHANNELS, GRID, GRID, generator=generator).relu()
     rows, columns = torch.meshgrid(torch.arange(SIZE), torch.arange(SIZE), indexing="ij")
     mask = (((rows - 100) / 40) ** 2 + ((columns - 140) / 60) ** 2 < 1).float().unsqueeze(0)
-    ours, plain = masked_average_pooling(features, mask), upsampled_pooling(features, mask)
+    masks = mask.unsqueeze(1)  # one of an image
+    ours, plain = masked_average_pooling(features, masks).squeeze(1), upsampled_pooling(features, mask)
     apart = float((ours - plain).norm() / plain.norm())
-    fast = seconds_of(lambda: masked_average_pooling(features, mask), repeats=20)
+    fast = seconds_of(lambda: masked_average_pooling(features, masks), repeats=20)
     slow = seconds_of(lambda: upsampled_pooling(features, mask), repeats=3)
     return [
         f"{CHANNELS} channels, {GRID}x{GRID} to {SIZE}x{SIZE}, {torch.get_num_threads()} thread(s)",

@@ -43,6 +43,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
         **DECODER,
     },
 }
+NOISE_SIZE = (40, 36)
 WITH_PRIOR = [name for name, options in VARIANTS.items() if options.get("prior")]
 
 
@@ -100,3 +101,27 @@ def blob_episodes(
 def supports(batch: dict[str, Tensor]) -> list[Support]:
     """The support sets of a batch of episodes."""
     return [Support(*pair) for pair in zip(batch["support_images"], batch["support_masks"], strict=True)]
+
+
+class RandomEncoder(nn.Module):
+    """Features of stride 4 by one random convolution: no statistics tie the images of a batch together."""
+
+    def __init__(self, channels: int = 12) -> None:
+        super().__init__()
+        weight = torch.randn(channels, 3, 4, 4, generator=torch.Generator().manual_seed(0))
+        self.weight = nn.Parameter(weight)
+        self.channels = (channels,)
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        return [F.conv2d(images - 0.5, self.weight, stride=4)]
+
+
+def random_batch(n_way: int, n_shot: int, n_query: int = 2, n_episodes: int = 3) -> dict[str, Tensor]:
+    """Episodes of noise as `PANet.loss` takes them, of images of `NOISE_SIZE`."""
+    generator = torch.Generator().manual_seed(10 * n_way + n_shot)
+    return {
+        "support_images": torch.rand(n_episodes, n_way, n_shot, 3, *NOISE_SIZE, generator=generator),
+        "support_masks": (torch.rand(n_episodes, n_way, n_shot, *NOISE_SIZE, generator=generator) < 0.3).float(),
+        "query_images": torch.rand(n_episodes, n_query, 3, *NOISE_SIZE, generator=generator),
+        "query_masks": torch.randint(0, 1 + n_way, (n_episodes, n_query, *NOISE_SIZE), generator=generator),
+    }

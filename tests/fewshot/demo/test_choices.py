@@ -9,7 +9,7 @@ from torch import nn
 from episodes.errors import UserError
 from fewshot.demo.answers import adapted_bytes
 from fewshot.demo.choices import MethodChoice, load_choices
-from fewshot.panet.multilevel import Adapted
+from fewshot.panet.network import Prototypes
 from tests.fewshot.small_networks import small_network
 
 
@@ -42,4 +42,4 @@ def test_the_size_of_what_is_adapted_counts_every_tensor() -> None:
     network = small_network("unet")
     weights = sum(tensor.nbytes for tensor in network.state_dict().values())
     assert weights <= adapted_bytes(network) < 1.01 * weights  # buffers that no file holds are tensors as well
-    assert adapted_bytes(Adapted((torch.zeros(2, 3), [nn.Linear(1, 1), None]))) == 24 + 8  # type: ignore[arg-type]
+    assert adapted_bytes((Prototypes(torch.zeros(2, 3)), [nn.Linear(1, 1), None])) == 24 + 8

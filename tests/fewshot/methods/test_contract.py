@@ -240,10 +240,9 @@ def test_source_prototypes_are_the_mean_over_evenly_spread_source_images(
         method = build_method("source-prototypes", {"n_images": n_images}, ingredients)
         with torch.inference_mode():
             vectors = [
-                network.adapt(load_support(sources.collection, [[lesions[place].id]])).levels[0].vectors
-                for place in places
+                network.adapt(load_support(sources.collection, [[lesions[place].id]]))[0].vectors for place in places
             ]
-            torch.testing.assert_close(method.adapt(None).levels[0].vectors, torch.stack(vectors).mean(0))
+            torch.testing.assert_close(method.adapt(None)[0].vectors, torch.stack(vectors).mean(0))
 
 
 # Sources and construction

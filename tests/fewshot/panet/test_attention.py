@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from fewshot.panet.attention import Attention, SupportAttention
-from fewshot.panet.matching import PrototypeMatcher
-from fewshot.panet.prototypes import class_prototypes, region_weights
+from fewshot.panet.network import PrototypeMatcher
+from fewshot.panet.panet import class_prototypes
+from fewshot.panet.pooling import both_regions, pooling_weights
 from fewshot.panet.scalars import LearnedScalars
 
 CHANNELS = 6
@@ -58,7 +59,7 @@ def test_with_all_weights_zero_pixels_and_shots_count_as_published() -> None:
     attention = SupportAttention(CHANNELS)
     for parameter in attention.parameters():
         torch.nn.init.zeros_(parameter)
-    found = attend(attention, support, region_weights(masks, (5, 4)), query)
+    found = attend(attention, support, pooling_weights(both_regions(masks), (5, 4)), query)
     shots = torch.einsum("ewschx,eqwsrhx->eqwsrc", support, found.weights)
     means = torch.einsum("eqwsrc,eqws->eqwrc", shots, found.shots)
     prototypes = torch.cat([means[:, :, :, 0].mean(2, keepdim=True), means[:, :, :, 1]], dim=2)
@@ -78,7 +79,7 @@ def test_a_matcher_with_all_attention_weights_zero_is_the_one_without(options: d
 
 def test_a_new_attention_is_near_the_published_form_but_can_learn() -> None:
     support, masks, query = random_case()
-    weights = region_weights(masks, (5, 4))
+    weights = pooling_weights(both_regions(masks), (5, 4))
     with torch.random.fork_rng():
         torch.manual_seed(0)
         attention = SupportAttention(CHANNELS)
@@ -93,7 +94,7 @@ def test_a_new_attention_is_near_the_published_form_but_can_learn() -> None:
 
 def test_weights_equal_plain_loops() -> None:
     support, masks, query = random_case()
-    weights = region_weights(masks, (5, 4))
+    weights = pooling_weights(both_regions(masks), (5, 4))
     attention = random_attention()
     found = attend(attention, support, weights, query)
     keys, queries = attention.keys.weight, attention.queries.weight
@@ -119,7 +120,7 @@ def test_the_weights_of_a_region_sum_to_1_however_strong_the_scores(seed: int, s
     support, masks, query = random_case(seed=seed)
     masks[..., :12] = 0
     masks[..., :16, :] = 0
-    found = attend(random_attention(strength, seed), support, region_weights(masks, (5, 4)), query)
+    found = attend(random_attention(strength, seed), support, pooling_weights(both_regions(masks), (5, 4)), query)
     torch.testing.assert_close(found.weights.sum((-2, -1)), torch.ones(2, 2, 2, 3, 2))
     torch.testing.assert_close(found.shots.sum(-1), torch.ones(2, 2, 2))
     assert bool((found.weights >= 0).all())
@@ -129,7 +130,7 @@ def test_a_pixel_outside_its_region_gets_nothing() -> None:
     support, _, query = random_case()
     masks = (torch.rand(2, 2, 3, 5, 4, generator=torch.Generator().manual_seed(1)) < 0.4).float()  # as fine as the grid
     masks[..., 0, 0], masks[..., -1, -1] = 0, 1
-    weights = attend(random_attention(30.0), support, region_weights(masks, (5, 4)), query).weights
+    weights = attend(random_attention(30.0), support, pooling_weights(both_regions(masks), (5, 4)), query).weights
     lesion = masks.unsqueeze(1).expand(-1, 2, -1, -1, -1, -1).bool()
     assert not weights[:, :, :, :, 1][~lesion].any()
     assert not weights[:, :, :, :, 0][lesion].any()
@@ -149,7 +150,7 @@ def likeness_attention(strength: float) -> SupportAttention:
 
 def test_pixels_like_the_query_can_count_more() -> None:
     support, masks, query = random_case()
-    weights = region_weights(masks, (5, 4))
+    weights = pooling_weights(both_regions(masks), (5, 4))
     found = attend(likeness_attention(50.0), support, weights, query).weights[0, 0, 0, 0, 0]
     gist = F.normalize(query[0, 0], dim=0).mean((1, 2))
     cosine = F.cosine_similarity(support[0, 0, 0], gist[:, None, None], dim=0)
@@ -159,7 +160,7 @@ def test_pixels_like_the_query_can_count_more() -> None:
 
 def test_every_query_has_weights_of_its_own() -> None:
     support, masks, query = random_case()
-    weights = region_weights(masks, (5, 4))
+    weights = pooling_weights(both_regions(masks), (5, 4))
     attention = random_attention()
     together = attend(attention, support, weights, query)
     assert not torch.allclose(together.weights[:, 0], together.weights[:, 1])
@@ -175,7 +176,7 @@ def test_a_growing_shot_strength_moves_weight_to_the_shot_most_like_the_query() 
     attention, shares = SupportAttention(CHANNELS), []
     for strength in (0.0, 1.0, 5.0, 50.0):
         attention.shot_strength = LearnedScalars([strength])
-        shares.append(attend(attention, support, region_weights(masks, (5, 4)), query).shots[:, 0, 0, 1])
+        shares.append(attend(attention, support, pooling_weights(both_regions(masks), (5, 4)), query).shots[:, 0, 0, 1])
     torch.testing.assert_close(shares[0], torch.full((2,), 1 / 3))
     assert all(bool((later > earlier).all()) for earlier, later in pairwise(shares))
     assert bool((shares[-1] > 0.99).all())
@@ -187,7 +188,7 @@ def test_an_empty_region_has_no_weight_and_finite_gradients(value: float) -> Non
     masks[0, 0, 1] = value
     support.requires_grad_()
     attention = random_attention()
-    found = attend(attention, support, region_weights(masks, (5, 4), empty_is_zero=True), query)
+    found = attend(attention, support, pooling_weights(both_regions(masks), (5, 4), empty_is_zero=True), query)
     empty = 1 - int(value)
     assert not found.weights[0, :, 0, 1, empty].any()
     torch.testing.assert_close(found.weights[0, :, 0, 1, 1 - empty].sum((-2, -1)), torch.ones(2))

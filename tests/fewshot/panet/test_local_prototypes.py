@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from fewshot.panet.local_prototypes import grid_prototypes, match_several, self_support, several_cosines
-from fewshot.panet.matching import PrototypeMatcher
-from fewshot.panet.prototypes import cosine_similarity, unit
+from fewshot.panet.network import PrototypeMatcher
+from fewshot.panet.panet import cosine_similarity
+from fewshot.panet.pooling import unit
 
 TEMPERATURE = torch.tensor(20.0)
 

@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fewshot.panet.matching import PrototypeMatcher, Prototypes
-from fewshot.panet.prototypes import class_prototypes, cosine_similarity
+from fewshot.panet.network import PrototypeMatcher, Prototypes
+from fewshot.panet.panet import class_prototypes, cosine_similarity
 from fewshot.panet.scalars import LearnedScalars, Temperature
 from tests.fewshot import plain_panet
 
@@ -57,7 +57,7 @@ def test_with_every_option_off_it_is_20_times_the_cosine_with_the_class_prototyp
     assert not list(matcher.parameters())
     adapted = matcher.adapt(support, masks)
     assert isinstance(adapted, Prototypes)
-    assert adapted.local is adapted.valid is None
+    assert adapted.local is None
     prototypes = class_prototypes(support, masks)
     torch.testing.assert_close(adapted.vectors, prototypes.unsqueeze(1))
     logits = matcher(query, adapted)
@@ -138,11 +138,11 @@ def test_cells_of_the_grid_join_the_class_prototype() -> None:
     adapted = matcher.adapt(support, masks)
     assert isinstance(adapted, Prototypes)
     assert adapted.local is not None
-    assert adapted.valid is not None
-    assert adapted.valid.any(-1).all()
+    cells, valid = adapted.local
+    assert valid.any(-1).all()
     logits = matcher(query, adapted)
     for k in range(2):
-        vectors = [adapted.vectors[0, 0, k], *adapted.local[0, 0, k][adapted.valid[0, 0, k]]]
+        vectors = [adapted.vectors[0, 0, k], *cells[0, 0, 0][valid[0, 0, k]]]
         cosines = torch.stack([F.cosine_similarity(query[0, 1], vector[:, None, None], dim=0) for vector in vectors])
         torch.testing.assert_close(logits[0, 1, k], 20 * ((20 * cosines).softmax(0) * cosines).sum(0))
 

@@ -1,61 +1,34 @@
-"""PANet against its plain reference, what must not matter (batching, the order of shots and ways), and bad input."""
+"""PANet with options: what must not matter (batching, the order of shots and ways), losses, and bad input."""
 
 import re
 from typing import Any
 
 import pytest
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from episodes.sampling.episode import Support
 from fewshot.config.parsing import ConfigError
 from fewshot.features import Features
 from fewshot.networks import build_network
-from fewshot.panet.matching import Prototypes
-from fewshot.panet.multilevel import Adapted
-from fewshot.panet.network import PANet
-from tests.fewshot import plain_panet
-from tests.fewshot.panet_variants import blob_episodes, supports, variant_config, variant_network
+from fewshot.panet.network import Adapted, PANet, Prototypes
+from tests.fewshot.panet_variants import (
+    NOISE_SIZE,
+    RandomEncoder,
+    blob_episodes,
+    random_batch,
+    supports,
+    variant_config,
+    variant_network,
+)
 from tests.fewshot.small_networks import ENCODER
 
 SETTINGS = [(1, 1), (1, 5), (2, 3)]
-SIZE = (40, 36)
-
-
-class RandomEncoder(nn.Module):
-    """Features of stride 4 by one random convolution: no statistics tie the images of a batch together."""
-
-    def __init__(self, channels: int = 12) -> None:
-        super().__init__()
-        weight = torch.randn(channels, 3, 4, 4, generator=torch.Generator().manual_seed(0))
-        self.weight = nn.Parameter(weight)
-        self.channels = (channels,)
-
-    def forward(self, images: Tensor) -> list[Tensor]:
-        return [F.conv2d(images - 0.5, self.weight, stride=4)]
-
-
-def random_batch(n_way: int, n_shot: int, n_query: int = 2, n_episodes: int = 3) -> dict[str, Tensor]:
-    """Episodes as `PANet.loss` takes them."""
-    generator = torch.Generator().manual_seed(10 * n_way + n_shot)
-    return {
-        "support_images": torch.rand(n_episodes, n_way, n_shot, 3, *SIZE, generator=generator),
-        "support_masks": (torch.rand(n_episodes, n_way, n_shot, *SIZE, generator=generator) < 0.3).float(),
-        "query_images": torch.rand(n_episodes, n_query, 3, *SIZE, generator=generator),
-        "query_masks": torch.randint(0, 1 + n_way, (n_episodes, n_query, *SIZE), generator=generator),
-    }
-
-
-def features(batch: dict[str, Tensor], network: PANet) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The arguments of the reference's losses."""
-    encoded = {name: network.encode(batch[name]).deepest for name in ("support_images", "query_images")}
-    return encoded["support_images"], batch["support_masks"], encoded["query_images"], batch["query_masks"]
 
 
 def vectors(adapted: Adapted) -> Tensor:
     """The prototypes of the one matched level, (1 + n_way, channels)."""
-    (level,) = adapted.levels
+    (level,) = adapted
     assert isinstance(level, Prototypes)
     return level.vectors[0, 0]
 
@@ -65,31 +38,7 @@ def network() -> PANet:
     return PANet(RandomEncoder())  # type: ignore[arg-type]
 
 
-# Against the reference
-
-
-@pytest.mark.parametrize(("n_way", "n_shot"), SETTINGS)
-def test_logits_equal_the_plain_reference(network: PANet, n_way: int, n_shot: int) -> None:
-    batch = random_batch(n_way, n_shot)
-    support_maps, masks, query_maps, _ = features(batch, network)
-    for episode, support in enumerate(supports(batch)):
-        logits = network.segment(batch["query_images"][episode], network.adapt(support))
-        expected = plain_panet.segment(support_maps[episode], masks[episode], query_maps[episode])
-        assert logits.shape == (2, 1 + n_way, *SIZE)
-        torch.testing.assert_close(logits.double(), expected, rtol=1e-5, atol=1e-5)
-
-
-@pytest.mark.parametrize(("n_way", "n_shot"), SETTINGS)
-def test_losses_and_gradients_equal_the_plain_reference(network: PANet, n_way: int, n_shot: int) -> None:
-    batch = random_batch(n_way, n_shot)
-    losses = network.loss(**batch)
-    segmentation, alignment = plain_panet.losses(*features(batch, network))
-    torch.testing.assert_close(losses["segmentation"].double(), segmentation, rtol=1e-5, atol=1e-5)
-    torch.testing.assert_close(losses["alignment"].double(), alignment, rtol=1e-5, atol=1e-5)
-    torch.testing.assert_close(losses["loss"], losses["segmentation"] + losses["alignment"])
-    (found,) = torch.autograd.grad(losses["loss"], network.encoder.weight)
-    (expected,) = torch.autograd.grad(segmentation + alignment, network.encoder.weight)
-    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+# Weights and temperature
 
 
 def test_the_alignment_weight_weighs_or_leaves_out() -> None:
@@ -159,16 +108,16 @@ def test_features_and_images_give_the_same(network: PANet) -> None:
 
 
 def test_encoding_keeps_the_axes_before_the_channels(network: PANet) -> None:
-    images = torch.rand(2, 3, 4, 3, *SIZE, generator=torch.Generator().manual_seed(1))
+    images = torch.rand(2, 3, 4, 3, *NOISE_SIZE, generator=torch.Generator().manual_seed(1))
     encoded = network.encode(images)
-    assert encoded.size == SIZE
+    assert encoded.size == NOISE_SIZE
     assert encoded.deepest.shape == (2, 3, 4, 12, 10, 9)
     torch.testing.assert_close(encoded.deepest[1, 2], network.encode(images[1, 2]).deepest)
 
 
 def test_a_support_image_is_segmented_by_its_own_prototypes(network: PANet) -> None:
     """A lesion that looks like nothing around it is found."""
-    image, mask = torch.full((3, *SIZE), 0.8), torch.zeros(SIZE)
+    image, mask = torch.full((3, *NOISE_SIZE), 0.8), torch.zeros(NOISE_SIZE)
     mask[8:24, 8:24] = 1
     image[:, 8:24, 8:24] = torch.tensor([0.1, 0.5, 0.3]).view(3, 1, 1)
     adapted = network.adapt(Support(image[None, None], mask[None, None]))
@@ -178,7 +127,7 @@ def test_a_support_image_is_segmented_by_its_own_prototypes(network: PANet) -> N
 
 def test_an_empty_support_mask_is_refused(network: PANet) -> None:
     with pytest.raises(ValueError, match="a mask is empty"):
-        network.adapt(Support(torch.rand(1, 1, 3, *SIZE), torch.zeros(1, 1, *SIZE)))
+        network.adapt(Support(torch.rand(1, 1, 3, *NOISE_SIZE), torch.zeros(1, 1, *NOISE_SIZE)))
 
 
 def test_matching_stays_in_full_precision_under_autocast(network: PANet) -> None:

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from fewshot.panet.matching import PrototypeMatcher, Prototypes
+from fewshot.panet.network import PrototypeMatcher, Prototypes
 from fewshot.panet.prior import PriorPrototypes
 
 

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fewshot.panet.prototypes import region_weights
-from fewshot.panet.ridge import RidgeMatcher, RidgeWeights, ridge_weights
+from fewshot.panet.pooling import both_regions, pooling_weights
+from fewshot.panet.ridge import RidgeMatcher, ridge_weights
 from fewshot.panet.scalars import LearnedScalars
 
 CHANNELS = 6
@@ -125,7 +125,7 @@ def prior_matcher() -> RidgeMatcher:
 
 
 def heads(matcher: RidgeMatcher, *arguments: Tensor | None) -> Tensor:
-    return matcher.adapt(*arguments).vectors  # type: ignore[arg-type]
+    return matcher.adapt(*arguments)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("prior", [False, True])
@@ -136,7 +136,7 @@ def test_heads_and_logits_equal_plain_loops(prior: bool) -> None:
     start = matcher.prior if matcher.prior is not None else torch.zeros(CHANNELS + 1)
     adapted = matcher.adapt(support, masks)
     logits = matcher(query, adapted)
-    regions = region_weights(masks, (5, 4))  # a pixel between both regions appears with either target
+    regions = pooling_weights(both_regions(masks), (5, 4))  # a pixel between both regions appears with either target
     for e, way in torch.cartesian_prod(torch.arange(2), torch.arange(2)).tolist():
         directions = torch.nn.functional.normalize(support[e, way], dim=1)  # (shot, channels, h, w)
         pixels = torch.cat([directions, torch.ones(3, 1, 5, 4)], dim=1).permute(0, 2, 3, 1).reshape(60, -1)
@@ -144,9 +144,9 @@ def test_heads_and_logits_equal_plain_loops(prior: bool) -> None:
         expected = least_squares(
             pixels.repeat(2, 1), torch.tensor([1.0, -1]).repeat_interleave(60), torch.cat(weights), start, 0.01
         )
-        torch.testing.assert_close(adapted.vectors[e, way].double(), torch.from_numpy(expected), rtol=1e-3, atol=1e-4)
+        torch.testing.assert_close(adapted[e, way].double(), torch.from_numpy(expected), rtol=1e-3, atol=1e-4)
         unit = torch.nn.functional.normalize(query[e], dim=1)
-        score = torch.einsum("qchw,c->qhw", unit, adapted.vectors[e, way, :-1]) + adapted.vectors[e, way, -1]
+        score = torch.einsum("qchw,c->qhw", unit, adapted[e, way, :-1]) + adapted[e, way, -1]
         torch.testing.assert_close(logits[e, :, way + 1], 4 * score, rtol=1e-4, atol=1e-5)
     assert not logits[:, :, 0].any()
 
@@ -188,7 +188,7 @@ def test_an_empty_region_needs_a_prior_and_leaves_the_other_s_evidence(value: fl
         RidgeMatcher(CHANNELS).adapt(support, masks)
     matcher = prior_matcher()
     assert matcher.prior is not None
-    before = matcher(support[:, 0], RidgeWeights(matcher.prior.expand(2, 1, -1)))[:, :, 1].mean()
+    before = matcher(support[:, 0], matcher.prior.expand(2, 1, -1))[:, :, 1].mean()
     after = matcher(support[:, 0], matcher.adapt(support[:, :1], masks[:, :1]))[:, :, 1].mean()
     assert bool(after < before) == (value == 0)
 

@@ -1,0 +1,75 @@
+"""Pooling on the feature grid: bilinear upsampling is linear, so a mask is pulled back by its adjoint instead."""
+
+from functools import lru_cache
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+# Areas and lengths are divided by; smaller ones count as this.
+EPSILON = 1e-8
+
+
+def pool(features: Tensor, weights: Tensor) -> Tensor:
+    """Sum features (..., channels, h, w) under weights (..., n_masks, h, w) to vectors (..., n_masks, channels)."""
+    return torch.einsum("...chw,...rhw->...rc", features, weights)  # all masks in one pass over the features
+
+
+def pooling_weights(masks: Tensor, grid: tuple[int, int], *, empty_is_zero: bool = False) -> Tensor:
+    """Compute the weights (..., h, w) that masks (..., H, W) give the feature grid; each image's sum to 1.
+
+    Args:
+        masks: weights in [0, 1].
+        grid: (h, w) of the features.
+        empty_is_zero: give an empty mask weights of 0, where a prior stands in for its prototype.
+
+    Raises:
+        ValueError: if a mask is empty, unless it may be.
+    """
+    area = masks.sum((-2, -1), keepdim=True)
+    if not empty_is_zero and not bool((area > 0).all()):
+        raise ValueError("a mask is empty: an empty region has no prototype")
+    return pull_back(masks, grid) / area.clamp_min(EPSILON)
+
+
+def both_regions(masks: Tensor) -> Tensor:
+    """Return the masks (..., 2, H, W) of background and foreground: what lies outside and inside masks (..., H, W)."""
+    return torch.stack([1 - masks, masks], dim=-3)
+
+
+def join_backgrounds(ways: Tensor) -> Tensor:
+    """Average the ways' backgrounds: vectors (..., n_way, 2, channels) to prototypes (..., 1 + n_way, channels)."""
+    return torch.cat([ways[..., 0, :].mean(-2, keepdim=True), ways[..., 1, :]], dim=-2)
+
+
+def pull_back(masks: Tensor, grid: tuple[int, int]) -> Tensor:
+    """Apply the adjoint of bilinear upsampling: masks (..., H, W) to weights on the feature grid (..., h, w).
+
+    The weights of a mask sum to its area, since every row of the interpolation sums to 1.
+    """
+    rows = upsampling_matrix(grid[0], masks.shape[-2], masks.device).to(masks.dtype)
+    columns = upsampling_matrix(grid[1], masks.shape[-1], masks.device).to(masks.dtype)
+    return rows.T @ masks @ columns
+
+
+@lru_cache(maxsize=64)
+def upsampling_matrix(source: int, target: int, device: torch.device) -> Tensor:
+    """Compute the matrix (target, source) of one-dimensional bilinear interpolation, as `F.interpolate` does it."""
+    # Not under inference mode: a cached matrix is used in training as well.
+    with torch.inference_mode(False), torch.no_grad():
+        basis = torch.eye(source, dtype=torch.float64).view(1, source, source, 1)
+        matrix = F.interpolate(basis, size=(target, 1), mode="bilinear", align_corners=False)
+        return matrix.view(source, target).T.contiguous().to(device=device, dtype=torch.float32)
+
+
+def resize_logits(logits: Tensor, size: tuple[int, int]) -> Tensor:
+    """Upsample logits (..., classes, h, w) bilinearly to (..., classes, H, W)."""
+    resized = F.interpolate(logits.flatten(0, -4), size=size, mode="bilinear", align_corners=False)
+    return resized.reshape(*logits.shape[:-2], *size)
+
+
+def unit(vectors: Tensor, axis: int) -> Tensor:
+    """Scale the vectors along an axis to length 1; the zero vector stays zero."""
+    # Not `norm`, which is seven times slower along an axis that is not the last one.
+    squares = vectors.square().sum(axis, keepdim=True)
+    return vectors * squares.clamp_min(EPSILON**2).rsqrt()
