@@ -33,7 +33,9 @@ def thumbnail(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.asarray(Image.fromarray(image).resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BOX))
 
 
-def duplicate_groups(images: NDArray[np.uint8], threshold: float = NEAR_DUPLICATE) -> list[list[int]]:
+def duplicate_groups(
+    images: Sequence[NDArray[np.uint8]] | NDArray[np.uint8], threshold: float = NEAR_DUPLICATE
+) -> list[list[int]]:
     """Group images that show the same: near-duplicates.
 
     Two images are near-duplicates if Pearson's correlation of their 48x48 thumbnails exceeds the threshold; groups
@@ -82,7 +84,7 @@ def look_alike_groups(images: NDArray[np.uint8], threshold: float) -> list[list[
     return _linked(pairs, len(images))
 
 
-def _thumbnails(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def _thumbnails(images: Iterable[NDArray[np.uint8]]) -> NDArray[np.uint8]:
     small = [thumbnail(image) for image in images]
     return np.stack(small) if small else np.zeros((0, THUMBNAIL, THUMBNAIL), np.uint8)
 

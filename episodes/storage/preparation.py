@@ -1,15 +1,20 @@
-"""Preparing a store: decode a dataset once, follow its policy, and survive whatever happens meanwhile."""
+"""Preparing a store: each image is decoded once, to a file of its own; then the files are stacked."""
 
 import errno
 import json
 import logging
+import os
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from hashlib import sha256
+from io import BytesIO
+from math import prod
 from pathlib import Path
-from zlib import crc32
+from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,105 +24,25 @@ from episodes.curation.near_duplicates import THUMBNAIL, duplicate_groups, settl
 from episodes.curation.policy import Policy, curate, require_some
 from episodes.errors import DatasetError, StorageError
 from episodes.images.decoding import read_image, read_label_map, stretch_image, stretch_labels
-from episodes.io.files import file_hash, waiting_lock
+from episodes.io.files import file_hash, reserve_space, waiting_lock
 from episodes.parallel import Progress, in_threads
 from episodes.records import Record
-from episodes.storage.row_file import DecodedRow, RowFile, RowJournal, map_rows, size_on_disk
-from episodes.storage.store import IMAGES, INDEX, LABEL_MAPS, VERSION, IndexRow, Store, StoreIndex, write_index
+from episodes.storage.store import (
+    IMAGES,
+    INDEX,
+    LABEL_MAPS,
+    VERSION,
+    IndexRow,
+    Store,
+    StoreIndex,
+    array_header,
+    write_index,
+)
 
 logger = logging.getLogger(__name__)
 
-THUMBNAILS = "thumbnails.npy"
-JOURNAL = "rows.jsonl"
-
-Files = Sequence[RowFile]
-
-
-def row_files(count: int, size: tuple[int, int]) -> dict[str, tuple[int, ...]]:
-    """The files that images are decoded to, and the shapes of what they hold.
-
-    Args:
-        count: how many images.
-        size: working size, (height, width).
-    """
-    return {IMAGES: (count, *size), LABEL_MAPS: (count, *size), THUMBNAILS: (count, THUMBNAIL, THUMBNAIL)}
-
-
-def decode_rows(
-    records: Sequence[Record],
-    folder: Path,
-    size: tuple[int, int],
-    progress: Progress | None = None,
-    threads: int | None = None,
-) -> list[DecodedRow]:
-    """Decode every record to a row of the files `row_files`, and write a line of the journal for each.
-
-    Rows that the journal says to be decoded are so only if their bytes have its checksum: after a loss of power a line
-    may be there and its pixels not.
-
-    Args:
-        records: whose images; those of an earlier call in this folder must have been the same.
-        folder: where the files lie, or are to lie.
-        size: working size, (height, width).
-        progress: called after each image with the number done and the total.
-        threads: how many decode; what comes out does not depend on it. None for as many as suit the machine.
-
-    Returns:
-        What was found, one per record.
-
-    Raises:
-        DatasetError: if a file cannot be decoded.
-        OSError: if the files cannot be written.
-    """
-    with ExitStack() as opened:
-        shapes = row_files(len(records), size)
-        files = [opened.enter_context(RowFile(folder / name, shape)) for name, shape in shapes.items()]
-        journal = opened.enter_context(RowJournal(folder / JOURNAL))
-        journal.keep(_count_intact(journal.rows[: len(records)], files))
-        done = len(journal.rows)
-        if done:
-            logger.info("%s: %d of %d images were decoded before", records[0].dataset, done, len(records))
-
-        def decode(row: int) -> DecodedRow:
-            return _decode(records[row], row, files, size)
-
-        for decoded in in_threads(decode, range(done, len(records)), threads=threads):
-            journal.add(decoded)
-            if progress is not None:
-                progress(len(journal.rows), len(records))
-        for file in files:
-            file.put_on_disk()
-        return journal.rows
-
-
-def _decode(record: Record, row: int, files: Files, size: tuple[int, int]) -> DecodedRow:
-    """Decode one record and write its row to all files."""
-    image = read_image(record.image, record.frame)
-    height, width = image.shape
-    label_map = stretch_labels(read_label_map(record, (height, width)), size)
-    values = stretch_image(image, size), label_map, thumbnail(image)
-    for file, part in zip(files, values, strict=True):
-        file.write(row, part)
-    return DecodedRow(height, width, bool(label_map.any()), _checksum(values))
-
-
-def _count_intact(rows: Sequence[DecodedRow], files: Files) -> int:
-    """How many rows from the first on have the bytes that were written."""
-    for number, row in enumerate(rows):
-        if _checksum([file.read(number) for file in files]) != row.checksum:
-            return number
-    return len(rows)
-
-
-def _checksum(parts: Sequence[NDArray[np.uint8]]) -> int:
-    value = 0
-    for part in parts:
-        value = crc32(np.ascontiguousarray(part).data, value)
-    return value
-
-
-_KEPT = "kept-"  # before the name of an array without the rows that are dropped, until it takes the whole one's place
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_HEADERS = 2048  # bytes, the most that a decoded image's file takes beside its arrays
 
 
 def prepare_store(
@@ -135,9 +60,10 @@ def prepare_store(
     so a changed, added or removed file leads to another folder: nothing stale is ever read, and a reader of the old
     store is not disturbed.
 
-    It is written under one temporary name per store, by one process at a time, and renamed when complete. A second
+    It is written in one hidden folder per store, by one process at a time, which is renamed when complete. A second
     process waits, and opens what the first has finished. What a killed process has decoded is not decoded again, and
-    the store ends with the same bytes. Its space is taken before anything is decoded.
+    the store ends with the same bytes. Meanwhile it takes twice its space on disk, which is checked before anything is
+    decoded.
 
     Args:
         records: one dataset's records.
@@ -157,140 +83,22 @@ def prepare_store(
         raise DatasetError("no records to prepare: the dataset is empty")
     policy = policy or Policy()
     curated = curate(sorted(records, key=lambda record: record.id), policy)
-    job = _Job(curated, _source_hashes(curated.records), size, policy)
-    folder = parent / job.name
+    preparation = _Preparation(parent, curated, _source_hashes(curated.records), size, policy)
+    folder = preparation.folder
     if not (folder / INDEX).is_file():
         with waiting_lock(folder):
             if not (folder / INDEX).is_file():
-                _write_store(job, folder, progress, threads)
+                preparation.run(progress, threads)
     store = Store.open(folder)
     for reason, count in count_by_reason(store.dropped).items():
         logger.info("%s: %d of %d images are left out: %s", records[0].dataset, count, len(records), reason)
-    return _at_home(store, curated.records)
-
-
-@dataclass(frozen=True, slots=True)
-class _Job:
-    """What a store is made of.
-
-    Attributes:
-        curated: what the policy leaves before anything is decoded, sorted by id.
-        hashes: of the files of each of its records.
-        size: working size.
-        policy: the dataset's.
-    """
-
-    curated: Curated
-    hashes: Sequence[str]
-    size: tuple[int, int]
-    policy: Policy
-
-    @property
-    def name(self) -> str:
-        """The name of the store's folder."""
-        # All that the index repeats of a record, but not where its files lie.
-        facts = [
-            [record.id, source, {k: v for k, v in asdict(record).items() if k not in {"image", "masks"}}]
-            for record, source in zip(self.curated.records, self.hashes, strict=True)
-        ]
-        dropped = [one.id for one in self.curated.dropped]
-        content = json.dumps([VERSION, self.size, self.policy.content, facts, dropped], sort_keys=True)
-        key = sha256(content.encode()).hexdigest()[:16]
-        return f"{self.curated.records[0].dataset}-{self.size[0]}x{self.size[1]}-{key}"
-
-
-def _write_store(job: _Job, folder: Path, progress: Progress | None, threads: int | None) -> None:
-    """Write a store, or what is missing of it."""
-    partial = folder.with_name(f".{folder.name}.partial")
-    records = job.curated.records
-    try:
-        if not (partial / INDEX).is_file():
-            with _room_for(folder, row_files(len(records), job.size).values()):
-                partial.mkdir(parents=True, exist_ok=True)
-                rows = decode_rows(records, partial, job.size, progress, threads)
-            _settle(job, rows, partial, folder)
-        with _room_for(folder, ()):
-            _put_in_place(partial, folder)
-    except DatasetError:
-        # Another file, or another policy, has another store: nobody would come back to what was decoded.
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
-    except StorageError:
-        if not any((partial / name).is_file() for name in (JOURNAL, INDEX)):
-            # Not even begun: what little space was had is given back.
-            shutil.rmtree(partial, ignore_errors=True)
-        raise
-
-
-def _settle(job: _Job, rows: Sequence[DecodedRow], partial: Path, folder: Path) -> None:
-    """Follow the policy that needs pixels, and write the index: from then on only names change."""
-    records = job.curated.records
-    thumbnails = map_rows(partial / THUMBNAILS, row_files(len(records), job.size)[THUMBNAILS])
-    left = settle_duplicates(records, duplicate_groups(thumbnails), job.policy.duplicates)
-    require_some(left, records[0].dataset)
-    places = {record.id: place for place, record in enumerate(records)}
-    kept = [places[record.id] for record in left.records]
-    if len(kept) < len(records):
-        with _room_for(folder, [(len(kept), *job.size)] * 2):
-            _copy_rows(kept, len(records), job.size, partial)
-    index = tuple(
-        IndexRow(_label_by_sight(record, rows[place]), job.hashes[place], rows[place].height, rows[place].width)
-        for record, place in zip(left.records, kept, strict=True)
-    )
-    dropped = (*job.curated.dropped, *left.dropped)
-    write_index(partial, StoreIndex(VERSION, job.size, job.policy.content, index, dropped))
-
-
-def _copy_rows(kept: Sequence[int], count: int, size: tuple[int, int], partial: Path) -> None:
-    """Write the arrays anew without the rows that are dropped."""
-    for name in (IMAGES, LABEL_MAPS):
-        whole = map_rows(partial / name, (count, *size))
-        with RowFile(partial / f"{_KEPT}{name}", (len(kept), *size)) as file:
-            for row, place in enumerate(kept):
-                file.write(row, whole[place])
-            file.put_on_disk()
-
-
-def _put_in_place(partial: Path, folder: Path) -> None:
-    """Give a complete store its name; every step can be the last before the process is killed."""
-    for name in (IMAGES, LABEL_MAPS):
-        if (partial / f"{_KEPT}{name}").is_file():
-            (partial / f"{_KEPT}{name}").replace(partial / name)
-    for path in list(partial.iterdir()):
-        if path.is_dir():
-            shutil.rmtree(path)  # an index that was never finished
-        elif path.name not in {IMAGES, LABEL_MAPS, INDEX}:
-            path.unlink()
-    if folder.is_dir():
-        shutil.rmtree(folder)  # what is left of a store without its index is none
-    partial.rename(folder)
-
-
-@contextmanager
-def _room_for(folder: Path, shapes: Iterable[tuple[int, ...]]) -> Iterator[None]:
-    """Say which folder has no room for files of these shapes, or what else the system did not let us write."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in _FULL:
-            raise StorageError.of(folder, error) from error
-        raise StorageError(
-            f"{folder.parent}: {folder.name} takes {sum(map(size_on_disk, shapes)):,} bytes there, and there is no room"
-            f" for them ({error.strerror}); free some, or choose another `cache`, then give the same command again"
-        ) from error
-
-
-def _label_by_sight(record: Record, row: DecodedRow) -> Record:
-    """The record, as a normal where no lesion is drawn in at the working size: it cannot support or be found."""
-    if not record.has_lesion or row.lesion:
-        return record
-    if record.label != "unknown":
-        logger.warning("%s: labelled %s, but no pixel of its mask is left: taken as normal", record.id, record.label)
-    return replace(record, label="normal")
+    present = {record.id: record for record in curated.records}  # the dataset may have moved since it was decoded
+    moved = (replace(old, image=present[old.id].image, masks=present[old.id].masks) for old in store.records)
+    return replace(store, records=tuple(moved))
 
 
 def _source_hashes(records: Sequence[Record]) -> list[str]:
-    """A hash of each record's files; one that several records share, such as a clip, is read once."""
+    """Hash each record's files; one that several records share, such as a clip, is read once."""
     paths = list(dict.fromkeys(path for record in records for path in (record.image, *record.masks)))
     digests = dict(zip(paths, in_threads(_file_digest, paths), strict=True))
     return [sha256(b"".join(digests[path] for path in (one.image, *one.masks))).hexdigest() for one in records]
@@ -303,8 +111,198 @@ def _file_digest(path: Path) -> bytes:
         raise DatasetError(f"{path}: cannot be read ({error.strerror}); restore the file") from error
 
 
-def _at_home(store: Store, records: Sequence[Record]) -> Store:
-    """The store, its records with the files' present places: the dataset may have moved since it was written."""
-    present = {record.id: record for record in records}
-    moved = [replace(old, image=present[old.id].image, masks=present[old.id].masks) for old in store.records]
-    return replace(store, records=tuple(moved))
+@dataclass(frozen=True, slots=True)
+class _Decoded:
+    """What is known of an image once it is decoded, besides its pixels at the working size.
+
+    Attributes:
+        height: of the source image.
+        width: of the source image.
+        lesion: whether its label map shows one at the working size.
+        thumbnail: of the source image, see `episodes.curation.near_duplicates.thumbnail`.
+    """
+
+    height: int
+    width: int
+    lesion: bool
+    thumbnail: NDArray[np.uint8]
+
+
+def _decode(record: Record, path: Path, size: tuple[int, int]) -> _Decoded:
+    """Decode one record to a file, which is there whole or not at all."""
+    image = read_image(record.image, record.frame)
+    height, width = image.shape
+    label_map = stretch_labels(read_label_map(record, (height, width)), size)
+    decoded = _Decoded(height, width, bool(label_map.any()), thumbnail(image))
+    arrays: dict[str, Any] = {IMAGES: stretch_image(image, size), LABEL_MAPS: label_map, **asdict(decoded)}
+    content = BytesIO()
+    np.savez(content, **arrays)
+    partial = path.with_suffix(".partial")
+    partial.write_bytes(content.getvalue())
+    partial.replace(path)
+    return decoded
+
+
+def _read_decoded(path: Path) -> _Decoded | None:
+    """Read the file of a decoded image; None if it is not there, or has lost bytes in a loss of power.
+
+    The checksums in the file tell that, so that nothing waits for the disk after each image.
+    """
+    try:
+        with path.open("rb") as file, np.load(file) as arrays:
+            values = {name: arrays[name] for name in arrays}
+        return _Decoded(int(values["height"]), int(values["width"]), bool(values["lesion"]), values["thumbnail"])
+    except (OSError, ValueError, EOFError, KeyError, BadZipFile):
+        return None
+
+
+@dataclass(frozen=True)
+class _Preparation:
+    """The making of one store.
+
+    Attributes:
+        parent: the folder that holds all stores.
+        curated: what the policy leaves before anything is decoded, sorted by id.
+        hashes: of the files of each of its records.
+        size: working size.
+        policy: the dataset's.
+    """
+
+    parent: Path
+    curated: Curated
+    hashes: Sequence[str]
+    size: tuple[int, int]
+    policy: Policy
+
+    @cached_property
+    def folder(self) -> Path:
+        """Return the store's folder."""
+        # All that the index repeats of a record, but not where its files lie.
+        facts = [
+            [record.id, source, {k: v for k, v in asdict(record).items() if k not in {"image", "masks"}}]
+            for record, source in zip(self.curated.records, self.hashes, strict=True)
+        ]
+        dropped = [one.id for one in self.curated.dropped]
+        content = json.dumps([VERSION, self.size, self.policy.content, facts, dropped], sort_keys=True)
+        key = sha256(content.encode()).hexdigest()[:16]
+        return self.parent / f"{self.curated.records[0].dataset}-{self.size[0]}x{self.size[1]}-{key}"
+
+    @property
+    def partial(self) -> Path:
+        """Return the folder in which it is made."""
+        return self.folder.with_name(f".{self.folder.name}.partial")
+
+    @property
+    def files(self) -> list[Path]:
+        """Return the files of the decoded images."""
+        return [self.partial / "decoded" / f"{row}.npz" for row in range(len(self.hashes))]
+
+    def run(self, progress: Progress | None, threads: int | None) -> None:
+        """Write the store, or what is missing of it."""
+        try:
+            with self._room():
+                if not (self.partial / INDEX).is_file():
+                    self._stack(self._decode_all(progress, threads))
+                self._put_in_place()
+        except DatasetError:
+            # Another file, or another policy, has another store: nobody would come back to what was decoded.
+            shutil.rmtree(self.partial, ignore_errors=True)
+            raise
+        except StorageError:
+            if not any(path.is_file() for path in (self.partial / INDEX, *self.files)):
+                # Not even begun: what little space was had is given back.
+                shutil.rmtree(self.partial, ignore_errors=True)
+            raise
+
+    def _decode_all(self, progress: Progress | None, threads: int | None) -> list[_Decoded]:
+        """Take the space that is needed, and decode every record whose file is not there yet."""
+        records, files = self.curated.records, self.files
+        files[0].parent.mkdir(parents=True, exist_ok=True)
+        for name in (IMAGES, LABEL_MAPS):
+            with (self.partial / name).open("ab") as file:
+                reserve_space(file.fileno(), self._array_bytes)
+        decoded = list(in_threads(_read_decoded, files, threads=threads))
+        missing = [row for row, found in enumerate(decoded) if found is None]
+        if shutil.disk_usage(self.partial).free < len(missing) * self._file_bytes:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        before = len(files) - len(missing)
+        if before:
+            logger.info("%s: %d of %d images were decoded before", records[0].dataset, before, len(files))
+        work = in_threads(lambda row: _decode(records[row], files[row], self.size), missing, threads=threads)
+        for done, (row, found) in enumerate(zip(missing, work, strict=True), start=before + 1):
+            decoded[row] = found
+            if progress is not None:
+                progress(done, len(files))
+        return [found for found in decoded if found is not None]
+
+    def _stack(self, decoded: Sequence[_Decoded]) -> None:
+        """Follow the policy that needs pixels, and write the arrays and the index: from then on only names change."""
+        records = self.curated.records
+        groups = duplicate_groups([one.thumbnail for one in decoded])
+        left = settle_duplicates(records, groups, self.policy.duplicates)
+        require_some(left, records[0].dataset)
+        places = {record.id: place for place, record in enumerate(records)}
+        kept = [places[record.id] for record in left.records]
+        for name in (IMAGES, LABEL_MAPS):
+            with (self.partial / name).open("r+b") as array:
+                array.write(array_header((len(kept), *self.size)))
+                for place in kept:
+                    with np.load(self.files[place]) as arrays:
+                        array.write(arrays[name].tobytes())
+                array.truncate()
+                os.fsync(array.fileno())
+        index = tuple(
+            _index_row(record, self.hashes[place], decoded[place])
+            for record, place in zip(left.records, kept, strict=True)
+        )
+        dropped = (*self.curated.dropped, *left.dropped)
+        write_index(self.partial, StoreIndex(VERSION, self.size, self.policy.content, index, dropped))
+
+    def _put_in_place(self) -> None:
+        """Give a complete store its name; every step can be the last before the process is killed."""
+        for path in self.partial.iterdir():
+            if path.is_dir():
+                shutil.rmtree(path)  # the decoded images, or an index that was never finished
+        if self.folder.is_dir():
+            shutil.rmtree(self.folder)  # what is left of a store without its index is none
+        self.partial.rename(self.folder)
+
+    @property
+    def _array_bytes(self) -> int:
+        shape = (len(self.hashes), *self.size)
+        return len(array_header(shape)) + prod(shape)
+
+    @property
+    def _file_bytes(self) -> int:
+        return 2 * prod(self.size) + THUMBNAIL**2 + _HEADERS
+
+    @contextmanager
+    def _room(self) -> Iterator[None]:
+        """Say how much room a store takes where there is too little, or what else the system did not let us write."""
+        try:
+            yield
+        except OSError as error:
+            if error.errno not in _FULL:
+                raise StorageError.of(self.folder, error) from error
+            needed = 2 * self._array_bytes + len(self.hashes) * self._file_bytes
+            raise StorageError(
+                f"{self.parent}: {self.folder.name} takes {needed:,} bytes there, and there is no room for them"
+                f" ({error.strerror}); free some, or choose another `cache`, then give the same command again"
+            ) from error
+
+
+def _index_row(record: Record, source: str, decoded: _Decoded) -> IndexRow:
+    """Describe an image; where no lesion is drawn in at the working size it is a normal: it cannot support or be found.
+
+    Args:
+        record: whose image it is.
+        source: hash of its files.
+        decoded: the image.
+    """
+    if record.has_lesion and not decoded.lesion:
+        if record.label != "unknown":
+            logger.warning(
+                "%s: labelled %s, but no pixel of its mask is left: taken as normal", record.id, record.label
+            )
+        record = replace(record, label="normal")
+    return IndexRow(record, source, decoded.height, decoded.width)

@@ -1,9 +1,11 @@
 """The store: a dataset's decoded images, memory-mapped, with an index of their records."""
 
 import json
+import os
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from functools import cached_property
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +18,15 @@ from episodes.errors import DatasetError
 from episodes.io.files import write_text
 from episodes.io.yaml_json import JSONTextError, read_json
 from episodes.records import Record
-from episodes.storage.row_file import map_rows
 
 # Raised whenever decoding, resizing, grouping or a policy changes, so that stores of an older kind are made anew.
 VERSION = 2
-INDEX = "index.json"
+INDEX, IMAGES, LABEL_MAPS = "index.json", "images.npy", "label_maps.npy"
 
 
 @dataclass(frozen=True, slots=True)
 class IndexRow:
-    """One row of a store.
+    """One image of a store.
 
     Attributes:
         record: whose image it is.
@@ -42,7 +43,7 @@ class IndexRow:
 
 @dataclass(frozen=True, slots=True)
 class StoreIndex:
-    """What `index.json` says.
+    """The content of `index.json`.
 
     Attributes:
         version: of the store's kind.
@@ -68,19 +69,10 @@ def write_index(folder: Path, index: StoreIndex) -> None:
     Raises:
         StorageError: if it cannot be written.
     """
-    tree = asdict(index)
-    for row in tree["rows"]:
-        record = row["record"]
-        record["image"], record["masks"] = str(record["image"]), [str(path) for path in record["masks"]]
-    write_text(folder / INDEX, json.dumps(tree, indent=1) + "\n")
+    write_text(folder / INDEX, json.dumps(_INDEX.dump_python(index, mode="json"), indent=1) + "\n")
 
 
-def read_index(folder: Path) -> StoreIndex:
-    """Read a store's index.
-
-    Raises:
-        DatasetError: if the folder holds no store, a damaged one, or one of another version.
-    """
+def _read_index(folder: Path) -> StoreIndex:
     path = folder / INDEX
     try:
         tree = read_json(path)
@@ -89,21 +81,28 @@ def read_index(folder: Path) -> StoreIndex:
             raise DatasetError(f"{folder}: a store of version {version}; run `fewshot data prepare` again")
         index = _INDEX.validate_python(tree)
     except (OSError, JSONTextError, ValidationError) as error:
-        raise damaged(path) from error
+        raise _damaged(path) from error
     ids = {row.record.id for row in index.rows}
     sizes = [*index.size, *(side for row in index.rows for side in (row.height, row.width))]
     if not index.rows or len(ids) < len(index.rows) or min(sizes) < 1:
-        raise damaged(path)
+        raise _damaged(path)
     return index
 
 
-def damaged(path: Path) -> DatasetError:
-    """What to say of a store's file that is not as it was written."""
+def _damaged(path: Path) -> DatasetError:
     return DatasetError(f"{path}: damaged; delete its folder and run `fewshot data prepare` again")
 
 
-IMAGES = "images.npy"
-LABEL_MAPS = "label_maps.npy"
+def array_header(shape: tuple[int, ...]) -> bytes:
+    r"""Return what stands before the bytes of a uint8 array in a `.npy` file (format 1.0), 128 bytes.
+
+    Spelled out here so that every version of NumPy writes, and expects, the same.
+
+    >>> array_header((10, 256, 256))[:10]
+    b'\x93NUMPY\x01\x00v\x00'
+    """
+    described = f"{{'descr': '|u1', 'fortran_order': False, 'shape': {shape}, }}".ljust(117)
+    return b"\x93NUMPY\x01\x00" + (len(described) + 1).to_bytes(2, "little") + described.encode() + b"\n"
 
 
 @dataclass(frozen=True)
@@ -129,12 +128,12 @@ class Store:
 
     @cached_property
     def images(self) -> NDArray[np.uint8]:
-        """Grey images, (n, H, W), 0 to 255."""
+        """Return the grey images, (n, H, W), 0 to 255."""
         return self._map(IMAGES)
 
     @cached_property
     def label_maps(self) -> NDArray[np.uint8]:
-        """Label maps, (n, H, W), values of `LABEL_VALUES`."""
+        """Return the label maps, (n, H, W), values of `LABEL_VALUES`."""
         return self._map(LABEL_MAPS)
 
     @classmethod
@@ -145,7 +144,7 @@ class Store:
             DatasetError: if the folder holds no store, one of another version, or one whose files are not as they were
                 written.
         """
-        index = read_index(folder)
+        index = _read_index(folder)
         records = tuple(row.record for row in index.rows)
         original_sizes = tuple((row.height, row.width) for row in index.rows)
         store = cls(folder, index.size, records, original_sizes, index.policy, index.dropped)
@@ -154,14 +153,22 @@ class Store:
         return store
 
     def _map(self, name: str) -> NDArray[np.uint8]:
-        path = self.folder / name
+        """Map an array to memory, read-only, once its file is known to hold what it should.
+
+        Reading behind the end of a file through a map would kill the process, so the size is checked first.
+        """
+        path, shape = self.folder / name, (len(self.records), *self.size)
+        header = array_header(shape)
         try:
-            return map_rows(path, (len(self.original_sizes), *self.size))
-        except (OSError, ValueError) as error:
-            raise damaged(path) from error
+            with path.open("rb") as file:
+                if file.read(len(header)) == header and os.fstat(file.fileno()).st_size == len(header) + prod(shape):
+                    return np.memmap(file, np.uint8, mode="r", offset=len(header), shape=shape)
+        except OSError as error:
+            raise _damaged(path) from error
+        raise _damaged(path)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Without the open maps, which would be copied whole: another process opens its own."""
+        """Leave out the open maps, which would be copied whole: another process opens its own."""
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
 
@@ -177,17 +184,17 @@ class Collection:
 
     @property
     def records(self) -> tuple[Record, ...]:
-        """All records, store by store."""
+        """Return all records, store by store."""
         return tuple(record for store in self.stores for record in store.records)
 
     def image(self, record_id: str) -> NDArray[np.uint8]:
-        """The grey image, (H, W)."""
+        """Return the grey image, (H, W)."""
         store, row = self._find(record_id)
         image: NDArray[np.uint8] = store.images[row]
         return image
 
     def label_map(self, record_id: str) -> NDArray[np.uint8]:
-        """The label map, (H, W)."""
+        """Return the label map, (H, W)."""
         store, row = self._find(record_id)
         label_map: NDArray[np.uint8] = store.label_maps[row]
         return label_map

@@ -25,7 +25,6 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from episodes.records import Record
-from episodes.storage.row_file import RowFile
 from episodes.storage.store import IMAGES, LABEL_MAPS, Collection
 from fewshot.benchmark.evaluation import STATUS, peak_bytes, start_peak
 from fewshot.config.training import EncoderConfig, ModelConfig
@@ -183,13 +182,13 @@ def made_store(folder: Path, count: int) -> MadeStore:
     generator = np.random.default_rng(0)
     shape = (count, SIZE, SIZE)
     noise = generator.integers(0, 128, (16, SIZE, SIZE), dtype=np.uint8)
-    with RowFile(folder / IMAGES, shape) as images, RowFile(folder / LABEL_MAPS, shape) as label_maps:
-        for row in range(count):
-            top, left = generator.integers(0, SIZE - 64, 2)
-            label_map = np.zeros((SIZE, SIZE), np.uint8)
-            label_map[top : top + 64, left : left + 64] = 1
-            images.write(row, noise[row % len(noise)] + 100 * label_map)
-            label_maps.write(row, label_map)
+    images, label_maps = (
+        np.lib.format.open_memmap(folder / name, "w+", np.uint8, shape) for name in (IMAGES, LABEL_MAPS)
+    )
+    for row in range(count):
+        top, left = generator.integers(0, SIZE - 64, 2)
+        label_maps[row, top : top + 64, left : left + 64] = 1
+        images[row] = noise[row % len(noise)] + 100 * label_maps[row]
     records = tuple(
         Record("made", Path(f"{row:05d}.png"), (Path(f"{row:05d}-mask.png"),), "benign", str(row))
         for row in range(count)

@@ -272,7 +272,7 @@ def test_nothing_is_overwritten(tmp_path: Path) -> None:
 def test_killed_half_way(tmp_path: Path) -> None:
     archive = make_tar(tmp_path / "a.tar", {f"{number}.png": os.urandom(1000) for number in range(300)}, "w")
     program = (
-        "import sys, time; from pathlib import Path; from episodes.archives import unpack; "
+        "import sys, time; from pathlib import Path; from episodes.io.archives import unpack; "
         "unpack(Path(sys.argv[1]), Path(sys.argv[2]), progress=lambda done, total: time.sleep(0.01))"
     )
     process = subprocess.Popen([sys.executable, "-c", program, str(archive), str(tmp_path / "out")])  # noqa: S603

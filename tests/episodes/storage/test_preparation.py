@@ -15,7 +15,7 @@ from episodes.curation.corrections import Corrections, Dropped, Rename
 from episodes.curation.policy import CuratedList, Policy
 from episodes.errors import DatasetError
 from episodes.records import Record
-from episodes.storage import preparation as row_decoding
+from episodes.storage import preparation
 from episodes.storage.preparation import prepare_store
 from episodes.storage.store import Store
 from tests.episodes.made_pictures import SIZE, box, folders, made, one_of_each, random_picture, save
@@ -242,7 +242,7 @@ def test_a_second_one_waits_and_opens_what_the_first_has_finished(
     records: list[Record], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     begun, go_on, decoded = threading.Event(), threading.Event(), list[Path]()
-    decode = row_decoding.read_image
+    decode = preparation.read_image
 
     def slowly(path: Path, frame: int | None) -> np.ndarray:
         decoded.append(path)
@@ -250,7 +250,7 @@ def test_a_second_one_waits_and_opens_what_the_first_has_finished(
         assert go_on.wait(10)
         return decode(path, frame)
 
-    monkeypatch.setattr(row_decoding, "read_image", slowly)
+    monkeypatch.setattr(preparation, "read_image", slowly)
     found: list[Store] = []
     both = [
         threading.Thread(target=lambda: found.append(prepare_store(records, tmp_path / "stores", SIZE)))

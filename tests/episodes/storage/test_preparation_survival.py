@@ -5,9 +5,11 @@ import resource
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +18,6 @@ from episodes.curation.policy import Policy
 from episodes.errors import StorageError
 from episodes.records import Record
 from episodes.storage import preparation
-from episodes.storage import preparation as row_decoding
 from episodes.storage.preparation import prepare_store
 from episodes.storage.store import Store
 from tests.episodes.made_pictures import SIZE, folders, made, random_picture, save
@@ -60,15 +61,20 @@ def content(store: Store) -> dict[str, bytes]:
 def decoded_names(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     """The names of the images that are decoded in the block."""
     names: list[str] = []
-    decode = row_decoding.read_image
+    decode = preparation.read_image
 
     def noting(path: Path, frame: int | None) -> np.ndarray:
         names.append(path.stem)
         return decode(path, frame)
 
     with monkeypatch.context() as patch:
-        patch.setattr(row_decoding, "read_image", noting)
+        patch.setattr(preparation, "read_image", noting)
         yield names
+
+
+def finished(partial: Path) -> set[str]:
+    """The names of the images whose files are there whole."""
+    return {f"n{path.stem}" for path in (partial / "decoded").glob("*.npz")}
 
 
 # Killed
@@ -104,7 +110,7 @@ prepare_store(records, stores, SIZE, lambda done, total: die() if done == images
 def run_and_kill(dataset: Path, stores: Path, images: int = 0, changes: int = 0) -> int:
     """Prepare in another process, which dies after so many images or before so many changes; its exit status."""
     command = [sys.executable, "-c", PROGRAM, str(dataset), str(stores), str(images), str(changes)]
-    return subprocess.run(command, check=False, cwd=Path(__file__).parents[2], timeout=60).returncode  # noqa: S603
+    return subprocess.run(command, check=False, cwd=Path(__file__).parents[3], timeout=60).returncode  # noqa: S603
 
 
 @pytest.mark.parametrize("images", [1, 5, COUNT])
@@ -117,11 +123,14 @@ def test_a_preparation_killed_while_decoding_goes_on(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     assert run_and_kill(dataset, tmp_path, images=images) == -signal.SIGKILL
+    (partial,) = tmp_path.glob(".*.partial")
+    before = finished(partial)  # threads may have been further than the images that were told of
+    assert before >= {f"n{number}" for number in range(images)}
     told: list[int] = []
     with decoded_names(monkeypatch) as names:
         store = prepare_store(records, tmp_path, SIZE, lambda done, _: told.append(done), policy=KEEP_FIRST)
-    assert sorted(names) == [f"n{number}" for number in range(images, COUNT)]
-    assert told == list(range(images + 1, COUNT + 1))
+    assert sorted(names) == sorted({f"n{number}" for number in range(COUNT)} - before)
+    assert told == list(range(len(before) + 1, COUNT + 1))
     assert content(store) == undisturbed
     assert folders(tmp_path) == {store.folder.name}
 
@@ -154,9 +163,12 @@ def test_an_interruption_is_no_end_either(
 
     with pytest.raises(KeyboardInterrupt):
         prepare_store(records, tmp_path, SIZE, interrupt, policy=KEEP_FIRST)
+    (partial,) = tmp_path.glob(".*.partial")
+    before = finished(partial)
     with decoded_names(monkeypatch) as names:
         store = prepare_store(records, tmp_path, SIZE, policy=KEEP_FIRST)
-    assert sorted(names) == ["n3", "n4", "n5", "n6", "n7"]
+    assert before >= {"n0", "n1", "n2"}
+    assert before.isdisjoint(names)
     assert content(store) == undisturbed
 
 
@@ -176,58 +188,78 @@ def interrupted(records: list[Record], stores: Path, images: int) -> Path:
     return partial
 
 
-def half_a_line(partial: Path) -> None:
-    journal = partial / "rows.jsonl"
-    journal.write_bytes(journal.read_bytes()[:-5])
+def half_a_file(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
 
 
-def a_line_that_is_none(partial: Path) -> None:
-    journal = partial / "rows.jsonl"
-    journal.write_bytes(journal.read_bytes()[:-5] + b"\xff" * 4 + b"\n")
+def an_empty_file(file: Path) -> None:
+    file.write_bytes(b"")
 
 
-def a_row_of_zeros(partial: Path) -> None:
-    """After a loss of power the journal's line may be on the disk and the pixels not."""
-    with (partial / "label_maps.npy").open("r+b") as file:
-        file.seek(128 + 2 * SIZE[0] * SIZE[1])
-        file.write(bytes(SIZE[0] * SIZE[1]))
+def a_file_of_zeros(file: Path) -> None:
+    file.write_bytes(bytes(file.stat().st_size))
 
 
-def half_a_file(partial: Path) -> None:
-    with (partial / "images.npy").open("r+b") as file:
-        file.truncate(128 + 2 * SIZE[0] * SIZE[1] + 7)
+def no_pixels(file: Path) -> None:
+    """After a loss of power the file's name may be on the disk, and not all of its content."""
+    content = file.read_bytes()
+    place = content.index(b"images.npy") + 300
+    file.write_bytes(content[:place] + bytes(100) + content[place + 100 :])
 
 
-def other_lines_after_them(partial: Path) -> None:
-    journal = partial / "rows.jsonl"
-    first = journal.read_bytes().splitlines(keepends=True)[0]
-    journal.write_bytes(first * 20)
+def another_s_file(file: Path) -> None:
+    np.savez(file, images=np.zeros(SIZE, np.uint8))
+
+
+def half_an_array(file: Path) -> None:
+    """The arrays are written anew, whatever is in them."""
+    (array,) = file.parents[1].glob("images.npy")
+    array.write_bytes(b"half")
 
 
 @pytest.mark.parametrize(
-    ("loss", "intact"),
-    [(half_a_line, 2), (a_line_that_is_none, 2), (a_row_of_zeros, 2), (half_a_file, 2), (other_lines_after_them, 1)],
+    ("loss", "lost"),
+    [
+        (half_a_file, {"n2"}),
+        (an_empty_file, {"n2"}),
+        (a_file_of_zeros, {"n2"}),
+        (no_pixels, {"n2"}),
+        (another_s_file, {"n2"}),
+        (Path.unlink, {"n2"}),
+        (half_an_array, set()),
+    ],
 )
-def test_rows_that_were_lost_are_decoded_again(
-    loss: object,
-    intact: int,
+def test_images_that_were_lost_are_decoded_again(
+    loss: Callable[[Path], None],
+    lost: set[str],
     records: list[Record],
     undisturbed: dict[str, bytes],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    loss(interrupted(records, tmp_path, 3))  # type: ignore[operator]
+    partial = interrupted(records, tmp_path, 3)
+    before = finished(partial)
+    loss(partial / "decoded" / "2.npz")
     with decoded_names(monkeypatch) as names:
         store = prepare_store(records, tmp_path, SIZE, policy=KEEP_FIRST)
-    assert sorted(names) == [f"n{number}" for number in range(intact, COUNT)]
+    assert before.intersection(names) == lost
     assert content(store) == undisturbed
+
+
+def test_the_space_of_the_store_is_taken_before_the_first_image(records: list[Record], tmp_path: Path) -> None:
+    partial = interrupted(records, tmp_path, 1)
+    for name in ("images.npy", "label_maps.npy"):
+        found = (partial / name).stat()
+        assert found.st_size == 128 + COUNT * SIZE[0] * SIZE[1]
+        assert found.st_blocks * 512 >= found.st_size
 
 
 def test_what_was_begun_for_other_data_is_left_alone(records: list[Record], tmp_path: Path) -> None:
     partial = interrupted(records, tmp_path, 3)
-    before = {path.name: path.read_bytes() for path in partial.iterdir()}
+    before = {path: path.read_bytes() for path in partial.rglob("*.np?")}
+    assert len(before) >= 5
     prepare_store(records[1:], tmp_path, SIZE, policy=KEEP_FIRST)
-    assert {path.name: path.read_bytes() for path in partial.iterdir()} == before
+    assert {path: path.read_bytes() for path in partial.rglob("*.np?")} == before
 
 
 # Threads
@@ -263,7 +295,7 @@ def test_a_full_disk_is_known_before_anything_is_decoded(
         pytest.raises(StorageError) as caught,
     ):
         prepare_store(records, tmp_path, SIZE, policy=KEEP_FIRST)
-    needed = 2 * (128 + COUNT * SIZE[0] * SIZE[1]) + 128 + COUNT * 48 * 48
+    needed = 2 * (128 + 2 * COUNT * SIZE[0] * SIZE[1]) + COUNT * (48 * 48 + 2048)
     assert str(caught.value).startswith(f"{tmp_path}: made-24x32-")
     assert f" takes {needed:,} bytes there, and there is no room for them (File too large); free some" in str(
         caught.value
@@ -273,24 +305,43 @@ def test_a_full_disk_is_known_before_anything_is_decoded(
     assert content(prepare_store(records, tmp_path, SIZE, policy=KEEP_FIRST)) == undisturbed
 
 
-@pytest.mark.parametrize("step", ["add", "_copy_rows", "_put_in_place"])
-def test_a_disk_that_fills_up_meanwhile_costs_no_row(
+def test_a_disk_with_too_little_room_beside_the_store_is_known_as_well(
+    records: list[Record], undisturbed: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch, decoded_names(patch) as names:
+        patch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=1000))
+        with pytest.raises(StorageError, match=r"takes [\d,]+ bytes there, and there is no room .* \(No space left"):
+            prepare_store(records, tmp_path, SIZE, policy=KEEP_FIRST)
+    assert names == []
+    assert folders(tmp_path) == set()
+    assert content(prepare_store(records, tmp_path, SIZE, policy=KEEP_FIRST)) == undisturbed
+
+
+@pytest.mark.parametrize("step", ["savez", "_stack", "write_index", "_put_in_place"])
+def test_a_disk_that_fills_up_meanwhile_costs_no_image(
     step: str,
     records: list[Record],
     undisturbed: dict[str, bytes],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def fail(*_: object) -> None:
-        raise OSError(28, "No space left on device")
+    calls = itertools.count()
+    allowed = 3 if step == "savez" else 0
 
+    def fail(*arguments: Any, **named: Any) -> None:
+        if next(calls) >= allowed:
+            raise OSError(28, "No space left on device")
+        savez(*arguments, **named)
+
+    savez = np.savez
+    place = {"savez": np, "write_index": preparation}.get(step, preparation._Preparation)
     with monkeypatch.context() as patch:
-        patch.setattr(row_decoding.RowJournal if step == "add" else preparation, step, fail)
+        patch.setattr(place, step, fail)
         with pytest.raises(StorageError, match="No space left on device"):
             prepare_store(records, tmp_path, SIZE, policy=KEEP_FIRST)
     with decoded_names(monkeypatch) as names:
         store = prepare_store(records, tmp_path, SIZE, policy=KEEP_FIRST)
-    assert len(names) == (COUNT if step == "add" else 0)
+    assert len(names) == (COUNT - allowed if step == "savez" else 0)
     assert content(store) == undisturbed
 
 

@@ -4,18 +4,21 @@ import json
 import pickle
 from collections.abc import Callable
 from dataclasses import replace
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 from episodes.datasets import read_dataset
 from episodes.errors import DatasetError
 from episodes.records import Record
 from episodes.storage.preparation import prepare_store
-from episodes.storage.store import Collection, Store
+from episodes.storage.store import Collection, Store, array_header
 from tests.episodes.made_pictures import SIZE, folders, made, one_of_each, random_picture, save
 
 
@@ -65,6 +68,14 @@ def test_arrays_are_mapped_and_cannot_be_changed(records: list[Record], tmp_path
         assert isinstance(array, np.memmap)
         with pytest.raises(ValueError, match="read-only"):
             array[0, 0, 0] = 1
+
+
+@given(shape=st.lists(st.integers(1, 10**9), min_size=1, max_size=4).map(tuple))
+def test_a_header_is_numpy_s_own(shape: tuple[int, ...]) -> None:
+    written = BytesIO()
+    np.lib.format.write_array_header_1_0(written, {"descr": "|u1", "fortran_order": False, "shape": shape})
+    assert array_header(shape) == written.getvalue()
+    assert len(array_header(shape)) == 128
 
 
 def test_a_store_travels_without_its_pixels(records: list[Record], tmp_path: Path) -> None:
