@@ -32,7 +32,7 @@ from fewshot.checkpoints import load_network
 from fewshot.devices import Batching, choose_device
 from fewshot.inference.inputs import Input, Inputs, find_inputs, parse_spacing
 from fewshot.inference.out_of_distribution import AnyEncoder, describe_images, find_encoder
-from fewshot.plots.datasets import Group, Tile, contact_sheet
+from fewshot.plots.images import Tile, TileGroup, contact_sheet
 from fewshot.terminal import Reporter
 
 logger = logging.getLogger(__name__)
@@ -317,13 +317,13 @@ def _csv(rows: Iterator[Sequence[object]]) -> str:
     return text.getvalue()
 
 
-def _group(one: Chosen, n_images: int) -> Group:
+def _group(one: Chosen, n_images: int) -> TileGroup:
     """Return tiles of the chosen image and some of those that it stands for, from near to far."""
     number = len(one.stands_for)
     places = np.linspace(0, number - 1, min(number, _SHOWN)).round().astype(int)
     note = f"stands for {number} of {n_images} images ({number / n_images:.0%}), from near to far"
     tiles = [_tile(one.stands_for[place]) for place in places]
-    return Group(f"{one.rank}  {one.input.image}", tiles, number, note if number > 1 else "stands for itself")
+    return TileGroup(f"{one.rank}  {one.input.image}", tiles, number, note if number > 1 else "stands for itself")
 
 
 def _tile(image: Input) -> Tile:

@@ -17,7 +17,8 @@ from episodes.records import Label, Record
 from episodes.sampling.splits import read_split
 from episodes.sampling.streams import Stream
 from episodes.storage.store import Store
-from fewshot.plots.datasets import LOOKS, Group, Tile, classes_figure, contact_sheet, splits_figure
+from fewshot.plots.datasets import LABEL_COLOURS, classes_figure, splits_figure
+from fewshot.plots.images import Tile, TileGroup, contact_sheet
 from fewshot.terminal import output_console, print_line
 
 # A mark as well as a colour, which is lost where output is piped.
@@ -146,7 +147,7 @@ def choose_images(records: Sequence[Record], count: int, seed: int = 0) -> dict[
         label: _by_turns(
             [record for record in sorted(records, key=lambda one: one.id) if record.label == label], stream
         )
-        for label in LOOKS
+        for label in LABEL_COLOURS
     }
     shown: dict[Label, int] = dict.fromkeys(waiting, 0)
     for _ in range(min(count, len(records))):
@@ -212,7 +213,7 @@ def show_dataset(
     return files
 
 
-def _groups(store: Store, count: int, seed: int) -> list[Group]:
+def _groups(store: Store, count: int, seed: int) -> list[TileGroup]:
     rows = {record.id: row for row, record in enumerate(store.records)}
     totals = Counter(record.label for record in store.records)
     groups = []
@@ -223,5 +224,5 @@ def _groups(store: Store, count: int, seed: int) -> list[Group]:
             height, width = store.original_sizes[row]
             name = record.id.partition("/")[2]
             tiles.append(Tile(name, store.images[row], store.label_maps[row], height / width))
-        groups.append(Group(label, tiles, totals[label]))
+        groups.append(TileGroup(label, tiles, totals[label]))
     return groups

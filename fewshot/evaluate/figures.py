@@ -7,16 +7,13 @@ import numpy as np
 import torch
 
 from episodes.records import Record
-from episodes.scoring.class_scores import LabelRoc
-from episodes.scoring.curves import RocCurve
 from episodes.storage.store import Store
 from fewshot.devices import batched, default_batch_size
 from fewshot.evaluate.scores import Assessment, ImageResult
 from fewshot.inference.loading import LoadedMethod
 from fewshot.inference.predictor import EnsemblePrediction, Predictor
-from fewshot.plots import cases, curves
-from fewshot.plots import curves as reliability
-from fewshot.plots import curves as training
+from fewshot.plots.curves import confusion_figure, history_figure, reliability_figure, roc_figure
+from fewshot.plots.images import Case, cases_figure
 from fewshot.results.history import read_history
 
 # Of the worst, the median and the best lesion images, and of the normal images with the largest false lesion.
@@ -25,40 +22,17 @@ CASES_OF_A_KIND = 2
 
 def write_figures(folder: Path, assessment: Assessment, members: Sequence[LoadedMethod]) -> None:
     """Draw ROC curves, calibration, the confusion matrix and, where a training left its metrics, its curves."""
-    by_class = {"lesion": assessment.roc, **assessment.class_rocs}
-    curves.roc_figure(folder / "roc_pixels.png", [_pixel_curve(name, curve) for name, curve in by_class.items()])
-    found = assessment.reliability
-    reliability.reliability_figure(
-        folder / "calibration.png",
-        edges=np.linspace(0, 1, len(found.counts) + 1),
-        predicted=np.array(found.mean_confidences),
-        observed=np.array(found.observed_frequencies),
-        counts=np.array(found.counts),
-        ece=found.expected_calibration_error,
-    )
+    roc_figure(folder / "roc_pixels.png", {"lesion": assessment.roc, **assessment.class_rocs})
+    reliability_figure(folder / "calibration.png", assessment.reliability)
     if assessment.labels is not None:
         names = [one.name for one in assessment.labels.classes]
-        curves.confusion_figure(folder / "confusion.png", np.array(assessment.labels.confusion), names)
-        curves.roc_figure(folder / "roc_images.png", [_label_curve(one) for one in assessment.label_rocs])
+        confusion_figure(folder / "confusion.png", np.array(assessment.labels.confusion), names)
+        roc_figure(folder / "roc_images.png", {one.name: one for one in assessment.label_rocs})
     for place, member in enumerate(members, start=1):
         metrics = None if member.path is None else member.path.parent / "metrics.jsonl"
         if metrics is not None and metrics.is_file():
             name = "training.png" if len(members) == 1 else f"training_{place}.png"
-            training.history_figure(folder / name, read_history(metrics), kept_step=member.facts.get("kept_step"))
-
-
-def _pixel_curve(name: str, found: RocCurve) -> curves.RocCurve:
-    return curves.RocCurve(name, np.array(found.false_positive_rates), np.array(found.true_positive_rates), found.auc)
-
-
-def _label_curve(found: LabelRoc) -> curves.RocCurve:
-    return curves.RocCurve(
-        found.name,
-        np.array(found.false_positive_rates),
-        np.array(found.true_positive_rates),
-        found.auc.estimate,
-        (found.auc.low, found.auc.high),
-    )
+            history_figure(folder / name, read_history(metrics), kept_step=member.facts.get("kept_step"))
 
 
 def write_cases(folder: Path, images: Sequence[ImageResult], predictor: Predictor, store: Store) -> None:
@@ -75,8 +49,8 @@ def write_cases(folder: Path, images: Sequence[ImageResult], predictor: Predicto
         return
     rows = {record.id: row for row, record in enumerate(store.records)}
 
-    def case(record: Record, prediction: EnsemblePrediction) -> cases.Case:
-        return cases.Case(
+    def case(record: Record, prediction: EnsemblePrediction) -> Case:
+        return Case(
             title=chosen[record.id],
             name=record.id,
             image=np.asarray(store.images[rows[record.id]]),
@@ -86,11 +60,11 @@ def write_cases(folder: Path, images: Sequence[ImageResult], predictor: Predicto
             uncertainty=prediction.entropy if prediction.n_predictions > 1 else None,
         )
 
-    drawn: dict[str, cases.Case] = {}
+    drawn: dict[str, Case] = {}
     for batch, predictions in predictor.predict_records(store, _in_whole_batches(images, chosen, predictor.device)):
         found = zip(batch, predictions, strict=True)
         drawn |= {record.id: case(record, prediction) for record, prediction in found if record.id in chosen}
-    cases.cases_figure(folder / "cases.png", [drawn[record_id] for record_id in chosen])
+    cases_figure(folder / "cases.png", [drawn[record_id] for record_id in chosen])
 
 
 def _in_whole_batches(images: Sequence[ImageResult], chosen: Container[str], device: torch.device) -> list[Record]:

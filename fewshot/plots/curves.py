@@ -1,11 +1,11 @@
 """Curves: ROC, confusion, calibration, training."""
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from itertools import cycle
 from pathlib import Path
 from textwrap import fill
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -14,51 +14,20 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import EngFormatter, MaxNLocator, NullLocator
 from numpy.typing import NDArray
 
-from fewshot.plots.style import BLUE, COLOURS, DASHES, GREY, VERMILLION, figure_at, page_at, share_axis, shortened
+from episodes.scoring.class_scores import LabelRoc
+from episodes.scoring.curves import Reliability, RocCurve
+from episodes.scoring.statistics import Interval
+from fewshot.plots.style import BLUE, DASHES, DIAGONAL, GREY, SERIES, VERMILLION, page_at, share_axis, shorten
 from fewshot.results.history import History
+from fewshot.results.tables import brackets
 
 
-@dataclass(frozen=True, slots=True)
-class RocCurve:
-    """One class against the rest.
+def roc_figure(path: Path, curves: Mapping[str, RocCurve | LabelRoc]) -> Path:
+    """Draw the receiver operating characteristic of every class against the rest, with the areas in the legend.
 
-    Attributes:
-        name: of the class.
-        false_positive_rates: rising from 0 to 1, (n,); empty where the curve is undefined.
-        true_positive_rates: likewise, (n,).
-        auc: the area under the curve; NaN where it is undefined.
-        interval: of the area, its lower and upper end.
-    """
-
-    name: str
-    false_positive_rates: NDArray[np.floating]
-    true_positive_rates: NDArray[np.floating]
-    auc: float
-    interval: tuple[float, float] | None = None
-
-    def __post_init__(self) -> None:
-        if self.false_positive_rates.shape != self.true_positive_rates.shape:
-            raise ValueError(
-                f"{self.name}: has {self.false_positive_rates.shape} false positive rates and"
-                f" {self.true_positive_rates.shape} true ones; expected as many of both"
-            )
-
-    @property
-    def label(self) -> str:
-        """What the legend says.
-
-        >>> RocCurve("benign", np.array([0.0, 1.0]), np.array([0.0, 1.0]), 0.5, (0.41, 0.6)).label
-        'benign: AUC 0.500 [0.410, 0.600]'
-        """
-        if math.isnan(self.auc):
-            return f"{self.name}: AUC undefined"
-        known = self.interval is not None and not any(map(math.isnan, self.interval))
-        interval = " [{:.3f}, {:.3f}]".format(*self.interval) if self.interval and known else ""
-        return f"{self.name}: AUC {self.auc:.3f}{interval}"
-
-
-def roc_figure(path: Path, curves: Sequence[RocCurve], *, title: str = "") -> Path:
-    """Draw the receiver operating characteristic of every class, with the areas in the legend.
+    Args:
+        path: of the file.
+        curves: by name of the class; one without points, as where a class has no image, is in the legend alone.
 
     Returns:
         The file written.
@@ -68,13 +37,13 @@ def roc_figure(path: Path, curves: Sequence[RocCurve], *, title: str = "") -> Pa
     """
     if not curves:
         raise ValueError("there is no ROC curve to draw")
-    side, left, top, line = 3.9, 0.7, 0.4 if title else 0.15, 0.22
+    side, left, top, line = 3.9, 0.7, 0.15, 0.22
     with page_at(path, left + side + 0.2, top + side + 0.75 + line * len(curves)) as page:
         axes = page.axes(left, top, side, side)
         axes.grid(visible=True)
-        axes.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle=(0, (2, 2)))
+        axes.plot([0, 1], [0, 1], color=GREY, **DIAGONAL)
         handles: list[Line2D] = []
-        for curve, colour, dashes in zip(curves, cycle(COLOURS), cycle(DASHES), strict=False):
+        for curve, colour, dashes in zip(curves.values(), cycle(SERIES), cycle(DASHES), strict=False):
             handles += axes.plot(
                 curve.false_positive_rates, curve.true_positive_rates, color=colour, linestyle=dashes, clip_on=False
             )
@@ -82,22 +51,32 @@ def roc_figure(path: Path, curves: Sequence[RocCurve], *, title: str = "") -> Pa
         share_axis(axes, "y")
         axes.set_xlabel("false positive rate (1 - specificity)")
         axes.set_ylabel("true positive rate (sensitivity)")
-        axes.set_title(title)
-        labels = [curve.label for curve in curves]
+        labels = [area_label(name, curve.auc) for name, curve in curves.items()]
         legend = axes.legend(handles, labels, loc="upper left", bbox_to_anchor=(-0.02, -0.13), handlelength=3)
         for text in legend.get_texts():
-            shortened(text, side - 0.5)
+            shorten(text, side - 0.5)
     return path
 
 
-def confusion_figure(path: Path, matrix: NDArray[np.integer], names: Sequence[str], *, title: str = "") -> Path:
+def area_label(name: str, area: float | Interval) -> str:
+    """Say the area under a curve, with its interval where it has one.
+
+    >>> area_label("benign", Interval(0.5, 0.41, 0.6)), area_label("normal", math.nan)
+    ('benign: AUC 0.500 [0.410, 0.600]', 'normal: AUC undefined')
+    """
+    interval = area if isinstance(area, Interval) else Interval(area, math.nan, math.nan)
+    if math.isnan(interval.estimate):
+        return f"{name}: AUC undefined"
+    return f"{name}: AUC {interval.estimate:.3f} {brackets(interval)}".rstrip()
+
+
+def confusion_figure(path: Path, matrix: NDArray[np.integer], names: Sequence[str]) -> Path:
     """Draw a confusion matrix: counts, and the share of each true class.
 
     Args:
         path: of the file.
         matrix: counts, (truth, predicted).
         names: of the classes, in the order of both axes.
-        title: above the matrix.
 
     Returns:
         The file written.
@@ -112,8 +91,8 @@ def confusion_figure(path: Path, matrix: NDArray[np.integer], names: Sequence[st
     shares = matrix / np.maximum(totals, 1)[:, None]
     colours = matplotlib.colormaps["Blues"](0.85 * shares)
     wrapped = [fill(name, 15) for name in names]
-    with figure_at(path, 1.9 + 1.15 * count, 1.3 + 0.95 * count) as figure:
-        axes = figure.add_subplot()
+    with page_at(path, 1.9 + 1.15 * count, 1.3 + 0.95 * count, constrained=True) as page:
+        axes = page.figure.add_subplot()
         axes.imshow(colours, aspect="auto")
         for (row, column), share in np.ndenumerate(shares):
             text = f"{matrix[row, column]:,}\n" + (f"{share:.1%}" if totals[row] else "-")
@@ -128,65 +107,55 @@ def confusion_figure(path: Path, matrix: NDArray[np.integer], names: Sequence[st
         axes.spines[:].set_visible(False)
         axes.set_xlabel("predicted")
         axes.set_ylabel("truth")
-        axes.set_title(title)
     return path
 
 
-def reliability_figure(
-    path: Path,
-    *,
-    edges: NDArray[np.floating],
-    predicted: NDArray[np.floating],
-    observed: NDArray[np.floating],
-    counts: NDArray[np.integer],
-    ece: float,
-    counted: str = "pixels",
-    title: str = "",
-) -> Path:
+def reliability_figure(path: Path, found: Reliability) -> Path:
     """Draw observed shares over predicted probabilities, and below how many predictions each bin holds.
-
-    Args:
-        path: of the file.
-        edges: of the bins, rising from 0 to 1, (n + 1,).
-        predicted: mean probability in each bin, (n,); NaN in an empty one.
-        observed: share of positives in each bin, (n,); likewise.
-        counts: predictions in each bin, (n,).
-        ece: expected calibration error, in [0, 1].
-        counted: what a prediction is about.
-        title: above the plot.
 
     Returns:
         The file written.
 
     Raises:
-        ValueError: if there is no bin, all are empty, or the lengths disagree.
+        ValueError: if all bins are empty.
     """
-    lengths = {"edges": len(edges) - 1, "predicted": len(predicted), "observed": len(observed), "counts": len(counts)}
-    if len(set(lengths.values())) > 1 or len(counts) < 1:
-        raise ValueError(f"a reliability plot of {lengths} bins; expected as many of each, at least one")
-    if not counts.sum():
+    if not any(found.counts):
         raise ValueError("a reliability plot without any prediction; expected at least one")
-    side, left, top, low = 3.7, 0.75, 0.4 if title else 0.15, 1.0
+    side, left, top, low = 3.7, 0.75, 0.15, 1.0
     with page_at(path, left + side + 0.2, top + side + 0.2 + low + 0.6) as page:
         axes, histogram = page.axes(left, top, side, side), page.axes(left, top + side + 0.2, side, low)
-        axes.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle=(0, (2, 2)))
-        axes.plot(predicted[counts > 0], observed[counts > 0], color=BLUE, marker="o", markersize=5, clip_on=False)
-        axes.text(0.04, 0.96, f"ECE {ece:.3f}", transform=axes.transAxes, va="top")
-        axes.grid(visible=True)
+        draw_reliability(axes, found, GREY, color=BLUE, marker="o", markersize=5)
+        axes.text(0.04, 0.96, f"ECE {found.expected_calibration_error:.3f}", transform=axes.transAxes, va="top")
         share_axis(axes, "x")
         share_axis(axes, "y")
         axes.tick_params(labelbottom=False)
         axes.set_ylabel("observed share")
-        axes.set_title(title)
-        _draw_histogram(histogram, edges, counts)
+        _draw_histogram(histogram, np.array(found.counts))
         share_axis(histogram, "x")
         histogram.set_xlabel("predicted probability")
-        histogram.set_ylabel(counted)
+        histogram.set_ylabel("pixels")
         page.figure.align_ylabels()
     return path
 
 
-def _draw_histogram(axes: Axes, edges: NDArray[np.floating], counts: NDArray[np.integer]) -> None:
+def draw_reliability(axes: Axes, found: Reliability, diagonal: str, **how: Any) -> None:
+    """Draw a reliability diagram: observed over predicted, empty bins left out, and the diagonal where both agree.
+
+    Args:
+        axes: to draw on.
+        found: the bins.
+        diagonal: its colour.
+        how: keywords of the line through the bins.
+    """
+    filled = np.array(found.counts) > 0
+    predicted, observed = np.array(found.mean_confidences)[filled], np.array(found.observed_frequencies)[filled]
+    axes.plot([0, 1], [0, 1], color=diagonal, **DIAGONAL)
+    axes.plot(predicted, observed, clip_on=False, **how)
+    axes.grid(visible=True)
+
+
+def _draw_histogram(axes: Axes, counts: NDArray[np.integer]) -> None:
+    edges = np.linspace(0, 1, len(counts) + 1)
     axes.bar(edges[:-1], counts, np.diff(edges), align="edge", color=BLUE, alpha=0.45, edgecolor="white")
     axes.grid(visible=True, axis="y")
     least = int(counts[counts > 0].min())
@@ -204,7 +173,7 @@ SCORES = {"dice": "Dice", "accuracy": "right pixels", "label_accuracy": "right i
 """Columns in [0, 1] that get a panel of their own, here or as `validation_...`, and what its axis says."""
 
 
-def history_figure(path: Path, history: History, *, kept_step: int | None = None, title: str = "") -> Path:
+def history_figure(path: Path, history: History, *, kept_step: int | None = None) -> Path:
     """Draw the loss, and every score of `SCORES` that was logged: in training (smoothed) and on validation data.
 
     Args:
@@ -212,7 +181,6 @@ def history_figure(path: Path, history: History, *, kept_step: int | None = None
         history: `loss`, and where they were logged `validation` (a loss), scores such as `dice`, and
             `validation_dice` beside it. Other columns are not drawn.
         kept_step: the step whose weights were kept, marked in every panel.
-        title: above the panels.
 
     Returns:
         The file written.
@@ -227,10 +195,10 @@ def history_figure(path: Path, history: History, *, kept_step: int | None = None
     columns = len(panels) if len(panels) < 4 else -(-len(panels) // 2)
     rows = -(-len(panels) // columns)
     width = 5.6 if columns == 1 else 4.2 * columns
-    with figure_at(path, width, 3.3 * rows + 0.5) as figure:
+    with page_at(path, width, 3.3 * rows + 0.5, constrained=True) as page:
         entries: dict[str, Line2D] = {}
         for place, (name, train, validation) in enumerate(panels, start=1):
-            axes = figure.add_subplot(rows, columns, place)
+            axes = page.figure.add_subplot(rows, columns, place)
             entries |= _curves(axes, history.curve(train), history.curve(validation))
             if kept_step is not None:
                 line = axes.axvline(kept_step, color=GREY, linewidth=1, linestyle=(0, (4, 2)), zorder=1)
@@ -244,13 +212,12 @@ def history_figure(path: Path, history: History, *, kept_step: int | None = None
                 axes.set_xlim(history.steps[0] - 0.9, history.steps[0] + 0.9)
             if name != "loss":
                 axes.set_ylim(top=min(1.0, axes.get_ylim()[1]))
-        figure.suptitle(title)
-        figure.legend(entries.values(), entries.keys(), loc="outside lower center", ncols=len(entries))
+        page.figure.legend(entries.values(), entries.keys(), loc="outside lower center", ncols=len(entries))
     return path
 
 
 def smooth(values: NDArray[np.floating], window: int) -> NDArray[np.float64]:
-    """The mean of each value and its neighbours, `window` in all; of fewer near the ends.
+    """Compute the mean of each value and its neighbours, `window` in all; of fewer near the ends.
 
     >>> smooth(np.array([0.0, 3.0, 6.0, 0.0]), 3).tolist()
     [1.5, 3.0, 3.0, 3.0]
@@ -266,7 +233,7 @@ Curve = tuple[NDArray[np.int64], NDArray[np.float64]]
 
 
 def _curves(axes: Axes, train: Curve, validation: Curve) -> dict[str, Line2D]:
-    """Draw both; returns what the legend lists."""
+    """Draw both, and return what the legend lists."""
     entries: dict[str, Line2D] = {}
     steps, values = train
     window = len(values) // 50 * 2 + 1  # a twenty-fifth of the training

@@ -1,20 +1,19 @@
-"""Every figure of a report, drawn once."""
+"""Every figure of a report, drawn once: curves over annotated images, calibration, and the forest plots."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from textwrap import fill
 
-import numpy as np
 from matplotlib.axes import Axes
 
-from episodes.io.files import write_text, written_whole
+from episodes.io.files import write_bytes, write_text
 from episodes.scoring.curves import Reliability
-from fewshot.plots.ladder import Look, images, looks_of
-from fewshot.plots.style import INK, MUTED, PAPER, WIDTH, Drawing, blank, shortened, themed
+from fewshot.plots.curves import draw_reliability
+from fewshot.plots.style import INK, MUTED, PAPER, THEMED, WIDTH, Drawing, MethodStyle, method_styles, new_page, shorten
 from fewshot.report.breakdowns import shown_rows
 from fewshot.report.content import ReportContent, TargetContent
-from fewshot.report.ladders import controls, difference, groups, normals, patients
+from fewshot.report.forest_plots import controls, difference, groups, images, normals, patients
 from fewshot.results.summary import Row
 
 COLUMNS = 3
@@ -22,7 +21,7 @@ COLUMNS = 3
 PANEL_LEFT, SIDE, GAP, PANEL_TOP, PANEL_FOOT = 0.58, 1.2, 0.14, 0.5, 0.5
 
 
-def reliability(target: TargetContent, looks: Mapping[str, Look]) -> Drawing | None:
+def reliability(target: TargetContent, styles: Mapping[str, MethodStyle]) -> Drawing | None:
     """Draw the observed share of lesion pixels over the predicted probability, a small plot for each of the best rows.
 
     Returns:
@@ -33,39 +32,25 @@ def reliability(target: TargetContent, looks: Mapping[str, Look]) -> Drawing | N
     if not chosen:
         return None
     n_lines = -(-len(chosen) // COLUMNS)
-    with themed():
-        page = blank(n_lines * (PANEL_TOP + SIDE) + PANEL_FOOT)
+    with new_page(WIDTH, n_lines * (PANEL_TOP + SIDE) + PANEL_FOOT, THEMED) as page:
         for place, ((method, shot), found) in enumerate(chosen):
             line, column = divmod(place, COLUMNS)
             left, top = PANEL_LEFT + column * (SIDE + GAP), line * (PANEL_TOP + SIDE) + PANEL_TOP
             axes = page.axes(left, top, SIDE, SIDE)
-            _draw(axes, found, looks[method])
+            _draw_panel(axes, found, styles[method])
             axes.tick_params(length=0, labelleft=column == 0, labelbottom=place + COLUMNS >= len(chosen))
-            shortened(page.text(left, top - 0.33, method, ha="left", color=INK, fontsize=9), SIDE)
+            shorten(page.text(left, top - 0.33, method, ha="left", color=INK, fontsize=9), SIDE)
             page.text(left, top - 0.14, images(shot), ha="left", color=MUTED, fontsize=8.5)
-            error = f"ECE {found.expected_calibration_error:.3f}"
-            axes.text(0.05, 0.95, error, va="top", fontsize=8.5, color=MUTED)
         page.text(
             PANEL_LEFT, n_lines * (PANEL_TOP + SIDE) + 0.36, "predicted probability of lesion", ha="left", color=MUTED
         )
         side = page.text(0.14, PANEL_TOP + SIDE / 2, "observed share", ha="center", color=MUTED, rotation=90)
         side.set_rotation_mode("default")
-    return Drawing("reliability", target.target, f"Calibration on {target.target}", page.figure)
+    return Drawing("reliability", target.target, f"Calibration on {target.target}", page)
 
 
-def _draw(axes: Axes, found: Reliability, look: Look) -> None:
-    filled = np.asarray(found.counts) > 0
-    axes.plot([0, 1], [0, 1], color=MUTED, linewidth=1, linestyle=(0, (2, 2)))
-    axes.plot(
-        np.asarray(found.mean_confidences)[filled],
-        np.asarray(found.observed_frequencies)[filled],
-        marker=look.marker,
-        markersize=4,
-        linewidth=1.4,
-        color=look.colour,
-        clip_on=False,
-    )
-    axes.grid(visible=True)
+def _draw_panel(axes: Axes, found: Reliability, style: MethodStyle) -> None:
+    draw_reliability(axes, found, MUTED, marker=style.marker, markersize=4, linewidth=1.4, color=style.colour)
     axes.set(xlim=(0, 1), ylim=(0, 1), xticks=(0, 0.5, 1), yticks=(0, 0.5, 1))
     axes.xaxis.set_major_formatter("{x:g}")
     axes.yaxis.set_major_formatter("{x:g}")
@@ -73,6 +58,7 @@ def _draw(axes: Axes, found: Reliability, look: Look) -> None:
     first.set_horizontalalignment("left")  # the ends of neighbours' axes keep apart
     last.set_horizontalalignment("right")
     axes.spines[:].set_visible(False)
+    axes.text(0.05, 0.95, f"ECE {found.expected_calibration_error:.3f}", va="top", fontsize=8.5, color=MUTED)
 
 
 # Inches.
@@ -83,7 +69,7 @@ REACH = 0.3
 NOTE_LETTERS = 36  # of a line of the note beneath the curves
 
 
-def shot_curve(target: TargetContent, looks: Mapping[str, Look]) -> Drawing:
+def shot_curve(target: TargetContent, styles: Mapping[str, MethodStyle]) -> Drawing:
     """Draw each method's lesion Dice with its interval at every number of annotated images.
 
     A method that is there without annotated images only is a line across: it needs none, whatever there is. What lies
@@ -95,8 +81,7 @@ def shot_curve(target: TargetContent, looks: Mapping[str, Look]) -> Drawing:
     curves = _curves([row for row in rows if row.method not in beneath])
     shots = sorted({row.shot for row in target.rows})
     tall = max(LEAST_TALL, LINE * (len(curves) + 1))
-    with themed():
-        page = blank(TOP + tall + FOOT)
+    with new_page(WIDTH, TOP + tall + FOOT, THEMED) as page:
         axes = page.axes(LEFT, TOP, WIDTH - LEFT - NAMES, tall)
         axes.set(xlim=(-0.3, len(shots) - 0.7), ylim=(low, high), xlabel="annotated images")
         axes.set_xticks(range(len(shots)), [str(shot) for shot in shots])
@@ -106,17 +91,17 @@ def shot_curve(target: TargetContent, looks: Mapping[str, Look]) -> Drawing:
         axes.spines[["left", "top", "right"]].set_visible(False)
         for place, (method, own) in enumerate(curves.items()):
             aside = (place - (len(curves) - 1) / 2) * 0.3 / len(curves)
-            _draw_curve(axes, own, looks[method], shots, aside)
+            _draw_curve(axes, own, styles[method], shots, aside)
         names = page.axes(WIDTH - NAMES, TOP, NAMES, tall)
         names.set(xlim=(0, NAMES), ylim=(low, high))
         names.set_axis_off()
-        _name_curves(names, curves, looks, LINE * (high - low) / tall)
+        _name_curves(names, curves, styles, LINE * (high - low) / tall)
         _note_beneath(axes, [row for row in rows if row.method in beneath], low)
-    return Drawing("shot-curve", target.target, f"Lesion Dice over annotated images on {target.target}", page.figure)
+    return Drawing("shot-curve", target.target, f"Lesion Dice over annotated images on {target.target}", page)
 
 
 def _limits(rows: Sequence[Row]) -> tuple[float, float]:
-    """Of the axis: all intervals of methods that come near the best, and what lies near them."""
+    """Choose an axis of all intervals of methods that come near the best, and of what lies near them."""
     methods = [row for row in rows if row.role != "floor"] or list(rows)
     best = max((row.dice.estimate for row in methods if row.dice.estimate == row.dice.estimate), default=1.0)
     near_best = {row.method for row in methods if row.dice.estimate >= best - REACH}
@@ -129,33 +114,35 @@ def _limits(rows: Sequence[Row]) -> tuple[float, float]:
 
 
 def _curves(rows: Sequence[Row]) -> dict[str, list[Row]]:
-    """Rows by method, the number of annotated images rising; the highest curve first."""
+    """Group rows by method, the number of annotated images rising; the highest curve first."""
     methods: dict[str, list[Row]] = {}
     for row in sorted(rows, key=lambda row: row.shot):
         methods.setdefault(row.method, []).append(row)
     return dict(sorted(methods.items(), key=lambda item: -item[1][-1].dice.estimate))
 
 
-def _draw_curve(axes: Axes, rows: Sequence[Row], look: Look, shots: Sequence[int], aside: float) -> None:
+def _draw_curve(axes: Axes, rows: Sequence[Row], style: MethodStyle, shots: Sequence[int], aside: float) -> None:
     places = [shots.index(row.shot) + aside for row in rows]
     values = [row.dice.estimate for row in rows]
     if [row.shot for row in rows] == [0] and len(shots) > 1:
-        axes.plot([places[0], len(shots) - 0.7], values * 2, linewidth=1.2, **look.line)
+        axes.plot([places[0], len(shots) - 0.7], values * 2, linewidth=1.2, **style.line)
     else:
-        axes.plot(places, values, linewidth=1.8, **look.line)
+        axes.plot(places, values, linewidth=1.8, **style.line)
     for place, row in zip(places, rows, strict=True):
-        axes.plot([place, place], [row.dice.low, row.dice.high], color=look.colour, linewidth=1.3)
-    axes.plot(places, values, color=look.colour, marker=look.marker, markersize=6, linestyle="none", clip_on=False)
+        axes.plot([place, place], [row.dice.low, row.dice.high], color=style.colour, linewidth=1.3)
+    axes.plot(places, values, color=style.colour, marker=style.marker, markersize=6, linestyle="none", clip_on=False)
 
 
-def _name_curves(axes: Axes, curves: Mapping[str, Sequence[Row]], looks: Mapping[str, Look], line: float) -> None:
+def _name_curves(
+    axes: Axes, curves: Mapping[str, Sequence[Row]], styles: Mapping[str, MethodStyle], line: float
+) -> None:
     """Write each method's name beside the end of its curve; they move apart where they would overlap."""
     ends = [rows[-1].dice.estimate for rows in curves.values()]
     for (method, _), end, y in zip(curves.items(), ends, spread(ends, line, axes.get_ylim()), strict=True):
-        look = looks[method]
-        axes.plot([0.02, 0.1, 0.2], [end, y, y], color=look.colour, linewidth=0.7, clip_on=False)
-        axes.plot([0.2], [y], marker=look.marker, markersize=5, color=look.colour, clip_on=False)
-        shortened(axes.text(0.3, y, method, va="center_baseline", fontsize=9), NAMES - 0.36)
+        style = styles[method]
+        axes.plot([0.02, 0.1, 0.2], [end, y, y], color=style.colour, linewidth=0.7, clip_on=False)
+        axes.plot([0.2], [y], marker=style.marker, markersize=5, color=style.colour, clip_on=False)
+        shorten(axes.text(0.3, y, method, va="center_baseline", fontsize=9), NAMES - 0.36)
 
 
 def spread(ends: Sequence[float], gap: float, limits: tuple[float, float]) -> list[float]:
@@ -207,25 +194,25 @@ FIGURES = "figures"
 
 def draw(content: ReportContent) -> list[Drawing]:
     """Draw all figures that the content has numbers for; a method looks the same in all of them."""
-    looks = looks_of(content.rows)
-    return [drawing for target in content.targets for drawing in _draw_target(target, looks) if drawing is not None]
+    styles = method_styles({row.method: row.role for row in content.rows})
+    return [drawing for target in content.targets for drawing in _draw_target(target, styles) if drawing is not None]
 
 
-def _draw_target(target: TargetContent, looks: dict[str, Look]) -> Iterator[Drawing | None]:
+def _draw_target(target: TargetContent, styles: Mapping[str, MethodStyle]) -> Iterator[Drawing | None]:
     if target.rows:
-        yield shot_curve(target, looks)
+        yield shot_curve(target, styles)
     if target.comparisons and target.answers:
-        yield difference(target, looks)
-    yield patients(target, looks)
-    yield groups(target, looks, "sizes")
-    yield groups(target, looks, "labels")
-    yield normals(target, looks)
-    yield reliability(target, looks)
-    yield controls(target, looks)
+        yield difference(target, styles)
+    yield patients(target, styles)
+    yield groups(target, styles, "sizes")
+    yield groups(target, styles, "labels")
+    yield normals(target, styles)
+    yield reliability(target, styles)
+    yield controls(target, styles)
 
 
 def file_names(drawings: list[Drawing]) -> list[str]:
-    """A file name for each drawing, without its ending: plain letters, and no two alike."""
+    """Name a file for each drawing, without its ending: plain letters, and no two alike."""
     names: list[str] = []
     for drawing in drawings:
         plain = re.sub(r"[^A-Za-z0-9_]+", "-", drawing.target).strip("-") or "dataset"
@@ -236,17 +223,8 @@ def file_names(drawings: list[Drawing]) -> list[str]:
     return names
 
 
-def write_figures(folder: Path, drawings: list[Drawing]) -> list[Path]:
-    """Write each drawing into `figures/` as PNG and as SVG.
-
-    Returns:
-        The files written.
-    """
-    paths: list[Path] = []
+def write_figures(folder: Path, drawings: list[Drawing]) -> None:
+    """Write each drawing into `figures/` as PNG and as SVG."""
     for name, drawing in zip(file_names(drawings), drawings, strict=True):
-        vector, pixels = (folder / FIGURES / f"{name}.{ending}" for ending in ("svg", "png"))
-        write_text(vector, drawing.svg())
-        with written_whole(pixels) as partial:
-            partial.write_bytes(drawing.png())
-        paths += [vector, pixels]
-    return paths
+        write_text(folder / FIGURES / f"{name}.svg", drawing.page.svg())
+        write_bytes(folder / FIGURES / f"{name}.png", drawing.page.png())

@@ -6,11 +6,11 @@ import pytest
 from numpy.typing import NDArray
 
 from episodes.phantoms.population import PhantomSpec, generate
-from fewshot.plots.cases import GAP, MARGIN, PANEL, PREDICTION, TRUTH, Case, cases_figure
+from fewshot.plots.images import PANEL, PANEL_GAP, PANEL_MARGIN, PREDICTION, TRUTH, Case, cases_figure
 from tests.fewshot.plots.pictures import coloured, pixels, size_in_inches
 
 SIZE = 46  # 7.5 pixels of the figure for each of the image
-COLUMN = (PANEL + GAP) * 150
+COLUMN = (PANEL + PANEL_GAP) * 150
 
 
 def box(first: int, last: int) -> NDArray[np.bool_]:
@@ -26,7 +26,7 @@ PROBABILITY = np.where(CASE.prediction, 0.9, 0.0)
 def differing_panels(one: Path, other: Path) -> list[int]:
     """The columns of panels in which two figures of the same size differ."""
     columns = np.nonzero((pixels(one) != pixels(other)).any(axis=(0, 2)))[0]
-    return sorted({int((column - MARGIN * 150) // COLUMN) for column in columns})
+    return sorted({int((column - PANEL_MARGIN * 150) // COLUMN) for column in columns})
 
 
 def test_outlines_run_along_the_borders_of_their_masks(tmp_path: Path) -> None:
@@ -35,7 +35,7 @@ def test_outlines_run_along_the_borders_of_their_masks(tmp_path: Path) -> None:
     changed = (pixels(with_both) != pixels(without)).any(axis=2)
     top = 0.62 * 150  # below the headings and the row's title
     for colour, panel, first, last in ((TRUTH, 1, 10, 20), (TRUTH, 2, 10, 20), (PREDICTION, 2, 12, 30)):
-        left = MARGIN * 150 + panel * COLUMN
+        left = PANEL_MARGIN * 150 + panel * COLUMN
         within = coloured(with_both, colour["color"])
         within[: int(top)] = within[int(top + PANEL * 150) :] = False
         within[:, : int(left)] = within[:, int(left + PANEL * 150) :] = False
@@ -49,7 +49,7 @@ def test_a_lesion_at_the_image_edge_has_a_whole_outline(tmp_path: Path) -> None:
     path = cases_figure(tmp_path / "whole.png", [replace(CASE, truth=box(0, SIZE), prediction=box(0, 0))])
     found = coloured(path, TRUTH["color"])[int(0.62 * 150) + 20 : int((0.62 + PANEL) * 150) - 20]
     edges = np.nonzero(found.all(axis=0))[0]
-    panels = {int((column - MARGIN * 150 + 3) // COLUMN) for column in edges}
+    panels = {int((column - PANEL_MARGIN * 150 + 3) // COLUMN) for column in edges}
     assert panels == {1, 2}
     assert len(edges) >= 4
 
@@ -81,14 +81,14 @@ def test_rows_are_as_high_as_their_images(tmp_path: Path) -> None:
 def test_uncertainty_is_a_column_once_a_case_has_it(tmp_path: Path) -> None:
     without = size_in_inches(cases_figure(tmp_path / "without.png", [CASE, CASE]))
     some = size_in_inches(cases_figure(tmp_path / "some.png", [CASE, replace(CASE, uncertainty=PROBABILITY)]))
-    assert some[0] - without[0] == pytest.approx(PANEL + GAP, abs=0.01)
+    assert some[0] - without[0] == pytest.approx(PANEL + PANEL_GAP, abs=0.01)
 
 
 def test_uncertainty_has_one_scale_for_all_rows(tmp_path: Path) -> None:
     low = replace(CASE, uncertainty=np.full((SIZE, SIZE), 0.2))
     alone = pixels(cases_figure(tmp_path / "alone.png", [low]))
     beside = pixels(cases_figure(tmp_path / "beside.png", [low, replace(low, uncertainty=low.uncertainty * 4)]))
-    spot = (int((0.62 + 0.1) * 150), int(MARGIN * 150 + 3.05 * COLUMN))
+    spot = (int((0.62 + 0.1) * 150), int(PANEL_MARGIN * 150 + 3.05 * COLUMN))
     assert alone[spot].sum() > beside[spot].sum() + 200
     nothing = replace(CASE, uncertainty=np.zeros((SIZE, SIZE)))
     assert pixels(cases_figure(tmp_path / "zero.png", [nothing]))[spot].sum() < 30

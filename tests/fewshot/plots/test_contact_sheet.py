@@ -5,20 +5,20 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from fewshot.plots.datasets import (
+from episodes.images.regions import contours
+from fewshot.plots.images import (
     CAPTION,
     COLUMNS,
     GAP,
     HEADER,
-    LOOKS,
+    LABEL_LINES,
     MARGIN,
     TILE,
     TITLE,
     WIDTH,
-    Group,
     Tile,
+    TileGroup,
     contact_sheet,
-    outlines,
 )
 from tests.fewshot.plots.pictures import coloured, pixels, size_in_inches
 
@@ -36,7 +36,7 @@ TILE_OF_BENIGN = Tile("a", np.full((SIZE, SIZE), 70, np.uint8), box(1, 10, 30), 
 
 
 def sheet(path: Path, *tiles: Tile) -> Path:
-    return contact_sheet(path, [Group("benign", tiles, len(tiles))], title="made")
+    return contact_sheet(path, [TileGroup("benign", tiles, len(tiles))], title="made")
 
 
 def ends(found: NDArray[np.bool_]) -> list[float]:
@@ -48,33 +48,35 @@ def ends(found: NDArray[np.bool_]) -> list[float]:
 @pytest.mark.parametrize(("value", "label"), [(1, "benign"), (2, "malignant"), (3, "unknown")])
 def test_each_class_is_outlined_in_its_colour_along_its_border(tmp_path: Path, value: int, label: str) -> None:
     path = sheet(tmp_path / "sheet.png", replace(TILE_OF_BENIGN, label_map=box(value, 10, 30)))
-    assert ends(coloured(path, LOOKS[label].outline)) == pytest.approx([10, 30, 10, 30], abs=0.6)  # type: ignore[index]
-    for other, look in LOOKS.items():
-        if other not in (label, "normal"):
-            assert not coloured(path, look.outline)[TOP:].any()
+    assert ends(coloured(path, LABEL_LINES[label]["color"])) == pytest.approx([10, 30, 10, 30], abs=0.6)  # type: ignore[index]
+    for other, how in LABEL_LINES.items():
+        if other != label:
+            assert not coloured(path, how["color"])[TOP:].any()
 
 
 def test_two_classes_in_one_image_have_both_colours(tmp_path: Path) -> None:
     path = sheet(tmp_path / "sheet.png", replace(TILE_OF_BENIGN, label_map=box(1, 5, 15) + box(2, 30, 44)))
-    assert ends(coloured(path, LOOKS["benign"].outline)) == pytest.approx([5, 15, 5, 15], abs=0.6)
-    assert ends(coloured(path, LOOKS["malignant"].outline)) == pytest.approx([30, 44, 30, 44], abs=0.6)
+    assert ends(coloured(path, LABEL_LINES["benign"]["color"])) == pytest.approx([5, 15, 5, 15], abs=0.6)
+    assert ends(coloured(path, LABEL_LINES["malignant"]["color"])) == pytest.approx([30, 44, 30, 44], abs=0.6)
 
 
 def test_an_outline_is_thin(tmp_path: Path) -> None:
-    found = coloured(sheet(tmp_path / "sheet.png", TILE_OF_BENIGN), LOOKS["benign"].outline)[TOP:]
+    found = coloured(sheet(tmp_path / "sheet.png", TILE_OF_BENIGN), LABEL_LINES["benign"]["color"])[TOP:]
     middle = round(20 * TILE * 150 / SIZE)
     assert 2 <= found[middle, : LEFT + 240].sum() <= 6  # crossed twice
 
 
 def test_a_normal_image_has_no_outline_and_the_key_names_only_what_is_drawn(tmp_path: Path) -> None:
     normal = replace(TILE_OF_BENIGN, label_map=box(0, 0, 0))
-    path = contact_sheet(tmp_path / "normal.png", [Group("normal", [normal], 1)], title="made")
-    assert not any(coloured(path, LOOKS[label].outline).any() for label in LOOKS if label != "normal")
+    path = contact_sheet(tmp_path / "normal.png", [TileGroup("normal", [normal], 1)], title="made")
+    assert not any(coloured(path, how["color"]).any() for how in LABEL_LINES.values())
     both = contact_sheet(
-        tmp_path / "both.png", [Group("benign", [TILE_OF_BENIGN], 1), Group("normal", [normal], 1)], title="made"
+        tmp_path / "both.png",
+        [TileGroup("benign", [TILE_OF_BENIGN], 1), TileGroup("normal", [normal], 1)],
+        title="made",
     )
-    assert coloured(both, LOOKS["benign"].outline)[: round(TITLE * 150)].any()
-    assert not coloured(both, LOOKS["malignant"].outline).any()
+    assert coloured(both, LABEL_LINES["benign"]["color"])[: round(TITLE * 150)].any()
+    assert not coloured(both, LABEL_LINES["malignant"]["color"]).any()
 
 
 @pytest.mark.parametrize(("aspect", "height", "width"), [(0.5, 0.5, 1), (1, 1, 1), (2, 1, 0.5), (0.75, 0.75, 1)])
@@ -103,7 +105,7 @@ def test_long_names_stay_below_their_own_image(tmp_path: Path) -> None:
     left = (MARGIN + TILE + GAP) * 150
     assert (columns.min() >= left - 1, columns.max() <= left + TILE * 150 + 1) == (True, True)
     assert rows.min() >= TOP + TILE * 150
-    contact_sheet(tmp_path / "title.png", [Group("benign", [nameless], 1)], title="an endless title " * 50)
+    contact_sheet(tmp_path / "title.png", [TileGroup("benign", [nameless], 1)], title="an endless title " * 50)
     title = pixels(tmp_path / "title.png")[: round(TITLE * 150)]
     key = pixels(tmp_path / "plain.png")[: round(TITLE * 150)]
     at_key = slice(round((WIDTH - MARGIN - 1.6) * 150), None)
@@ -111,17 +113,17 @@ def test_long_names_stay_below_their_own_image(tmp_path: Path) -> None:
 
 
 def test_outlines_of_several_parts_are_closed() -> None:
-    lines = outlines(box(1, 3, 9) + box(1, 20, 40) > 0)
+    lines = contours(box(1, 3, 9) + box(1, 20, 40) > 0)
     assert len(lines) == 2
     assert all(np.array_equal(line[0], line[-1]) for line in lines)
-    found = sorted((line.min() * SIZE, line.max() * SIZE) for line in lines)
+    found = sorted((line.min(), line.max()) for line in lines)
     np.testing.assert_allclose(found, [(3, 9), (20, 40)])
 
 
 def test_a_lesion_over_the_whole_image_has_an_outline_too() -> None:
-    (line,) = outlines(np.ones((4, 8), bool))
-    assert (line.min(axis=0).tolist(), line.max(axis=0).tolist()) == ([0, 0], [1, 1])
-    assert outlines(np.zeros((4, 8), bool)) == []
+    (line,) = contours(np.ones((4, 8), bool))
+    assert (line.min(axis=0).tolist(), line.max(axis=0).tolist()) == ([0, 0], [8, 4])
+    assert contours(np.zeros((4, 8), bool)) == []
 
 
 def test_the_same_images_give_the_same_bytes(tmp_path: Path) -> None:
@@ -131,7 +133,7 @@ def test_the_same_images_give_the_same_bytes(tmp_path: Path) -> None:
 
 def test_there_has_to_be_an_image_with_a_label_map_of_its_size(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no image to show"):
-        contact_sheet(tmp_path / "sheet.png", [Group("benign", [], 3)], title="made")
+        contact_sheet(tmp_path / "sheet.png", [TileGroup("benign", [], 3)], title="made")
     with pytest.raises(ValueError, match=r"a: the image is \(48, 48\), its label map \(2, 2\)"):
         replace(TILE_OF_BENIGN, label_map=np.zeros((2, 2), np.uint8))
     assert not list(tmp_path.iterdir())

@@ -4,25 +4,27 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fewshot.plots.curves import RocCurve, confusion_figure, roc_figure
-from fewshot.plots.style import BLUE, GREEN, VERMILLION
+from episodes.scoring.curves import RocCurve
+from episodes.scoring.statistics import Interval
+from fewshot.plots.curves import area_label, confusion_figure, roc_figure
+from fewshot.plots.style import BLUE, SERIES, VERMILLION
 from tests.fewshot.plots.pictures import coloured, pixels, size_in_inches
 
 NAMES = ["normal", "benign", "malignant"]
 
 
-def curve(name: str = "benign", power: float = 0.3) -> RocCurve:
+def curve(power: float = 0.3) -> RocCurve:
     rates = np.linspace(0, 1, 50)
-    return RocCurve(name, rates, rates**power, 1 / (1 + power))
+    return RocCurve(tuple(rates), tuple(rates**power), 1 / (1 + power), 0)
 
 
 def test_every_class_has_a_colour_and_a_line_of_the_legend(tmp_path: Path) -> None:
-    one = roc_figure(tmp_path / "one.png", [curve()])
+    one = roc_figure(tmp_path / "one.png", {"benign": curve()})
     three = roc_figure(
-        tmp_path / "three.png", [curve(name, power) for name, power in zip(NAMES, (0.1, 0.3, 0.6), strict=True)]
+        tmp_path / "three.png", {name: curve(power) for name, power in zip(NAMES, (0.1, 0.3, 0.6), strict=True)}
     )
-    assert [coloured(one, colour).any() for colour in (BLUE, VERMILLION, GREEN)] == [True, False, False]
-    assert all(coloured(three, colour).sum() > 500 for colour in (BLUE, VERMILLION, GREEN))
+    assert [coloured(one, colour).any() for colour in SERIES[:3]] == [True, False, False]
+    assert all(coloured(three, colour).sum() > 500 for colour in SERIES[:3])
     assert size_in_inches(three)[1] > size_in_inches(one)[1]
     assert size_in_inches(three)[0] == size_in_inches(one)[0]
 
@@ -30,55 +32,55 @@ def test_every_class_has_a_colour_and_a_line_of_the_legend(tmp_path: Path) -> No
 def test_a_better_curve_lies_higher_up(tmp_path: Path) -> None:
     heights = []
     for power in (0.1, 0.5, 2.0):
-        found = coloured(roc_figure(tmp_path / "roc.png", [curve(power=power)]), BLUE)
+        found = coloured(roc_figure(tmp_path / "roc.png", {"benign": curve(power)}), BLUE)
         heights.append(np.nonzero(found)[0].mean())
     assert heights == sorted(heights)
     assert heights[0] < heights[2] - 100
 
 
 def test_a_perfect_curve_is_seen_along_the_edges_of_square_axes(tmp_path: Path) -> None:
-    perfect = RocCurve("benign", np.array([0.0, 0.0, 1.0]), np.array([0.0, 1.0, 1.0]), 1.0)
-    found = coloured(roc_figure(tmp_path / "roc.png", [perfect]), BLUE)
+    perfect = RocCurve((0.0, 0.0, 1.0), (0.0, 1.0, 1.0), 1.0, 0)
+    found = coloured(roc_figure(tmp_path / "roc.png", {"benign": perfect}), BLUE)
     down, across = found.sum(axis=0).max(), found.sum(axis=1)[: found.shape[0] // 4].max()
     assert down > 500
     assert abs(down - across) <= 8
 
 
 @pytest.mark.parametrize(
-    ("auc", "interval", "label"),
+    ("area", "label"),
     [
-        (0.9126, None, "cyst: AUC 0.913"),
-        (0.9, (0.85, 0.9444), "cyst: AUC 0.900 [0.850, 0.944]"),
-        (0.9, (math.nan, math.nan), "cyst: AUC 0.900"),
-        (0.9, (0.0, 0.0), "cyst: AUC 0.900 [0.000, 0.000]"),
-        (math.nan, (math.nan, math.nan), "cyst: AUC undefined"),
+        (0.9126, "cyst: AUC 0.913"),
+        (Interval(0.9, 0.85, 0.9444), "cyst: AUC 0.900 [0.850, 0.944]"),
+        (Interval(0.9, math.nan, math.nan), "cyst: AUC 0.900"),
+        (Interval(0.9, 0.0, 0.0), "cyst: AUC 0.900 [0.000, 0.000]"),
+        (Interval(math.nan, math.nan, math.nan), "cyst: AUC undefined"),
     ],
 )
-def test_the_legend_says_the_area(auc: float, interval: tuple[float, float] | None, label: str) -> None:
-    assert RocCurve("cyst", np.array([]), np.array([]), auc, interval).label == label
+def test_the_legend_says_the_area(area: float | Interval, label: str) -> None:
+    assert area_label("cyst", area) == label
 
 
 def test_an_undefined_curve_is_named_and_not_drawn(tmp_path: Path) -> None:
-    undefined = RocCurve("malignant", np.array([]), np.array([]), math.nan)
-    path = roc_figure(tmp_path / "roc.png", [curve(), undefined])
+    undefined = RocCurve((), (), math.nan, math.nan)
+    path = roc_figure(tmp_path / "roc.png", {"benign": curve(), "malignant": undefined})
     found = coloured(path, VERMILLION)
     assert found.any()  # in the legend
     assert not found[: found.shape[0] * 3 // 4].any()
-    with_nan = RocCurve("malignant", np.array([0.0, 1.0]), np.array([math.nan, math.nan]), math.nan)
-    assert roc_figure(tmp_path / "nan.png", [curve(), with_nan]).read_bytes() == path.read_bytes()
+    with_nan = RocCurve((0.0, 1.0), (math.nan, math.nan), math.nan, math.nan)
+    assert (
+        roc_figure(tmp_path / "nan.png", {"benign": curve(), "malignant": with_nan}).read_bytes() == path.read_bytes()
+    )
 
 
 def test_the_same_curves_give_the_same_bytes(tmp_path: Path) -> None:
-    first, second = (roc_figure(tmp_path / name, [curve()], title="images") for name in ("a.png", "b.png"))
+    first, second = (roc_figure(tmp_path / name, {"benign": curve()}) for name in ("a.png", "b.png"))
     assert first.read_bytes() == second.read_bytes()
-    assert roc_figure(tmp_path / "c.png", [curve()]).read_bytes() != first.read_bytes()
+    assert roc_figure(tmp_path / "c.png", {"malignant": curve()}).read_bytes() != first.read_bytes()
 
 
 def test_curves_are_refused_where_there_is_nothing_to_draw(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no ROC curve"):
-        roc_figure(tmp_path / "roc.png", [])
-    with pytest.raises(ValueError, match=r"benign: has \(2,\) false positive rates and \(3,\)"):
-        RocCurve("benign", np.zeros(2), np.zeros(3), 0.5)
+        roc_figure(tmp_path / "roc.png", {})
     assert not list(tmp_path.iterdir())
 
 
@@ -119,7 +121,7 @@ def test_counts_change_the_picture_even_where_shares_do_not(tmp_path: Path) -> N
 
 def test_long_names_of_classes_keep_apart(tmp_path: Path) -> None:
     names = ["suspicious abnormality", "AnUnbrokenNameOfManyLetters"]
-    path = confusion_figure(tmp_path / "confusion.png", np.array([[12_345_678, 1], [0, 0]]), names, title="pixels")
+    path = confusion_figure(tmp_path / "confusion.png", np.array([[12_345_678, 1], [0, 0]]), names)
     left_edge = pixels(path)[:, :3]
     assert (left_edge == 255).all()
 

@@ -4,6 +4,7 @@ import re
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,13 +15,13 @@ from PIL import Image
 
 from episodes.images.regions import outline
 from episodes.scoring.statistics import Interval
-from fewshot.plots.ladder import looks_of
-from fewshot.plots.style import SERIES, VARIABLES, Drawing
+from fewshot.plots.style import SERIES, VARIABLES, Drawing, MethodStyle, method_styles
 from fewshot.report.breakdowns import shown_rows
 from fewshot.report.content import TargetContent
 from fewshot.report.drawings import draw, file_names, reliability, shot_curve
-from fewshot.report.ladders import difference, groups, patients
+from fewshot.report.forest_plots import difference, groups, patients
 from fewshot.report.page import Pictures, data_uri
+from fewshot.results.summary import Row
 from tests.fewshot.report.made_content import made_cases, made_content, made_target
 
 KINDS = ("shot-curve", "difference", "patients", "sizes", "labels", "normals", "reliability", "controls")
@@ -34,6 +35,10 @@ def target() -> TargetContent:
 @pytest.fixture(scope="module")
 def drawings() -> list[Drawing]:
     return draw(made_content(["bus_uclm"]))
+
+
+def styles_of(rows: Iterable[Row]) -> dict[str, MethodStyle]:
+    return method_styles({row.method: row.role for row in rows})
 
 
 def texts(svg: str) -> list[str]:
@@ -59,10 +64,10 @@ def test_a_figure_inside_the_page_takes_all_its_colours_from_it(drawings: list[D
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_figure_as_a_file_stands_alone(drawings: list[Drawing], kind: str) -> None:
     drawing = next(one for one in drawings if one.kind == kind)
-    svg = drawing.svg()
+    svg = drawing.page.svg()
     assert "var(" not in svg
     assert "date" not in svg.lower()
-    with Image.open(io.BytesIO(drawing.png())) as image:
+    with Image.open(io.BytesIO(drawing.page.png())) as image:
         assert image.width == pytest.approx(4.6 * 150, abs=1)
         corner = image.convert("RGB").getpixel((0, 0))
         assert corner == (255, 255, 254)
@@ -74,12 +79,12 @@ def test_drawing_again_and_with_other_settings_gives_the_same_bytes(monkeypatch:
     for name, value in (("font.size", 30.0), ("svg.fonttype", "path"), ("savefig.dpi", 40)):
         monkeypatch.setitem(matplotlib.rcParams, name, value)
     second = draw(content)[0]
-    assert (second.svg(), second.png()) == (first.svg(), first.png())
+    assert (second.page.svg(), second.page.png()) == (first.page.svg(), first.page.png())
 
 
 def test_the_shot_curve_shows_every_row_at_its_dice(target: TargetContent) -> None:
-    looks = looks_of(target.rows)
-    axes = shot_curve(target, looks).figure.axes[0]
+    styles = styles_of(target.rows)
+    axes = shot_curve(target, styles).page.figure.axes[0]
     points = {
         (round(float(x)), round(float(y), 6))
         for line in axes.lines
@@ -101,7 +106,7 @@ def far_below(target: TargetContent) -> set[str]:
 
 
 def test_what_is_far_below_the_best_is_named_and_stretches_nothing(target: TargetContent) -> None:
-    figure = shot_curve(target, looks_of(target.rows)).figure
+    figure = shot_curve(target, styles_of(target.rows)).page.figure
     low, high = figure.axes[0].get_ylim()
     assert 0.1 < low < high < 1
     (said,) = [text.get_text() for text in figure.axes[0].texts]
@@ -112,11 +117,11 @@ def test_what_is_far_below_the_best_is_named_and_stretches_nothing(target: Targe
 
 
 def test_differences_say_their_numbers_and_are_filled_where_they_are_clear(target: TargetContent) -> None:
-    drawing = difference(target, looks_of(target.rows))
-    said = texts(drawing.svg())
+    drawing = difference(target, styles_of(target.rows))
+    said = texts(drawing.page.svg())
     for one in target.comparisons:
         assert any(text.startswith(f"{one.difference.interval.estimate:+.3f}".replace("-", "\u2212")) for text in said)
-    marks = [line for line in drawing.figure.axes[0].lines if line.get_linestyle() == "None"]
+    marks = [line for line in drawing.page.figure.axes[0].lines if line.get_linestyle() == "None"]
     estimates = [one.difference.interval.estimate for one in target.comparisons]
     hollow = {float(line.get_xdata()[0]) for line in marks if line.get_markerfacecolor() not in (*SERIES, "#5b6472")}
     assert hollow == {estimates[place] for place, one in enumerate(target.comparisons) if one.corrected_p >= 0.05}
@@ -124,16 +129,16 @@ def test_differences_say_their_numbers_and_are_filled_where_they_are_clear(targe
 
 
 def test_a_row_farther_off_than_the_axis_reaches_is_an_arrow(target: TargetContent) -> None:
-    axes = difference(target, looks_of(target.rows)).figure.axes[0]
+    axes = difference(target, styles_of(target.rows)).page.figure.axes[0]
     low, _ = axes.get_xlim()
     arrows = [line for line in axes.lines if line.get_marker() == "<"]
     assert len(arrows) == sum(one.difference.interval.estimate < low for one in target.comparisons) > 0
 
 
 def test_groups_are_headed_by_the_sizes_they_hold(target: TargetContent) -> None:
-    drawing = groups(target, looks_of(target.rows), "sizes")
+    drawing = groups(target, styles_of(target.rows), "sizes")
     assert drawing is not None
-    said = texts(drawing.svg())
+    said = texts(drawing.page.svg())
     assert "small: below 2.1 % of the image" in said
     assert "medium: 2.1 to 5.8 % of the image" in said
     assert f"{target.sizes[0].dice.estimate:.3f}" in said
@@ -147,15 +152,15 @@ def test_what_has_no_numbers_is_not_drawn(target: TargetContent) -> None:
 
 def test_unknown_bounds_leave_the_mark_alone(target: TargetContent) -> None:
     rows = [replace(row, dice=Interval(row.dice.estimate, float("nan"), float("nan"))) for row in target.rows]
-    assert "NaN" not in shot_curve(replace(target, rows=rows), looks_of(rows)).svg()
+    assert "NaN" not in shot_curve(replace(target, rows=rows), styles_of(rows)).page.svg()
 
 
 def test_methods_keep_their_look_whatever_their_order_and_no_two_are_alike(target: TargetContent) -> None:
-    looks = looks_of(target.rows)
-    assert looks == looks_of(list(reversed(target.rows)))
+    styles = styles_of(target.rows)
+    assert styles == styles_of(list(reversed(target.rows)))
     many = [replace(row, method=f"{row.method} {n}") for row in target.rows for n in range(6)]
     own = {row.method for row in many if row.role == "method"}
-    pairs = [(look.colour, look.marker) for method, look in looks_of(many).items() if method in own]
+    pairs = [(style.colour, style.marker) for method, style in styles_of(many).items() if method in own]
     assert len(set(pairs)) == len(pairs) > 30
 
 
@@ -219,8 +224,8 @@ def test_patients_and_calibration_are_of_the_best_rows_at_every_number_of_shots(
     assert {shot for _, shot in wanted} == {row.shot for row in target.rows}
     assert all(row.role == "method" for row in target.rows if (row.method, row.shot) in wanted)
     for figure in (patients, reliability):
-        drawing = figure(target, looks_of(target.rows))
+        drawing = figure(target, styles_of(target.rows))
         assert drawing is not None
-        said = " ".join(texts(drawing.svg()))
+        said = " ".join(texts(drawing.page.svg()))
         assert all(method[:8] in said for method, _ in wanted)  # a long name is shortened in the middle
         assert "centre" not in said

@@ -7,13 +7,23 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageColor
 
 from episodes.datasets import read_dataset
 from episodes.images.decoding import read_label_map
 from episodes.phantoms.layouts import write_bus_uclm
 from episodes.phantoms.population import PhantomSpec, generate
-from fewshot.results.pictures import BENIGN, LESION, MALIGNANT, mask_png, overlay, probability_png
+from fewshot.api import lesion_mask
+from fewshot.results.pictures import (
+    BENIGN,
+    LESION,
+    MALIGNANT,
+    mask_png,
+    overlay,
+    probability_png,
+    write_map,
+    write_mask,
+)
 
 
 def pixels(content: bytes) -> NDArray[Any]:
@@ -47,7 +57,7 @@ def test_an_outline_lies_on_the_mask_s_own_border() -> None:
     mask = np.zeros((20, 24), bool)
     mask[5:12, 6:15] = True
     found = overlay(image, mask)
-    line = (found == LESION).all(2)
+    line = (found == ImageColor.getrgb(LESION)).all(2)
     border = mask.copy()
     border[6:11, 7:14] = False
     np.testing.assert_array_equal(line, border)
@@ -63,7 +73,7 @@ def test_an_outline_lies_on_the_mask_s_own_border() -> None:
 def test_an_outline_is_closed_at_the_image_s_edge(edge: tuple[slice, slice]) -> None:
     mask = np.zeros((20, 24), bool)
     mask[edge] = True
-    line = (overlay(np.zeros((20, 24), np.uint8), mask) == LESION).all(2)
+    line = (overlay(np.zeros((20, 24), np.uint8), mask) == ImageColor.getrgb(LESION)).all(2)
     assert line[edge][0].all()
     assert line[edge][:, 0].all()
     assert not line[~mask].any()
@@ -74,5 +84,37 @@ def test_classes_have_their_colours() -> None:
     label_map = np.zeros((20, 24), np.uint8)
     label_map[2:8, 2:8], label_map[12:18, 10:20] = 1, 2
     found = overlay(np.zeros((20, 24), np.uint8), label_map > 0, label_map)
-    assert tuple(found[2, 2]) == BENIGN
-    assert tuple(found[12, 10]) == MALIGNANT
+    assert tuple(found[2, 2]) == ImageColor.getrgb(BENIGN)
+    assert tuple(found[12, 10]) == ImageColor.getrgb(MALIGNANT)
+
+
+def test_a_mask_is_black_and_white_and_reads_back_as_a_users_mask(tmp_path: Path) -> None:
+    mask = np.random.default_rng(0).random((7, 11)) > 0.5
+    path = write_mask(tmp_path / "masks" / "a.png", mask)
+    with Image.open(path) as image:
+        assert (image.format, image.mode) == ("PNG", "L")
+        np.testing.assert_array_equal(np.asarray(image), np.where(mask, 255, 0))
+    np.testing.assert_array_equal(lesion_mask(path, "mask"), mask)
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+def test_a_map_has_sixteen_bits(tmp_path: Path, kind: type) -> None:
+    values = np.array([[0.0, 0.5, 1.0], [1 / 65535, 0.25, 0.1]], dtype=kind)
+    path = write_map(tmp_path / "map.png", values)
+    with Image.open(path) as image:
+        assert (image.format, image.mode) == ("PNG", "I;16")
+        assert np.asarray(image).tolist() == [[0, 32768, 65535], [1, 16384, 6554]]
+
+
+@pytest.mark.parametrize("mask", [np.zeros((2, 2)), np.zeros((1, 2, 2), bool), np.zeros((0, 2), bool)])
+def test_what_is_no_mask_is_refused(tmp_path: Path, mask: np.ndarray) -> None:
+    with pytest.raises(ValueError, match="expected booleans"):
+        write_mask(tmp_path / "mask.png", mask)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("values", [[[0.5, 1.01]], [[-0.1, 0.5]], [[0.5, float("nan")]], [0.5], [[]]])
+def test_what_is_no_map_is_refused(tmp_path: Path, values: list[float]) -> None:
+    with pytest.raises(ValueError, match=r"expected \[0, 1\]|expected \(H, W\)"):
+        write_map(tmp_path / "map.png", np.array(values))
+    assert not list(tmp_path.iterdir())

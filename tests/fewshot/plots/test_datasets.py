@@ -5,7 +5,7 @@ import pytest
 from numpy.typing import NDArray
 
 from episodes.records import Label, Record
-from fewshot.plots.datasets import LEFT, LOOKS, PANEL, THICK, WHOLE, classes_figure, splits_figure
+from fewshot.plots.datasets import LABEL_COLOURS, LEFT, PANEL, THICK, WHOLE, classes_figure, splits_figure
 from tests.episodes.made_records import made_dataset, made_record
 from tests.fewshot.plots.pictures import coloured, pixels
 
@@ -15,7 +15,7 @@ MIDDLE = round((LEFT + PANEL + 1) * 150)  # between the two panels
 
 def bar(path: Path, label: Label, columns: slice = slice(None)) -> tuple[int, int]:
     """Length and thickness of what has a class's colour, in pixels."""
-    rows, places = np.nonzero(coloured(path, LOOKS[label].bar)[:, columns])
+    rows, places = np.nonzero(coloured(path, LABEL_COLOURS[label])[:, columns])
     return int(np.ptp(places)) + 1, int(np.ptp(rows)) + 1
 
 
@@ -35,7 +35,7 @@ def test_bars_are_as_long_as_there_are_images_and_patients(tmp_path: Path) -> No
 
 def test_classes_without_an_image_have_no_row(tmp_path: Path) -> None:
     path = classes_figure(tmp_path / "classes.png", RECORDS, title="made")
-    assert not coloured(path, LOOKS["unknown"].bar).any()
+    assert not coloured(path, LABEL_COLOURS["unknown"]).any()
     fewer = [record for record in RECORDS if record.label == "benign"]
     assert pixels(classes_figure(tmp_path / "one.png", fewer, title="made")).shape[0] < pixels(path).shape[0]
 
@@ -66,7 +66,7 @@ def test_parts_are_stacks_of_shares_in_their_usual_order(tmp_path: Path) -> None
         record.id: part_of[record.label][place % len(part_of[record.label])] for place, record in enumerate(RECORDS)
     }
     path = splits_figure(tmp_path / "splits.png", RECORDS, parts, title="made")
-    found = {label: coloured(path, LOOKS[label].bar) for label in ("benign", "malignant", "normal")}
+    found = {label: coloured(path, LABEL_COLOURS[label]) for label in ("benign", "malignant", "normal")}
     whole = WHOLE * 150
 
     def share(label: str, row: int) -> float:
