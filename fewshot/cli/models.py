@@ -33,7 +33,7 @@ def train(config: ConfigFile, overrides: Overrides = None, wandb: Wandb = False)
     from fewshot.config.training import TrainConfig
 
     settings = load_config(config, TrainConfig, with_tracking(overrides, wandb))
-    from fewshot.tracking.wandb_logs import training_listener
+    from fewshot.tracking.wandb_run import training_listener
     from fewshot.training.run import train as train_model
 
     folder, listener = settings.runs / settings.name, training_listener(settings.tracking)
@@ -54,7 +54,7 @@ def finetune(
 
     listener = None
     if wandb:
-        from fewshot.tracking.wandb_logs import log_finetuning
+        from fewshot.tracking.wandb_run import log_finetuning
 
         listener = partial(log_finetuning, checkpoint)
     path = finetune_checkpoint(checkpoint, support, out, overrides or (), new_reporter(), shots, listener)
@@ -99,7 +99,7 @@ def evaluate(
     )
     listener = None
     if wandb:
-        from fewshot.tracking.wandb_logs import log_evaluation
+        from fewshot.tracking.wandb_results import log_evaluation
 
         listener = log_evaluation
     evaluate_checkpoints(request, out, new_reporter(), overwrite=overwrite, listener=listener)
@@ -125,7 +125,7 @@ def benchmark(
     from episodes.io.files import waiting_lock
     from fewshot.benchmark.run import run_benchmark
     from fewshot.report.collect import RESULTS, collect
-    from fewshot.tracking.wandb_logs import training_listener
+    from fewshot.tracking.wandb_run import training_listener
 
     reporter = new_reporter()
     folder = run_benchmark(settings, reporter, overwrite=overwrite, listener=training_listener(settings.tracking))
@@ -135,7 +135,7 @@ def benchmark(
     _show_report(content, folder, waiting_lock, as_json=as_json, results=[folder / RESULTS])
     if settings.tracking == "wandb":
         from fewshot.results.rows import read_table
-        from fewshot.tracking.wandb_logs import log_benchmark
+        from fewshot.tracking.wandb_results import log_benchmark
 
         table = read_table(folder / RESULTS)
         log_benchmark(folder, settings.name, settings.model_dump(mode="json"), table, content.rows, reporter)
@@ -166,7 +166,7 @@ def report(
         folder = out or other / f"against-{run.resolve().name}"
     _show_report(content, folder, exclusive_lock, as_json=as_json)
     if wandb:
-        from fewshot.tracking.wandb_report import publish_report
+        from fewshot.tracking.wandb_results import publish_report
 
         place = run if run.is_dir() else run.parent
         sys.stderr.write(f"{publish_report(place, content.facts['benchmark'], content.rows, content.headline)}\n")

@@ -1,90 +1,70 @@
-"""A run in wandb: its account, its values, and how it ends when wandb fails."""
+"""Runs in wandb: the account, how a run begins and ends, what waits for an upload, and how trainings are followed."""
 
 import json
 import logging
+import math
 import netrc
 import os
 import shlex
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from hashlib import sha256
-from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
-import numpy as np
-from numpy.typing import NDArray
-
 from episodes.io.files import write_text
+from fewshot.config.training import Tracking, TrainConfig
+from fewshot.results.history import METRICS
 
 if TYPE_CHECKING:
     import wandb
 
+logger = logging.getLogger(__name__)
 
 PROJECT = "fewshot-bus"
 
+# Nothing is captured, uploaded or measured that is not logged here, and nothing is waited for without end (seconds).
+SETTINGS: dict[str, Any] = {
+    "console": "off",
+    "disable_code": True,
+    "disable_git": True,
+    "disable_job_creation": True,
+    "finish_timeout": 120.0,
+    "finish_timeout_raises": True,
+    "host": "",
+    "init_timeout": 20.0,
+    "quiet": True,
+    "save_code": False,
+    "show_info": False,
+    "use_dot_wandb": False,
+    "x_disable_machine_info": True,
+    "x_disable_meta": True,
+    "x_disable_stats": True,
+    "x_save_requirements": False,
+}
+
 
 def wandb_project() -> str:
-    """The project of all runs: `$WANDB_PROJECT`, or the toolkit's name."""
+    """Return the project of all runs: `$WANDB_PROJECT`, or the toolkit's name."""
     return os.environ.get("WANDB_PROJECT") or PROJECT
 
 
 def wandb_mode() -> str:
-    """`$WANDB_MODE`, or what `wandb offline` chose; otherwise online where there is a login, and offline where not."""
+    """Return `$WANDB_MODE`, or what `wandb offline` chose; otherwise online with a login, and offline without."""
     if chosen := os.environ.get("WANDB_MODE"):
         return chosen
-    of_settings: str = _settings().mode
-    if of_settings != "online":
-        return of_settings
-    return "online" if logged_in() else "offline"
+    configured: str = _settings().mode
+    return "offline" if configured == "online" and not logged_in() else configured
 
 
 def logged_in() -> bool:
-    """Whether there is an API key, or an identity token, in the environment, wandb's settings or `.netrc`."""
+    """Look for an API key, or an identity token, in the environment, wandb's settings and `.netrc`."""
     if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
         return True
     settings = _settings()
-    return bool(settings.api_key or settings.identity_token_file) or _in_netrc(_hosts(settings.base_url))
-
-
-@contextmanager
-def wandb_environment(folder: Path) -> Iterator[None]:
-    """What wandb reads of the environment, for as long as the block runs.
-
-    A variable set to nothing counts as not set, which wandb takes for an error; its reports of errors to its makers
-    are off; and what it stages for a later upload lies in a run's folder, not in the user's home.
-
-    Args:
-        folder: of the run.
-    """
-    changes: dict[str, str | None] = {name: None for name, value in os.environ.items() if _is_empty(name, value)}
-    defaults = {"WANDB_ERROR_REPORTING": "false", "WANDB_DATA_DIR": str(wandb_folder(folder).absolute() / "staged")}
-    changes |= {name: value for name, value in defaults.items() if not os.environ.get(name)}
-    before = {name: os.environ.get(name) for name in changes}
-    _set(changes)
-    try:
-        yield
-    finally:
-        _set(before)
-
-
-def wandb_folder(folder: Path) -> Path:
-    """Where a run's folder keeps what was logged to wandb."""
-    return folder / "wandb"
-
-
-def _is_empty(name: str, value: str) -> bool:
-    return name.startswith("WANDB_") and not value
-
-
-def _set(variables: dict[str, str | None]) -> None:
-    for name, value in variables.items():
-        if value is None:
-            os.environ.pop(name, None)
-        else:
-            os.environ[name] = value
+    return bool(settings.api_key or settings.identity_token_file) or _in_netrc(settings.base_url)
 
 
 def _settings() -> "wandb.Settings":
@@ -94,15 +74,12 @@ def _settings() -> "wandb.Settings":
     return settings
 
 
-def _hosts(base_url: str) -> list[str]:
-    """Under which names `.netrc` may know a server: the public one has an older name, under which logins were kept."""
+def _in_netrc(base_url: str) -> bool:
+    """Look for a server in the first `.netrc` that can be read; logins to the public one may have its older name."""
     import wandb
 
     is_public = base_url == wandb.Settings.model_fields["base_url"].default
-    return [urlsplit(base_url).netloc, *(["api.wandb.ai"] if is_public else [])]
-
-
-def _in_netrc(hosts: Sequence[str]) -> bool:
+    hosts = [urlsplit(base_url).netloc, *(["api.wandb.ai"] if is_public else [])]
     home, named = Path.home(), os.environ.get("NETRC")
     for path in [Path(named).expanduser()] if named else [home / ".netrc", home / "_netrc"]:
         try:
@@ -113,61 +90,47 @@ def _in_netrc(hosts: Sequence[str]) -> bool:
     return False
 
 
-DICE = "lesion_dice"
-LESION = {1: "lesion"}
+@contextmanager
+def wandb_environment(folder: Path) -> Iterator[None]:
+    """Set what wandb reads of the environment, for as long as the block runs.
 
-
-def known(values: Mapping[str, float | None]) -> dict[str, float]:
-    """What of the numbers is defined: neither None nor NaN."""
-    return {name: value for name, value in values.items() if value is not None and not isnan(value)}
-
-
-def overlay(
-    image: NDArray[np.uint8], truth: NDArray[np.bool_], prediction: NDArray[np.bool_], caption: str
-) -> "wandb.Image":
-    """An image whose true and predicted lesion can be switched on and off.
-
-    Args:
-        image: grey levels, (H, W).
-        truth: where the lesion is, (H, W).
-        prediction: where one is predicted, (H, W).
-        caption: below it.
+    A variable set to nothing counts as not set, which wandb takes for an error; its reports of errors to its makers
+    are off; and what it stages for a later upload lies in a run's folder, not in the user's home.
     """
-    import wandb
-
-    masks = {
-        name: {"mask_data": mask.astype(np.uint8), "class_labels": LESION}
-        for name, mask in (("truth", truth), ("prediction", prediction))
+    defaults = {"WANDB_ERROR_REPORTING": "false", "WANDB_DATA_DIR": str(wandb_folder(folder).absolute() / "staged")}
+    changes: dict[str, str | None] = {
+        name: None for name, value in os.environ.items() if name.startswith("WANDB_") and not value
     }
-    return wandb.Image(image, masks=masks, caption=caption)
+    changes |= {name: value for name, value in defaults.items() if not os.environ.get(name)}
+    before = {name: os.environ.get(name) for name in changes}
+    _set_environment(changes)
+    try:
+        yield
+    finally:
+        _set_environment(before)
 
 
-def data_table(types: Mapping[str, type], rows: Sequence[Sequence[Any]]) -> "wandb.Table":
-    """A table whose columns have known types; None where there is no value.
-
-    Args:
-        types: of the columns, by name.
-        rows: values, one per column.
-    """
-    import wandb
-
-    table = wandb.Table(columns=list(types), dtype=list(types.values()))
-    # Adding row by row checks every value against types that are known here: half a second for 3000 queries.
-    table.data = [list(row) for row in rows]
-    return table
+def _set_environment(variables: Mapping[str, str | None]) -> None:
+    for name, value in variables.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
 
 
-logger = logging.getLogger(__name__)
+def wandb_folder(folder: Path) -> Path:
+    """Return where a run's folder keeps what was logged to wandb."""
+    return folder / "wandb"
 
 
 def waiting_runs(folder: Path) -> list[Path]:
-    """The folders of runs that were logged offline and are not uploaded yet, anywhere below a folder."""
+    """Find the runs anywhere below a folder that were logged offline and are not uploaded yet."""
     offline = folder.rglob("wandb/offline-run-*")
     return sorted(run for run in offline if run.is_dir() and not any(run.glob("*.wandb.synced")))
 
 
 def sync_command(folder: Path) -> str:
-    """The command that uploads what waits below a folder.
+    """Return the command that uploads what waits below a folder.
 
     Trainings of a benchmark lie in folders of their own, which one pattern finds: `RUN/models/*/wandb/offline-run-*`.
     """
@@ -186,9 +149,6 @@ class LoggedRuns:
     """The index `wandb/logged.json` of a run's folder: names by id, by project.
 
     One that cannot be read or written costs a run that is logged again, under the same id, and never an error.
-
-    Args:
-        folder: of the run.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -213,29 +173,6 @@ class LoggedRuns:
         return found if isinstance(found, dict) else {}
 
 
-# Nothing is captured, uploaded or measured that is not logged here, and nothing is waited for without end (seconds).
-SETTINGS: dict[str, Any] = {
-    "console": "off",
-    "disable_code": True,
-    "disable_git": True,
-    "disable_job_creation": True,
-    "finish_timeout": 120.0,
-    "finish_timeout_raises": True,
-    "host": "",
-    "init_timeout": 20.0,
-    "quiet": True,
-    "save_code": False,
-    "show_info": False,
-    "use_dot_wandb": False,
-    "x_disable_machine_info": True,
-    "x_disable_meta": True,
-    "x_disable_stats": True,
-    "x_save_requirements": False,
-}
-
-JobType = Literal["train", "finetune", "evaluate", "benchmark"]
-
-
 @dataclass(frozen=True, slots=True)
 class RunFacts:
     """What a run of wandb is called and made from.
@@ -251,12 +188,12 @@ class RunFacts:
     id: str
     name: str
     group: str
-    job_type: JobType
+    job_type: Literal["train", "finetune", "evaluate", "benchmark"]
     config: Mapping[str, Any]
 
 
 def digest(*content: Any) -> str:
-    """A run's id: 16 hexadecimal digits that depend on JSON values alone.
+    """Return a run's id: 16 hexadecimal digits that depend on JSON values alone.
 
     >>> digest("benchmark", {"shot": 1, "seed": 0}) == digest("benchmark", {"seed": 0, "shot": 1})
     True
@@ -287,7 +224,7 @@ class WandbRun:
 
     def summarise(self, values: Mapping[str, float | None]) -> None:
         """Set what the run ends with; numbers that are not defined are left out."""
-        self.do(lambda run: run.summary.update(known(values)))
+        self.do(lambda run: run.summary.update(defined(values)))
 
     def do(self, action: Callable[["wandb.Run"], object]) -> None:
         """Do anything with wandb's own run."""
@@ -327,22 +264,13 @@ class WandbRun:
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # whatever it is: the results do not depend on it
-            self._give_up(error)
-
-    def _give_up(self, error: BaseException) -> None:
-        self._run = None
-        reason = next(iter(str(error).splitlines()), "") or type(error).__name__
-        logger.warning("wandb: %s; the results are complete without it", reason)
+            self._run = None
+            logger.warning("wandb: %s; the results are complete without it", first_line(error))
 
 
 @contextmanager
 def wandb_run(folder: Path, facts: RunFacts) -> Iterator[WandbRun]:
-    """A run of wandb for as long as the block runs; it ends as failed if the block does.
-
-    Args:
-        folder: of the run.
-        facts: what it is.
-    """
+    """Open a run of wandb in a folder for as long as the block runs; it ends as failed if the block does."""
     run = WandbRun(folder)
     run.start(facts)
     try:
@@ -351,3 +279,121 @@ def wandb_run(folder: Path, facts: RunFacts) -> Iterator[WandbRun]:
         run.finish(exit_code=1)
         raise
     run.finish()
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's message, or the error's name where it says nothing."""
+    return next(iter(str(error).splitlines()), "") or type(error).__name__
+
+
+def defined(values: Mapping[str, float | None]) -> dict[str, float]:
+    """Return those numbers that are neither None nor NaN."""
+    return {name: value for name, value in values.items() if value is not None and not math.isnan(value)}
+
+
+# What a checkpoint says of its training beside what was asked for.
+_OUTCOME = {"precision", "kept_step", "test_ids"}
+
+
+def training_listener(tracking: Tracking) -> "WandbTrainings | None":
+    """Follow trainings in wandb where that is asked for; of several processes the first one does."""
+    return WandbTrainings() if tracking == "wandb" and os.environ.get("RANK", "0") == "0" else None
+
+
+class WandbTrainings:
+    """Follows trainings: each is a run whose id depends on the group and on what changes the result."""
+
+    @contextmanager
+    def follow(self, folder: Path, config: TrainConfig, group: str, facts: Mapping[str, Any]) -> Iterator["LiveRun"]:
+        """Listen to a training, whose local log is `folder/metrics.jsonl`, for as long as the block runs."""
+        run_facts = training_run_facts(config.name, group, config.model_dump(mode="json"), facts)
+        with wandb_run(folder, run_facts) as run:
+            yield LiveRun(run, folder / METRICS)
+        _remember(run, run_facts)
+
+    def catch_up(
+        self, folder: Path, config: TrainConfig, group: str, facts: Mapping[str, Any], kept_step: int | None
+    ) -> None:
+        """Log a training that has ended, from its local log, unless it is in wandb already."""
+        log_finished_training(
+            folder, training_run_facts(config.name, group, config.model_dump(mode="json"), facts), kept_step
+        )
+
+
+class LiveRun:
+    """A training's run. Training that goes on from a saved state logs its earlier steps first, so that it is whole.
+
+    Args:
+        run: of wandb.
+        metrics: the local log, which is written before.
+    """
+
+    def __init__(self, run: WandbRun, metrics: Path) -> None:
+        self.run = run
+        self.metrics = metrics
+        self._begun = False
+
+    def log(self, step: int, values: Mapping[str, float]) -> None:
+        """Write the values of a step."""
+        if not self._begun:
+            self._begun = True
+            _replay(self.run, self.metrics, before=step)
+        self.run.log(step, values)
+
+    def keep(self, step: int) -> None:
+        """Say which step's weights are kept."""
+        self.run.summarise({"kept_step": step})
+
+
+def training_run_facts(name: str, group: str, config: Mapping[str, Any], facts: Mapping[str, Any]) -> RunFacts:
+    """Describe a training's run by the facts of the training, or of its checkpoint; `config` is shown."""
+    asked = {key: value for key, value in facts.items() if key not in _OUTCOME}
+    return RunFacts(digest("train", group, asked), name, group, "train", config)
+
+
+def log_finished_training(folder: Path, facts: RunFacts, kept_step: int | None) -> bool:
+    """Log a training from its local log, unless it is in wandb already; return False if wandb fails."""
+    if facts.id in LoggedRuns(folder):
+        return True
+    with wandb_run(folder, facts) as run:
+        _replay(run, folder / METRICS)
+        run.summarise({"kept_step": kept_step})
+    _remember(run, facts)
+    return run.complete
+
+
+def _replay(run: WandbRun, metrics: Path, before: float = math.inf) -> None:
+    """Log the steps of a local log again, up to one; a last line that was left half-written is left out."""
+
+    def log(made: "wandb.Run") -> None:
+        text = metrics.read_text(encoding="utf-8")
+        for line in map(json.loads, text[: text.rfind("\n") + 1].splitlines()):
+            step = line.pop("step")
+            if step < before:
+                made.log(line, step=step)
+
+    run.do(log)
+
+
+def _remember(run: WandbRun, facts: RunFacts) -> None:
+    """Note a run that was logged to its end; a benchmark tells of its uploads once, at its own end."""
+    if run.complete:
+        LoggedRuns(run.folder).add(facts.id, facts.name)
+        if facts.group == facts.name:
+            say_what_waits(run.folder)
+
+
+def log_finetuning(checkpoint: Path, out: Path, facts: Mapping[str, Any]) -> None:
+    """Log what was fine-tuned on what; its files go beside the new checkpoint.
+
+    Args:
+        checkpoint: the one before.
+        out: the new checkpoint.
+        facts: of the new checkpoint, among them `finetuned`: the options and the support images' ids.
+    """
+    config = {**facts["finetuned"], "checkpoint": str(checkpoint), "training": dict(facts)}
+    run_facts = RunFacts(digest("finetune", out.stem, facts), out.stem, "finetune", "finetune", config)
+    with wandb_run(out.parent, run_facts) as run:
+        run.summarise({"n_support": len(facts["finetuned"]["support"])})
+    if run.complete:
+        say_what_waits(out.parent)

@@ -17,7 +17,7 @@ from episodes.scoring.statistics import crossed_bootstrap
 from episodes.storage.store import Collection
 from fewshot.results.gallery import read_gallery, write_gallery
 from fewshot.results.summary import summarise
-from fewshot.tracking.wandb_logs import log_benchmark
+from fewshot.tracking.wandb_results import log_benchmark
 from fewshot.training.run import train
 from tests.fewshot.made_results import STUDY, made_case, study
 from tests.fewshot.small_networks import train_config

@@ -11,7 +11,7 @@ import pytest
 
 from episodes.errors import UserError
 from fewshot.results.summary import Row, show, summarise
-from fewshot.tracking.wandb_report import build_report, publish_report, summary_table
+from fewshot.tracking.wandb_results import build_report, publish_report, summary_table
 from fewshot.tracking.wandb_run import RunFacts, wandb_run
 from tests.fewshot.made_results import study
 from tests.fewshot.tracking.offline_wandb import offline_at

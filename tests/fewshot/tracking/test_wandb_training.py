@@ -13,7 +13,7 @@ import wandb
 from episodes.storage.store import Collection
 from fewshot.config.training import TrainConfig
 from fewshot.terminal import Reporter, Update
-from fewshot.tracking.wandb_logs import training_listener
+from fewshot.tracking.wandb_run import training_listener
 from fewshot.training.run import train as train_model
 from fewshot.training.run import training_facts
 from tests.fewshot.small_networks import train_config
