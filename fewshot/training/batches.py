@@ -1,71 +1,37 @@
-"""Batches of a training: episodes, and how a batch is divided."""
+"""Batches of a training and of its validation: episodes or images, by step."""
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import Dataset
 
+from baselines.batches import ImageBatches
 from episodes.augment.random_scanner import ScannerChoice
 from episodes.augment.transforms import Augmentation
+from episodes.errors import SamplingError
 from episodes.sampling.episode import load_episode
 from episodes.sampling.sampler import EpisodeSampler
 from episodes.sampling.streams import Stream
 from episodes.storage.store import Collection
 from fewshot.config.data import EpisodesConfig
-from fewshot.devices import NotEnoughMemoryError
+from fewshot.config.training import TrainConfig
+from fewshot.training.partition import Partition
 
 logger = logging.getLogger(__name__)
 
 Batch = Mapping[str, Tensor]  # along the first axis of each: episodes or images
 
 
-@dataclass(slots=True)
-class Parts:
-    """In how many parts batches are computed: one, until memory does not suffice.
-
-    Attributes:
-        training: of a training batch.
-        validation: of a validation batch, which needs no gradients and so may do with fewer.
-    """
-
-    training: int = 1
-    validation: int = 1
-
-    def double(self, kind: Literal["training", "validation"], n_items: int, step: int) -> None:
-        """Compute in twice as many parts from here on.
-
-        Args:
-            kind: which batches did not fit.
-            n_items: that the largest of them has.
-            step: of the training, for the message.
-
-        Raises:
-            NotEnoughMemoryError: if every item is a part already.
-        """
-        tried = getattr(self, kind)
-        if tried >= n_items:
-            raise NotEnoughMemoryError(
-                f"{kind}: out of memory at step {step + 1} with one item of the batch at a time; the last saved state"
-                " is left. Choose another device, or under another name a smaller image_size or precision bfloat16"
-            )
-        setattr(self, kind, min(2 * tried, n_items))
-        logger.warning(
-            "%s: out of memory at step %d; batches of %d are computed in %d parts from here on",
-            *(kind, step + 1, n_items, getattr(self, kind)),
-        )
-
-
 def batch_size(batch: Batch) -> int:
-    """How many episodes or images a batch has."""
+    """Return how many episodes or images a batch has."""
     return len(next(iter(batch.values())))
 
 
 def divided(batch: Batch, parts: int) -> Iterator[dict[str, Tensor]]:
-    """Consecutive parts of a batch that differ in size by one at most; no more of them than it has items.
+    """Divide a batch into consecutive parts that differ in size by one at most; no more of them than it has items.
 
     >>> import torch
     >>> [part["x"].tolist() for part in divided({"x": torch.arange(5)}, 2)]
@@ -76,15 +42,8 @@ def divided(batch: Batch, parts: int) -> Iterator[dict[str, Tensor]]:
         yield dict(zip(split, pieces, strict=True))
 
 
-def all_divided(batches: Iterable[tuple[int, Batch]], parts: int) -> Iterator[tuple[int, Batch]]:
-    """Batches with their sizes, each in parts with theirs."""
-    for _, batch in batches:
-        for part in divided(batch, parts):
-            yield batch_size(part), part
-
-
 def episode_samplers(collection: Collection, config: EpisodesConfig, seed: int) -> tuple[EpisodeSampler, ...]:
-    """The configured samplers over all records, one per number of shots; what they have to leave out is logged."""
+    """Build the configured samplers over all records, one per number of shots; log what they have to leave out."""
     others = config.model_dump(exclude={"n_shot"})
     samplers = tuple([EpisodeSampler(collection.records, n_shot=n, seed=seed, **others) for n in config.n_shot])
     for line in dict.fromkeys(line for sampler in samplers for line in sampler.left_out):
@@ -93,7 +52,7 @@ def episode_samplers(collection: Collection, config: EpisodesConfig, seed: int) 
 
 
 def episode_sampler(collection: Collection, config: EpisodesConfig, seed: int) -> EpisodeSampler:
-    """The configured sampler over all records, where one number of shots is configured."""
+    """Build the configured sampler over all records, where one number of shots is configured."""
     (sampler,) = episode_samplers(collection, config, seed)
     return sampler
 
@@ -127,20 +86,80 @@ class EpisodeBatches(Dataset[dict[str, Tensor]]):
         self.scanner = scanner
 
     def __getitem__(self, step: int) -> dict[str, Tensor]:
-        """The episodes' tensors stacked along a first axis, under the names of `Episode`."""
+        """Stack the episodes' tensors along a first axis, under the names of `Episode`."""
         sampler = self._sampler(step)
         indices = range(step * self.batch_size, (step + 1) * self.batch_size)
         episodes = [
             load_episode(self.collection, sampler[index], self.augmentation, self.seed, self.scanner)
             for index in indices
         ]
-        return {
-            "support_images": torch.stack([episode.support_images for episode in episodes]),
-            "support_masks": torch.stack([episode.support_masks for episode in episodes]),
-            "query_images": torch.stack([episode.query_images for episode in episodes]),
-            "query_masks": torch.stack([episode.query_masks for episode in episodes]),
-        }
+        names = ("support_images", "support_masks", "query_images", "query_masks")
+        return {name: torch.stack([getattr(episode, name) for episode in episodes]) for name in names}
 
     def _sampler(self, step: int) -> EpisodeSampler:
         # No sampler's stream has this seed: with its own, an episode's shots would tell its dataset.
         return self.samplers[Stream(~self.seed, step).below(len(self.samplers))]
+
+
+@dataclass(frozen=True, slots=True)
+class HeldOut:
+    """A fixed number of episodes or images, in batches that are the same at every validation.
+
+    Attributes:
+        batches: by index; dictionaries of tensors whose first axis is that of episodes or images.
+        count: how many episodes or images there are.
+        batch_size: how many a batch has; of the last one, no more are taken than are left.
+    """
+
+    batches: Dataset[dict[str, Tensor]]
+    count: int
+    batch_size: int
+
+    def __iter__(self) -> Iterator[dict[str, Tensor]]:
+        for index, first in enumerate(range(0, self.count, self.batch_size)):
+            size = min(self.batch_size, self.count - first)
+            yield {name: tensor[:size] for name, tensor in self.batches[index].items()}
+
+
+def training_batches(network: nn.Module, part: Collection, config: TrainConfig) -> Dataset[dict[str, Tensor]]:
+    """Build the batches that a network's `trains_on` asks for."""
+    how = config.train
+    augmentation = Augmentation(how.augmentation)
+    if network.trains_on == "images":
+        return ImageBatches(
+            part,
+            part.records,
+            how.batch_size,
+            augmentation,
+            config.seed,
+            how.scanner,
+            how.balance,
+            {label: Augmentation(strength) for label, strength in how.label_augmentation.items()},
+        )
+    samplers = episode_samplers(part, how.episodes, config.seed)
+    return EpisodeBatches(part, samplers, how.batch_size, augmentation, config.seed, how.scanner)
+
+
+def divided_batches(
+    network: nn.Module, partition: Partition, config: TrainConfig
+) -> tuple[Dataset[dict[str, Tensor]], HeldOut | None]:
+    """Build the training batches, and what to validate on, where that is asked for: as recorded, every image once.
+
+    Raises:
+        SamplingError: if the patients do not suffice for both.
+    """
+    part, validation = partition.validation, config.train.validation
+    if part is None or validation is None:
+        return training_batches(network, partition.train, config), None
+    plain = {"augmentation": "none", "label_augmentation": {}, "scanner": "recorded", "balance": "none"}
+    unchanged = config.model_copy(update={"train": config.train.model_copy(update=plain)})
+    try:
+        batches = training_batches(network, partition.train, config)
+        unseen = training_batches(network, part, unchanged)
+    except SamplingError as error:
+        raise SamplingError(
+            f"train.validation: with a share of {validation.share:g} held out, {error};"
+            " change the share, or set validation to null"
+        ) from error
+    count = len(part.records) if network.trains_on == "images" else validation.episodes
+    return batches, HeldOut(unseen, count, config.train.batch_size)

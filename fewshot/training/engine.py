@@ -2,8 +2,7 @@
 
 import math
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,23 +15,11 @@ from torch.utils.data import DataLoader, Dataset
 from episodes.errors import UserError
 from fewshot.config.training import TrainingConfig, rate_factor
 from fewshot.devices import ALONE, NotEnoughMemoryError, Processes, within_memory
-from fewshot.training.batches import all_divided
-from fewshot.training.gradients import Gradients, autocast, in_any_process, resolved_precision
+from fewshot.training.batches import Batch, HeldOut, batch_size, divided
+from fewshot.training.gradients import Means, fill_gradients, in_any_process
 from fewshot.training.learner import Learner, fill_learner, save_learner
-from fewshot.training.validation import HeldOut, validation_means
 
 OnStep = Callable[[int, Mapping[str, float]], None]
-
-
-@dataclass(frozen=True, slots=True)
-class _Setting:
-    """What stays the same from step to step."""
-
-    config: TrainingConfig
-    seed: int
-    device: torch.device
-    processes: Processes
-    autocast: torch.autocast
 
 
 def fit(
@@ -81,16 +68,13 @@ def fit(
     network.to(device).train()
     if config.channels_last:
         _order_channels_last(network)
-    precision = resolved_precision(config.precision, device)
-    learner = Learner.of(network, config, precision, device)
-    setting = _Setting(config, seed, device, processes, autocast(precision, device))
+    learner = Learner.of(network, config, device, processes)
     done = fill_learner(learner, state)
-    gradients = Gradients(learner, device, processes, setting.autocast)
     for batch in _loaded(batches, config, done, processes):
-        values = _step(setting, learner, gradients, done, batch)
+        values = _step(learner, config, batch, done, seed)
         done += 1
-        values |= _validate(setting, learner, held_out, done)
-        finished = done == config.n_steps or _out_of_patience(config, learner)
+        values |= _validate(learner, config, held_out, done)
+        finished = done == config.n_steps or _out_of_patience(learner, config)
         if processes.rank == 0:
             if on_step is not None:
                 on_step(done, values)
@@ -102,15 +86,13 @@ def fit(
     return learner.best.step or done
 
 
-def _step(
-    setting: _Setting, learner: Learner, gradients: Gradients, step: int, batch: Mapping[str, Tensor]
-) -> dict[str, float]:
-    """Change the weights once; returns the losses before that, without scores that this batch has none of."""
-    config, optimizer, scaler = setting.config, learner.optimizer, learner.scaler
+def _step(learner: Learner, config: TrainingConfig, batch: Batch, step: int, seed: int) -> dict[str, float]:
+    """Change the weights once; return the losses before that, without scores that this batch has none of."""
+    optimizer, scaler = learner.optimizer, learner.scaler
     for group in optimizer.param_groups:
         group["lr"] = config.learning_rate * rate_factor(step, config)
-    values = gradients.fill(batch, step, seed=setting.seed * 1_000_003 + step)
-    if in_any_process(setting.processes, setting.device, not math.isfinite(values["loss"])):
+    values = fill_gradients(learner, batch, step, seed=seed * 1_000_003 + step)
+    if in_any_process(learner, not math.isfinite(values["loss"])):
         raise _not_finite(f"the loss of step {step + 1} is {values['loss']}")
     if config.clip_norm is not None:
         scaler.unscale_(optimizer)
@@ -122,33 +104,59 @@ def _step(
     return values
 
 
-def _validate(setting: _Setting, learner: Learner, held_out: HeldOut | None, done: int) -> dict[str, float]:
-    """The validation loss and scores, after those steps that have them; the best weights are kept."""
-    validation = setting.config.validation
-    if validation is None or held_out is None or (done % validation.every and done != setting.config.n_steps):
+def _validate(learner: Learner, config: TrainingConfig, held_out: HeldOut | None, done: int) -> dict[str, float]:
+    """Compute the validation loss and scores, after those steps that have them, and keep the best weights."""
+    validation = config.validation
+    if validation is None or held_out is None or (done % validation.every and done != config.n_steps):
         return {}
-    values = {"loss": 0.0}
-    if setting.processes.rank == 0:
-        values = _validation_means(setting, learner, held_out, done)
-    loss = _of_first_process(setting, values.pop("loss"))
+    values = _validation_within_memory(learner, held_out, done) if learner.processes.rank == 0 else {"loss": 0.0}
+    loss = _of_first_process(learner, values.pop("loss"))
     if not math.isfinite(loss):
         raise _not_finite(f"the validation loss after step {done} is {loss}")
     learner.best.offer(done, loss, learner.result)
     return {"validation": loss} | {f"validation_{name}": value for name, value in values.items()}
 
 
-def _validation_means(setting: _Setting, learner: Learner, held_out: HeldOut, done: int) -> dict[str, float]:
-    """`validation_means`, in as many parts as memory asks for."""
+def _validation_within_memory(learner: Learner, held_out: HeldOut, done: int) -> dict[str, float]:
+    """Compute `validation_means`, in as many parts as memory asks for."""
     while True:
-        batches = all_divided(held_out, learner.parts.validation)
-        compute = partial(validation_means, learner.result, batches, setting.device, setting.autocast)
+        batches = (part for batch in held_out for part in divided(batch, learner.parts.validation))
+        compute = partial(validation_means, learner.result, batches, learner.device, learner.autocast)
         try:
-            return within_memory(compute, f"{setting.device}, validation")
+            return within_memory(compute, f"{learner.device}, validation")
         except NotEnoughMemoryError:
             learner.parts.double("validation", held_out.batch_size, done - 1)
 
 
-def _out_of_patience(config: TrainingConfig, learner: Learner) -> bool:
+def validation_means(
+    network: nn.Module, batches: Iterable[Batch], device: torch.device, autocast: torch.autocast
+) -> dict[str, float]:
+    """Average a network's own losses and scores in evaluation mode over episodes or images.
+
+    They are always the same for the same weights. A score that is NaN for a batch is left out of its mean; one that is
+    so for every batch is not given.
+
+    Args:
+        network: has `loss(**batch)`; it is left in the mode that it is in.
+        batches: as its `loss` takes them.
+        device: the network's.
+        autocast: the precision to compute in.
+    """
+    means, done, training = Means(), 0, network.training
+    network.eval()
+    try:
+        for batch in batches:
+            with torch.no_grad(), torch.random.fork_rng(devices=[]), autocast:
+                torch.manual_seed(done)
+                losses: dict[str, Tensor] = network.loss(**{k: v.to(device) for k, v in batch.items()})  # type: ignore[operator]
+            done += batch_size(batch)
+            means.add({name: float(value) for name, value in losses.items()}, batch_size(batch))
+    finally:
+        network.train(training)
+    return means.values()
+
+
+def _out_of_patience(learner: Learner, config: TrainingConfig) -> bool:
     patience = None if config.validation is None else config.validation.patience
     return patience is not None and learner.best.waited >= patience
 
@@ -160,10 +168,10 @@ def _not_finite(what: str) -> UserError:
     )
 
 
-def _of_first_process(setting: _Setting, value: float) -> float:
-    if setting.processes.count == 1:
+def _of_first_process(learner: Learner, value: float) -> float:
+    if learner.processes.count == 1:
         return value
-    shared = torch.tensor(value, dtype=torch.float64, device=setting.device)
+    shared = torch.tensor(value, dtype=torch.float64, device=learner.device)
     torch.distributed.broadcast(shared, 0)
     return float(shared)
 

@@ -1,9 +1,10 @@
-"""What changes while a network is trained, and how it is saved and found again."""
+"""The state of a training: network, optimiser, averages, best weights; how it is saved and restored."""
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -21,12 +22,13 @@ from fewshot.checkpoints import (
     save_checkpoint,
 )
 from fewshot.config.training import TrainingConfig
-from fewshot.training.batches import Parts
-from fewshot.training.validation import Best
+from fewshot.devices import ALONE, NotEnoughMemoryError, Processes
+
+logger = logging.getLogger(__name__)
 
 
 def averaged(network: nn.Module, decay: float) -> AveragedModel:
-    """A copy of a network whose weights follow the network's with every `update_parameters(network)`.
+    """Copy a network; the copy's weights follow the network's with every `update_parameters(network)`.
 
     Polyak and Juditsky, "Acceleration of stochastic approximation by averaging", 1992, in the exponential form.
     Statistics of batch norm are averaged like weights, because they belong to these; integers are copied.
@@ -58,6 +60,96 @@ def averaged(network: nn.Module, decay: float) -> AveragedModel:
     return AveragedModel(network, multi_avg_fn=update, use_buffers=True).eval()
 
 
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def resolved_precision(precision: str, device: torch.device) -> str:
+    """Resolve `auto` on a device: bfloat16 where it has instructions for it, float32 elsewhere.
+
+    Without them bfloat16 is correct, but slower than float32. Any other precision stands for itself.
+
+    >>> resolved_precision("float16", torch.device("cpu"))
+    'float16'
+    """
+    if precision != "auto":
+        return precision
+    return "bfloat16" if _computes_in_bfloat16(device) else "float32"
+
+
+def autocast(precision: str, device: torch.device) -> torch.autocast:
+    """Return the context in which a network computes in a precision; float32 leaves it as it is."""
+    return torch.autocast(device.type, DTYPES[precision], enabled=precision != "float32")
+
+
+def _computes_in_bfloat16(device: torch.device) -> bool:
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    # Private, but the only questions of torch 2.6 to 2.14 that ask for instructions and not for an emulation.
+    asked = (torch.cpu._is_avx512_bf16_supported, torch.cpu._is_amx_tile_supported)
+    return device.type == "cpu" and any(supported() for supported in asked)
+
+
+@dataclass(slots=True)
+class Best:
+    """The weights with the lowest validation loss so far.
+
+    Attributes:
+        step: after how many steps they were there; 0 before the first validation.
+        loss: their validation loss.
+        waited: validations since then.
+        tensors: their network's state, empty before the first validation.
+    """
+
+    step: int = 0
+    loss: float = float("inf")
+    waited: int = 0
+    tensors: dict[str, Tensor] = field(default_factory=dict)
+
+    def offer(self, step: int, loss: float, network: nn.Module) -> None:
+        """Take these weights if their loss is lower; of equal ones the earlier stay."""
+        if self.step and loss >= self.loss:
+            self.waited += 1
+            return
+        self.step, self.loss, self.waited = step, loss, 0
+        self.tensors = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+
+
+@dataclass(slots=True)
+class Parts:
+    """In how many parts batches are computed: one, until memory does not suffice.
+
+    Attributes:
+        training: of a training batch.
+        validation: of a validation batch, which needs no gradients and so may do with fewer.
+    """
+
+    training: int = 1
+    validation: int = 1
+
+    def double(self, kind: Literal["training", "validation"], n_items: int, step: int) -> None:
+        """Compute in twice as many parts from here on.
+
+        Args:
+            kind: which batches did not fit.
+            n_items: that the largest of them has.
+            step: of the training, for the message.
+
+        Raises:
+            NotEnoughMemoryError: if every item is a part already.
+        """
+        tried = getattr(self, kind)
+        if tried >= n_items:
+            raise NotEnoughMemoryError(
+                f"{kind}: out of memory at step {step + 1} with one item of the batch at a time; the last saved state"
+                " is left. Choose another device, or under another name a smaller image_size or precision bfloat16"
+            )
+        setattr(self, kind, min(2 * tried, n_items))
+        logger.warning(
+            "%s: out of memory at step %d; batches of %d are computed in %d parts from here on",
+            *(kind, step + 1, n_items, getattr(self, kind)),
+        )
+
+
 OPTIMIZERS: Mapping[str, Callable[..., torch.optim.Optimizer]] = {
     "adam": torch.optim.Adam,
     "adamw": torch.optim.AdamW,
@@ -66,7 +158,7 @@ OPTIMIZERS: Mapping[str, Callable[..., torch.optim.Optimizer]] = {
 
 @dataclass(frozen=True, slots=True)
 class Learner:
-    """A network, and what its training carries from step to step.
+    """A network, and all that its training needs from step to step.
 
     Attributes:
         network: is trained.
@@ -74,6 +166,9 @@ class Learner:
         optimizer: of these.
         scaler: of gradients under float16; does nothing otherwise.
         average: of the weights, where one is kept.
+        device: where the network is.
+        autocast: the precision that it computes in.
+        processes: this process's place among those that train together.
         best: the weights that validated best so far.
         parts: in how many batches are divided, where memory does not suffice.
     """
@@ -83,26 +178,33 @@ class Learner:
     optimizer: torch.optim.Optimizer
     scaler: torch.amp.GradScaler
     average: AveragedModel | None
-    best: Best
-    parts: Parts
+    device: torch.device
+    autocast: torch.autocast
+    processes: Processes = ALONE
+    best: Best = field(default_factory=Best)
+    parts: Parts = field(default_factory=Parts)
 
     @classmethod
-    def of(cls, network: nn.Module, config: TrainingConfig, precision: str, device: torch.device) -> "Learner":
-        """The beginning of a training of a network that is on its device."""
+    def of(
+        cls, network: nn.Module, config: TrainingConfig, device: torch.device, processes: Processes = ALONE
+    ) -> "Learner":
+        """Begin the training of a network that is on its device."""
         trainable = tuple(parameter for parameter in network.parameters() if parameter.requires_grad)
+        precision = resolved_precision(config.precision, device)
         return cls(
             network,
             trainable,
             OPTIMIZERS[config.optimizer](trainable, lr=config.learning_rate, weight_decay=config.weight_decay),
             torch.amp.GradScaler(device.type, enabled=precision == "float16"),
             None if config.average_decay is None else averaged(network, config.average_decay),
-            Best(),
-            Parts(),
+            device,
+            autocast(precision, device),
+            processes,
         )
 
     @property
     def result(self) -> nn.Module:
-        """The network whose weights are wanted: the average, where there is one."""
+        """Return the network whose weights are wanted: the average, where there is one."""
         return self.network if self.average is None else self.average.module
 
     def finish(self) -> None:
@@ -126,7 +228,7 @@ def save_learner(path: Path, learner: Learner, steps_done: int, facts: Mapping[s
 
 
 def fill_learner(learner: Learner, path: Path) -> int:
-    """Put back what `save_learner` saved, if there is a file.
+    """Restore what `save_learner` saved, if there is a file.
 
     Returns:
         The number of steps done.
@@ -147,7 +249,7 @@ def fill_learner(learner: Learner, path: Path) -> int:
 
 
 def _fill_rest(learner: Learner, checkpoint: Checkpoint) -> int:
-    """What a learner has beside its network; the number of steps done."""
+    """Restore what a learner has beside its network; return the number of steps done."""
     fill_optimizer(learner.optimizer, checkpoint)
     _lay_out_as_parameters(learner.optimizer)
     learner.scaler.load_state_dict(checkpoint.facts["scaler"])

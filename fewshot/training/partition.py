@@ -1,4 +1,4 @@
-"""Which of the sources' images are trained on, validated on and kept for a test."""
+"""The division of a training's sources into images to train on, to validate on and to keep for a test."""
 
 import logging
 from collections.abc import Iterable, Sequence
@@ -27,13 +27,13 @@ from fewshot.config.training import TrainConfig
 logger = logging.getLogger(__name__)
 
 PARTS = ("train", "val", "test")
-"""What a training makes something of; images in the part `left-out` are in none of them."""
+"""The parts of a split that a training uses; images in the part `left-out` are in none of them."""
 
 SHOWN = 3
 
 
 def read_parts(path: Path, records: Sequence[Record], grouped: Sequence[Record]) -> dict[str, set[str]]:
-    """The ids of each part of a split on disk, which keeps patients apart and so near-duplicates.
+    """Read the ids of each part of a split on disk, which keeps patients apart and so near-duplicates.
 
     Args:
         path: what `fewshot data split` wrote, or anything of that form.
@@ -65,7 +65,7 @@ def read_parts(path: Path, records: Sequence[Record], grouped: Sequence[Record])
 
 
 def split_hash(path: Path) -> str:
-    """Hash a split's file, by which a training knows that it goes on with the same one.
+    """Hash a split's file, so that a training goes on with the same one alone.
 
     Raises:
         ManifestError: if there is no such file.
@@ -74,7 +74,7 @@ def split_hash(path: Path) -> str:
 
 
 def describe_crossings(crossings: Sequence[Crossing], who: str, where: str) -> str:
-    """How many are on two sides, and the first few.
+    """Say how many are on two sides, and name the first few.
 
     >>> describe_crossings([Crossing("d/p", {"1": ["d/a"], "2": ["d/b"]})], "patient", "fold")
     '1 patient is in more than one fold: d/p in 1 (d/a) and 2 (d/b)'
@@ -93,12 +93,8 @@ class Part(Collection):
 
     @property
     def records(self) -> tuple[Record, ...]:
-        """The part's records alone."""
+        """Return the part's records alone."""
         return self._records
-
-    def labelled(self, labels: Sequence[str]) -> "Part":
-        """Those of its records that have one of these labels."""
-        return Part(self, (record for record in self.records if record.label in labels))
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,9 +119,8 @@ def divide(sources: Collection, config: TrainConfig) -> Partition:
         SamplingError: if there are too few patients for the parts, or a part has no image of `train.labels`.
         ManifestError: if the split on disk is none of these sources, or has a patient on two sides.
     """
-    how = config.train
     whole = Part(sources, sources.records)
-    divided = how.validation or config.test_share or config.test_fold or config.split
+    divided = config.train.validation or config.test_share or config.test_fold or config.split
     grouped = look_alikes_together(whole) if divided else whole.records
     try:
         names = _parts(whole, grouped, config)
@@ -135,12 +130,22 @@ def divide(sources: Collection, config: TrainConfig) -> Partition:
     for part in parts.keys() - {"train"}:
         patients = len({record.patient_id for record in grouped if record.id in names[part]})
         logger.info("%s: %d images of %d patients are held out", part, len(parts[part].records), patients)
-    chosen = {part: _labelled(parts[part], how.labels, part) for part in parts if part != "test"}
+    chosen = {name: _with_labels(part, config.train.labels, name) for name, part in parts.items() if name != "test"}
     return Partition(chosen["train"], chosen.get("validation"), parts.get("test"))
 
 
+def _with_labels(part: Part, labels: Sequence[str], name: str) -> Part:
+    chosen = Part(part, (record for record in part.records if record.label in labels))
+    if not chosen.records:
+        raise SamplingError(
+            f"the {name} part of the sources has {len(part.records)} images, and none of train.labels,"
+            f" {', '.join(labels)}; add labels or a source, or change the shares or split_seed"
+        )
+    return chosen
+
+
 def _parts(whole: Part, grouped: Sequence[Record], config: TrainConfig) -> dict[str, set[str]]:
-    """The ids of each part, of records whose patients are merged where they look alike."""
+    """Return the ids of each part, of records whose patients are merged where they look alike."""
     given, rest = _given_parts(whole, grouped, config)
     shares = {"test": config.test_share}
     if config.train.validation and "validation" not in given:
@@ -156,7 +161,7 @@ def _parts(whole: Part, grouped: Sequence[Record], config: TrainConfig) -> dict[
 def _given_parts(
     whole: Part, grouped: Sequence[Record], config: TrainConfig
 ) -> tuple[dict[str, set[str]], list[Record]]:
-    """What a split on disk or a fold holds out already, and the records that are left: to train on, or to divide."""
+    """Return what a split on disk or a fold holds out already, and the records left to train on, or to divide."""
     if config.split is not None:
         parts = read_parts(config.split, whole.records, grouped)
         held_out = {"test": "test"} | ({"validation": "val"} if config.train.validation else {})
@@ -171,7 +176,7 @@ def _given_parts(
 
 
 def _asked_for(config: TrainConfig) -> str:
-    """The keys that a division depends on, for errors."""
+    """Name the keys that a division depends on, for errors."""
     validation = config.train.validation.share if config.train.validation else 0.0
     test = f"test_share {config.test_share:g}"
     if config.test_fold is not None:
@@ -181,23 +186,15 @@ def _asked_for(config: TrainConfig) -> str:
     return f"{test}, train.validation.share {validation:g}"
 
 
-def _labelled(part: Part, labels: Sequence[str], name: str) -> Part:
-    chosen = part.labelled(labels)
-    if not chosen.records:
-        raise SamplingError(
-            f"the {name} part of the sources has {len(part.records)} images, and none of train.labels,"
-            f" {', '.join(labels)}; add labels or a source, or change the shares or split_seed"
-        )
-    return chosen
-
-
 def require_labels(network: nn.Module, partition: Partition) -> None:
     """Refuse to train or validate without images of what a supervised network tells apart.
 
     Raises:
         ConfigError: names the label, and the part that has none of it.
     """
-    told_apart = [name for name in (*_names(network, "labels"), *_names(network, "classes")) if name in LABELS]
+    # A network of the user's own need not say what it tells apart.
+    names = (*getattr(network, "labels", ()), *getattr(network, "classes", ()))
+    told_apart = [name for name in names if name in LABELS]
     for name, part in (("train", partition.train), ("validation", partition.validation)):
         if part is None:
             continue
@@ -208,9 +205,3 @@ def require_labels(network: nn.Module, partition: Partition) -> None:
                 f" ({type(network).__name__}) is to tell from others; add a source that has some, or change the shares,"
                 " split_seed or model.options.labels"
             )
-
-
-def _names(network: nn.Module, attribute: str) -> tuple[str, ...]:
-    """What a network tells apart; one of a user's own need not say so."""
-    names: tuple[str, ...] = getattr(network, attribute, ())
-    return names

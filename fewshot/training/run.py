@@ -2,18 +2,16 @@
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from time import perf_counter
 from typing import Any, Protocol
 
-from torch import Tensor, nn
-from torch.utils.data import Dataset
+import torch
+from torch import nn
 
-from baselines.batches import ImageBatches
-from episodes.augment.transforms import Augmentation
-from episodes.errors import SamplingError, UserError
+from episodes.errors import UserError
 from episodes.io.files import exclusive_lock, write_text
 from episodes.storage.store import Collection
 from fewshot.checkpoints import network_tensors, read_facts, save_checkpoint
@@ -24,17 +22,16 @@ from fewshot.inference.out_of_distribution import training_feature_tensors
 from fewshot.networks import seeded_network
 from fewshot.results.history import METRICS, Tracker, read_history, write_history_csv
 from fewshot.stores import open_collection, write_data_record
-from fewshot.terminal import Reporter
-from fewshot.training.batches import EpisodeBatches, episode_samplers
-from fewshot.training.engine import fit
-from fewshot.training.gradients import resolved_precision
-from fewshot.training.partition import Part, Partition, divide, require_labels, split_hash
-from fewshot.training.validation import HeldOut
+from fewshot.terminal import Reporter, Update
+from fewshot.training.batches import divided_batches
+from fewshot.training.engine import OnStep, fit
+from fewshot.training.learner import resolved_precision
+from fewshot.training.partition import divide, require_labels, split_hash
 
 logger = logging.getLogger(__name__)
 
 SECONDS = "seconds.json"
-"""In a training's folder: how long it took."""
+"""The file in a training's folder that says how long it took."""
 
 
 class StepListener(Protocol):
@@ -119,48 +116,31 @@ def _train(
     if network.trains_on == "images":
         require_labels(network, partition)
     batches, held_out = divided_batches(network, partition, config)
-    test_ids = _ids(partition.test)
-    if interrupted.get("test_ids", test_ids) != test_ids:
-        raise UserError(
-            f"{state}: the interrupted training kept other images for its test, so the sources have changed since; give"
-            " another name, or delete its folder"
-        )
+    test_ids = [] if partition.test is None else sorted(record.id for record in partition.test.records)
+    _require_same_test(state, interrupted, test_ids)
     if is_first_process():
         write_data_record(folder, sources.stores, going_on=bool(interrupted))
     device = choose_device(config.device)
-    # An interrupted training ends in the precision that it began in, also on another machine.
-    precision = interrupted.get("precision") or resolved_precision(config.train.precision, device)
-    if config.train.precision == "auto":
-        logger.info("train: %s: precision auto is %s on %s", config.name, precision, device)
+    precision = _choose_precision(config, interrupted, device)
     with (
         joined_processes(device) as processes,
         reporter.step(f"train: {config.name}") as update,
         Tracker(folder / METRICS) as tracker,
         nullcontext() if listener is None else listener.follow(folder, config, group, facts) as listening,
     ):
-        how = config.train.in_steps(len(partition.train.records), processes.count)
-
-        def on_step(done: int, losses: Mapping[str, float]) -> None:
-            tracker.log(done, losses)
-            if done % how.save_every == 0:
-                tracker.keep()
-            if listening is not None:
-                listening.log(done, losses)
-            shown = [f"{name} {losses[name]:.3f}" for name in ("loss", "validation") if name in losses]
-            update(done, how.n_steps, ", ".join(shown))
-
+        settings = config.train.in_steps(len(partition.train.records), processes.count)
         began = perf_counter()
         kept_step = fit(
             network,
             batches,
-            how.model_copy(update={"precision": precision}),
+            settings.model_copy(update={"precision": precision}),
             seed=config.seed,
             device=device,
             state=state,
             facts=facts | {"precision": precision, "test_ids": test_ids},
             processes=processes,
             held_out=held_out,
-            on_step=on_step,
+            on_step=_step_log(settings, tracker, listening, update),
         )
         if held_out is not None:
             logger.info("train: %s: the weights of step %d validated best, and are kept", config.name, kept_step)
@@ -168,13 +148,44 @@ def _train(
             tracker.keep()
             _write_seconds(folder, perf_counter() - began, interrupted.get("steps_done", 0))
             _write_history(folder, kept_step)
-            result = {"precision": precision, "kept_step": kept_step, "test_ids": test_ids}
-            known = training_feature_tensors(network, partition.train, device)
-            save_checkpoint(path, network_tensors(network) | known, facts | result)
+            tensors = network_tensors(network) | training_feature_tensors(network, partition.train, device)
+            outcome = {"precision": precision, "kept_step": kept_step, "test_ids": test_ids}
+            save_checkpoint(path, tensors, facts | outcome)
             _discard_state(state)
             if listening is not None:
                 listening.keep(kept_step)
     return path
+
+
+def _require_same_test(state: Path, interrupted: Mapping[str, Any], test_ids: Sequence[str]) -> None:
+    if interrupted.get("test_ids", test_ids) != test_ids:
+        raise UserError(
+            f"{state}: the interrupted training kept other images for its test, so the sources have changed since; give"
+            " another name, or delete its folder"
+        )
+
+
+def _choose_precision(config: TrainConfig, interrupted: Mapping[str, Any], device: torch.device) -> str:
+    """Resolve the precision; an interrupted training ends in the one that it began in, also on another machine."""
+    precision: str = interrupted.get("precision") or resolved_precision(config.train.precision, device)
+    if config.train.precision == "auto":
+        logger.info("train: %s: precision auto is %s on %s", config.name, precision, device)
+    return precision
+
+
+def _step_log(config: TrainingConfig, tracker: Tracker, listening: StepListener | None, update: Update) -> OnStep:
+    """Return what is called after each step: it logs the losses, on disk whenever a state is saved, and shows them."""
+
+    def on_step(done: int, losses: Mapping[str, float]) -> None:
+        tracker.log(done, losses)
+        if done % config.save_every == 0:
+            tracker.keep()
+        if listening is not None:
+            listening.log(done, losses)
+        shown = [f"{name} {losses[name]:.3f}" for name in ("loss", "validation") if name in losses]
+        update(done, config.n_steps, ", ".join(shown))
+
+    return on_step
 
 
 def _discard_state(path: Path) -> None:
@@ -184,67 +195,19 @@ def _discard_state(path: Path) -> None:
 
 
 def _write_seconds(folder: Path, seconds: float, steps_before: int) -> None:
-    """How long a training takes on the whole, of which this process may have done the last steps only."""
+    """Write how long a training takes on the whole, of which this process may have done the last steps only."""
     steps = len(read_history(folder / METRICS).steps)
     whole = seconds * steps / max(1, steps - steps_before)
     write_text(folder / SECONDS, json.dumps({"seconds": whole, "steps": steps}) + "\n")
 
 
 def _write_history(folder: Path, kept_step: int) -> None:
-    """The losses and scores of every step as a table and a picture."""
+    """Write the losses and scores of every step as a table and a picture."""
     from fewshot.plots.curves import history_figure  # takes a second that only a training need wait for
 
     history = read_history(folder / METRICS)
     write_history_csv(history, folder / "history.csv")
     history_figure(folder / "history.png", history, kept_step=kept_step)
-
-
-def _ids(part: Part | None) -> list[str]:
-    return [] if part is None else sorted(record.id for record in part.records)
-
-
-def training_batches(network: nn.Module, part: Collection, config: TrainConfig) -> Dataset[dict[str, Tensor]]:
-    """The batches that a network's `trains_on` asks for."""
-    how = config.train
-    augmentation = Augmentation(how.augmentation)
-    if network.trains_on == "images":
-        return ImageBatches(
-            part,
-            part.records,
-            how.batch_size,
-            augmentation,
-            config.seed,
-            how.scanner,
-            how.balance,
-            {label: Augmentation(strength) for label, strength in how.label_augmentation.items()},
-        )
-    samplers = episode_samplers(part, how.episodes, config.seed)
-    return EpisodeBatches(part, samplers, how.batch_size, augmentation, config.seed, how.scanner)
-
-
-def divided_batches(
-    network: nn.Module, partition: Partition, config: TrainConfig
-) -> tuple[Dataset[dict[str, Tensor]], HeldOut | None]:
-    """The training batches, and what to validate on, where that is asked for: as recorded, every image once.
-
-    Raises:
-        SamplingError: if the patients do not suffice for both.
-    """
-    part, validation = partition.validation, config.train.validation
-    if part is None or validation is None:
-        return training_batches(network, partition.train, config), None
-    plain = {"augmentation": "none", "label_augmentation": {}, "scanner": "recorded", "balance": "none"}
-    unchanged = config.model_copy(update={"train": config.train.model_copy(update=plain)})
-    try:
-        batches = training_batches(network, partition.train, config)
-        unseen = training_batches(network, part, unchanged)
-    except SamplingError as error:
-        raise SamplingError(
-            f"train.validation: with a share of {validation.share:g} held out, {error};"
-            " change the share, or set validation to null"
-        ) from error
-    count = len(part.records) if network.trains_on == "images" else validation.episodes
-    return batches, HeldOut(unseen, count, config.train.batch_size)
 
 
 def _require_fitting(network: nn.Module, config: TrainConfig) -> None:
@@ -267,7 +230,7 @@ _OF_IMAGES = {
 
 
 def training_facts(config: TrainConfig) -> dict[str, Any]:
-    """What a checkpoint says of its training: whatever changes the result, and nothing about the machine."""
+    """Describe a training for its checkpoint: whatever changes the result, and nothing about the machine."""
     facts = config.model_dump(
         mode="json",
         include={
@@ -277,19 +240,19 @@ def training_facts(config: TrainConfig) -> dict[str, Any]:
         exclude={"train": {"workers", "save_every"}},
     )
     facts["split"] = None if config.split is None else split_hash(config.split)
-    return {key: value for key, value in facts.items() if key not in _LATER_KEYS or value is not None}
+    return {key: value for key, value in facts.items() if key not in _OPTIONAL_KEYS or value is not None}
 
 
-# Left out where they are not asked for, as in trainings from before they were there.
-_LATER_KEYS = ("test_fold", "split")
+# Left out where they are not asked for.
+_OPTIONAL_KEYS = ("test_fold", "split")
 
 
 def _earlier_facts(path: Path, expected: Mapping[str, Any]) -> Mapping[str, Any]:
-    """What a file says of its training, which must be the expected one; nothing where there is no file."""
+    """Read what a file says of its training, which must be the expected one; nothing where there is no file."""
     if not path.is_file():
         return {}
     found = read_facts(path)
-    differing = [key for key in dict.fromkeys((*expected, *_LATER_KEYS)) if found.get(key) != expected.get(key)]
+    differing = [key for key in dict.fromkeys((*expected, *_OPTIONAL_KEYS)) if found.get(key) != expected.get(key)]
     if differing:
         raise UserError(
             f"{path}: the training there differs in {', '.join(differing)}; give another name, or delete its folder"

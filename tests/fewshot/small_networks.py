@@ -11,8 +11,8 @@ from torch.utils.data import Dataset
 from episodes.storage.store import Collection
 from fewshot.config.training import EncoderConfig, ModelConfig, TrainConfig, TrainingConfig
 from fewshot.networks import seeded_network
+from fewshot.training.batches import training_batches
 from fewshot.training.engine import fit
-from fewshot.training.run import training_batches
 
 CPU = torch.device("cpu")
 ENCODER = EncoderConfig(name="resnet10t")

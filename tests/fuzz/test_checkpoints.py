@@ -157,7 +157,7 @@ def test_damaged_states(place: Path, data: st.DataObject) -> None:
 def fresh_learner() -> Learner:
     torch.manual_seed(0)
     config = TrainingConfig(**{**train_config(NETWORK).train.model_dump(), "average_decay": 0.9})
-    return Learner.of(torch.nn.Linear(3, 2), config, "float32", CPU)
+    return Learner.of(torch.nn.Linear(3, 2), config, CPU)
 
 
 def saved_state(place: Path) -> bytes:

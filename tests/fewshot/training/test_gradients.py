@@ -16,9 +16,8 @@ from fewshot.checkpoints import load_checkpoint
 from fewshot.config.training import TrainingConfig, ValidationConfig
 from fewshot.devices import Processes
 from fewshot.networks import seeded_network
+from fewshot.training.batches import HeldOut, training_batches
 from fewshot.training.engine import fit
-from fewshot.training.run import training_batches
-from fewshot.training.validation import HeldOut
 from tests.fewshot.scarce_memory import Scarce, limited
 from tests.fewshot.small_networks import (
     CPU,

@@ -11,13 +11,13 @@ from fewshot.config.training import TrainingConfig
 from fewshot.training.learner import Learner, fill_learner, save_learner
 from tests.fewshot.small_networks import CPU, assert_same_weights
 
-CONFIG = TrainingConfig(steps=5, average_decay=0.9)
+CONFIG = TrainingConfig(steps=5, average_decay=0.9, precision="float16")
 
 
-def learner(channels: int = 4, precision: str = "float16") -> Learner:
+def learner(channels: int = 4) -> Learner:
     """Of a convolution whose weights lie channels last."""
     network = nn.Sequential(nn.Conv2d(3, channels, 3), nn.BatchNorm2d(channels)).to(memory_format=torch.channels_last)
-    return Learner.of(network, CONFIG, precision, CPU)
+    return Learner.of(network, CONFIG, CPU)
 
 
 def step(of: Learner) -> None:

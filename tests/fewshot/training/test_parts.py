@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fewshot.devices import NotEnoughMemoryError
-from fewshot.training.batches import Parts, all_divided, batch_size, divided
+from fewshot.training.batches import batch_size, divided
+from fewshot.training.learner import Parts
 
 
 @given(n_items=st.integers(1, 20), parts=st.integers(1, 25))
@@ -26,12 +27,6 @@ def test_one_part_is_the_batch_itself() -> None:
     batch = {"images": torch.rand(3, 2)}
     (part,) = divided(batch, 1)
     assert part["images"].data_ptr() == batch["images"].data_ptr()
-
-
-def test_batches_in_parts_come_with_their_sizes() -> None:
-    batches = [(3, {"x": torch.tensor([0, 1, 2])}), (1, {"x": torch.tensor([3])})]
-    found = [(size, part["x"].tolist()) for size, part in all_divided(batches, 2)]
-    assert found == [(2, [0, 1]), (1, [2]), (1, [3])]
 
 
 def test_parts_double_up_to_one_item_each(caplog: pytest.LogCaptureFixture) -> None:

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from fewshot.training.gradients import DTYPES, autocast, resolved_precision
+from fewshot.training.learner import DTYPES, autocast, resolved_precision
 
 CPU = torch.device("cpu")
 

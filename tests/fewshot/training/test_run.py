@@ -24,13 +24,13 @@ from fewshot.config.parsing import ConfigError
 from fewshot.config.training import TrainConfig
 from fewshot.networks import NETWORKS, seeded_network
 from fewshot.terminal import Reporter, Update
-from fewshot.training import gradients as precision_module
+from fewshot.training import learner as precision_module
 from fewshot.training import run as training_module
-from fewshot.training.batches import EpisodeBatches
-from fewshot.training.gradients import autocast
+from fewshot.training.batches import EpisodeBatches, divided_batches, training_batches
+from fewshot.training.engine import validation_means
+from fewshot.training.learner import autocast
 from fewshot.training.partition import divide
-from fewshot.training.run import divided_batches, train, training_batches, training_facts
-from fewshot.training.validation import validation_means
+from fewshot.training.run import train, training_facts
 from tests.fewshot.small_networks import ENCODER, MODELS, assert_same_weights, small_network, train_config, weights
 
 # Whatever can be carried from step to step, on so few steps.

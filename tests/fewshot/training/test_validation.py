@@ -17,11 +17,10 @@ from fewshot.checkpoints import load_checkpoint
 from fewshot.config.training import TrainingConfig, ValidationConfig
 from fewshot.devices import ALONE, Processes
 from fewshot.networks import NETWORKS
-from fewshot.training.engine import fit
-from fewshot.training.gradients import autocast
+from fewshot.training.batches import HeldOut, divided_batches
+from fewshot.training.engine import fit, validation_means
+from fewshot.training.learner import Best, autocast
 from fewshot.training.partition import divide
-from fewshot.training.run import divided_batches
-from fewshot.training.validation import Best, HeldOut, validation_means
 from tests.fewshot.small_networks import CPU, assert_same_weights, small_network, train_config, weights
 
 every_network = pytest.mark.parametrize("name", list(NETWORKS))
@@ -105,7 +104,7 @@ def test_networks_train_and_are_validated_on_different_patients(name: str, linea
     batches, held_out = divided_batches(small_network(name), divide(linear_phantoms, config), config)
     assert held_out is not None
     trained = {patients[picture(image)] for step in range(12) for image in images(batches[step])}
-    validated = {patients[picture(image)] for _, batch in held_out for image in images(batch)}
+    validated = {patients[picture(image)] for batch in held_out for image in images(batch)}
     assert trained
     assert validated
     assert not trained & validated
@@ -118,7 +117,7 @@ def test_held_out_images_are_shown_as_they_were_recorded(name: str, linear_phant
     batches, held_out = divided_batches(small_network(name), divide(linear_phantoms, config), config)
     assert held_out is not None
     assert not {picture(image) for image in images(batches[0])} & recorded
-    assert {picture(image) for _, batch in held_out for image in images(batch)} <= recorded
+    assert {picture(image) for batch in held_out for image in images(batch)} <= recorded
 
 
 def images(batch: Mapping[str, Tensor]) -> Iterator[Tensor]:
@@ -138,7 +137,7 @@ def test_supervised_networks_are_validated_on_every_held_out_image_once(linear_p
     assert held_out is not None
     held = divide(linear_phantoms, config).validation
     assert held is not None
-    found = [picture(image) for _, batch in held_out for image in images(batch)]
+    found = [picture(image) for batch in held_out for image in images(batch)]
     assert sorted(found) == sorted(held.image(record.id).tobytes() for record in held.records)
 
 
