@@ -23,7 +23,7 @@ from fewshot.terminal import Reporter
 
 
 def policy_of(config: DataConfig, name: str) -> Policy:
-    """The policy of a configured dataset, its files read.
+    """Build the policy of a configured dataset from its configuration and the files that it names.
 
     Raises:
         UserError: if a file cannot be read, or the corrections are of another dataset.
@@ -57,13 +57,13 @@ def read_corrections(path: Path, names: tuple[str, ...]) -> Corrections:
 
 
 def default_cache() -> Path:
-    """The user's cache, where stores and phantoms lie unless a configuration says otherwise."""
+    """Return the user's cache, where stores and phantoms lie unless a configuration says otherwise."""
     home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(home) / "fewshot-bus"
 
 
 def read_records(config: DataConfig, name: str) -> list[Record]:
-    """The records of a configured dataset, which is generated first if it is a phantom."""
+    """Read the records of a configured dataset, which is generated first if it is a phantom."""
     dataset = config.datasets[name]
     root = config.root(name)
     if root is None:
@@ -79,7 +79,7 @@ def read_records(config: DataConfig, name: str) -> list[Record]:
 
 
 def open_store(config: DataConfig, name: str, reporter: Reporter) -> Store:
-    """The store of one configured dataset at the working size; decoded now where there is none.
+    """Open the store of one configured dataset at the working size; decode it now where there is none.
 
     Raises:
         UserError: if the dataset or a file of its curation cannot be read, or the curation does not fit the dataset.
@@ -92,7 +92,7 @@ def open_store(config: DataConfig, name: str, reporter: Reporter) -> Store:
 
 
 def open_collection(config: DataConfig, names: Iterable[str], reporter: Reporter) -> Collection:
-    """The stores of several configured datasets, read as one."""
+    """Open the stores of several configured datasets, to be read as one."""
     return Collection(open_store(config, name, reporter) for name in names)
 
 
@@ -146,7 +146,7 @@ def _describe(store: Store) -> dict[str, Any]:
 
 
 def _changed(path: Path, record: dict[str, Any]) -> list[str]:
-    """The datasets that a file does not describe as they are."""
+    """List the datasets that a file does not describe as they are."""
     try:
         found = read_json(path)
     except (OSError, JSONTextError):

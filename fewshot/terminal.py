@@ -1,4 +1,4 @@
-"""What a command prints: results, messages and progress."""
+"""Output of the commands: results, messages and progress."""
 
 import logging
 import os
@@ -19,7 +19,7 @@ from rich.progress import (
 
 
 def output_console() -> Console:
-    """A console on standard output.
+    """Make a console on standard output.
 
     Piped or logged, it has 140 columns: wrapping a table to 80 would break its rows.
     """
@@ -80,7 +80,7 @@ class Reporter:
 
 
 def counted(items: Iterable[T], total: int, update: Update) -> Iterator[T]:
-    """The items, each reported when the next one is asked for."""
+    """Yield the items, each reported when the next one is asked for."""
     for done, item in enumerate(items, start=1):
         yield item
         update(done, total)

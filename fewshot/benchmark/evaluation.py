@@ -1,4 +1,4 @@
-"""Cells, evaluated one by one, and what each of them cost."""
+"""The evaluation of cells, one by one, and the cost of each."""
 
 import json
 import re
@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cache, lru_cache
 from itertools import groupby
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from torch import nn
 
 from episodes.io.files import write_text
 from episodes.storage.store import Collection, Store
-from fewshot.benchmark.plan import Training, training_for
+from fewshot.benchmark.plan import training_for
 from fewshot.benchmark.tasks import (
     DEFAULT_BY,
     Classic,
@@ -32,7 +33,7 @@ from fewshot.methods.contract import EncodingMethod, Ingredients, Method, Source
 from fewshot.networks import seeded_network
 from fewshot.results.costs import Cost, write_costs
 from fewshot.results.rows import CALIBRATION, Cell, Judgement, write_rows
-from fewshot.terminal import Reporter
+from fewshot.terminal import Reporter, Update
 from fewshot.training.partition import Part
 from fewshot.training.run import SECONDS
 
@@ -52,7 +53,7 @@ def start_peak(device: torch.device) -> None:
 
 
 def peak_bytes(device: torch.device) -> int | None:
-    """The largest amount held since `start_peak`: on an accelerator its own memory, else the process's resident memory.
+    """Return the most memory held since `start_peak`: an accelerator's own, else the process's resident memory.
 
     None where the system does not tell.
     """
@@ -66,7 +67,7 @@ def peak_bytes(device: torch.device) -> int | None:
 
 @dataclass(frozen=True, slots=True)
 class CellCost:
-    """What one cell took.
+    """The cost of one cell.
 
     Attributes:
         adapt_seconds: to adapt to one support set.
@@ -84,12 +85,12 @@ class CellCost:
 
 
 def rows_path(folder: Path, cell: Cell) -> Path:
-    """Where a cell's rows are kept until all cells are there."""
+    """Return where a cell's rows are kept until all cells are there."""
     return folder / "cells" / cell.file_name
 
 
 def cost_path(folder: Path, cell: Cell) -> Path:
-    """Where its cost is kept."""
+    """Return where a cell's cost is kept."""
     return rows_path(folder, cell).with_suffix(".json")
 
 
@@ -130,24 +131,26 @@ class CellEvaluation:
             with reporter.step(f"evaluate: {name}, {row}") as update:
                 done = 0
                 for _, group in groupby(waiting, key=lambda cell: (cell.seed, cell.fold)):
-                    for cell, method in self._with_method(list(group), update):
+                    sharing = list(group)
+                    method = self._prepared_method(sharing[0], update)
+                    for cell in sharing:
                         cost = self._evaluate(method, cell)
                         done += 1
                         update(done, len(waiting), f"{1000 * cost.image_seconds:.0f} ms an image")
 
     def method(self, cell: Cell) -> Method:
-        """The method of a cell's row, with the network that is meant for its queries."""
+        """Build the method of a cell's row, with the network that is meant for its queries."""
         ingredients = Ingredients(self.network(cell), self.sources(cell), self.device, cell.seed)
         settings = self.config.methods[cell.method]
         return build_method(settings.method, settings.options, ingredients)
 
     def network(self, cell: Cell) -> nn.Module | None:
-        """The network of a cell's row that is meant for its queries; None for a floor."""
+        """Load the network of a cell's row that is meant for its queries; None for a floor."""
         model = self.config.methods[cell.method].model
         return None if model is None else self._network(model, cell.seed, cell.target, cell.fold)
 
     def sources(self, cell: Cell) -> Sources:
-        """What the cell's method may know: the sources, or the target but for the fold that its queries are in."""
+        """Open what the cell's method may know: the sources, or the target but for the fold of its queries."""
         if cell.fold < 0:
             collection = Collection(self.stores[name] for name in self.config.sources_of(cell.target))
             return Sources(collection, collection.records)
@@ -156,7 +159,7 @@ class CellEvaluation:
         return Sources(others, others.records)
 
     def in_fold(self, cell: Cell, query: str) -> Cell:
-        """The same cell in the fold that a query is in, if its model is trained on the target."""
+        """Return the same cell in the fold that a query is in, if its model is trained on the target."""
         model = self.config.methods[cell.method].model
         if model is None or self.config.models[model].trained_on == "sources":
             return cell
@@ -164,7 +167,7 @@ class CellEvaluation:
         return replace(cell, fold=self._fold_of(cell, target.store.records[target.rows[query]].patient_id))
 
     def tasks(self, cell: Cell) -> Iterator[tuple[int, Task]]:
-        """The cell's tasks with the numbers of their episodes; of a fold, those queries that are in it."""
+        """Yield the cell's tasks with the numbers of their episodes; of a fold, those queries that are in it."""
         target, control = self.targets[cell.target], self.config.methods[cell.method].control
         for episode, task in self._protocol(cell).tasks(cell, target, control):
             queries = tuple(query for query in task.queries if self.in_fold(cell, query) == cell)
@@ -172,7 +175,7 @@ class CellEvaluation:
                 yield episode, replace(task, queries=queries)
 
     def _protocol(self, cell: Cell) -> TargetProtocol:
-        """The target's protocol; of a row that selects its support images, with them in the order of its choice."""
+        """Return the target's protocol; a row that selects its support images has them in the order of its choice."""
         protocol, method = self.protocols[cell.target], self.config.methods[cell.method]
         if method.support == "drawn" or cell.draw < 0 or isinstance(protocol, Classic):
             return protocol
@@ -181,16 +184,16 @@ class CellEvaluation:
         path, collection = selected_path(self.folder, cell), self.targets[cell.target].collection
         return selected_protocol(protocol, path, network, collection, method.select_by or DEFAULT_BY, self.device)
 
-    def _with_method(self, cells: Sequence[Cell], update: Any) -> Iterator[tuple[Cell, Method]]:
-        """Cells that have a method in common, each with it; features are computed once, and shown as progress."""
+    def _prepared_method(self, cell: Cell, update: Update) -> Method:
+        """Build the method of a cell and of those that share it, and compute its features, shown as progress."""
         for name, target in self.targets.items():
-            if name != cells[0].target:  # whose cells are done, or yet to come
+            if name != cell.target:  # whose cells are done, or yet to come
                 target.forget_features()
         start_peak(self.device)
-        method = self.method(cells[0])
+        method = self.method(cell)
         if isinstance(method, EncodingMethod):
-            self.targets[cells[0].target].features(method.encode, update)
-        yield from ((cell, method) for cell in cells)
+            self.targets[cell.target].features(method.encode, update)
+        return method
 
     def _evaluate(self, method: Method, cell: Cell) -> CellCost:
         """Evaluate one cell and write its cost and its rows."""
@@ -199,11 +202,19 @@ class CellEvaluation:
         rows = []
         for episode, task, judgements in _judged(method, target, tasks, seconds):
             for query, judgement in zip(task.queries, judgements, strict=True):
+                record = target.store.records[target.rows[query]]
+                asked: dict[str, Any] = {
+                    "episode": episode,
+                    "class": task.asked,
+                    "lesion": judgement.lesion_pixels > 0,
+                    "query": query,
+                    "patient": record.patient_id,
+                    "label": record.label,
+                }
                 columns = dict(judgement.columns())
                 if network is None:  # a floor's logits are no probabilities
                     columns |= dict.fromkeys(CALIBRATION)
-                asked = {"episode": episode, "class": task.asked, "lesion": judgement.lesion_pixels > 0}
-                rows.append(facts | asked | _query_facts(target, query) | columns)
+                rows.append(facts | asked | columns)
         encoding = target.encode_seconds if isinstance(method, EncodingMethod) else 0.0
         cost = CellCost(
             adapt_seconds=seconds.adapt / max(1, len(tasks)),
@@ -217,7 +228,7 @@ class CellEvaluation:
         return cost
 
     def _facts(self, cell: Cell) -> dict[str, Any]:
-        """What the rows of all queries of a cell have in common."""
+        """Return what the rows of all queries of a cell have in common."""
         settings = self.config.methods[cell.method]
         model = None if settings.model is None else self.config.models[settings.model]
         facts = {
@@ -230,7 +241,7 @@ class CellEvaluation:
         return {name: value for name, value in asdict(cell).items() if name != "fold"} | facts
 
     def _load_network(self, model: str, seed: int, target: str, fold: int) -> nn.Module:
-        """A model of the benchmark, trained, in evaluation mode."""
+        """Load a model of the benchmark, trained, in evaluation mode."""
         settings, training = self.config.models[model], training_for(self.config, model, seed, target, fold)
         if settings.checkpoint is not None:
             network = load_network(settings.checkpoint)[0]
@@ -241,15 +252,15 @@ class CellEvaluation:
         return network.to(self.device)
 
     def _fold_of(self, cell: Cell, patient: str) -> int:
-        """The fold whose model has not seen a patient; any would do for one whose images no training took."""
+        """Find the fold whose model has not seen a patient; any would do for one whose images no training took."""
         model = self.config.methods[cell.method].model or ""
         return self._folds(model, cell.seed, cell.target).get(patient, 0)
 
     def _read_folds(self, model: str, seed: int, target: str) -> dict[str, int]:
-        """The fold of every patient, as the trainings that kept it have it."""
+        """Read the fold of every patient from the trainings that kept it for their test."""
         patient_of = {record.id: record.patient_id for record in self.stores[target].records}
         folds: dict[str, int] = {}
-        for fold in range(self.config.models[model].folds):
+        for fold in self.config.models[model].fold_numbers:
             training = training_for(self.config, model, seed, target, fold)
             assert training is not None  # noqa: S101 - only a model that is trained has folds
             facts = read_facts(training.folder(self.folder) / "checkpoint.safetensors")
@@ -257,15 +268,10 @@ class CellEvaluation:
         return folds
 
 
-def _query_facts(target: EncodedTarget, query: str) -> dict[str, Any]:
-    record = target.store.records[target.rows[query]]
-    return {"query": query, "patient": record.patient_id, "label": record.label}
-
-
 def _judged(
     method: Method, target: EncodedTarget, tasks: Sequence[tuple[int, Task]], seconds: Seconds
 ) -> Iterator[tuple[int, Task, list[Judgement]]]:
-    """The tasks with the judgements of their queries; without supports, a query is segmented once for all tasks."""
+    """Judge the queries of each task; without supports, a query is segmented once for all tasks."""
     if any(task.support for _, task in tasks):
         for episode, task in tasks:
             yield episode, task, evaluate(method, target, task, seconds=seconds)
@@ -289,16 +295,14 @@ def gather_costs(folder: Path, config: BenchmarkConfig, cells: Iterable[Cell], d
         device: where they were.
     """
     costs = []
-    for (target, method, seed, shot), group in groupby(sorted(cells), key=_row):
+    names = ("target", "method", "seed", "shot")
+    for row, group in groupby(sorted(cells), key=attrgetter(*names)):
         of_row = list(group)
         found = [json.loads(cost_path(folder, cell).read_text()) for cell in of_row]
         n_queries = max(1, sum(cost["n_queries"] for cost in found))
         costs.append(
             Cost(
-                target=target,
-                method=method,
-                seed=seed,
-                shot=shot,
+                **dict(zip(names, row, strict=True)),
                 adapt_seconds=sum(cost["adapt_seconds"] for cost in found) / len(found),
                 image_seconds=sum(cost["image_seconds"] * cost["n_queries"] for cost in found) / n_queries,
                 peak_bytes=max((cost["peak_bytes"] for cost in found if cost["peak_bytes"] is not None), default=None),
@@ -310,20 +314,15 @@ def gather_costs(folder: Path, config: BenchmarkConfig, cells: Iterable[Cell], d
     return write_costs(folder, costs)
 
 
-def _row(cell: Cell) -> tuple[Any, ...]:
-    return cell.target, cell.method, cell.seed, cell.shot
-
-
 def _training_seconds(folder: Path, config: BenchmarkConfig, cells: Sequence[Cell]) -> float | None:
-    """Of all networks that the cells have, folds together; None where one was not trained here."""
+    """Add up the seconds of all networks that the cells have; None where one was not trained here."""
     model = config.methods[cells[0].method].model
     if model is None:
         return None
-    trainings = {training_for(config, model, cell.seed, cell.target, cell.fold) for cell in cells}
-    seconds = [_read_seconds(folder, training) for training in trainings]
-    return None if None in seconds else sum(second for second in seconds if second is not None)
-
-
-def _read_seconds(folder: Path, training: Training | None) -> float | None:
-    path = None if training is None else training.folder(folder) / SECONDS
-    return float(json.loads(path.read_text())["seconds"]) if path is not None and path.is_file() else None
+    seconds = 0.0
+    for training in {training_for(config, model, cell.seed, cell.target, cell.fold) for cell in cells}:
+        path = None if training is None else training.folder(folder) / SECONDS
+        if path is None or not path.is_file():
+            return None
+        seconds += float(json.loads(path.read_text())["seconds"])
+    return seconds

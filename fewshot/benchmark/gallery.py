@@ -1,4 +1,4 @@
-"""Which queries of a run are looked at: the worst and the median ones of the best methods, chosen by their scores."""
+"""The choice of queries for a run's gallery: the worst and the median ones of the best methods."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from episodes.storage.store import Collection
 from fewshot.benchmark.evaluation import CellEvaluation
-from fewshot.inference.target import EncodedTarget, Task, segment_queries
+from fewshot.inference.target import Task, segment_queries
 from fewshot.results.gallery import GALLERY, INDEX, Annotated, GalleryCase, Why, write_gallery
 from fewshot.results.rows import Cell
 from fewshot.terminal import Reporter
@@ -38,7 +38,7 @@ class ChosenQuery:
 
 
 def choose_queries(table: pa.Table, target: str) -> list[ChosenQuery]:
-    """The worst, the median and the worst false-positive queries of the best method at each number of shots.
+    """Choose the worst, the median and the worst false-positive queries of the best method at each number of shots.
 
     Queries are ranked by their mean over draws and training seeds, and each is shown as that draw of the first seed
     had it which was nearest to its mean: neither the luckiest nor the unluckiest. Floors, controls and oracles are left
@@ -52,15 +52,17 @@ def choose_queries(table: pa.Table, target: str) -> list[ChosenQuery]:
     own = table.filter(pc.and_(usual, pc.equal(table["target"], target)))
     if pc.any(pc.equal(own["trained_on"], "sources")).as_py():
         own = own.filter(pc.not_equal(pc.fill_null(own["trained_on"], ""), "target"))
-    chosen: list[ChosenQuery] = []
-    for method, shot in _best_rows(own):
-        is_row = pc.and_(pc.equal(own["method"], method), pc.equal(own["shot"], shot))
-        chosen += _of_row(own.filter(is_row))
-    return chosen
+    return [
+        choice
+        for method, shot in _best_rows(own)
+        for choice in _choose_from_row(
+            own.filter(pc.and_(pc.equal(own["method"], method), pc.equal(own["shot"], shot)))
+        )
+    ]
 
 
 def _best_rows(table: pa.Table) -> Iterator[tuple[str, int]]:
-    """The method with the highest mean Dice over lesion images at each number of shots."""
+    """Find the method with the highest mean Dice over lesion images at each number of shots."""
     lesions = table.filter(table["lesion"])
     of_queries = lesions.group_by(["shot", "method", "query"]).aggregate([("dice", "mean")])
     means = of_queries.group_by(["shot", "method"]).aggregate([("dice_mean", "mean")]).to_pylist()
@@ -69,7 +71,7 @@ def _best_rows(table: pa.Table) -> Iterator[tuple[str, int]]:
         yield best["method"], shot
 
 
-def _of_row(row: pa.Table) -> Iterator[ChosenQuery]:
+def _choose_from_row(row: pa.Table) -> Iterator[ChosenQuery]:
     lesions, normals = row.filter(row["lesion"]), row.filter(pc.invert(row["lesion"]))
     ranked = _ranked(lesions, "dice")
     middle = max(WORST, (len(ranked) - MEDIAN) // 2)  # of a few queries, none is shown twice
@@ -82,7 +84,7 @@ def _of_row(row: pa.Table) -> Iterator[ChosenQuery]:
 
 
 def _ranked(table: pa.Table, score: str) -> list[str]:
-    """Queries by their mean score, lowest first."""
+    """Order queries by their mean score, lowest first."""
     means = table.group_by("query").aggregate([(score, "mean")]).to_pylist()
     return [row["query"] for row in sorted(means, key=lambda row: (row[f"{score}_mean"], row["query"]))]
 
@@ -124,37 +126,30 @@ def draw_gallery(evaluation: CellEvaluation, table: pa.Table, reporter: Reporter
 
 
 def _segmented(evaluation: CellEvaluation, cell: Cell, chosen: Sequence[ChosenQuery]) -> Iterator[GalleryCase]:
-    """The chosen queries of one cell; encoded one by one, since they are few."""
+    """Segment the chosen queries of one cell; they are encoded one by one, since they are few."""
     target, queries = evaluation.targets[cell.target], {choice.query for choice in chosen}
     method = evaluation.method(cell)
     for _, task in evaluation.tasks(cell):
         asked = replace(task, queries=tuple(query for query in task.queries if query in queries))
         found = {query.id: query.mask for query in segment_queries(method, target, asked, cached=False)}
-        supports = tuple(_supports(target.collection, task))
+        supports = tuple(_shown(target.collection, task, place) for place in range(len(task.support)))
         for choice in chosen:
             facts: dict[str, Any] = {name: getattr(cell, name) for name in ("target", "method", "seed", "shot", "draw")}
-            label = _label(target, choice.query)
-            truth = _annotated(target.collection, choice.query)
             yield GalleryCase(
                 **facts,
                 why=choice.why,
-                label=label,
+                label=target.store.records[target.rows[choice.query]].label,
                 dice=choice.dice,
-                query=truth,
+                query=_annotated(target.collection, choice.query),
                 prediction=found[choice.query],
                 supports=supports,
             )
 
 
-def _label(target: EncodedTarget, query: str) -> str:
-    return target.store.records[target.rows[query]].label
-
-
-def _supports(collection: Collection, task: Task) -> Iterator[Annotated]:
-    """The support set as the method saw it."""
-    for place, record_id in enumerate(task.support):
-        own = _annotated(collection, record_id)
-        yield own if task.masks is None else replace(own, mask=task.masks[0, place].numpy() > 0)
+def _shown(collection: Collection, task: Task, place: int) -> Annotated:
+    """Return a support image with the mask that the method was shown."""
+    own = _annotated(collection, task.support[place])
+    return own if task.masks is None else replace(own, mask=task.masks[0, place].numpy() > 0)
 
 
 def _annotated(collection: Collection, record_id: str) -> Annotated:

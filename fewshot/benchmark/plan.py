@@ -1,4 +1,4 @@
-"""What a benchmark consists of: trainings, and cells to evaluate."""
+"""The plan of a benchmark: its trainings, and the cells to evaluate."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ class Training:
 
     @property
     def name(self) -> str:
-        """What its folder is called.
+        """Return the name of its folder.
 
         >>> Training("unet", 0).name, Training("unet", 1, "busi", 2).name
         ('unet-seed0', 'unet-seed1-busi-fold2')
@@ -40,11 +40,11 @@ class Training:
         return f"{self.model}-seed{self.seed}{target}{fold}"
 
     def folder(self, run: Path) -> Path:
-        """Where it lies in a run's folder."""
+        """Return its folder within a run's."""
         return run / "models" / self.name
 
     def config(self, benchmark: BenchmarkConfig) -> TrainConfig:
-        """The training as `fewshot train` would be given it."""
+        """Return the configuration that `fewshot train` would be given for it."""
         model = benchmark.models[self.model]
         assert model.train is not None  # noqa: S101 - only such models have trainings
         sources = benchmark.sources if self.target is None else benchmark.sources_of(self.target)
@@ -70,7 +70,7 @@ class Training:
 
 
 def training_for(benchmark: BenchmarkConfig, model: str, seed: int, target: str, fold: int = -1) -> Training | None:
-    """The training whose network segments a target's queries; None for a model that is not trained here.
+    """Return the training whose network segments a target's queries; None for a model that is not trained here.
 
     Args:
         benchmark: the configuration.
@@ -87,24 +87,22 @@ def training_for(benchmark: BenchmarkConfig, model: str, seed: int, target: str,
     return Training(model, seed, target if benchmark.holds_out else None)
 
 
-def list_trainings(benchmark: BenchmarkConfig) -> Iterator[Training]:
-    """All trainings, each once."""
-    seen: set[Training] = set()
-    for model, settings in benchmark.models.items():
-        folds = range(settings.folds) if settings.trained_on == "target" else (-1,)
-        for seed in benchmark.training_seeds:
-            for target in benchmark.targets:
-                for fold in folds:
-                    training = training_for(benchmark, model, seed, target, fold)
-                    if training is not None and training not in seen:
-                        seen.add(training)
-                        yield training
+def list_trainings(benchmark: BenchmarkConfig) -> list[Training]:
+    """List all trainings, each once."""
+    found = (
+        training_for(benchmark, model, seed, target, fold)
+        for model, settings in benchmark.models.items()
+        for seed in benchmark.training_seeds
+        for target in benchmark.targets
+        for fold in settings.fold_numbers
+    )
+    return list(dict.fromkeys(training for training in found if training is not None))
 
 
 def list_cells(
     config: BenchmarkConfig, methods: Mapping[str, Method], protocols: Mapping[str, TargetProtocol]
 ) -> list[Cell]:
-    """All cells; rows of one model follow each other, so that its features are computed once.
+    """List all cells; rows of one model follow each other, so that its features are computed once.
 
     With K support images, a method has one cell for each draw or run. A method that uses no support set has one for
     each that differs without, and so has at K = 0 one that can do without; a control always has a support set. Of a
@@ -126,7 +124,7 @@ def list_cells(
 
 
 def _shots(config: BenchmarkConfig, row: str, method: Method) -> list[int]:
-    """The numbers of support images that a row is evaluated at."""
+    """Return the numbers of support images that a row is evaluated at."""
     if not method.uses_support:
         return [0]
     without = config.methods[row].control == "none" and not needs_support(method)
@@ -140,15 +138,10 @@ def _cells(
     for target, protocol in protocols.items():
         for seed in config.training_seeds:
             for row in rows:
-                if config.methods[row].model is None and seed != config.training_seeds[0]:
+                model = config.methods[row].model
+                if model is None and seed != config.training_seeds[0]:
                     continue  # a floor knows no training seed
-                for fold in _folds(config, row):
+                for fold in (-1,) if model is None else config.models[model].fold_numbers:
                     for shot in shots[row]:
                         draws = protocol.draws if shot else protocol.without_support
                         yield from (Cell(target, row, seed, shot, draw, fold) for draw in draws)
-
-
-def _folds(config: BenchmarkConfig, row: str) -> range:
-    model = config.methods[row].model
-    settings = None if model is None else config.models[model]
-    return range(settings.folds) if settings is not None and settings.trained_on == "target" else range(-1, 0)

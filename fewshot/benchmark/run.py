@@ -73,7 +73,7 @@ def open_run(config: BenchmarkConfig, inputs: Mapping[str, str], *, overwrite: b
 
 
 def environment() -> dict[str, Any]:
-    """Versions, processor and commit: what a result may depend on beside its configuration."""
+    """Describe what a result may depend on beside its configuration: versions, processor and commit."""
     return {
         "python": platform.python_version(),
         "platform": f"{platform.system()} {platform.machine()}",
@@ -85,7 +85,7 @@ def environment() -> dict[str, Any]:
 
 
 def _read(path: Path, parse: Callable[[Path], object]) -> object:
-    """What a file says; None of a damaged one, which is like no other."""
+    """Read a file; None stands for a damaged one, which is like no other."""
     try:
         return parse(path)
     except (OSError, ValueError):
@@ -114,7 +114,7 @@ def _version(package: str) -> str | None:
 
 
 def _commit() -> str | None:
-    """The commit of the code that runs, where it runs from a checkout."""
+    """Return the commit of the code that runs, where it runs from a checkout."""
     command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()  # noqa: S603
@@ -147,7 +147,7 @@ def run_benchmark(
             be known by then; or if the folder holds another configuration's run, or another process is at work there.
     """
     device = choose_device(config.device)
-    _find_methods(config)
+    _check_methods(config)
     networks = {name: _unseeded_network(config, name) for name in config.models}
     with exclusive_lock(config.runs / config.name):  # known before data are prepared, which may take long
         return _run(config, device, networks, reporter, listener, overwrite=overwrite)
@@ -185,7 +185,7 @@ def _run(
 
 
 def _gather(config: BenchmarkConfig, folder: Path, cells: Sequence[Cell]) -> pa.Table:
-    """All cells' rows as one table, which is written."""
+    """Gather all cells' rows into one table, and write it."""
     table = pa.concat_tables([read_table(rows_path(folder, cell)) for cell in sorted(cells)])
     classic = config.protocol == "classic"
     facts = {
@@ -206,8 +206,8 @@ def _gather(config: BenchmarkConfig, folder: Path, cells: Sequence[Cell]) -> pa.
     return table
 
 
-def _find_methods(config: BenchmarkConfig) -> None:
-    """What is wrong with the names of methods is known before any image is read."""
+def _check_methods(config: BenchmarkConfig) -> None:
+    """Check the methods' names and what goes with them, before any image is read."""
     for row, method in config.methods.items():
         with _named(f"methods.{row}"):
             if find_method(method.method).uses_support:
@@ -219,7 +219,7 @@ def _find_methods(config: BenchmarkConfig) -> None:
 
 
 def _unseeded_network(config: BenchmarkConfig, name: str) -> nn.Module:
-    """A model as it is before training, so that a wrong option, file or kind is known before anything is trained."""
+    """Build a model as it is before training: a wrong option, file or kind is known before anything is trained."""
     model = config.models[name]
     with _named(f"models.{name}"):
         if model.checkpoint is not None:
@@ -230,7 +230,7 @@ def _unseeded_network(config: BenchmarkConfig, name: str) -> nn.Module:
 def _unseeded_methods(
     config: BenchmarkConfig, networks: Mapping[str, nn.Module], stores: Mapping[str, Store]
 ) -> dict[str, Method]:
-    """The methods of all rows, to know before anything is trained what is wrong with them and what they need."""
+    """Build the methods of all rows, to know before anything is trained what is wrong and what they need."""
     methods = {}
     target = Collection([stores[config.targets[0]]])
     any_image = load_support(target, [[target.records[0].id]])
@@ -250,7 +250,7 @@ def _unseeded_methods(
 
 @contextmanager
 def _named(key: str) -> Iterator[None]:
-    """An error in the block names the configuration's key that it comes from."""
+    """Name the configuration's key in errors that come from the block."""
     try:
         yield
     except UserError as error:
@@ -258,7 +258,7 @@ def _named(key: str) -> Iterator[None]:
 
 
 def _inputs(config: BenchmarkConfig, stores: Mapping[str, Store]) -> dict[str, str]:
-    """What the results depend on beside the configuration: the content of datasets, weights and checkpoints."""
+    """Hash what the results depend on beside the configuration: datasets, weights and checkpoints."""
     files = {f"models.{name}.checkpoint": model.checkpoint for name, model in config.models.items()}
     if config.encoder.weights not in {"none", "imagenet"} and None in files.values():
         files["encoder.weights"] = Path(config.encoder.weights)

@@ -1,4 +1,4 @@
-"""What each cell asks of a method: supports, controls, queries."""
+"""The tasks of each cell: support sets, controls and queries, by protocol."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -25,7 +25,7 @@ from fewshot.results.rows import Cell
 
 
 def control_masks(collection: Collection, draw: Sequence[str], n_shot: int, control: Control) -> Tensor | None:
-    """The masks that a control shows in place of those of a draw's first `n_shot` records.
+    """Make the masks that a control shows in place of those of a draw's first `n_shot` records.
 
     Args:
         collection: holds the records' pixels.
@@ -51,7 +51,7 @@ def control_masks(collection: Collection, draw: Sequence[str], n_shot: int, cont
 
 
 def controlled_row(methods: Mapping[str, MethodConfig], row: str) -> str | None:
-    """The row that a control is to be compared with: the same in everything but the control; None without one."""
+    """Find the row that a control is to be compared with, the same in all but the control; None without one."""
     if methods[row].control == "none":
         return None
     same = methods[row].model_copy(update={"control": "none"})
@@ -92,16 +92,16 @@ class SupportDraws:
 
     @property
     def draws(self) -> Sequence[int]:
-        """Number of every draw."""
+        """Return the number of every draw."""
         return range(len(self.drawn))
 
     @property
     def without_support(self) -> Sequence[int]:
-        """Without a support set, every draw would be the same."""
+        """Return -1 alone: without a support set, every draw would be the same."""
         return (-1,)
 
     def tasks(self, cell: Cell, target: EncodedTarget, control: Control) -> Iterator[tuple[int, Task]]:
-        """One task: all queries of the cell's draw."""
+        """Yield one task: all queries of the cell's draw."""
         if cell.draw < 0:
             yield -1, Task((), tuple(target.rows))
             return
@@ -119,7 +119,7 @@ class SupportDraws:
         write_draws(path, self.drawn, records, overwrite=True, **self.parameters, **parameters)
 
     def read_draws(self, path: Path) -> "SupportDraws":
-        """The same protocol with draws that `write_draws` wrote.
+        """Return the same protocol with draws that `write_draws` wrote.
 
         Raises:
             ManifestError: if the file is damaged, or belongs to other records.
@@ -147,16 +147,16 @@ class Classic:
 
     @property
     def draws(self) -> Sequence[int]:
-        """Number of every run."""
+        """Return the number of every run."""
         return range(len(self.samplers))
 
     @property
     def without_support(self) -> Sequence[int]:
-        """The queries differ from run to run."""
+        """Return the number of every run, since the queries differ from run to run."""
         return self.draws
 
     def tasks(self, cell: Cell, target: EncodedTarget, control: Control) -> Iterator[tuple[int, Task]]:
-        """One task for every episode of the run."""
+        """Yield one task for every episode of the run."""
         for spec in self._specs(cell.draw):
             (support,), (asked,) = spec.support, spec.classes
             masks = control_masks(target.collection, support, cell.shot, control) if cell.shot else None
@@ -173,13 +173,13 @@ class Classic:
 
 
 TargetProtocol = SupportDraws | Classic
-"""How one target is measured: which draws or runs there are, and what each of them asks."""
+"""The measurement of one target: which draws or runs there are, and what each of them asks."""
 
 
 def protocol_of(
     config: BenchmarkConfig, target: str, records: Sequence[Record], support_records: Sequence[Record] = ()
 ) -> TargetProtocol:
-    """The configured protocol on one target.
+    """Build the configured protocol on one target.
 
     Args:
         config: of the benchmark.
@@ -210,7 +210,7 @@ DEFAULT_BY: By = "k-medoids"
 
 
 def selected_path(folder: Path, cell: Cell) -> Path:
-    """Where a run keeps the draws of a row that selects, in the order in which its model's encoder selects them."""
+    """Return where a run keeps the draws of a row that selects, each in the order of the selection."""
     fold = "" if cell.fold < 0 else f"-fold{cell.fold}"
     return folder / "selected" / cell.target / f"{cell.method}-seed{cell.seed}{fold}.jsonl"
 
@@ -218,7 +218,7 @@ def selected_path(folder: Path, cell: Cell) -> Path:
 def selected_protocol(
     protocol: SupportDraws, path: Path, network: nn.Module, collection: Collection, by: By, device: torch.device
 ) -> SupportDraws:
-    """The protocol with every draw's support images as the network's encoder selects them; the queries stay.
+    """Order every draw's support images of a protocol as the network's encoder selects them; the queries stay.
 
     They are selected once and written to a file, from which a run that goes on takes them.
 
@@ -244,7 +244,7 @@ def selected_protocol(
 def select_support(
     draw: SupportDraw, encoder: AnyEncoder, collection: Collection, by: By, device: torch.device
 ) -> SupportDraw:
-    """The draw with its support images in the order of `choose`: the first K are the K that are selected."""
+    """Order a draw's support images by `choose`: the first K are the K that are selected."""
     images = [collection.image(record_id) for record_id in draw.support]
     features = describe_images(encoder, images, Batching(device))
     order: Sequence[int] = choose(features, draw.support, len(draw.support), by)  # each is of another patient
@@ -252,7 +252,7 @@ def select_support(
 
 
 def require_encoder(network: nn.Module) -> AnyEncoder:
-    """The network's encoder.
+    """Return the network's encoder.
 
     Raises:
         ConfigError: if it has none of ours.

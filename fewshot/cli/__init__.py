@@ -11,12 +11,27 @@ from types import FrameType
 from typing import Annotated
 
 import typer
+from typer.models import CommandInfo
 
 from episodes.errors import UserError
 from fewshot.cli import data, masks, models  # their commands hang on `app` once they are imported
-from fewshot.cli.arguments import app
+from fewshot.cli.arguments import app, data_app
 
 __all__ = ["app", "data", "main", "masks", "models"]
+
+# The order in which --help lists them.
+COMMANDS = (
+    *("benchmark", "report", "demo", "export", "train", "finetune", "evaluate", "predict", "select"),
+    *("check", "generate", "init", "prepare", "show", "split", "unpack"),
+)
+
+
+def _place(command: CommandInfo) -> int:
+    return COMMANDS.index(command.callback.__name__) if command.callback else len(COMMANDS)
+
+
+app.registered_commands.sort(key=_place)
+data_app.registered_commands.sort(key=_place)
 
 INTERRUPTED = 130  # what typer makes of Ctrl-C, and shells expect
 

@@ -2,8 +2,9 @@
 
 import logging
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -31,10 +32,16 @@ ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG", help="A YAML file;
 Overrides = Annotated[
     list[str] | None, typer.Argument(metavar="[KEY.SUB=VALUE]...", help="In place of what the file says.")
 ]
+Trained = Annotated[Path, typer.Argument(help="What `fewshot train` or `fewshot finetune` wrote.")]
 Root = Annotated[Path, typer.Argument(help="The dataset's folder, as distributed.")]
 Wandb = Annotated[
     bool, typer.Option("--wandb", help="Log to Weights & Biases as well; without a login, to files for `wandb sync`.")
 ]
+Method = Annotated[str | None, typer.Option(help="How the model is used; what goes with it if not given.")]
+Support = Annotated[Path | None, typer.Option(help="Annotated images to adapt to: images/ and masks/.")]
+Device = Annotated[str, typer.Option(help="Where to compute: auto, cpu, cuda, ...")]
+DatasetName = Annotated[str | None, typer.Option(help="Its name in configurations; the reader's if not given.")]
+Cache = Annotated[Path | None, typer.Option(help="Where stores lie; the user's cache if not given.")]
 Duplicates = Annotated[
     policy.Duplicates,
     typer.Option(
@@ -51,44 +58,37 @@ Corrections = Annotated[
 ]
 
 
-def curation(
-    duplicates: policy.Duplicates, doppler: policy.Doppler, curated: Path | None, corrections: Path | None
-) -> dict[str, Any]:
-    """These options as a dataset's `curation` in a configuration."""
-    return {"duplicates": duplicates, "doppler": doppler, "curated": curated, "corrections": corrections}
+def known_to(module: str, find: str) -> Callable[[str], str]:
+    """Make the check of an option: a name that a module's function `find` finds. It is imported when it is needed."""
 
+    def check(name: str) -> str:
+        try:
+            getattr(import_module(module), find)(name)
+        except UserError as error:
+            raise typer.BadParameter(str(error)) from error
+        return name
 
-def known(name: str, find: Callable[[str], object]) -> str:
-    """A name that `find` finds.
-
-    Raises:
-        BadParameter: with what it says of any other.
-    """
-    try:
-        find(name)
-    except UserError as error:
-        raise typer.BadParameter(str(error)) from error
-    return name
-
-
-def _known_reader(name: str) -> str:
-    from episodes.datasets import find_reader
-
-    return known(name, find_reader)
+    return check
 
 
 Dataset = Annotated[
-    str, typer.Option("--dataset", "-d", help="Its reader: a name, or module:function.", callback=_known_reader)
+    str,
+    typer.Option(
+        "--dataset",
+        "-d",
+        help="Its reader: a name, or module:function.",
+        callback=known_to("episodes.datasets", "find_reader"),
+    ),
 ]
 
 
 def with_tracking(overrides: list[str] | None, wandb: bool) -> list[str]:
-    """A configuration's overrides, in which --wandb has the last word."""
+    """Return a configuration's overrides, in which --wandb has the last word."""
     return [*(overrides or ()), *(["tracking=wandb"] if wandb else [])]
 
 
 def new_reporter() -> "Reporter":
-    """The reporter of this call; from here on the project's own log messages are shown, each once."""
+    """Make the reporter of this call; from here on the project's own log messages are shown, each once."""
     from fewshot.terminal import Reporter, show_messages
 
     reporter = Reporter()

@@ -4,31 +4,33 @@ import json
 import re
 import shlex
 import sys
-from enum import StrEnum
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from episodes.errors import DatasetError, UserError
 from fewshot.cli.arguments import (
+    Cache,
     ConfigFile,
     Corrections,
     Curated,
     Dataset,
+    DatasetName,
     Doppler,
     Duplicates,
     Overrides,
     Root,
-    curation,
     data_app,
     episodes_app,
-    known,
+    known_to,
     new_reporter,
 )
 
 if TYPE_CHECKING:
     from episodes.storage.store import Store
+    from fewshot.terminal import Reporter
 
 
 @data_app.command(epilog="Example: fewshot data check data/Dataset_BUSI_with_GT --dataset busi")
@@ -75,29 +77,24 @@ def show(
     count: Annotated[int, typer.Option(min=1, max=400, help="Images on the contact sheet.")] = 48,
     seed: Annotated[int, typer.Option(min=0, help="Another seed chooses other images.")] = 0,
     split: Annotated[Path | None, typer.Option(metavar="FILE", help="A split of it, to draw as well.")] = None,
-    name: Annotated[str | None, typer.Option(help="Its name in configurations; the reader's if not given.")] = None,
+    name: DatasetName = None,
     duplicates: Duplicates = "group",
     doppler: Doppler = "keep",
     curated: Curated = None,
     corrections: Corrections = None,
-    cache: Annotated[Path | None, typer.Option(help="Where stores lie; the user's cache if not given.")] = None,
+    cache: Cache = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing figures.")] = False,
 ) -> None:
     """Draw a dataset: images of each class with their lesions outlined, and how many there are.
 
     Lesions are outlined green where they are benign and red where malignant, as decoded for training.
     """
-    from fewshot.config.data import DataConfig
-    from fewshot.config.parsing import parse_config
     from fewshot.data.showing import require_free, show_dataset
-    from fewshot.stores import open_store
 
     require_free(out, with_split=split is not None, overwrite=overwrite)
-    name = name or dataset.partition(":")[0]
-    policy = curation(duplicates, doppler, curated, corrections)
-    tree = {"datasets": {name: {"reader": dataset, "root": root, "curation": policy}}, "cache": cache}
+    policy = {"duplicates": duplicates, "doppler": doppler, "curated": curated, "corrections": corrections}
     reporter = new_reporter()
-    store = open_store(parse_config(tree, DataConfig, "data show"), name, reporter)
+    store = _open_store(reporter, "data show", root, dataset, name, curation=policy, cache=cache)
     with reporter.step("draw"):
         files = show_dataset(store, out, count=count, seed=seed, split=split, overwrite=overwrite)
     sys.stdout.writelines(f"{path}\n" for path in files)
@@ -111,35 +108,46 @@ def prepare(
     root: Root,
     dataset: Dataset,
     size: Annotated[int, typer.Option(min=32, help="Working size: height and width in pixels.")] = 256,
-    name: Annotated[str | None, typer.Option(help="Its name in configurations; the reader's if not given.")] = None,
+    name: DatasetName = None,
     duplicates: Duplicates = "group",
     doppler: Doppler = "keep",
     curated: Curated = None,
     corrections: Corrections = None,
-    cache: Annotated[Path | None, typer.Option(help="Where stores lie; the user's cache if not given.")] = None,
+    cache: Cache = None,
 ) -> None:
     """Decode a dataset once, so that everything after it reads memory-mapped arrays, and say what is left out and why.
 
     Where it is stopped, the same command goes on from there.
     """
-    from fewshot.config.data import DataConfig
-    from fewshot.config.parsing import parse_config
-    from fewshot.stores import open_store
-
-    name = name or dataset.partition(":")[0]
-    options = curation(duplicates, doppler, curated, corrections)
-    tree = {
-        "datasets": {name: {"reader": dataset, "root": root, "curation": options}},
-        "image_size": size,
-        "cache": cache,
-    }
-    store = open_store(parse_config(tree, DataConfig, "data prepare"), name, new_reporter())
+    policy = {"duplicates": duplicates, "doppler": doppler, "curated": curated, "corrections": corrections}
+    reporter = new_reporter()
+    store = _open_store(reporter, "data prepare", root, dataset, name, curation=policy, cache=cache, image_size=size)
     sys.stdout.write("".join(f"{line}\n" for line in describe_dropped(store)))
     sys.stdout.write(f"{store.folder}: {len(store.records)} images\n")
 
 
+def _open_store(
+    reporter: "Reporter",
+    command: str,
+    root: Path,
+    reader: str,
+    name: str | None,
+    *,
+    curation: Mapping[str, Any],
+    **settings: Any,
+) -> "Store":
+    """Open the store of one dataset as a configuration of these settings would have it; `command` names errors."""
+    from fewshot.config.data import DataConfig
+    from fewshot.config.parsing import parse_config
+    from fewshot.stores import open_store
+
+    name = name or reader.partition(":")[0]
+    tree = {"datasets": {name: {"reader": reader, "root": root, "curation": curation}}, **settings}
+    return open_store(parse_config(tree, DataConfig, command), name, reporter)
+
+
 def describe_dropped(store: "Store") -> list[str]:
-    """Lines that say which images were left out and why, the first few of each reason by name."""
+    """Describe which images were left out and why, the first few of each reason by name, line by line."""
     from episodes.curation.corrections import count_by_reason
     from episodes.storage.store import INDEX
 
@@ -153,13 +161,6 @@ def describe_dropped(store: "Store") -> list[str]:
     return lines
 
 
-class Official(StrEnum):
-    """The folds that a dataset's authors publish."""
-
-    FIVE = "5"
-    TEN = "10"
-
-
 @data_app.command(epilog="Example: fewshot data split configs/data/episodes.yaml splits/phantoms.json --folds 5")
 def split(
     config: ConfigFile,
@@ -170,7 +171,9 @@ def split(
         typer.Option(metavar="NAME=SHARE,...", help="The parts; train=0.7,val=0.15,test=0.15 if not given."),
     ] = None,
     folds: Annotated[int | None, typer.Option(min=2, max=1000, help="Cross-validation: a file for each fold.")] = None,
-    official: Annotated[Official | None, typer.Option(help="The dataset's own folds, as BUS-BRA has them.")] = None,
+    official: Annotated[
+        Literal["5", "10"] | None, typer.Option(help="The dataset's own folds, as BUS-BRA has them.")
+    ] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Another seed gives another split; 0 if not given.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")] = False,
 ) -> None:
@@ -185,7 +188,7 @@ def split(
     from fewshot.stores import open_collection
 
     settings, names = load_data_config(config, overrides or ())
-    request = Request(fractions or FRACTIONS, folds, int(official.value) if official else None, seed or 0)
+    request = Request(fractions or FRACTIONS, folds, int(official) if official else None, seed or 0)
     reporter = new_reporter()
     collection = open_collection(settings, names, reporter)
     with reporter.step("split"):
@@ -195,7 +198,7 @@ def split(
         sys.stdout.write(f"{path}\n{lines}")
 
 
-def _require_one_way(*, parts: str | None, folds: int | None, official: Official | None, seed: int | None) -> None:
+def _require_one_way(*, parts: str | None, folds: int | None, official: str | None, seed: int | None) -> None:
     ways = [name for name, value in (("--parts", parts), ("--folds", folds), ("--official", official)) if value]
     if len(ways) > 1:
         raise typer.BadParameter(f"{ways[0]} and {ways[1]} are two ways to split; give one")
@@ -204,7 +207,7 @@ def _require_one_way(*, parts: str | None, folds: int | None, official: Official
 
 
 def _fractions(text: str) -> dict[str, float]:
-    """The shares of parts, such as `train=0.8,test=0.2`.
+    """Parse the shares of parts, such as `train=0.8,test=0.2`.
 
     Raises:
         BadParameter: if the text does not say such.
@@ -307,33 +310,26 @@ def unpack(
 
 
 def _inner_folder(folder: Path) -> Path:
-    """Where the files begin: many archives hold one folder, which holds everything."""
+    """Find where the files begin: many archives hold one folder, which holds everything."""
     inside = list(folder.iterdir())
     return _inner_folder(inside[0]) if len(inside) == 1 and inside[0].is_dir() else folder
-
-
-class Layout(StrEnum):
-    """The forms in which phantoms are written."""
-
-    FOLDER = "folder"
-    BUSI = "busi"
-    BUS_UCLM = "bus_uclm"
-    UDIAT = "udiat"
-
-
-def _known_scanner(name: str) -> str:
-    from episodes.phantoms.imaging import scanner_named
-
-    return known(name, scanner_named)
 
 
 @data_app.command(epilog="Example: fewshot data generate phantoms/ --scanner linear --images 100")
 def generate(
     root: Annotated[Path, typer.Argument(help="The folder to write; it must not exist yet.")],
-    scanner: Annotated[str, typer.Option(help="The machine: linear, highfreq or portable.", callback=_known_scanner)],
+    scanner: Annotated[
+        str,
+        typer.Option(
+            help="The machine: linear, highfreq or portable.",
+            callback=known_to("episodes.phantoms.imaging", "scanner_named"),
+        ),
+    ],
     images: Annotated[int, typer.Option(min=1, help="How many.")] = 100,
     seed: Annotated[int, typer.Option(min=0, help="Another seed gives other patients.")] = 0,
-    layout: Annotated[Layout, typer.Option(help="In the form of which dataset.")] = Layout.FOLDER,
+    layout: Annotated[
+        Literal["folder", "busi", "bus_uclm", "udiat"], typer.Option(help="In the form of which dataset.")
+    ] = "folder",
 ) -> None:
     """Write a phantom dataset: B-mode images made from tissue models, with exact masks."""
     from episodes.phantoms import layouts, population
@@ -342,9 +338,9 @@ def generate(
     if root.exists():
         raise UserError(f"{root}: exists already; give a folder that does not, so that nothing is overwritten")
     spec = population.PhantomSpec(scanner, images, seed)
-    writer = getattr(layouts, f"write_{layout.value}")
+    writer = getattr(layouts, f"write_{layout}")
     with new_reporter().step(f"generate {images} images") as progress:
-        options = {"spec": spec} if layout is Layout.FOLDER else {}
+        options = {"spec": spec} if layout == "folder" else {}
         writer(counted(population.generate(spec), images, progress), root, **options)
     sys.stdout.write(f"{root}\n")
 

@@ -2,7 +2,6 @@
 
 import sys
 from collections.abc import Sequence
-from enum import StrEnum
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Literal
@@ -10,7 +9,7 @@ from typing import Annotated, Literal
 import typer
 
 from episodes.errors import UserError
-from fewshot.cli.arguments import app, new_reporter
+from fewshot.cli.arguments import Device, Method, Support, Trained, app, new_reporter
 
 
 @app.command(epilog="Example: fewshot select runs/panet/checkpoint.safetensors --images scans/ --budget 5 --out first")
@@ -36,7 +35,7 @@ def select(
     image_size: Annotated[
         int | None, typer.Option(min=32, max=2_048, help="Working size; the checkpoint's, or 256, if not given.")
     ] = None,
-    device: Annotated[str, typer.Option(help="Where to compute: auto, cpu, cuda, ...")] = "auto",
+    device: Device = "auto",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier selection.")] = False,
 ) -> None:
     """Choose which images to annotate first: few that cover what all of them look like.
@@ -60,17 +59,11 @@ def select(
     sys.stdout.write(f"{table.read_text(encoding='utf-8')}\n{out}\n")
 
 
-class Adapt(StrEnum):
-    """How a model may be changed by the annotated images."""
-
-    FINETUNE = "finetune"
-
-
 @app.command(
     epilog="Example: fewshot predict panet.safetensors --support annotated/ --images 'scans/*.png' --out predicted"
 )
 def predict(
-    checkpoint: Annotated[Path, typer.Argument(help="What `fewshot train` or `fewshot finetune` wrote.")],
+    checkpoint: Trained,
     images: Annotated[str, typer.Option(help="An image, a folder (with all below it), or a pattern in quotes.")],
     out: Annotated[Path, typer.Option(help="The folder to write; one that was interrupted goes on.")],
     overrides: Annotated[
@@ -82,8 +75,10 @@ def predict(
     shots: Annotated[
         int | None, typer.Option(min=0, help="How many of them, the first by name; 0 for none at all.")
     ] = None,
-    method: Annotated[str | None, typer.Option(help="How the model is used; what goes with it if not given.")] = None,
-    adapt: Annotated[Adapt | None, typer.Option(help="Go on training the model on the annotated images.")] = None,
+    method: Method = None,
+    adapt: Annotated[
+        Literal["finetune"] | None, typer.Option(help="Go on training the model on the annotated images.")
+    ] = None,
     masks: Annotated[Path | None, typer.Option(help="Known masks, to score by; names as the images'.")] = None,
     spacing: Annotated[
         str | None, typer.Option(metavar="MM", help="Pixel size where an image says none: 0.1, or rows x columns.")
@@ -92,7 +87,7 @@ def predict(
         int | None, typer.Option(min=1, help="Images at once; what suits the device if not given.")
     ] = None,
     npy: Annotated[bool, typer.Option("--npy", help="Probabilities as NumPy's files, not as pictures.")] = False,
-    device: Annotated[str, typer.Option(help="Where to compute: auto, cpu, cuda, ...")] = "auto",
+    device: Device = "auto",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results of another model.")] = False,
 ) -> None:
     """Segment images: masks, probabilities, overlays and a table. Research only, not for clinical use.
@@ -112,7 +107,7 @@ def predict(
         support=support,
         shots=shots,
         method=method,
-        adapt=None if adapt is None else "finetune",
+        adapt=adapt,
         options=options,
         masks=masks,
         spacing=None if spacing is None else parse_spacing(spacing, "--spacing"),
@@ -133,13 +128,13 @@ def _require_options(words: Sequence[str]) -> None:
 
 @app.command(epilog="Example: fewshot export runs/panet/checkpoint.safetensors --support my_images/ --out model.onnx")
 def export(
-    checkpoint: Annotated[Path, typer.Argument(help="What `fewshot train` or `fewshot finetune` wrote.")],
+    checkpoint: Trained,
     out: Annotated[Path, typer.Option(help="The file to write; it ends in .onnx.")],
     overrides: Annotated[
         list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Options of the method, such as steps=60.")
     ] = None,
-    support: Annotated[Path | None, typer.Option(help="Annotated images to adapt to: images/ and masks/.")] = None,
-    method: Annotated[str | None, typer.Option(help="How the model is used; what goes with it if not given.")] = None,
+    support: Support = None,
+    method: Method = None,
     shots: Annotated[int | None, typer.Option(min=1, help="How many of them, the first by name.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")] = False,
 ) -> None:
@@ -169,7 +164,7 @@ def demo(
         "127.0.0.1"
     ),
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 for any that is free.")] = 7860,
-    device: Annotated[str, typer.Option(help="Where to compute: auto, cpu, cuda, ...")] = "auto",
+    device: Device = "auto",
 ) -> None:
     """Open a page on this computer: paint lesions, segment other images, see what each painting brings.
 

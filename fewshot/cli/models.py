@@ -10,14 +10,25 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fewshot.cli.arguments import ConfigFile, Dataset, Overrides, Wandb, app, new_reporter, with_tracking
+from fewshot.cli.arguments import (
+    ConfigFile,
+    Dataset,
+    Method,
+    Overrides,
+    Support,
+    Trained,
+    Wandb,
+    app,
+    new_reporter,
+    with_tracking,
+)
 
 if TYPE_CHECKING:
     from fewshot.report.content import ReportContent
 
 
 class Part(StrEnum):
-    """What of a dataset a model is judged on."""
+    """The part of a dataset that a model is judged on."""
 
     TEST = "test"
     ALL = "all"
@@ -63,7 +74,7 @@ def finetune(
 
 @app.command(epilog="Example: fewshot evaluate unet.safetensors --data data/BUS-UCLM -d bus_uclm --out judged")
 def evaluate(
-    checkpoint: Annotated[Path, typer.Argument(help="What `fewshot train` or `fewshot finetune` wrote.")],
+    checkpoint: Trained,
     data: Annotated[Path, typer.Option(help="The dataset's folder, as distributed.")],
     dataset: Dataset,
     out: Annotated[Path, typer.Option(help="The folder to write.")],
@@ -72,8 +83,8 @@ def evaluate(
     ] = None,
     name: Annotated[str | None, typer.Option(help="Its name in training; found by its folder if not given.")] = None,
     part: Annotated[Part, typer.Option(help="What the model has not seen in training, or everything.")] = Part.TEST,
-    method: Annotated[str | None, typer.Option(help="How the model is used; what goes with it if not given.")] = None,
-    support: Annotated[Path | None, typer.Option(help="Annotated images to adapt to: images/ and masks/.")] = None,
+    method: Method = None,
+    support: Support = None,
     shots: Annotated[int | None, typer.Option(min=1, help="How many of them, the first by name.")] = None,
     also: Annotated[list[Path] | None, typer.Option(help="A further checkpoint; their mean is judged.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is in the folder.")] = False,

@@ -1,1 +1,1 @@
-"""What can be configured."""
+"""Configurations of datasets, trainings and benchmarks, strictly parsed."""

@@ -1,4 +1,4 @@
-"""`fewshot benchmark`: models, methods, and what they are measured on."""
+"""The configuration of benchmarks: models, methods, and what they are measured on."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -33,8 +33,13 @@ class BenchmarkModel(ModelConfig):
             raise ValueError("trained_on: target needs `train`, which says how")
         return self
 
+    @property
+    def fold_numbers(self) -> range:
+        """Return the number of each fold that a network of its own leaves out; -1 alone without folds."""
+        return range(self.folds) if self.trained_on == "target" else range(-1, 0)
+
     def network_only(self) -> ModelConfig:
-        """The network's part alone."""
+        """Return the network's part alone."""
         return ModelConfig(**{key: getattr(self, key) for key in ModelConfig.model_fields})
 
 
@@ -112,12 +117,12 @@ class BenchmarkConfig(DataConfig):
     methods: dict[Name, MethodConfig] = Field(min_length=1)
 
     def sources_of(self, target: str) -> tuple[str, ...]:
-        """The datasets that models may be trained on whose target this is."""
+        """Return the datasets that models may be trained on whose target this is."""
         return tuple(source for source in self.sources if source != target)
 
     @property
     def holds_out(self) -> bool:
-        """Whether targets are among the sources, so that models differ from target to target."""
+        """Tell whether targets are among the sources, so that models differ from target to target."""
         return bool(set(self.sources) & set(self.targets))
 
     @model_validator(mode="after")

@@ -31,7 +31,7 @@ class RenameConfig(Strict):
 
 
 class CorrectionsConfig(Strict):
-    """What is wrong in a dataset, and the reason for each of the corrections.
+    """The known mistakes of a dataset, and the reason for each of the corrections.
 
     `dataset` is the name of its reader, or the one that it has in the configuration. Images are named by id or by file
     name, with or without suffix; patients as the dataset's reader names them.
@@ -50,7 +50,7 @@ class CorrectionsConfig(Strict):
         return self
 
     def corrections(self, file: str) -> Corrections:
-        """The corrections as what a policy follows; `file` names them in messages."""
+        """Convert to the corrections that a policy follows; `file` names them in messages."""
         return Corrections(
             file,
             dict(self.exclude),
@@ -69,7 +69,7 @@ class PhantomConfig(Strict):
 
 
 class CurationConfig(Strict):
-    """What of a dataset is used, and as what; in the order `corrections`, `curated`, `doppler`, `duplicates`.
+    """The choice of a dataset's images, in the order `corrections`, `curated`, `doppler`, `duplicates`.
 
     `corrections` is a YAML file of known mistakes (configs/curation/ has some), `curated` a text file of the only
     images to use; relative paths lie in `data_root`. `doppler: drop` leaves out the images that the dataset says to
@@ -84,7 +84,7 @@ class CurationConfig(Strict):
 
 
 class DatasetConfig(Strict):
-    """Where a dataset lies and how it is read: `root` with a reader, or a `phantom` to generate."""
+    """A dataset: a `root` folder with a reader, or a `phantom` to generate."""
 
     reader: Annotated[str, known_to(find_reader)] = "phantom"
     root: Path | None = None
@@ -99,7 +99,7 @@ class DatasetConfig(Strict):
 
 
 class DataConfig(Strict):
-    """What every command that reads images needs."""
+    """The part that all configurations of commands which read images have in common."""
 
     data_root: Path = Path()
     datasets: dict[Name, DatasetConfig]
@@ -107,7 +107,7 @@ class DataConfig(Strict):
     cache: Path | None = None
 
     def root(self, name: str) -> Path | None:
-        """The folder of a dataset; a relative one lies in `data_root`."""
+        """Return the folder of a dataset; a relative one lies in `data_root`."""
         root = self.datasets[name].root
         return None if root is None else self.data_root / root
 

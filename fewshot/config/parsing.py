@@ -40,7 +40,7 @@ def load_config(path: Path, kind: type[AnyConfig], overrides: Sequence[str] = ()
 
 
 def parse_overrides(overrides: Sequence[str], tree: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """A tree with `key.sub=value` overrides put in; the values are YAML.
+    """Put `key.sub=value` overrides into a tree; the values are YAML.
 
     >>> parse_overrides(["train.steps=5"], {"train": {"steps": 1, "seed": 0}})
     {'train': {'steps': 5, 'seed': 0}}
@@ -98,7 +98,7 @@ def _explain(kind: type[BaseModel], problem: Any) -> str:
 
 
 def _valid_keys(kind: type[BaseModel], location: Sequence[str]) -> list[str]:
-    """The keys that the model at a location has."""
+    """Return the keys that the model at a location has."""
     parts = iter(location)
     for part in parts:
         if part in kind.model_fields:

@@ -74,7 +74,7 @@ class ValidationConfig(Strict):
 
 
 class TrainingConfig(Strict):
-    """How a model is trained: for a number of `steps`, of `batch_size` episodes or images, or of `epochs` of images.
+    """The training of a model: for a number of `steps`, of `batch_size` episodes or images, or of `epochs` of images.
 
     `optimizer: adam` adds weight decay to the gradient, `adamw` takes it from the weights; `final_rate` is the learning
     rate that the cosine ends at. `labels` trains on images of those labels alone; `balance: labels` shows each label
@@ -109,13 +109,13 @@ class TrainingConfig(Strict):
 
     @property
     def n_steps(self) -> int:
-        """The number of steps, which must be known by now: `in_steps` makes it of a number of epochs."""
+        """Return the number of steps, which must be known by now: `in_steps` makes it of a number of epochs."""
         if self.steps is None:
             raise ValueError("the number of steps depends on that of images; see in_steps")
         return self.steps
 
     def in_steps(self, n_images: int, n_processes: int = 1) -> "TrainingConfig":
-        """The same training in steps, each of a batch per process: enough for every epoch to be whole.
+        """Count the same training in steps, each of a batch per process: enough for every epoch to be whole.
 
         >>> TrainingConfig(epochs=3, batch_size=8).in_steps(100).n_steps
         38
@@ -202,7 +202,7 @@ class TrainConfig(DataConfig):
 
 
 def rate_factor(step: int, config: TrainingConfig) -> float:
-    """The learning rate at a step as a share of the highest: linear warm-up, then cosine to the final rate.
+    """Return a step's learning rate as a share of the highest: linear warm-up, then cosine to the final rate.
 
     >>> config = TrainingConfig(steps=100, warmup_steps=10)
     >>> [round(rate_factor(step, config), 2) for step in (0, 9, 10, 55, 99)]
