@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from functools import cache, lru_cache
 from itertools import groupby
 from operator import attrgetter
@@ -65,32 +65,13 @@ def peak_bytes(device: torch.device) -> int | None:
     return None if found is None else int(found[1]) * 1024
 
 
-@dataclass(frozen=True, slots=True)
-class CellCost:
-    """The cost of one cell.
-
-    Attributes:
-        adapt_seconds: to adapt to one support set.
-        image_seconds: to segment one image, encoding included.
-        n_queries: that were segmented.
-        peak_bytes: most memory held while the cells of its row were evaluated; None where unknown.
-        parameters: of the network; None without one.
-    """
-
-    adapt_seconds: float
-    image_seconds: float
-    n_queries: int
-    peak_bytes: int | None
-    parameters: int | None
-
-
 def rows_path(folder: Path, cell: Cell) -> Path:
     """Return where a cell's rows are kept until all cells are there."""
     return folder / "cells" / cell.file_name
 
 
 def cost_path(folder: Path, cell: Cell) -> Path:
-    """Return where a cell's cost is kept."""
+    """Return where a cell's cost is kept: seconds, bytes and number of weights, as JSON."""
     return rows_path(folder, cell).with_suffix(".json")
 
 
@@ -134,9 +115,9 @@ class CellEvaluation:
                     sharing = list(group)
                     method = self._prepared_method(sharing[0], update)
                     for cell in sharing:
-                        cost = self._evaluate(method, cell)
+                        image_seconds = self._evaluate(method, cell)
                         done += 1
-                        update(done, len(waiting), f"{1000 * cost.image_seconds:.0f} ms an image")
+                        update(done, len(waiting), f"{1000 * image_seconds:.0f} ms an image")
 
     def method(self, cell: Cell) -> Method:
         """Build the method of a cell's row, with the network that is meant for its queries."""
@@ -195,37 +176,41 @@ class CellEvaluation:
             self.targets[cell.target].features(method.encode, update)
         return method
 
-    def _evaluate(self, method: Method, cell: Cell) -> CellCost:
-        """Evaluate one cell and write its cost and its rows."""
-        target, network, facts = self.targets[cell.target], self.network(cell), self._facts(cell)
-        seconds, tasks = Seconds(), list(self.tasks(cell))
-        rows = []
+    def _evaluate(self, method: Method, cell: Cell) -> float:
+        """Evaluate one cell, write its cost and its rows, and return the seconds that an image took."""
+        target, network, seconds, tasks = (
+            self.targets[cell.target],
+            self.network(cell),
+            Seconds(),
+            list(self.tasks(cell)),
+        )
+        rows = list(self._rows(method, cell, tasks, seconds))
+        encoding = target.encode_seconds if isinstance(method, EncodingMethod) else 0.0
+        image_seconds = seconds.segment / max(1, len(rows)) + encoding
+        cost = {
+            "adapt_seconds": seconds.adapt / max(1, len(tasks)),
+            "image_seconds": image_seconds,
+            "n_queries": len(rows),
+            "peak_bytes": peak_bytes(self.device),
+            "parameters": None if network is None else sum(weights.numel() for weights in network.parameters()),
+        }
+        write_text(cost_path(self.folder, cell), json.dumps(cost) + "\n")
+        write_rows(rows_path(self.folder, cell), rows)
+        return image_seconds
+
+    def _rows(
+        self, method: Method, cell: Cell, tasks: Sequence[tuple[int, Task]], seconds: Seconds
+    ) -> Iterator[dict[str, Any]]:
+        """Yield the row of each query of a cell's tasks."""
+        target, facts = self.targets[cell.target], self._facts(cell)
+        # A floor's logits are no probabilities.
+        no_probabilities = dict.fromkeys(CALIBRATION) if self.network(cell) is None else {}
         for episode, task, judgements in _judged(method, target, tasks, seconds):
             for query, judgement in zip(task.queries, judgements, strict=True):
                 record = target.store.records[target.rows[query]]
-                asked: dict[str, Any] = {
-                    "episode": episode,
-                    "class": task.asked,
-                    "lesion": judgement.lesion_pixels > 0,
-                    "query": query,
-                    "patient": record.patient_id,
-                    "label": record.label,
-                }
-                columns = dict(judgement.columns())
-                if network is None:  # a floor's logits are no probabilities
-                    columns |= dict.fromkeys(CALIBRATION)
-                rows.append(facts | asked | columns)
-        encoding = target.encode_seconds if isinstance(method, EncodingMethod) else 0.0
-        cost = CellCost(
-            adapt_seconds=seconds.adapt / max(1, len(tasks)),
-            image_seconds=seconds.segment / max(1, len(rows)) + encoding,
-            n_queries=len(rows),
-            peak_bytes=peak_bytes(self.device),
-            parameters=None if network is None else sum(weights.numel() for weights in network.parameters()),
-        )
-        write_text(cost_path(self.folder, cell), json.dumps(asdict(cost)) + "\n")
-        write_rows(rows_path(self.folder, cell), rows)
-        return cost
+                asked = {"episode": episode, "class": task.asked, "lesion": judgement.lesion_pixels > 0}
+                image = {"query": query, "patient": record.patient_id, "label": record.label}
+                yield facts | asked | image | dict(judgement.columns()) | no_probabilities
 
     def _facts(self, cell: Cell) -> dict[str, Any]:
         """Return what the rows of all queries of a cell have in common."""

@@ -150,37 +150,25 @@ def run_benchmark(
     _check_methods(config)
     networks = {name: _unseeded_network(config, name) for name in config.models}
     with exclusive_lock(config.runs / config.name):  # known before data are prepared, which may take long
-        return _run(config, device, networks, reporter, listener, overwrite=overwrite)
-
-
-def _run(
-    config: BenchmarkConfig,
-    device: torch.device,
-    networks: Mapping[str, nn.Module],
-    reporter: Reporter,
-    listener: TrainingListener | None,
-    *,
-    overwrite: bool,
-) -> Path:
-    supports = () if config.support_from is None else (config.support_from,)
-    names = dict.fromkeys((*config.sources, *config.targets, *supports))
-    stores = {name: open_store(config, name, reporter) for name in names}
-    from_other = stores[config.support_from].records if config.support_from else ()
-    protocols = {name: protocol_of(config, name, stores[name].records, from_other) for name in config.targets}
-    cells = list_cells(config, _unseeded_methods(config, networks, stores), protocols)
-    folder = open_run(config, _inputs(config, stores), overwrite=overwrite)
-    write_data_record(folder, stores.values())
-    for protocol in protocols.values():
-        protocol.write(folder)
-    for training in list_trainings(config):
-        settings = training.config(config)
-        sources = Collection(stores[name] for name in settings.sources)
-        train(settings, training.folder(folder), reporter, sources, group=config.name, listener=listener)
-    evaluation = CellEvaluation(config, folder, device, stores, protocols)
-    evaluation.run(cells, reporter)
-    table = _gather(config, folder, cells)
-    gather_costs(folder, config, cells, device)
-    draw_gallery(evaluation, table, reporter)
+        supports = () if config.support_from is None else (config.support_from,)
+        names = dict.fromkeys((*config.sources, *config.targets, *supports))
+        stores = {name: open_store(config, name, reporter) for name in names}
+        from_other = stores[config.support_from].records if config.support_from else ()
+        protocols = {name: protocol_of(config, name, stores[name].records, from_other) for name in config.targets}
+        cells = list_cells(config, _unseeded_methods(config, networks, stores), protocols)
+        folder = open_run(config, _inputs(config, stores), overwrite=overwrite)
+        write_data_record(folder, stores.values())
+        for protocol in protocols.values():
+            protocol.write(folder)
+        for training in list_trainings(config):
+            settings = training.config(config)
+            sources = Collection(stores[name] for name in settings.sources)
+            train(settings, training.folder(folder), reporter, sources, group=config.name, listener=listener)
+        evaluation = CellEvaluation(config, folder, device, stores, protocols)
+        evaluation.run(cells, reporter)
+        table = _gather(config, folder, cells)
+        gather_costs(folder, config, cells, device)
+        draw_gallery(evaluation, table, reporter)
     return folder
 
 

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 from episodes.io.files import write_text
 from fewshot.config.training import Tracking, TrainConfig
+from fewshot.devices import is_first_process
 from fewshot.results.history import METRICS
 
 if TYPE_CHECKING:
@@ -297,7 +298,7 @@ _OUTCOME = {"precision", "kept_step", "test_ids"}
 
 def training_listener(tracking: Tracking) -> "WandbTrainings | None":
     """Follow trainings in wandb where that is asked for; of several processes the first one does."""
-    return WandbTrainings() if tracking == "wandb" and os.environ.get("RANK", "0") == "0" else None
+    return WandbTrainings() if tracking == "wandb" and is_first_process() else None
 
 
 class WandbTrainings:
