@@ -185,7 +185,7 @@ class CellEvaluation:
             list(self.tasks(cell)),
         )
         rows = list(self._rows(method, cell, tasks, seconds))
-        encoding = target.encode_seconds if isinstance(method, EncodingMethod) else 0.0
+        encoding = self.targets[cell.target].encode_seconds if isinstance(method, EncodingMethod) else 0.0
         image_seconds = seconds.segment / max(1, len(rows)) + encoding
         cost = {
             "adapt_seconds": seconds.adapt / max(1, len(tasks)),
