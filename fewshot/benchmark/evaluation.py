@@ -178,12 +178,7 @@ class CellEvaluation:
 
     def _evaluate(self, method: Method, cell: Cell) -> float:
         """Evaluate one cell, write its cost and its rows, and return the seconds that an image took."""
-        target, network, seconds, tasks = (
-            self.targets[cell.target],
-            self.network(cell),
-            Seconds(),
-            list(self.tasks(cell)),
-        )
+        network, seconds, tasks = self.network(cell), Seconds(), list(self.tasks(cell))
         rows = list(self._rows(method, cell, tasks, seconds))
         encoding = self.targets[cell.target].encode_seconds if isinstance(method, EncodingMethod) else 0.0
         image_seconds = seconds.segment / max(1, len(rows)) + encoding
