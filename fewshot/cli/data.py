@@ -360,10 +360,10 @@ def sample(
     settings = load_config(config, SampleConfig, overrides or ())
     from episodes.sampling.manifest import write_manifest
     from fewshot.stores import open_collection
-    from fewshot.training.batches import episode_sampler
+    from fewshot.training.batches import episode_samplers
 
     collection = open_collection(settings, settings.datasets, new_reporter())
-    sampler = episode_sampler(collection, settings.episodes, settings.seed)
+    (sampler,) = episode_samplers(collection, settings.episodes, settings.seed)
     specs = sampler.specs(0, count)
     write_manifest(out, specs, collection.records, overwrite=overwrite, **sampler.parameters)
     sys.stdout.write(f"{out}: {count} episodes\n")

@@ -307,7 +307,7 @@ class WandbTrainings:
     @contextmanager
     def follow(self, folder: Path, config: TrainConfig, group: str, facts: Mapping[str, Any]) -> Iterator["LiveRun"]:
         """Listen to a training, whose local log is `folder/metrics.jsonl`, for as long as the block runs."""
-        run_facts = training_run_facts(config.name, group, config.model_dump(mode="json"), facts)
+        run_facts = _config_facts(config, group, facts)
         with wandb_run(folder, run_facts) as run:
             yield LiveRun(run, folder / METRICS)
         _remember(run, run_facts)
@@ -316,9 +316,7 @@ class WandbTrainings:
         self, folder: Path, config: TrainConfig, group: str, facts: Mapping[str, Any], kept_step: int | None
     ) -> None:
         """Log a training that has ended, from its local log, unless it is in wandb already."""
-        log_finished_training(
-            folder, training_run_facts(config.name, group, config.model_dump(mode="json"), facts), kept_step
-        )
+        log_finished_training(folder, _config_facts(config, group, facts), kept_step)
 
 
 class LiveRun:
@@ -344,6 +342,10 @@ class LiveRun:
     def keep(self, step: int) -> None:
         """Say which step's weights are kept."""
         self.run.summarise({"kept_step": step})
+
+
+def _config_facts(config: TrainConfig, group: str, facts: Mapping[str, Any]) -> RunFacts:
+    return training_run_facts(config.name, group, config.model_dump(mode="json"), facts)
 
 
 def training_run_facts(name: str, group: str, config: Mapping[str, Any], facts: Mapping[str, Any]) -> RunFacts:

@@ -51,12 +51,6 @@ def episode_samplers(collection: Collection, config: EpisodesConfig, seed: int) 
     return samplers
 
 
-def episode_sampler(collection: Collection, config: EpisodesConfig, seed: int) -> EpisodeSampler:
-    """Build the configured sampler over all records, where one number of shots is configured."""
-    (sampler,) = episode_samplers(collection, config, seed)
-    return sampler
-
-
 class EpisodeBatches(Dataset[dict[str, Tensor]]):
     """Batches of equally shaped episodes. Every step draws which of the samplers its episodes come from.
 

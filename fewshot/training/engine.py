@@ -197,18 +197,14 @@ def _loaded(
         sampler=mine,
         num_workers=config.workers,
         generator=torch.Generator(),
-        worker_init_fn=_leave_complaints,
+        worker_init_fn=_silence_worker,
     )
     return iter(loader)
 
 
-def _leave_complaints(_worker: int) -> None:
+def _silence_worker(_worker: int) -> None:
     """Let a worker that hands over a batch while its training is interrupted say nothing: the training does.
 
     What goes wrong in making a batch does not pass here: it is raised in the training.
     """
-    sys.excepthook = _say_nothing
-
-
-def _say_nothing(*_: object) -> None:
-    return
+    sys.excepthook = lambda *_: None

@@ -1,7 +1,7 @@
 """The state of a training: network, optimiser, averages, best weights; how it is saved and restored."""
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -150,12 +150,6 @@ class Parts:
         )
 
 
-OPTIMIZERS: Mapping[str, Callable[..., torch.optim.Optimizer]] = {
-    "adam": torch.optim.Adam,
-    "adamw": torch.optim.AdamW,
-}
-
-
 @dataclass(frozen=True, slots=True)
 class Learner:
     """A network, and all that its training needs from step to step.
@@ -191,10 +185,11 @@ class Learner:
         """Begin the training of a network that is on its device."""
         trainable = tuple(parameter for parameter in network.parameters() if parameter.requires_grad)
         precision = resolved_precision(config.precision, device)
+        optimizer = torch.optim.AdamW if config.optimizer == "adamw" else torch.optim.Adam
         return cls(
             network,
             trainable,
-            OPTIMIZERS[config.optimizer](trainable, lr=config.learning_rate, weight_decay=config.weight_decay),
+            optimizer(trainable, lr=config.learning_rate, weight_decay=config.weight_decay),
             torch.amp.GradScaler(device.type, enabled=precision == "float16"),
             None if config.average_decay is None else averaged(network, config.average_decay),
             device,

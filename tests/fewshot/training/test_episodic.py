@@ -13,7 +13,7 @@ from episodes.sampling.episode import load_episode
 from episodes.sampling.sampler import EpisodeSampler
 from episodes.storage.store import Collection
 from fewshot.config.data import EpisodesConfig
-from fewshot.training.batches import EpisodeBatches, episode_sampler, episode_samplers
+from fewshot.training.batches import EpisodeBatches, episode_samplers
 
 PLAIN, STRONG = Augmentation("none"), Augmentation("strong")
 
@@ -93,7 +93,7 @@ def test_every_episode_of_a_step_has_a_scanner_of_its_own(linear_phantoms: Colle
 
 def test_a_configuration_becomes_a_sampler(linear_phantoms: Collection) -> None:
     config = EpisodesConfig(n_shot=1, n_query=2, classes=(("benign", "malignant"),))
-    sampler = episode_sampler(linear_phantoms, config, seed=5)
+    (sampler,) = episode_samplers(linear_phantoms, config, seed=5)
     assert sampler.parameters == {
         "n_shot": 1,
         "n_query": 2,
@@ -107,7 +107,7 @@ def test_several_numbers_of_shots_become_several_samplers(linear_phantoms: Colle
     config = EpisodesConfig(n_shot=(1, 3), n_query=2)
     found = episode_samplers(linear_phantoms, config, seed=5)
     assert [sampler.parameters for sampler in found] == [
-        {**episode_sampler(linear_phantoms, EpisodesConfig(n_shot=n, n_query=2), 5).parameters} for n in (1, 3)
+        {**episode_samplers(linear_phantoms, EpisodesConfig(n_shot=n, n_query=2), 5)[0].parameters} for n in (1, 3)
     ]
 
 
@@ -125,7 +125,7 @@ def test_what_cannot_be_sampled_is_logged(
     one_patient = [record for record in benign if record.patient == benign[0].patient]
     few = replace(store, records=tuple(one_patient))
     caplog.set_level(logging.WARNING)
-    episode_sampler(Collection([*linear_phantoms.stores, few]), EpisodesConfig(classes=(("benign",),)), seed=0)
+    episode_samplers(Collection([*linear_phantoms.stores, few]), EpisodesConfig(classes=(("benign",),)), seed=0)
     assert [record.getMessage() for record in caplog.records] == [
         "episodes: left out phantom-portable, class benign: 1 patient, 2 needed (1 support + 1 query)"
     ]
