@@ -182,7 +182,7 @@ def test_features_of_one_target_at_a_time_are_kept(store: Store, tmp_path: Path)
     evaluation = CellEvaluation(config, tmp_path, CPU, stores, {})
     held = weakref.ref(evaluation.targets["linear"].features(Spy().encode).deepest)
     assert held() is not None
-    list(evaluation._with_method([Cell("portable", "PANet untrained", 0, 1, 0)], lambda *_: None))
+    evaluation._prepared_method(Cell("portable", "PANet untrained", 0, 1, 0), lambda *_: None)
     assert held() is None
 
 
