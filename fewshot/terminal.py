@@ -40,7 +40,7 @@ PACKAGES = ("episodes", "baselines", "fewshot")
 
 
 class Reporter:
-    """Shows steps one after the other; each step gets a callback `(done, total, note)`.
+    """The progress of steps, shown one after the other; each step gets a callback `(done, total, note)`.
 
     On a terminal a step is a bar with elapsed and remaining time; elsewhere it is one line when it has ended.
     """

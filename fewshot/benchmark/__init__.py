@@ -1,1 +1,1 @@
-"""The benchmark: what is trained, what each cell asks of a method, how it is judged, and what a run leaves behind."""
+"""The benchmark: its plan, the tasks of its cells, their evaluation, the gallery and the run."""

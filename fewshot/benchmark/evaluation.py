@@ -76,7 +76,7 @@ def cost_path(folder: Path, cell: Cell) -> Path:
 
 
 class CellEvaluation:
-    """Evaluates cells of one run.
+    """The evaluation of one run's cells.
 
     Args:
         config: of the benchmark.

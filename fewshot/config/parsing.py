@@ -17,7 +17,7 @@ MOST_SHOWN = 20  # of the wrong keys in one file
 
 
 class ConfigError(UserError):
-    """A configuration is wrong; the message names the file, the key and what was expected."""
+    """An error in a configuration; the message names the file, the key and what was expected."""
 
     status = 2
 

@@ -60,7 +60,7 @@ Tracking = Literal["local", "wandb"]
 
 
 class ValidationConfig(Strict):
-    """Keep the weights with the lowest loss on held-out patients, and stop early where it no longer falls.
+    """Validation: the weights with the lowest loss on held-out patients are kept; training may stop where it stays.
 
     `share` is that of the sources' images, whole patients at a time, where no `split` names them; `every` the steps
     between validations; `episodes` how many a few-shot model is validated on (others see every held-out image);

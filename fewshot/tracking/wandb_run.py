@@ -176,7 +176,7 @@ class LoggedRuns:
 
 @dataclass(frozen=True, slots=True)
 class RunFacts:
-    """What a run of wandb is called and made from.
+    """The name, place and configuration of a run of wandb, and an id made from its content.
 
     Attributes:
         id: the same for the same content (see `digest`), so that a repeated call replaces and never doubles a run.
@@ -203,7 +203,7 @@ def digest(*content: Any) -> str:
 
 
 class WandbRun:
-    """Passes on what it is given until wandb fails, which costs one warning; after that it does nothing.
+    """A run that passes on what it is given until wandb fails, which costs one warning; after that it does nothing.
 
     Attributes:
         folder: of the run; wandb's own files go to `wandb/` in it.
@@ -302,7 +302,7 @@ def training_listener(tracking: Tracking) -> "WandbTrainings | None":
 
 
 class WandbTrainings:
-    """Follows trainings: each is a run whose id depends on the group and on what changes the result."""
+    """A listener to trainings: each is a run whose id depends on the group and on what changes the result."""
 
     @contextmanager
     def follow(self, folder: Path, config: TrainConfig, group: str, facts: Mapping[str, Any]) -> Iterator["LiveRun"]:

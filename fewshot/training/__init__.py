@@ -1,1 +1,1 @@
-"""Training a network: which images, which batches, the loop, what is kept."""
+"""Training of networks: the division of the sources, batches, the loop, and the files of a run."""

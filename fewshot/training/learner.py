@@ -116,7 +116,7 @@ class Best:
 
 @dataclass(slots=True)
 class Parts:
-    """In how many parts batches are computed: one, until memory does not suffice.
+    """The numbers of parts that batches are computed in: one, until memory does not suffice.
 
     Attributes:
         training: of a training batch.

@@ -1,4 +1,4 @@
-"""Train one configured model on its sources, from records to a checkpoint."""
+"""The training of one configured model on its sources, from records to a checkpoint."""
 
 import json
 import logging
@@ -35,7 +35,7 @@ SECONDS = "seconds.json"
 
 
 class StepListener(Protocol):
-    """Follows the steps of one training."""
+    """A listener to the steps of one training."""
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
         """Take the values of a step, which the local log has already."""
@@ -45,7 +45,7 @@ class StepListener(Protocol):
 
 
 class TrainingListener(Protocol):
-    """Follows trainings beside their local log, as `fewshot.tracking` does; `group` is what a training is for."""
+    """A listener to trainings beside their local log, as in `fewshot.tracking`; `group` is what a training is for."""
 
     def follow(
         self, folder: Path, config: TrainConfig, group: str, facts: Mapping[str, Any]
