@@ -1,35 +1,56 @@
-"""From an archive to a new folder, whole or not at all."""
+"""Unpacking zip and tar archives into a new folder: whole or not at all, within limits, and nowhere else."""
 
+import bz2
+import gzip
+import lzma
+import re
 import shutil
+import stat
 import struct
 import tarfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field
-from lzma import LZMAError
-from pathlib import Path
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path, PurePosixPath
+from typing import IO, Any, NamedTuple, cast
 
 from episodes.errors import DatasetError, StorageError, UserError
-from episodes.io.archive_members import Budget, Limits, Member, is_clutter, is_tar, safe_path, tar_members, zip_members
 from episodes.io.files import exclusive_lock
 from episodes.parallel import Progress
 
 _CHUNK = 1 << 20
 # What the libraries raise on damaged archives; the last three, where they trust a header.
-_DAMAGE = (
-    *(zipfile.BadZipFile, tarfile.TarError, zlib.error, LZMAError, EOFError, ValueError),
-    *(LookupError, struct.error, OverflowError),
-)
+_FORMATS_DAMAGE = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, ValueError)
+_DAMAGE = (*_FORMATS_DAMAGE, LookupError, struct.error, OverflowError)
+_ADVICE = "unpack it by other means if you trust it"
+
+
+@dataclass(frozen=True, slots=True)
+class ArchiveLimits:
+    """What an archive may hold. The defaults are far above any dataset of breast ultrasound.
+
+    Attributes:
+        files: how many files and folders.
+        size: bytes of all files, unpacked.
+        ratio: how many times larger than the archive the files may be, where they are larger than `harmless`.
+        harmless: bytes that are never too many: black masks saved without compression pack to a thousandth.
+    """
+
+    files: int = 500_000
+    size: int = 200 << 30
+    ratio: int = 200
+    harmless: int = 2 << 30
 
 
 @dataclass(slots=True)
 class Unpacked:
-    """What was unpacked.
+    """The outcome of unpacking.
 
     Attributes:
-        folder: where.
+        folder: where the files are.
         files: how many files.
         size: their bytes.
         left_out: how many were left out that a Mac or a desktop had added.
@@ -41,7 +62,9 @@ class Unpacked:
     left_out: int = 0
 
 
-def unpack(archive: Path, folder: Path, limits: Limits | None = None, progress: Progress | None = None) -> Unpacked:
+def unpack(
+    archive: Path, folder: Path, limits: ArchiveLimits | None = None, progress: Progress | None = None
+) -> Unpacked:
     """Unpack a zip or tar archive (plain, gz, bz2, xz) into a new folder.
 
     The files are written into a hidden folder beside it, which takes its name when all are there. What a Mac or a
@@ -63,81 +86,123 @@ def unpack(archive: Path, folder: Path, limits: Limits | None = None, progress: 
     if folder.exists():
         raise UserError(f"{folder}: exists already; give a folder that does not, so that nothing is overwritten")
     with exclusive_lock(folder):
-        partial = folder.with_name(f".{folder.name}.partial")
-        shutil.rmtree(partial, ignore_errors=True)  # left over where a process was killed
+        hidden = folder.with_name(f".{folder.name}.partial")
+        shutil.rmtree(hidden, ignore_errors=True)  # left over where a process was killed
         try:
-            unpacked = _unpack_into(partial, archive, Budget(archive, limits or Limits()), progress)
+            unpacked = _unpack_into(hidden, _Budget(archive, limits or ArchiveLimits()), progress)
             with _written(folder):
-                partial.rename(folder)
+                hidden.rename(folder)
         finally:
-            shutil.rmtree(partial, ignore_errors=True)
+            shutil.rmtree(hidden, ignore_errors=True)
     unpacked.folder = folder
     return unpacked
 
 
-def _unpack_into(folder: Path, archive: Path, budget: Budget, progress: Progress | None) -> Unpacked:
-    unpacking = _Unpacking(archive, Unpacked(folder))
-    with _readable(archive), _opened(archive, budget) as members:
-        _require_space(folder, budget.size)
+class _Budget:
+    """What is left of an archive's limits while its headers are read."""
+
+    def __init__(self, archive: Path, limits: ArchiveLimits) -> None:
+        self.archive, self.limits = archive, limits
+        self.packed = archive.stat().st_size
+        self.allowed = min(limits.size, max(limits.harmless, limits.ratio * self.packed))
+        self.files = self.size = 0
+
+    def spend(self, size: int) -> None:
+        """Count one more file or folder; raise where it, or its bytes, are too many."""
+        self.files += 1
+        self.size += size
+        if self.files > self.limits.files:
+            raise DatasetError(f"{self.archive}: holds more than {self.limits.files} files; {_ADVICE}")
+        self.require_allowed(self.size, self.allowed)
+
+    def require_allowed(self, size: int, most: int) -> None:
+        if size > most:
+            raise DatasetError(
+                f"{self.archive}: {self.packed} bytes unpack to more than {most}, the limit for its size; {_ADVICE}"
+            )
+
+
+def _unpack_into(folder: Path, budget: _Budget, progress: Progress | None) -> Unpacked:
+    done = Unpacked(folder)
+    with _readable(budget.archive), _opened(budget) as members:
+        free = shutil.disk_usage(folder.parent).free
+        if budget.size > free:
+            raise StorageError(
+                f"{folder.parent}: {budget.size} bytes are to be written, and {free} are free; free some space"
+            )
         with _written(folder):
             folder.mkdir(parents=True)
         for number, member in enumerate(members, start=1):
-            unpacking.write(member)
+            _write(member, budget.archive, done)
             if progress:
                 progress(number, budget.files)
-    if not unpacking.done.files:
-        raise DatasetError(f"{archive}: holds no files")
-    return unpacking.done
+    if not done.files:
+        raise DatasetError(f"{budget.archive}: holds no files")
+    return done
 
 
-def _opened(archive: Path, budget: Budget) -> AbstractContextManager[Iterator[Member]]:
-    if zipfile.is_zipfile(archive):
-        return zip_members(archive, budget)
-    if is_tar(archive):
-        return tar_members(archive, budget)
-    raise DatasetError(f"{archive}: is no zip or tar archive, or cut off; download it again, or unpack it yourself")
+class ArchiveMember(NamedTuple):
+    """One file or folder, as its header states it; `content` opens a file, and is None for a folder."""
+
+    name: str
+    size: int
+    content: Callable[[], IO[bytes]] | None
 
 
-@dataclass(slots=True)
-class _Unpacking:
-    archive: Path
-    done: Unpacked
-    written: set[str] = field(default_factory=set)
+# What desktops add to archives, and no dataset is made of.
+_CLUTTER = frozenset({"__MACOSX", ".DS_Store", "Thumbs.db", "desktop.ini"})
 
-    def write(self, member: Member) -> None:
-        """Write one file or folder, unless it is clutter."""
-        path = safe_path(member, self.archive)
-        if is_clutter(path):
-            self.done.left_out += member.content is not None
+
+def _write(member: ArchiveMember, archive: Path, done: Unpacked) -> None:
+    """Write one file or folder, unless a Mac or a desktop has added it."""
+    path = _safe_path(member, archive)
+    if _CLUTTER.intersection(path.parts) or path.name.startswith("._"):
+        done.left_out += member.content is not None
+        return
+    target = done.folder / path
+    try:
+        with _written(target):
+            (target if member.content is None else target.parent).mkdir(parents=True, exist_ok=True)
+        if member.content is None:
             return
-        target = self.done.folder / path
-        try:
-            with _written(target):
-                (target if member.content is None else target.parent).mkdir(parents=True, exist_ok=True)
-            if member.content is not None:
-                self._copy(member, target)
-        except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
-            raise DatasetError(f"{self.archive}: {member.name[:100]!a} comes twice; download it again") from error
-
-    def _copy(self, member: Member, target: Path) -> None:
-        assert member.content is not None  # noqa: S101 - the caller has made sure
-        size = 0
         with _written(target), target.open("xb") as file, member.content() as content:
-            while chunk := _read(content.read, self.archive):
-                size += len(chunk)
-                if size > member.size:
-                    raise _damaged(self.archive, "a file is longer than its header states")
-                file.write(chunk)
-        if size != member.size:
-            raise _damaged(self.archive, "a file is cut off")
-        self.done.files += 1
-        self.done.size += size
+            _copy(content, file, member.size, archive)
+    except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
+        raise DatasetError(f"{archive}: {member.name[:100]!a} comes twice; download it again") from error
+    done.files += 1
+    done.size += member.size
 
 
-def _read(read: Callable[[int], bytes], archive: Path) -> bytes:
-    """Read a piece; an error of the archive is kept apart from one of the disk that is written to."""
-    with _readable(archive):
-        return read(_CHUNK)
+def _safe_path(member: ArchiveMember, archive: Path) -> PurePosixPath:
+    """Return where a member is written, within the new folder; raise where it would lie outside.
+
+    Stricter than `tarfile.data_filter`, which shortens absolute names and lets `..` and links be that stay inside.
+
+    >>> _safe_path(ArchiveMember("BUSI/./benign/a.png", 0, None), Path("busi.zip"))
+    PurePosixPath('BUSI/benign/a.png')
+    """
+    name = member.name.replace("\\", "/")
+    parts = [part for part in name.split("/") if part not in ("", ".")]
+    if name.startswith("/") or re.match("[A-Za-z]:", name) or ".." in parts or "\0" in name:
+        raise DatasetError(f"{archive}: {member.name[:100]!a} leads out of the folder; do not trust this archive")
+    if not parts and member.content is not None:
+        raise _damaged(archive, "a file has no name")
+    return PurePosixPath(*parts)
+
+
+def _copy(content: IO[bytes], file: IO[bytes], stated: int, archive: Path) -> None:
+    size = 0
+    while True:
+        with _readable(archive):  # an error of the archive is kept apart from one of the disk that is written to
+            chunk = content.read(_CHUNK)
+        size += len(chunk)
+        if size > stated:
+            raise _damaged(archive, "a file is longer than its header states")
+        if not chunk:
+            break
+        file.write(chunk)
+    if size < stated:
+        raise _damaged(archive, "a file is cut off")
 
 
 @contextmanager
@@ -168,7 +233,90 @@ def _written(path: Path) -> Iterator[None]:
         raise StorageError.of(path, error) from error
 
 
-def _require_space(folder: Path, needed: int) -> None:
-    free = shutil.disk_usage(folder.parent).free
-    if needed > free:
-        raise StorageError(f"{folder.parent}: {needed} bytes are to be written, and {free} are free; free some space")
+# tarfile reads names of any length that a header states, in one piece.
+_LONGEST_READ = 4 << 20
+# Headers and padding beside what the files hold.
+_OVERHEAD = 3 * 1024
+
+
+@contextmanager
+def _opened(budget: _Budget) -> Iterator[Iterator[ArchiveMember]]:
+    """Open an archive, and yield its members in order: a zip's once all of its headers are within the limits."""
+    archive = budget.archive
+    if zipfile.is_zipfile(archive):
+        with zipfile.ZipFile(archive) as zipped:
+            for info in zipped.infolist():
+                budget.spend(info.file_size)
+            yield map(partial(_zip_member, zipped, archive), zipped.infolist())
+    elif _is_tar(archive):
+        with _decompressed(archive) as stream:
+            metered = cast(Any, _Metered(stream, budget))
+            with tarfile.open(fileobj=metered, mode="r:") as tarred:
+                yield _tar_members(tarred, metered, budget)
+    else:
+        raise DatasetError(f"{archive}: is no zip or tar archive, or cut off; download it again, or unpack it yourself")
+
+
+def _zip_member(opened: zipfile.ZipFile, archive: Path, info: zipfile.ZipInfo) -> ArchiveMember:
+    kind = stat.S_IFMT(info.external_attr >> 16)  # 0 where the archive was made on another system than Unix
+    if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
+        raise _refused(archive, info.filename, "a link" if kind == stat.S_IFLNK else "a device")
+    if info.flag_bits & 1:
+        raise _refused(archive, info.filename, "encrypted")
+    content = None if info.filename.endswith("/") else partial(opened.open, info)
+    return ArchiveMember(info.filename, info.file_size, content)
+
+
+def _tar_members(opened: tarfile.TarFile, metered: "_Metered", budget: _Budget) -> Iterator[ArchiveMember]:
+    while info := opened.next():
+        opened.members = []  # type: ignore[attr-defined] # else tarfile keeps all that it has seen
+        budget.spend(info.size)
+        if not info.isdir() and not info.isreg():
+            raise _refused(budget.archive, info.name, "a link" if info.islnk() or info.issym() else "a device")
+        content = None if info.isdir() else cast(Any, partial(opened.extractfile, info))
+        yield ArchiveMember(info.name, info.size, content)
+    metered.seek(opened.offset)
+    if not metered.read(tarfile.BLOCKSIZE):  # tarfile takes an archive that is cut between two files for a whole one
+        raise tarfile.ReadError("its end is missing")
+
+
+def _refused(archive: Path, name: str, what: str) -> DatasetError:
+    return DatasetError(f"{archive}: {name[:100]!a} is {what}, which is not unpacked; unpack it by other means")
+
+
+def _is_tar(archive: Path) -> bool:
+    """Tell whether a file begins as a tar archive, once decompressed."""
+    try:
+        with _decompressed(archive) as stream:
+            start = stream.read(tarfile.BLOCKSIZE)
+            tarfile.TarInfo.frombuf(start, tarfile.ENCODING, "surrogateescape")
+    except (OSError, EOFError, lzma.LZMAError, tarfile.TarError):
+        return False
+    return True
+
+
+def _decompressed(archive: Path) -> IO[bytes]:
+    with archive.open("rb") as file:
+        start = file.read(6)
+    openers: dict[bytes, Any] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\x00": lzma.open}
+    opener = next((opener for magic, opener in openers.items() if start.startswith(magic)), Path.open)
+    return cast(IO[bytes], opener(archive, "rb"))
+
+
+class _Metered:
+    """A stream that ends with an error where more is unpacked than allowed, or a header asks for too much memory."""
+
+    def __init__(self, stream: IO[bytes], budget: _Budget) -> None:
+        self._stream, self._budget = stream, budget
+        self._most = budget.allowed + _OVERHEAD * budget.limits.files
+        self.tell = stream.tell
+
+    def read(self, size: int = -1) -> bytes:
+        if not 0 <= size <= _LONGEST_READ:
+            raise DatasetError(f"{self._budget.archive}: damaged: a header states {size} bytes; download it again")
+        self._budget.require_allowed(self._stream.tell() + size, self._most)
+        return self._stream.read(size)
+
+    def seek(self, offset: int) -> int:
+        self._budget.require_allowed(offset, self._most)
+        return self._stream.seek(offset)

@@ -13,8 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from episodes.images.decoding import read_frames, read_image
-from episodes.io.archive_members import Limits
-from episodes.io.archives import unpack
+from episodes.io.archives import ArchiveLimits, unpack
 from tests.fuzz.mutations import EXTREMES, damaged
 from tests.fuzz.watched import fuzzing, require_read_or_refused
 
@@ -124,7 +123,7 @@ def require_unpacked_inside(place: Path, content: bytes) -> None:
     room.mkdir()
     archive, folder = room / "archive", room / "unpacked"
     archive.write_bytes(content)
-    read = require_read_or_refused(lambda: unpack(archive, folder, Limits(size=2**20)), archive, folder)
+    read = require_read_or_refused(lambda: unpack(archive, folder, ArchiveLimits(size=2**20)), archive, folder)
     left = {path.name for path in room.iterdir() if not path.name.endswith(".lock")}
     assert left == ({"archive", "unpacked"} if read else {"archive"})
     assert not any(path.is_symlink() for path in room.rglob("*"))

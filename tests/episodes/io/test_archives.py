@@ -15,8 +15,7 @@ from pathlib import Path
 import pytest
 
 from episodes.errors import DatasetError, StorageError, UserError
-from episodes.io.archive_members import Limits
-from episodes.io.archives import unpack
+from episodes.io.archives import ArchiveLimits, unpack
 
 FILES = {"BUSI/benign/a.png": b"image", "BUSI/benign/a_mask.png": b"mask" * 1000, "BUSI/README.txt": b""}
 
@@ -161,12 +160,12 @@ def test_too_many_files(tmp_path: Path) -> None:
     files = {f"{number}.png": b"" for number in range(20)}
     for archive in (make_zip(tmp_path / "a.zip", files), make_tar(tmp_path / "a.tar", files)):
         with pytest.raises(DatasetError, match=r"holds more than 10 files; unpack it by other means if you trust it"):
-            unpack(archive, tmp_path / "out", Limits(files=10))
+            unpack(archive, tmp_path / "out", ArchiveLimits(files=10))
         require_nothing_left(tmp_path / "out")
 
 
-@pytest.mark.parametrize("limits", [Limits(size=100_000), Limits(ratio=5, harmless=1000)])
-def test_too_many_bytes(tmp_path: Path, limits: Limits) -> None:
+@pytest.mark.parametrize("limits", [ArchiveLimits(size=100_000), ArchiveLimits(ratio=5, harmless=1000)])
+def test_too_many_bytes(tmp_path: Path, limits: ArchiveLimits) -> None:
     files = {f"{number}.png": bytes(100_000) for number in range(3)}
     for archive in (make_zip(tmp_path / "a.zip", files), make_tar(tmp_path / "a.tgz", files)):
         with pytest.raises(
