@@ -7,7 +7,7 @@ from scipy import ndimage
 
 
 def count_components(mask: NDArray[np.bool_]) -> int:
-    """How many parts a mask (H, W) has; pixels that touch at a corner are of one.
+    """Count the parts of a mask (H, W); pixels that touch at a corner are of one.
 
     >>> count_components(np.eye(3, dtype=bool)), count_components(np.array([[True, False, True]]))
     (1, 2)
@@ -17,7 +17,7 @@ def count_components(mask: NDArray[np.bool_]) -> int:
 
 
 def contours(mask: NDArray[np.bool_]) -> list[NDArray[np.float64]]:
-    """The borders of a mask (H, W), also along the image's edge: closed lines of (x, y) in pixels.
+    """Find the borders of a mask (H, W), also along the image's edge: closed lines of (x, y) in pixels.
 
     >>> [line.min(axis=0).tolist() + line.max(axis=0).tolist() for line in contours(np.ones((4, 6), bool))]
     [[0.0, 0.0, 6.0, 4.0]]
@@ -28,14 +28,11 @@ def contours(mask: NDArray[np.bool_]) -> list[NDArray[np.float64]]:
 
 
 def outline(mask: NDArray[np.bool_]) -> str:
-    """The border of a mask (H, W) as the `d` of an SVG path, in pixels; empty for an empty mask.
+    """Write the border of a mask (H, W) as the `d` of an SVG path, in pixels; empty for an empty mask.
 
     >>> outline(np.ones((1, 1), bool))
     'M0 0.5L0.5 0L1 0.5L0.5 1Z'
     """
-    return "".join(_path(line) for line in contours(mask))
-
-
-def _path(points: NDArray[np.float64]) -> str:
-    """A closed line; its last point, which is its first again, is left out."""
-    return "M" + "L".join(f"{x:.5g} {y:.5g}" for x, y in points[:-1].round(1)) + "Z"
+    # The last point of a closed line is its first again.
+    lines = (line[:-1].round(1) for line in contours(mask))
+    return "".join("M" + "L".join(f"{x:.5g} {y:.5g}" for x, y in line) + "Z" for line in lines)

@@ -184,15 +184,15 @@ def split(
     fractions = None if parts is None else _fractions(parts)
     _require_one_way(parts=parts, folds=folds, official=official, seed=seed)
     from episodes.sampling.splits import FRACTIONS
-    from fewshot.data.splitting import Request, describe_split, load_data_config, make_splits, write_splits
+    from fewshot.data.splitting import describe_split, load_data_config, make_splits, write_splits
     from fewshot.stores import open_collection
 
     settings, names = load_data_config(config, overrides or ())
-    request = Request(fractions or FRACTIONS, folds, int(official) if official else None, seed or 0)
     reporter = new_reporter()
     collection = open_collection(settings, names, reporter)
     with reporter.step("split"):
-        splits = make_splits(collection, request)
+        of_dataset = int(official) if official else None
+        splits = make_splits(collection, fractions or FRACTIONS, folds=folds, official=of_dataset, seed=seed or 0)
     for path, made in write_splits(out, splits, overwrite=overwrite).items():
         lines = "".join(f"  {line}\n" for line in describe_split(made, collection.records))
         sys.stdout.write(f"{path}\n{lines}")

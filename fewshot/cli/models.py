@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from fewshot.report.content import ReportContent
 
 
-class Part(StrEnum):
+class EvaluatedPart(StrEnum):
     """The part of a dataset that a model is judged on."""
 
     TEST = "test"
@@ -82,7 +82,9 @@ def evaluate(
         list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Options of the method, such as flips=true.")
     ] = None,
     name: Annotated[str | None, typer.Option(help="Its name in training; found by its folder if not given.")] = None,
-    part: Annotated[Part, typer.Option(help="What the model has not seen in training, or everything.")] = Part.TEST,
+    part: Annotated[
+        EvaluatedPart, typer.Option(help="What the model has not seen in training, or everything.")
+    ] = EvaluatedPart.TEST,
     method: Method = None,
     support: Support = None,
     shots: Annotated[int | None, typer.Option(min=1, help="How many of them, the first by name.")] = None,

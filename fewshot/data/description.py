@@ -17,7 +17,7 @@ _EXAMPLES = 3
 
 
 def understood(survey: Survey, name: str) -> list[str]:
-    """Lines that say what was found, and where each fact comes from."""
+    """Say in lines what was found, and where each fact comes from."""
     layout = survey.layout or f"the dataset {survey.reader} in its own layout"
     n_lesions = [one.lesions for one in survey.readable]
     facts = {
@@ -35,12 +35,12 @@ def understood(survey: Survey, name: str) -> list[str]:
 
 
 def doubts(survey: Survey) -> list[str]:
-    """Lines that say what is missing or doubtful, each with what to do about it."""
+    """Say in lines what is missing or doubtful, each with what to do about it."""
     return [*_complaints(survey), *_file_doubts(survey), *_fact_doubts(survey)]
 
 
 def dataset_yaml(survey: Survey, name: str) -> str:
-    """The lines of a configuration that read this dataset."""
+    """Write the lines of a configuration that read this dataset."""
     import yaml
 
     tree = {"datasets": {name: {"reader": survey.reader, "root": str(survey.root.resolve())}}}
@@ -48,7 +48,7 @@ def dataset_yaml(survey: Survey, name: str) -> str:
 
 
 def dataset_name(root: Path, reader: str) -> str:
-    """What a dataset is called unless the user says: a known one as its reader, a folder by its name.
+    """Name a dataset unless the user says: a known one as its reader, a folder by its name.
 
     >>> dataset_name(Path("data/Klinik Süd (2024)"), "folder"), dataset_name(Path("data/x"), "busi")
     ('Klinik-S-d-2024', 'busi')
@@ -82,7 +82,7 @@ def _sizes(survey: Survey) -> str:
 
 
 def _range(numbers: Sequence[int]) -> str:
-    """The least and the largest, or the one that there is.
+    """Write the least and the largest, or the one that there is.
 
     >>> _range([190, 256, 200]), _range([320, 320])
     ('190-256', '320')
@@ -120,7 +120,7 @@ def _spacing(records: Sequence[Record]) -> str:
 
 
 def _complaints(survey: Survey) -> Iterator[str]:
-    """What the reader found wrong, the first few of each kind."""
+    """Say what the reader found wrong, the first few of each kind."""
     kinds = Counter(complaint.kind for complaint in survey.complaints)
     for kind, count in kinds.items():
         if kind == "row without image":
@@ -180,7 +180,7 @@ def _fact_doubts(survey: Survey) -> Iterator[str]:
 
 
 def metadata_csv(survey: Survey) -> str:
-    """The table, with a row for each image; labels, patients and spacings that are not known are left to fill in.
+    """Write the table, with a row for each image; labels, patients and spacings that are not known are left to fill in.
 
     Raises:
         UserError: if the folder holds a dataset that has another table.
@@ -193,17 +193,14 @@ def metadata_csv(survey: Survey) -> str:
     table = csv.writer(text, lineterminator="\n")
     table.writerow(COLUMNS)
     for picture in survey.layout.pictures:
-        for frame in _frames(picture):
+        outlined = sorted(frame for frame in picture.masks if frame is not None)
+        for frame in outlined if picture.is_clip else (None,):
             record = records.get(frame_stem(picture.path, frame))
             label = record.label if record else picture.label
             known = "" if label in (None, "unknown") else label
             name = picture.path.name if frame is None else frame_stem(picture.path, frame)
             table.writerow((name, known, patients.get(picture.path, ""), _spacing_cell(record)))
     return text.getvalue()
-
-
-def _frames(picture: Picture) -> Sequence[int | None]:
-    return sorted(frame for frame in picture.masks if frame is not None) if picture.is_clip else [None]
 
 
 def _spacing_cell(record: Record | None) -> str:

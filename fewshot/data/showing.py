@@ -1,4 +1,4 @@
-"""What a dataset holds, shown: the findings of a check as tables, its images as a contact sheet."""
+"""A dataset shown to its user: the findings of a check as tables, its images as a contact sheet."""
 
 import re
 from collections import Counter, defaultdict
@@ -51,7 +51,7 @@ def print_check(report: CheckReport, *, details: bool = False) -> None:
 
 
 def counts_table(report: CheckReport) -> Table:
-    """A rich table of images by label, and of patients where they are named: here, published, and the difference."""
+    """Make a table of images by label, and of patients where they are named: here, published, and the difference."""
     table = Table()
     columns = ["", "images", "published", "difference"]
     columns += ["patients", "published", "difference"] if report.patients else []
@@ -81,7 +81,7 @@ def _patients_sentence(report: CheckReport) -> str:
 
 
 def kinds_table(report: CheckReport) -> Table:
-    """A rich table of the kinds of findings: how many, what is done about them, and the first ones."""
+    """Make a table of the kinds of findings: how many, what is done about them, and the first ones."""
     table = Table(caption=_LOSES_NOTE if report.loses_data else None, caption_justify="left")
     table.add_column("found", no_wrap=True)
     table.add_column("how many", justify="right")
@@ -102,13 +102,13 @@ def kinds_table(report: CheckReport) -> Table:
 
 
 def _how_many(report: CheckReport, kind: Kind) -> str:
-    """How many findings; and of how many images, where one is of several."""
+    """Count findings, and their images where one finding is of several."""
     findings, subjects = report.kinds[kind], len(report.subjects(kind))
     return str(findings) if subjects <= findings else f"{findings} ({subjects} images)"
 
 
 def _examples(report: CheckReport, kind: Kind) -> str:
-    """The first findings of a kind, as many as fit into a line; without their dataset, which is said once."""
+    """Name the first findings of a kind, as many as fit into a line; without their dataset, which is said once."""
     findings = report.of_kind(kind)
     names = [" = ".join(one.removeprefix(f"{report.dataset}/") for one in finding.subjects) for finding in findings]
     lengths = accumulate(len(f"{name}, ") for name in names)
@@ -162,7 +162,7 @@ def _by_number(record: Record) -> list[tuple[str, int]]:
 
 
 def _by_turns(records: Sequence[Record], stream: Stream) -> list[Record]:
-    """Shuffled, but a patient's second image comes after everybody's first."""
+    """Shuffle records, but so that a patient's second image comes after everybody's first."""
     turn: dict[str, int] = defaultdict(int)
     turns: list[tuple[int, Record]] = []
     for record in stream.shuffled(records):
@@ -172,7 +172,7 @@ def _by_turns(records: Sequence[Record], stream: Stream) -> list[Record]:
 
 
 def require_free(folder: Path, *, with_split: bool, overwrite: bool) -> list[Path]:
-    """The files that are going to be drawn.
+    """List the files that are going to be drawn.
 
     Raises:
         UserError: if one of them exists and is not to be replaced.

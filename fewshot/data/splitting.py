@@ -1,9 +1,9 @@
-"""Splits of configured datasets: how they are asked for, made and written."""
+"""Splits of configured datasets: read from a configuration, made, written and described."""
 
 import logging
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
@@ -30,23 +30,6 @@ from fewshot.training.partition import describe_crossings
 logger = logging.getLogger(__name__)
 
 SHOWN = 5
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """How records are to be split.
-
-    Attributes:
-        fractions: part -> share of the images, for one split; unless one of the others is given.
-        folds: number of folds to draw.
-        official: number of folds of the dataset's own partition.
-        seed: of what is drawn.
-    """
-
-    fractions: Mapping[str, float] = field(default_factory=lambda: FRACTIONS)
-    folds: int | None = None
-    official: int | None = None
-    seed: int = 0
 
 
 class _AnyKeys(BaseModel):
@@ -76,14 +59,24 @@ def load_data_config(path: Path, overrides: Sequence[str] = ()) -> tuple[DataCon
     return config, config.sources if isinstance(config, TrainConfig) else tuple(config.datasets)
 
 
-def make_splits(collection: Collection, request: Request) -> dict[str, Split]:
+def make_splits(
+    collection: Collection,
+    fractions: Mapping[str, float] = FRACTIONS,
+    *,
+    folds: int | None = None,
+    official: int | None = None,
+    seed: int = 0,
+) -> dict[str, Split]:
     """Split so that no patient, no near-duplicate and no look-alike is on two sides, each label spread evenly.
 
     The dataset's own folds are as they are: what crosses them is warned of.
 
     Args:
         collection: the datasets' stores.
-        request: one split, or several folds.
+        fractions: part -> share of the images, for one split; unless one of the others is given.
+        folds: number of folds to draw.
+        official: number of folds of the dataset's own partition.
+        seed: of what is drawn.
 
     Returns:
         What to add to a file's name -> split: nothing to that of a single one, `fold0`, ... to those of folds. Each is
@@ -92,16 +85,17 @@ def make_splits(collection: Collection, request: Request) -> dict[str, Split]:
     Raises:
         SamplingError: if there are too few patients, or no such official folds.
     """
-    if request.official is not None:
-        folds = official_folds(collection.records, request.official)
-        _report_official(folds, collection)
-        return {f"fold{name}": split for name, split in folds.items()}
+    if official is not None:
+        own = official_folds(collection.records, official)
+        _report_official(own, collection)
+        return {f"fold{name}": split for name, split in own.items()}
     grouped = look_alikes_together(collection)
+    if folds is None:
+        drawn = {"": split_records(grouped, fractions, seed)}
+    else:
+        drawn = {f"fold{number}": split for number, split in enumerate(k_folds(grouped, folds, seed))}
     of_stores = records_hash(collection.records)
-    if request.folds is None:
-        return {"": replace(split_records(grouped, request.fractions, request.seed), records=of_stores)}
-    drawn = k_folds(grouped, request.folds, request.seed)
-    return {f"fold{number}": replace(split, records=of_stores) for number, split in enumerate(drawn)}
+    return {name: replace(split, records=of_stores) for name, split in drawn.items()}
 
 
 def write_splits(path: Path, splits: Mapping[str, Split], *, overwrite: bool = False) -> dict[Path, Split]:
@@ -118,7 +112,9 @@ def write_splits(path: Path, splits: Mapping[str, Split], *, overwrite: bool = F
     Raises:
         ManifestError: if one exists and is not to be replaced; then none is written.
     """
-    files = {_beside(path, name): split for name, split in splits.items()}
+    files = {
+        path.with_name(f"{path.stem}-{name}{path.suffix}") if name else path: split for name, split in splits.items()
+    }
     for file in files:
         if file.exists() and not overwrite:
             raise ManifestError(f"{file}: exists already; choose another name, or replace it with --overwrite")
@@ -128,24 +124,15 @@ def write_splits(path: Path, splits: Mapping[str, Split], *, overwrite: bool = F
 
 
 def describe_split(split: Split, records: Sequence[Record]) -> Iterator[str]:
-    """A line for each part: how many images of whom, and of which classes."""
-    for part in dict.fromkeys((*_known(split), *sorted(set(split.parts.values())))):
+    """Describe each part in a line, the usual ones first: how many images of whom, and of which classes."""
+    parts = set(split.parts.values())
+    for part in (*(usual for usual in FRACTIONS if usual in parts), *sorted(parts - FRACTIONS.keys())):
         chosen = split.select(records, part)
         labels = Counter(record.label for record in chosen)
         classes = ", ".join(f"{labels[label]} {label}" for label in LABELS if labels[label])
         patients = len({record.patient_id for record in chosen})
         of_whom = "1 patient" if patients == 1 else f"{patients} patients"
         yield f"{part}: {len(chosen)} images of {of_whom} ({classes})"
-
-
-def _known(split: Split) -> list[str]:
-    """Its parts among the usual ones, in the usual order."""
-    found = set(split.parts.values())
-    return [part for part in FRACTIONS if part in found]
-
-
-def _beside(path: Path, name: str) -> Path:
-    return path.with_name(f"{path.stem}-{name}{path.suffix}") if name else path
 
 
 def _report_official(folds: Mapping[str, Split], collection: Collection) -> None:

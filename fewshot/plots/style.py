@@ -85,7 +85,7 @@ _NO_FACTS = dict.fromkeys(("Date", "Creator", "Format", "Type"))
 
 @dataclass(frozen=True, slots=True)
 class MethodStyle:
-    """How a method is drawn: colour, marker and dashes, each enough to tell it apart."""
+    """Lines and marks of a method: colour, marker and dashes, each enough to tell it apart."""
 
     colour: str
     marker: str

@@ -14,7 +14,7 @@ from episodes.storage.store import Collection
 from fewshot.config.data import DataConfig, SampleConfig
 from fewshot.config.parsing import ConfigError
 from fewshot.config.training import TrainConfig
-from fewshot.data.splitting import Request, describe_split, load_data_config, make_splits, write_splits
+from fewshot.data.splitting import describe_split, load_data_config, make_splits, write_splits
 from tests.fewshot.made_stores import Made, made_store, picture
 from tests.fewshot.small_networks import train_config
 from tests.fewshot.tiny_runs import PHANTOMS
@@ -85,9 +85,9 @@ def test_no_look_alike_is_on_two_sides_and_the_records_are_the_stores(alike: Col
     grouped = look_alikes_together(alike)
     assert len({record.patient for record in grouped}) == 20
     splits = [
-        *make_splits(alike, Request(seed=seed)).values(),
-        *make_splits(alike, Request({"a": 0.5, "b": 0.5}, seed=seed)).values(),
-        *make_splits(alike, Request(folds=4, seed=seed)).values(),
+        *make_splits(alike, seed=seed).values(),
+        *make_splits(alike, {"a": 0.5, "b": 0.5}, seed=seed).values(),
+        *make_splits(alike, folds=4, seed=seed).values(),
     ]
     assert len(splits) == 6
     for split in splits:
@@ -97,15 +97,15 @@ def test_no_look_alike_is_on_two_sides_and_the_records_are_the_stores(alike: Col
 
 
 def test_names_of_folds_are_added_to_that_of_the_file(alike: Collection, tmp_path: Path) -> None:
-    assert list(make_splits(alike, Request())) == [""]
-    files = write_splits(tmp_path / "new" / "my.split.json", make_splits(alike, Request(folds=2)))
+    assert list(make_splits(alike)) == [""]
+    files = write_splits(tmp_path / "new" / "my.split.json", make_splits(alike, folds=2))
     assert [path.name for path in files] == ["my.split-fold0.json", "my.split-fold1.json"]
     for path, split in files.items():
         assert read_split(path, alike.records) == split
 
 
 def test_nothing_is_written_if_one_file_is_there_already(alike: Collection, tmp_path: Path) -> None:
-    splits = make_splits(alike, Request(folds=3))
+    splits = make_splits(alike, folds=3)
     (tmp_path / "s-fold2.json").write_text("mine")
     with pytest.raises(ManifestError, match=r"s-fold2\.json: exists already"):
         write_splits(tmp_path / "s.json", splits)
@@ -114,7 +114,7 @@ def test_nothing_is_written_if_one_file_is_there_already(alike: Collection, tmp_
 
 
 def test_a_part_is_described_by_images_patients_and_classes(alike: Collection) -> None:
-    (split,) = make_splits(alike, Request({"test": 0.5, "extra": 0.25, "train": 0.25})).values()
+    (split,) = make_splits(alike, {"test": 0.5, "extra": 0.25, "train": 0.25}).values()
     lines = list(describe_split(split, alike.records))
     assert [line.split(":")[0] for line in lines] == ["train", "test", "extra"]
     counted = [list(map(int, (word for word in line.replace("(", "").split() if word.isdigit()))) for line in lines]
@@ -130,7 +130,7 @@ def test_a_part_is_described_by_images_patients_and_classes(alike: Collection) -
 def test_official_folds_are_taken_as_they_are(alike: Collection, caplog: pytest.LogCaptureFixture) -> None:
     official = with_folds(alike)
     with caplog.at_level(logging.INFO):
-        splits = make_splits(official, Request(official=5))
+        splits = make_splits(official, official=5)
     assert list(splits) == [f"fold{number}" for number in range(1, 6)]
     for number, split in enumerate(splits.values(), start=1):
         tested = {record.id for record in split.select(official.records, "test")}
@@ -140,14 +140,14 @@ def test_official_folds_are_taken_as_they_are(alike: Collection, caplog: pytest.
 
 def test_what_crosses_official_folds_is_not_hidden(alike: Collection, caplog: pytest.LogCaptureFixture) -> None:
     moved = with_folds(alike, moved=3)
-    make_splits(moved, Request(official=5))
+    make_splits(moved, official=5)
     assert caplog.messages == [
         "official folds: 1 look-alike group is in more than one fold: folder/01 in 2 (folder/01) and 3 (folder/02)"
     ]
     caplog.clear()
     (store,) = moved.stores
     merged = Collection([replace(store, records=tuple(look_alikes_together(moved)))])
-    make_splits(merged, Request(official=5))
+    make_splits(merged, official=5)
     (message,) = caplog.messages
     assert message == (
         "official folds: 1 patient is in more than one fold: folder/01 in 2 (folder/01) and 3 (folder/02); a training"
@@ -160,7 +160,7 @@ def test_images_without_a_fold_are_listed(alike: Collection, caplog: pytest.LogC
     records = tuple(
         replace(record, split=None if place < 6 else record.split) for place, record in enumerate(store.records)
     )
-    splits = make_splits(Collection([replace(store, records=records)]), Request(official=5))
+    splits = make_splits(Collection([replace(store, records=records)]), official=5)
     first, *_ = caplog.messages
     assert first == (
         "6 images are in no official fold: folder/00, folder/01, folder/02, folder/03, folder/04 and 1 more"
@@ -170,4 +170,4 @@ def test_images_without_a_fold_are_listed(alike: Collection, caplog: pytest.LogC
 
 def test_datasets_without_official_folds_are_told(alike: Collection) -> None:
     with pytest.raises(SamplingError, match="folder: no official partition into 10 folds"):
-        make_splits(with_folds(alike), Request(official=10))
+        make_splits(with_folds(alike), official=10)

@@ -14,7 +14,7 @@ from episodes.sampling.splits import LEFT_OUT, LOOK_ALIKE, Split, look_alikes_to
 from episodes.storage.store import Collection
 from fewshot.checkpoints import load_checkpoint
 from fewshot.config.training import FoldConfig, TrainConfig
-from fewshot.data.splitting import Request, make_splits, write_splits
+from fewshot.data.splitting import make_splits, write_splits
 from fewshot.training.partition import Part, divide, read_parts, split_hash
 from fewshot.training.run import train, training_facts
 from tests.fewshot.made_stores import Made, made_store, picture
@@ -103,7 +103,7 @@ def test_labels_choose_among_the_images_of_a_part(made: Collection, tmp_path: Pa
 
 
 def test_what_make_splits_writes_is_taken_as_it_is(made: Collection, tmp_path: Path) -> None:
-    files = write_splits(tmp_path / "mine.json", make_splits(made, Request(folds=3)))
+    files = write_splits(tmp_path / "mine.json", make_splits(made, folds=3))
     tested = [patients(divide(made, config(path)).test) for path in files]
     assert sorted(number for fold in tested for number in fold) == list(range(12))
     assert any({10, 11} <= fold for fold in tested)
