@@ -59,7 +59,7 @@ class _Finetuned(TypedDict):
 
 
 class _Facts(TypedDict, total=False):
-    """Those facts that this toolkit reads back, of their types; others may stand beside them."""
+    """The facts that this toolkit reads back, of their types; others may stand beside them."""
 
     __pydantic_config__ = _LENIENT  # type: ignore[misc]
     encoder: dict[str, Any]
@@ -81,7 +81,7 @@ _FACTS = TypeAdapter(_Facts)
 
 
 def require_sound(facts: object) -> dict[str, Any]:
-    """The facts as they are, if those that are known are of the right kind.
+    """Return the facts as they are, if those that are known are of the right kind.
 
     Raises:
         ValueError: names the first fact that is not.
@@ -123,7 +123,7 @@ class CheckpointError(UserError):
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """What a checkpoint file holds.
+    """The content of a checkpoint file.
 
     Attributes:
         tensors: by name; the network's begin with `network.`.
@@ -152,34 +152,26 @@ def save_checkpoint(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[st
             raise
 
 
-def load_checkpoint(path: Path) -> Checkpoint:
+def load_checkpoint(path: Path, prefix: str = "") -> Checkpoint:
     """Read a checkpoint.
 
     The file's header has to account for every byte of it before the first tensor is read, so that none can ask for more
     memory than the file has bytes.
+
+    Args:
+        path: the file.
+        prefix: read only the tensors whose names begin so.
 
     Raises:
         CheckpointError: if the file is missing, damaged, no checkpoint of ours, or of a newer schema.
     """
     with _opened(path) as file:
         facts = _facts(file, path)
-        return Checkpoint({name: file.get_tensor(name) for name in file.keys()}, facts)  # noqa: SIM118 - not a mapping
-
-
-def read_tensors(path: Path, prefix: str) -> dict[str, Tensor]:
-    """Read those tensors of a checkpoint whose names begin so.
-
-    Raises:
-        CheckpointError: as `load_checkpoint` does.
-    """
-    with _opened(path) as file:
-        _facts(file, path)
-        names = [name for name in file.keys() if name.startswith(prefix)]  # noqa: SIM118 - not a mapping
-        return {name: file.get_tensor(name) for name in names}
+        return _read(file, prefix, facts)
 
 
 def read_facts(path: Path) -> Mapping[str, Any]:
-    """Read what a checkpoint says of itself alone, and leave its tensors on the disk.
+    """Read the facts of a checkpoint alone, and leave its tensors on the disk.
 
     Raises:
         CheckpointError: as `load_checkpoint` does.
@@ -188,9 +180,14 @@ def read_facts(path: Path) -> Mapping[str, Any]:
         return _facts(file, path)
 
 
+def _read(file: Any, prefix: str, facts: Mapping[str, Any]) -> Checkpoint:
+    names = [name for name in file.keys() if name.startswith(prefix)]  # noqa: SIM118 - not a mapping
+    return Checkpoint({name: file.get_tensor(name) for name in names}, facts)
+
+
 @contextmanager
 def _opened(path: Path) -> Iterator[Any]:
-    """A safetensors file whose header fits its size; whatever is found to be wrong with it is a CheckpointError."""
+    """Open a safetensors file whose header fits its size; whatever is wrong with it is a CheckpointError."""
     try:
         with safe_open(path, framework="pt") as file:
             yield file
@@ -214,7 +211,7 @@ def _facts(file: Any, path: Path) -> dict[str, Any]:
 
 
 def network_tensors(network: nn.Module) -> dict[str, Tensor]:
-    """A network's tensors under the names that a checkpoint gives them."""
+    """Return a network's tensors under the names that a checkpoint gives them."""
     return {f"{PREFIX}{name}": tensor for name, tensor in network.state_dict().items()}
 
 
@@ -270,13 +267,13 @@ def load_network(path: Path) -> tuple[nn.Module, Checkpoint]:
         names = [name for name in file.keys() if name.startswith(PREFIX)]  # noqa: SIM118 - not a mapping
         shapes = {name.removeprefix(PREFIX): tuple(file.get_slice(name).get_shape()) for name in names}
         _require_fitting(_shapes(network.state_dict()), shapes, str(path))
-        checkpoint = Checkpoint({name: file.get_tensor(name) for name in names}, facts)
+        checkpoint = _read(file, PREFIX, facts)
     fill_network(network, checkpoint, str(path))
     return network.eval(), checkpoint
 
 
 def _described_network(facts: dict[str, Any], path: Path) -> nn.Module:
-    """The network of a header, random yet; the header's `encoder` and `model` have all their keys afterwards."""
+    """Build a header's network, random yet; the header's `encoder` and `model` have all their keys afterwards."""
     encoder = parse_config(facts.get("encoder", {}), EncoderConfig, f"{path}: encoder")
     model = parse_config(facts.get("model", {}), ModelConfig, f"{path}: model")
     facts |= {"encoder": encoder.model_dump(mode="json"), "model": model.model_dump(mode="json")}
@@ -289,7 +286,7 @@ def _described_network(facts: dict[str, Any], path: Path) -> nn.Module:
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """The optimiser's state as named tensors, `optimizer.<parameter index>.<entry>`."""
+    """Return the optimiser's state as named tensors, `optimizer.<parameter index>.<entry>`."""
     state = optimizer.state_dict()["state"]
     return {
         f"optimizer.{index}.{name}": torch.as_tensor(value)

@@ -1,4 +1,4 @@
-"""Devices, and what to do when their memory does not suffice."""
+"""Devices, batches that fit their memory, and the processes that train together."""
 
 import gc
 import logging
@@ -35,7 +35,7 @@ class NotEnoughMemoryError(UserError):
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory did not suffice, be it the system's or an accelerator's.
+    """Tell whether an error says that memory did not suffice, be it the system's or an accelerator's.
 
     >>> is_out_of_memory(MemoryError())
     True
@@ -51,7 +51,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def within_memory(compute: Callable[[], Result], doing: str) -> Result:
-    """What is computed, if memory suffices for it; any other error is raised as it is.
+    """Compute something if memory suffices for it; any other error is raised as it is.
 
     Args:
         compute: must leave nothing behind if it fails.
@@ -135,12 +135,12 @@ class Batching:
 
 
 def default_batch_size(device: torch.device) -> int:
-    """Images to segment at once: few on a CPU, whose caches hold the activations of few, else many."""
+    """Return how many images to segment at once: few on a CPU, whose caches hold the activations of few."""
     return 4 if device.type == "cpu" else 32
 
 
 def batched(items: Sequence[int], size: int) -> Iterator[list[int]]:
-    """Consecutive pieces of at most `size` items.
+    """Yield consecutive pieces of at most `size` items.
 
     >>> list(batched(range(5), 2))
     [[0, 1], [2, 3], [4]]
@@ -165,7 +165,7 @@ ALONE = Processes()
 
 
 def choose_device(name: str) -> torch.device:
-    """The device that `auto`, `cpu`, `cuda`, `cuda:1` or `mps` stands for.
+    """Return the device that `auto`, `cpu`, `cuda`, `cuda:1` or `mps` stands for.
 
     Raises:
         ConfigError: if there is no such device here.
@@ -184,7 +184,7 @@ def choose_device(name: str) -> torch.device:
 
 
 def device_name(device: torch.device) -> str:
-    """What a device is called, with the number of threads of a CPU."""
+    """Return a device's name, with the number of threads of a CPU."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     threads = torch.get_num_threads()
@@ -192,7 +192,7 @@ def device_name(device: torch.device) -> str:
 
 
 def is_first_process() -> bool:
-    """Whether this process is alone, or the first of those that `torchrun` started: the one that writes files."""
+    """Tell whether this process is alone, or the first that `torchrun` started: the one that writes files."""
     return os.environ.get("RANK", "0") == "0"
 
 

@@ -40,7 +40,7 @@ def release_pages(mapped: mmap.mmap | NDArray[np.generic]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Features:
-    """What a method needs of images, whatever the episode they appear in.
+    """Encoder features of images, whatever the episode they appear in.
 
     Attributes:
         levels: encoder outputs, shallow to deep, each (..., channels, h, w) with the same leading axes.
@@ -52,7 +52,7 @@ class Features:
 
     @property
     def deepest(self) -> Tensor:
-        """The last level, (..., channels, h, w)."""
+        """Return the last level, (..., channels, h, w)."""
         return self.levels[-1]
 
     def map(self, change: Callable[[Tensor], Tensor]) -> "Features":
@@ -82,7 +82,7 @@ class Features:
 
 
 def take(maps: Tensor, rows: Sequence[int]) -> Tensor:
-    """The rows of a tensor; without a copy where they follow each other.
+    """Take rows of a tensor; without a copy where they follow each other.
 
     >>> import torch
     >>> take(torch.arange(5), [1, 2, 3]).tolist(), take(torch.arange(5), [3, 1]).tolist()
@@ -100,7 +100,7 @@ FEATURE_MEMORY = GIB
 
 
 class SpilledFeatures:
-    """As `Features` of many images, but on disk: what is taken from them are ordinary tensors, with the same bits.
+    """Features of many images on disk; what is taken from them are ordinary tensors, with the same bits.
 
     Memory holds what is being taken or put alone. The files have no names, so that nothing is left of them when the
     process ends, however it ends; their space is reserved at once, so that a disk that becomes full later does no harm.
@@ -143,7 +143,7 @@ class SpilledFeatures:
             ) from error
 
     def take(self, rows: Sequence[int]) -> Features:
-        """The features of some images, as a copy in memory."""
+        """Return the features of some images, as a copy in memory."""
         return Features(tuple(level.take(rows).to(self.device) for level in self._levels), self.size)
 
 
@@ -178,14 +178,14 @@ class MappedTensor:
         write_at(self._file, content.data, start * (len(content) // len(values)))
 
     def take(self, rows: Sequence[int]) -> Tensor:
-        """A copy of some rows in memory."""
+        """Return a copy of some rows in memory."""
         taken = self._values[torch.tensor(rows)]
         release_pages(self._map)
         return taken
 
 
 def room_for(like: Features, count: int, memory: int, folder: Path) -> Features | SpilledFeatures:
-    """Where to put the features of many images: in memory, on their device, if they fit, else on disk.
+    """Make room for the features of many images: in memory, on their device, if they fit, else on disk.
 
     Args:
         like: features of some of them.
@@ -206,7 +206,7 @@ def room_for(like: Features, count: int, memory: int, folder: Path) -> Features 
 
 
 def n_bytes(like: Features, count: int) -> int:
-    """What the features of so many images take, in bytes.
+    """Count the bytes that the features of so many images take.
 
     >>> n_bytes(Features((torch.zeros(2, 8, 4, 4), torch.zeros(2, 16, 2, 2)), (32, 32)), 10)
     7680

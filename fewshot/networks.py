@@ -54,7 +54,7 @@ def tensor_budget(n_bytes: int) -> Iterator[None]:
 
 
 class _Budget(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Sees every operation before it runs."""
+    """A counter of the bytes that operations are about to make tensors of."""
 
     def __init__(self, n_bytes: int) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -71,7 +71,7 @@ class _Budget(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 def _values(operation: Callable[..., Any], args: Sequence[Any]) -> int:
-    """How many values a new tensor will have; 0 where an operation does not make one from sizes."""
+    """Count the values of a new tensor; 0 where an operation does not make one from sizes."""
     if operation in _SIZED:
         sizes = next((arg for arg in args if isinstance(arg, list | tuple)), ())
         return math.prod(sizes)
@@ -98,7 +98,7 @@ NETWORKS = {
 def build_network(
     encoder: EncoderConfig, model: ModelConfig, *, weights: str | None = None, budget: int = LARGEST_NETWORK
 ) -> nn.Module:
-    """The network that a configuration describes.
+    """Build the network that a configuration describes.
 
     Args:
         encoder: the timm network under it.
@@ -127,7 +127,7 @@ def build_network(
 
 
 def _build_pyramid(encoder: EncoderConfig, model: ModelConfig, weights: str | None) -> nn.Module:
-    """The encoder, with path aggregation behind it where the model asks for that."""
+    """Build the encoder, with path aggregation behind it where the model asks for that."""
     pyramid: PlainEncoder | Encoder
     if encoder.name == "plain":
         if "levels" in encoder.options:
@@ -152,7 +152,7 @@ def _build_pyramid(encoder: EncoderConfig, model: ModelConfig, weights: str | No
 
 
 def find_attribute(name: str, registry: dict[str, str], what: str) -> Callable[..., Any]:
-    """What a registered name or `module:attribute` stands for.
+    """Import what a registered name or `module:attribute` stands for.
 
     Raises:
         ConfigError: names the nearest registered name, or says why the import failed.
@@ -171,7 +171,7 @@ def find_attribute(name: str, registry: dict[str, str], what: str) -> Callable[.
 
 
 def checked_options(kind: Callable[..., Any], options: dict[str, Any], origin: str, skip: int) -> dict[str, Any]:
-    """The options, converted to what a callable's annotations ask for.
+    """Convert options to what a callable's annotations ask for.
 
     Args:
         kind: the callable; its parameters after the first `skip` are its options.
@@ -194,7 +194,7 @@ def checked_options(kind: Callable[..., Any], options: dict[str, Any], origin: s
 
 
 def seeded_network(encoder: EncoderConfig, model: ModelConfig, seed: int) -> nn.Module:
-    """The configured network; its random weights depend on the seed alone."""
+    """Build the configured network; its random weights depend on the seed alone."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return build_network(encoder, model)

@@ -16,7 +16,7 @@ from episodes.errors import in_short
 from episodes.records import Record
 from episodes.sampling.episode import image_tensor
 from episodes.storage.store import Collection
-from fewshot.checkpoints import CheckpointError, read_tensors
+from fewshot.checkpoints import CheckpointError, load_checkpoint
 from fewshot.devices import Batching
 
 MOST_IMAGES = 512
@@ -137,7 +137,7 @@ def load_training_features(path: Path) -> TrainingFeatures | None:
     Raises:
         CheckpointError: if the file is missing or damaged.
     """
-    tensors = read_tensors(path, PREFIX)
+    tensors = load_checkpoint(path, PREFIX).tensors
     if not tensors:
         return None
     try:

@@ -1,4 +1,4 @@
-"""The contract that everything benchmarked honours, few-shot or supervised, and the methods by name."""
+"""The contract that every benchmarked method honours, few-shot or supervised, and the methods by name."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,15 +25,18 @@ class Method(Protocol):
 
     Attributes:
         uses_support: False for a method whose masks do not depend on the support set; it is called without one.
+
+    A method that uses a support set but can do without has `needs_support`, False: `adapt(None)` is then a valid call,
+    and the benchmark's K = 0. It is known of the built method alone, since it may depend on the network.
     """
 
     uses_support: bool
 
     def adapt(self, support: Support | None) -> Any:
-        """What the method takes from a support set."""
+        """Learn from a support set; what is learned is returned."""
 
     def segment(self, images: Tensor, adapted: Any) -> Tensor:
-        """Logits (n, 1 + n_way, H, W) of images (n, 3, H, W) in [0, 1]; index 0 is background."""
+        """Compute logits (n, 1 + n_way, H, W) of images (n, 3, H, W) in [0, 1]; index 0 is background."""
 
 
 @runtime_checkable
@@ -45,13 +48,13 @@ class EncodingMethod(Protocol):
     """
 
     def encode(self, images: Tensor) -> Features:
-        """Features of images (..., 3, H, W)."""
+        """Compute features of images (..., 3, H, W)."""
 
     def adapt(self, support: Support | None, features: Features | None = None) -> Any:
-        """As `Method.adapt`; `features` are the support images', (n_way, n_shot, ...)."""
+        """Adapt as `Method.adapt`; `features` are the support images', (n_way, n_shot, ...)."""
 
     def segment(self, images: Tensor | Features, adapted: Any) -> Tensor:
-        """As `Method.segment`, or from the images' features."""
+        """Segment as `Method.segment`, or from the images' features."""
 
 
 @runtime_checkable
@@ -59,30 +62,17 @@ class SamplingMethod(Protocol):
     """A method that may answer several times, and whose answers may tell classes and labels apart."""
 
     def sample(self, images: Tensor, adapted: Any) -> list[Prediction]:
-        """One or more predictions of images (n, 3, H, W) in [0, 1]; `segment` goes by their mean."""
-
-
-@runtime_checkable
-class SupportOptional(Protocol):
-    """A method that uses a support set, and says whether it needs one.
-
-    Attributes:
-        needs_support: False if it can do without: `adapt(None)` is a valid call, and the benchmark's K = 0.
-    """
-
-    @property
-    def needs_support(self) -> bool:
-        """Known of the built method alone, since it may depend on the network."""
+        """Return one or more predictions of images (n, 3, H, W) in [0, 1]; `segment` goes by their mean."""
 
 
 def needs_support(method: Method) -> bool:
-    """Whether a method cannot do without a support set: one that uses it cannot, unless it says so."""
-    return method.needs_support if isinstance(method, SupportOptional) else method.uses_support
+    """Tell whether a method cannot do without a support set: one that uses it cannot, unless it says so."""
+    return bool(getattr(method, "needs_support", method.uses_support))
 
 
 @dataclass(frozen=True, slots=True)
 class Sources:
-    """What a method may know of the source datasets.
+    """The source datasets as a method may know them.
 
     Attributes:
         collection: the source datasets' pixels.
@@ -93,7 +83,7 @@ class Sources:
     records: Sequence[Record]
 
     def lesions(self) -> list[Record]:
-        """The records with a lesion drawn in, by id.
+        """Return the records with a lesion drawn in, by id.
 
         Raises:
             DatasetError: if there are none.
@@ -107,7 +97,7 @@ class Sources:
 
 @dataclass(frozen=True, slots=True)
 class Ingredients:
-    """What methods are made of.
+    """All that a method may be built from.
 
     Attributes:
         network: the trained (or untrained) network, in evaluation mode, on its device; None for methods without.
@@ -122,7 +112,7 @@ class Ingredients:
     seed: int = 0
 
     def require_network(self, kind: type[nn.Module] | Any) -> Any:
-        """The network, which must be of a kind (or have what a protocol asks for).
+        """Return the network, which must be of a kind (or have what a protocol asks for).
 
         Raises:
             ConfigError: says what is there instead.
@@ -170,7 +160,7 @@ def build_method(name: str, options: Mapping[str, Any], ingredients: Ingredients
 
 
 def find_method(name: str) -> type[Method]:
-    """The class that a registered name or `module:attribute` stands for; its `uses_support` is known unbuilt."""
+    """Import the class of a registered name or `module:attribute`; its `uses_support` is known unbuilt."""
     kind = find_attribute(name, METHODS, "method")
     if not hasattr(kind, "uses_support"):
         raise ConfigError(f"method {name!r}: has no attribute uses_support; see fewshot.methods.contract.Method")
@@ -178,7 +168,7 @@ def find_method(name: str) -> type[Method]:
 
 
 def default_method(network_name: str, network: nn.Module, *, tuned: bool = False) -> str:
-    """What a network is used for unless another method is asked for.
+    """Name the method that goes with a network unless another is asked for.
 
     Args:
         network_name: as in a configuration.

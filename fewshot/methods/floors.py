@@ -1,4 +1,4 @@
-"""Floors: what any method must beat without looking at the image."""
+"""Floors: methods that do not look at the image, and that any other must beat."""
 
 from collections.abc import Iterator
 
@@ -12,7 +12,7 @@ from fewshot.methods.contract import Ingredients, Sources
 
 
 class Empty:
-    """Predicts no lesion anywhere."""
+    """A method that predicts no lesion anywhere."""
 
     uses_support = False
 
@@ -20,16 +20,16 @@ class Empty:
         del ingredients
 
     def adapt(self, support: Support | None) -> None:
-        """Nothing to learn."""
+        """Learn nothing."""
 
     def segment(self, images: Tensor, adapted: None) -> Tensor:
-        """Logits (n, 2, H, W): background everywhere."""
+        """Compute logits (n, 2, H, W): background everywhere."""
         del adapted
         return torch.stack([torch.ones_like(images[:, 0]), torch.zeros_like(images[:, 0])], dim=1)
 
 
 class CentreEllipse:
-    """Predicts one mask for every image: where the sources' lesions lie on average.
+    """A method that predicts one mask for every image: where the sources' lesions lie on average.
 
     The average lesion mask is cut at the level that gives the highest mean Dice over the sources themselves. It comes
     out as an ellipse around the centre, since sonographers put the lesion there.
@@ -41,18 +41,18 @@ class CentreEllipse:
         self.sources = ingredients.sources
 
     def adapt(self, support: Support | None) -> Tensor:
-        """The sources' average lesion (H, W), whatever the support set."""
+        """Return the sources' average lesion (H, W), whatever the support set."""
         del support
         return torch.from_numpy(average_lesion(self.sources))
 
     def segment(self, images: Tensor, adapted: Tensor) -> Tensor:
-        """Logits (n, 2, H, W): the same mask for every image."""
+        """Compute logits (n, 2, H, W): the same mask for every image."""
         lesion = adapted.to(images).expand(len(images), -1, -1)
         return torch.stack([1 - lesion, lesion], dim=1)
 
 
 def average_lesion(sources: Sources, levels: int = 20) -> NDArray[np.bool_]:
-    """The sources' average lesion mask (H, W), cut where it overlaps best with the single masks.
+    """Compute the sources' average lesion mask (H, W), cut where it overlaps best with the single masks.
 
     Args:
         sources: the source datasets.
@@ -79,7 +79,7 @@ def average_lesion(sources: Sources, levels: int = 20) -> NDArray[np.bool_]:
 
 
 def _lesion_masks(sources: Sources, block: int = 256) -> Iterator[tuple[int, NDArray[np.bool_]]]:
-    """All lesion masks, (at most block, H, W) at once, with the place of the first: of 50,000 images they are 3 GB."""
+    """Yield all lesion masks, (at most block, H, W) at once, with the place of the first: of 50,000 they are 3 GB."""
     records = sources.lesions()
     for start in range(0, len(records), block):
         label_maps = (sources.collection.label_map(record.id) for record in records[start : start + block])

@@ -22,7 +22,7 @@ from fewshot.methods.contract import Ingredients
 
 
 def without_batch_statistics(encoder: Encoder) -> Encoder:
-    """The encoder, its batch norms replaced by group norms in place unless they are frozen.
+    """Replace an encoder's batch norms by group norms, in place, unless they are frozen.
 
     The statistics of a batch of one to five images are noise, and those collected over a training belong to no weights
     in particular once every task moves the weights. Frozen batch norms are constants and stay; those of an encoder with
@@ -99,7 +99,7 @@ class MAML(nn.Module):
         self.first_order = first_order
 
     def forward(self, images: Tensor) -> Tensor:
-        """Lesion logits (n, H, W) of images (n, 3, H, W) in [0, 1], before any adaptation."""
+        """Compute lesion logits (n, H, W) of images (n, 3, H, W) in [0, 1], before any adaptation."""
         return cast(Tensor, self.unet(images))
 
     def adapt(self, images: Tensor, masks: Tensor, *, steps: int | None = None) -> tuple[nn.Module, list[Tensor]]:
@@ -138,7 +138,7 @@ class MAML(nn.Module):
     def loss(
         self, support_images: Tensor, support_masks: Tensor, query_images: Tensor, query_masks: Tensor
     ) -> dict[str, Tensor]:
-        """Training losses of a batch of episodes, which may differ in nothing but their images.
+        """Compute the training losses of a batch of equally shaped episodes.
 
         Args:
             support_images: (n_episodes, 1, n_shot, 3, H, W) in [0, 1].
@@ -160,7 +160,7 @@ class MAML(nn.Module):
 
 
 def learn2learn_maml() -> Any:
-    """learn2learn's wrapper of a module, with `clone` and `adapt`.
+    """Import learn2learn's wrapper of a module, with `clone` and `adapt`.
 
     Raises:
         ConfigError: says how to install it.
@@ -179,14 +179,14 @@ def learn2learn_maml() -> Any:
 
 
 def _inner_precision(device: str) -> AbstractContextManager[object]:
-    """Full precision in place of float16, whose small gradients vanish: a gradient scaler sees the outer ones alone."""
+    """Turn float16 off, whose small gradients vanish: a gradient scaler sees the outer ones alone."""
     if torch.is_autocast_enabled(device) and torch.get_autocast_dtype(device) == torch.float16:
         return torch.autocast(device, enabled=False)
     return nullcontext()
 
 
 class InnerLoop:
-    """Take the network's inner steps on the support set.
+    """A method that takes a MAML's inner steps on the support set.
 
     Args:
         ingredients: with a MAML.
@@ -203,7 +203,7 @@ class InnerLoop:
         self.steps = steps
 
     def adapt(self, support: Support | None) -> nn.Module:
-        """An adapted copy of the U-Net, the same for the same support set; without one, the U-Net before any step."""
+        """Return an adapted copy of the U-Net, the same for the same support set; without one, the U-Net itself."""
         if support is None:
             return self.network.unet
         with torch.inference_mode(False), torch.no_grad():
@@ -215,5 +215,5 @@ class InnerLoop:
         return adapted
 
     def segment(self, images: Tensor, adapted: nn.Module) -> Tensor:
-        """Logits (n, 2, H, W)."""
+        """Compute logits (n, 2, H, W)."""
         return with_background(adapted(images))

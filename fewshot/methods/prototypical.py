@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from itertools import chain
 
 import torch
@@ -13,13 +12,13 @@ from episodes.errors import DatasetError
 from episodes.sampling.episode import Support, load_support
 from fewshot.features import Features
 from fewshot.methods.contract import Ingredients
-from fewshot.methods.tuning import Parts, SupportEpisodes, Tuning, tuning_schedule
+from fewshot.methods.tuning import Parts, SupportEpisodes, Tuning
 from fewshot.panet.network import Adapted, PANet
 
 
 @contextmanager
 def naming_support(support: Support) -> Iterator[None]:
-    """What a network cannot do with a support set names its records.
+    """Name the records of a support set that a network cannot use.
 
     Raises:
         DatasetError: in place of a ValueError.
@@ -41,11 +40,11 @@ class SupportPrototypes:
 
     @property
     def needs_support(self) -> bool:
-        """Whether the network has no prior, with which it can do without a support set."""
+        """Tell whether the network has no prior, with which it can do without a support set."""
         return not self.network.has_prior
 
     def adapt(self, support: Support | None, features: Features | None = None) -> Adapted:
-        """The support set's prototypes, or the network's prior.
+        """Compute the support set's prototypes, or return the network's prior.
 
         Raises:
             DatasetError: if a mask is empty, and there is no prior to stand in, or covers its whole image.
@@ -57,7 +56,7 @@ class SupportPrototypes:
             return self.network.adapt(support, features)
 
     def segment(self, images: Tensor | Features, adapted: Adapted) -> Tensor:
-        """Logits (n, 1 + n_way, H, W)."""
+        """Compute logits (n, 1 + n_way, H, W)."""
         return self.network.segment(images, adapted)
 
 
@@ -81,7 +80,7 @@ class SourcePrototypes:
         self.n_images = n_images
 
     def adapt(self, support: Support | None, features: Features | None = None) -> Adapted:
-        """The sources' prototypes, whatever the support set."""
+        """Compute the sources' prototypes, whatever the support set."""
         del support, features
         records = self.sources.lesions()
         count = min(self.n_images, len(records))
@@ -89,25 +88,16 @@ class SourcePrototypes:
         pooled = load_support(self.sources.collection, [chosen]).to(self.device)
         # One by one, and no level that is not matched: all of them at once would fill the memory.
         matched = self._matched(pooled.images[0, :1]).room(count)
-        for place in range(count):
-            matched.put(place, self._matched(pooled.images[0, place : place + 1]))
+        for place, image in enumerate(pooled.images[0]):
+            matched.put(place, self._matched(image.unsqueeze(0)))
         return self.network.adapt(pooled, matched.unsqueeze())
 
     def _matched(self, images: Tensor) -> Features:
-        encoded = self.network.encode(images)
-        return Features(encoded.levels[-self.network.matched_levels :], encoded.size)
+        return self.network.encode(images).last(self.network.matched_levels)
 
     def segment(self, images: Tensor | Features, adapted: Adapted) -> Tensor:
-        """Logits (n, 2, H, W)."""
+        """Compute logits (n, 2, H, W)."""
         return self.network.segment(images, adapted)
-
-
-@dataclass(frozen=True, slots=True)
-class Tuned:
-    """A tuned copy of the network, and what it keeps of the support set."""
-
-    network: PANet
-    adapted: Adapted
 
 
 class TunedPrototypes:
@@ -118,13 +108,7 @@ class TunedPrototypes:
 
     Args:
         ingredients: with a PANet.
-        steps: optimiser steps, one episode each.
-        learning_rate: the highest, of AdamW; warm-up and cosine decay as in training.
-        weight_decay: of AdamW.
-        augmentation: of the support images.
-        parts: what is tuned: `all`, the `decoder` (everything but the encoder) or the `norm` layers.
-        prior_shots: how many support images the trained weights are worth: K images move them K / (K + prior_shots)
-            of the way. The prior prototypes' idea, applied to weights.
+        steps: one episode each; as in `Tuning`, like the options that follow.
     """
 
     uses_support = True
@@ -141,17 +125,19 @@ class TunedPrototypes:
         prior_shots: float = 2.0,
     ) -> None:
         self.network: PANet = ingredients.require_network(PANet)
-        schedule = tuning_schedule(
+        self.tuning = Tuning(
             "tuned-prototypes options",
+            ingredients,
             steps=steps,
             learning_rate=learning_rate,
             weight_decay=weight_decay,
             augmentation=augmentation,
+            parts=parts,
+            prior_shots=prior_shots,
         )
-        self.tuning = Tuning(schedule, parts, prior_shots, ingredients.device, ingredients.seed)
 
-    def adapt(self, support: Support | None) -> Tuned:
-        """The tuned network and its prototypes; the same for the same support set.
+    def adapt(self, support: Support | None) -> tuple[PANet, Adapted]:
+        """Return the tuned network and its prototypes; the same for the same support set.
 
         Raises:
             DatasetError: if a mask is empty, and there is no prior to stand in, or covers its whole image.
@@ -159,10 +145,11 @@ class TunedPrototypes:
         if support is None:
             raise ValueError("tuning needs a support set")
         with naming_support(support):
-            network = self.tuning.tuned(self.network, support, SupportEpisodes)
+            network = self.tuning.tune(self.network, support, SupportEpisodes)
         with torch.inference_mode():
-            return Tuned(network, network.adapt(support))
+            return network, network.adapt(support)
 
-    def segment(self, images: Tensor, adapted: Tuned) -> Tensor:
-        """Logits (n, 1 + n_way, H, W)."""
-        return adapted.network.segment(images, adapted.adapted)
+    def segment(self, images: Tensor, adapted: tuple[PANet, Adapted]) -> Tensor:
+        """Compute logits (n, 1 + n_way, H, W)."""
+        network, prototypes = adapted
+        return network.segment(images, prototypes)

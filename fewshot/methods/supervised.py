@@ -9,7 +9,7 @@ from episodes.augment.transforms import Strength
 from episodes.sampling.episode import Support
 from fewshot.config.parsing import ConfigError
 from fewshot.methods.contract import Ingredients
-from fewshot.methods.tuning import BatchNorm, Parts, SupportImages, Tuning, tuning_schedule
+from fewshot.methods.tuning import BatchNorm, Parts, SupportImages, Tuning
 from fewshot.methods.uncertainty import Sampling, mean_prediction
 
 
@@ -20,48 +20,14 @@ class LesionNetwork(Protocol):
     trains_on: Literal["images"]
 
     def __call__(self, images: Tensor) -> Tensor:
-        """Lesion logits (n, H, W) of images (n, 3, H, W)."""
+        """Compute lesion logits (n, H, W) of images (n, 3, H, W)."""
 
     def loss(self, images: Tensor, label_maps: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        """Training losses, among them `loss`."""
-
-
-def lesion_network(ingredients: Ingredients) -> nn.Module:
-    """The ingredients' network, which must be a supervised one.
-
-    Raises:
-        ConfigError: says what is there instead.
-    """
-    network: nn.Module = ingredients.require_network(LesionNetwork)
-    if network.trains_on != "images":  # a few-shot network has a `loss` as well
-        raise ConfigError(f"the method needs a supervised model, and was given {type(network).__name__}; set `model`")
-    return network
+        """Compute training losses, among them `loss`."""
 
 
 class Supervised:
-    """What methods of supervised networks share: once adapted, a network is asked.
-
-    Attributes:
-        network: as it was trained.
-        sampling: how often it is asked.
-    """
-
-    def __init__(self, ingredients: Ingredients, flips: bool, dropout_samples: int) -> None:
-        self.network = lesion_network(ingredients)
-        self.sampling = Sampling(flips, dropout_samples, ingredients.seed)
-        self.sampling.check(self.network)
-
-    def sample(self, images: Tensor, adapted: nn.Module) -> list[Prediction]:
-        """The network's answers, one or several."""
-        return self.sampling.predictions(adapted, images)
-
-    def segment(self, images: Tensor, adapted: nn.Module) -> Tensor:
-        """Logits (n, 2, H, W)."""
-        return with_background(lesion_logits(mean_prediction(self.sample(images, adapted)).classes))
-
-
-class ZeroShot(Supervised):
-    """Use the network as it was trained on the sources.
+    """A supervised network as a method, but for how it adapts.
 
     Args:
         ingredients: with a supervised network.
@@ -69,13 +35,33 @@ class ZeroShot(Supervised):
         dropout_samples: as in `Sampling`.
     """
 
+    def __init__(self, ingredients: Ingredients, flips: bool, dropout_samples: int) -> None:
+        self.network: nn.Module = ingredients.require_network(LesionNetwork)
+        if self.network.trains_on != "images":  # a few-shot network has a `loss` as well
+            found = type(self.network).__name__
+            raise ConfigError(f"the method needs a supervised model, and was given {found}; set `model`")
+        self.sampling = Sampling(flips, dropout_samples, ingredients.seed)
+        self.sampling.check(self.network)
+
+    def sample(self, images: Tensor, adapted: nn.Module) -> list[Prediction]:
+        """Return the network's predictions, one or several."""
+        return self.sampling.predictions(adapted, images)
+
+    def segment(self, images: Tensor, adapted: nn.Module) -> Tensor:
+        """Compute logits (n, 2, H, W)."""
+        return with_background(lesion_logits(mean_prediction(self.sample(images, adapted)).classes))
+
+
+class ZeroShot(Supervised):
+    """The network as it was trained on the sources; arguments as in `Supervised`."""
+
     uses_support = False
 
     def __init__(self, ingredients: Ingredients, *, flips: bool = False, dropout_samples: int = 0) -> None:
         super().__init__(ingredients, flips, dropout_samples)
 
     def adapt(self, support: Support | None) -> nn.Module:
-        """The network itself."""
+        """Return the network itself."""
         del support
         return self.network
 
@@ -87,15 +73,8 @@ class FineTuned(Supervised):
     BUS-BRA and back (docs/baselines.md): all the way, one image does harm; a part of the way it helps.
 
     Args:
-        ingredients: with a network that has lesion logits.
-        steps: optimiser steps; each takes every support image once, differently augmented.
-        learning_rate: the highest, of AdamW; warm-up and cosine decay as in training.
-        weight_decay: of AdamW.
-        augmentation: of the support images.
-        parts: what is trained: `all`, the `decoder` (everything but the encoder) or the `norm` layers.
-        prior_shots: how many support images the trained weights are worth: K images move them K / (K + prior_shots)
-            of the way; 0 moves them all the way.
-        batch_norm: the statistics of batch norms that are not frozen: `kept`, or `adapted` to the support images.
+        ingredients: with a supervised network.
+        steps: as in `Tuning`, like the options that follow.
         flips: as in `Sampling`.
         dropout_samples: as in `Sampling`.
     """
@@ -117,17 +96,20 @@ class FineTuned(Supervised):
         dropout_samples: int = 0,
     ) -> None:
         super().__init__(ingredients, flips, dropout_samples)
-        schedule = tuning_schedule(
+        self.tuning = Tuning(
             "fine-tuned options",
+            ingredients,
             steps=steps,
             learning_rate=learning_rate,
             weight_decay=weight_decay,
             augmentation=augmentation,
+            parts=parts,
+            prior_shots=prior_shots,
+            batch_norm=batch_norm,
         )
-        self.tuning = Tuning(schedule, parts, prior_shots, ingredients.device, ingredients.seed, batch_norm)
 
     def adapt(self, support: Support | None) -> nn.Module:
-        """A fine-tuned copy of the network; the same for the same support set."""
+        """Return a fine-tuned copy of the network; the same for the same support set."""
         if support is None:
             raise ValueError("fine-tuning needs a support set")
-        return self.tuning.tuned(self.network, support, SupportImages)
+        return self.tuning.tune(self.network, support, SupportImages)

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from copy import deepcopy
-from dataclasses import dataclass
 from hashlib import sha256
 from typing import Literal, Protocol, TypeVar
 
@@ -15,6 +14,7 @@ from episodes.records import LABEL_VALUES
 from episodes.sampling.episode import Support, augment_keeping_classes, image_tensor
 from fewshot.config.parsing import parse_config
 from fewshot.config.training import TrainingConfig, rate_factor
+from fewshot.methods.contract import Ingredients
 
 Network = TypeVar("Network", bound=nn.Module)
 Parts = Literal["all", "decoder", "norm"]
@@ -27,75 +27,96 @@ class Batches(Protocol):
     def __getitem__(self, step: int) -> dict[str, Tensor]: ...
 
 
-def tuning_schedule(
-    origin: str, *, steps: int, learning_rate: float, weight_decay: float, augmentation: Strength
-) -> TrainingConfig:
-    """The schedule of a tuning, checked like that of a training; a tenth of the steps is warm-up.
-
-    Raises:
-        ConfigError: names `origin` and the value that is out of range.
-    """
-    values = {
-        "steps": steps,
-        "learning_rate": learning_rate,
-        "weight_decay": weight_decay,
-        "warmup_steps": max(steps, 0) // 10,
-        "augmentation": augmentation,
-    }
-    return parse_config(values, TrainingConfig, origin)
-
-
-def tune(
-    network: Network,
-    batches: Batches,
-    schedule: TrainingConfig,
-    *,
-    parts: Parts,
-    share: float,
-    device: torch.device,
-    seed: int = 0,
-    batch_norm: BatchNorm = "kept",
-) -> Network:
-    """A tuned copy of a network, in evaluation mode; the same for the same batches and seed.
+class Tuning:
+    """A few optimiser steps on a support set; the options of the methods that tune.
 
     Args:
-        network: has `loss(**batch)`; it stays as it is.
-        batches: by step.
-        schedule: steps, learning rate and weight decay of AdamW; warm-up and cosine decay as in training.
+        origin: names the options in errors, such as `fine-tuned options`.
+        ingredients: of the method; its device, and the seed of whatever is random.
+        steps: of the optimiser; the first tenth is warm-up.
+        learning_rate: the highest, of AdamW; warm-up and cosine decay as in training.
+        weight_decay: of AdamW.
+        augmentation: of the support images.
         parts: what is tuned: `all`, the `decoder` (everything but the encoder), or the `norm` layers' scales and
             offsets.
-        share: how far to go from the old weights (0) to the tuned ones (1), in a straight line (WiSE-FT, Wortsman et
-            al., CVPR 2022): few images tune a network to themselves, and a part of the way keeps what they share with
-            others.
-        device: the network's.
-        seed: of whatever is random within a step.
+        prior_shots: how many support images the trained weights are worth, 0 or more: K images move them
+            K / (K + prior_shots) of the way from the old weights to the tuned ones, in a straight line (WiSE-FT,
+            Wortsman et al., CVPR 2022). Few images tune a network to themselves, and a part of the way keeps what they
+            share with others.
         batch_norm: the statistics of batch norms are `kept`, since those of one to five images are not those of the
-            others, or `adapted` to the support images, as far as `share` goes; an encoder's frozen ones stay.
+            others, or `adapted` to the support images, as far as the weights move; an encoder's frozen ones stay.
+
+    Raises:
+        ConfigError: names `origin` and the value of the schedule that is out of range.
+        ValueError: if `prior_shots` is negative.
     """
-    tuned = deepcopy(network).train()
-    norms = [module for module in tuned.modules() if isinstance(module, nn.BatchNorm2d)]
-    if batch_norm == "kept":
-        for norm in norms:
-            norm.eval()
-    trained = _chosen(tuned, parts)
-    statistics = [buffer for norm in norms for buffer in norm.buffers() if buffer.is_floating_point()]
-    moved = [*trained, *statistics]
-    before = [tensor.detach().clone() for tensor in moved]
-    optimizer = torch.optim.AdamW(trained, lr=schedule.learning_rate, weight_decay=schedule.weight_decay)
-    for step in range(schedule.n_steps):
-        for group in optimizer.param_groups:
-            group["lr"] = schedule.learning_rate * rate_factor(step, schedule)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed * 1_000_003 + step)
-            batch = {name: tensor.to(device) for name, tensor in batches[step].items()}
-            loss = tuned.loss(**batch)["loss"]  # type: ignore[operator]
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        optimizer.step()
-    with torch.no_grad():
-        for tensor, old in zip(moved, before, strict=True):
-            tensor.copy_(torch.lerp(old, tensor, share))
-    return tuned.eval()
+
+    def __init__(
+        self,
+        origin: str,
+        ingredients: Ingredients,
+        *,
+        steps: int,
+        learning_rate: float,
+        weight_decay: float,
+        augmentation: Strength,
+        parts: Parts,
+        prior_shots: float,
+        batch_norm: BatchNorm = "kept",
+    ) -> None:
+        values = {
+            "steps": steps,
+            "learning_rate": learning_rate,
+            "weight_decay": weight_decay,
+            "warmup_steps": max(steps, 0) // 10,
+            "augmentation": augmentation,
+        }
+        self.schedule = parse_config(values, TrainingConfig, origin)  # checked like that of a training
+        if prior_shots < 0:
+            raise ValueError(f"prior_shots is {prior_shots}; expected 0 or more")
+        self.device, self.seed = ingredients.device, ingredients.seed
+        self.parts, self.prior_shots, self.batch_norm = parts, prior_shots, batch_norm
+
+    def tune(
+        self, network: Network, support: Support, batches: Callable[[Support, Augmentation, int], Batches]
+    ) -> Network:
+        """Return a tuned copy of a network, in evaluation mode; the same for the same support set and seed.
+
+        Args:
+            network: has `loss(**batch)`; it stays as it is. Gradients may be off.
+            support: what is tuned on.
+            batches: makes the steps' batches of the support set, its augmentation and the seed.
+        """
+        n_shot = support.images.shape[1]
+        with torch.inference_mode(False), torch.enable_grad():
+            tuned = deepcopy(network).train()
+            norms = [module for module in tuned.modules() if isinstance(module, nn.BatchNorm2d)]
+            if self.batch_norm == "kept":
+                for norm in norms:
+                    norm.eval()
+            trained = _chosen(tuned, self.parts)
+            statistics = [buffer for norm in norms for buffer in norm.buffers() if buffer.is_floating_point()]
+            moved = [*trained, *statistics]
+            before = [tensor.detach().clone() for tensor in moved]
+            self._optimise(tuned, trained, batches(support, Augmentation(self.schedule.augmentation), self.seed))
+            with torch.no_grad():
+                for tensor, old in zip(moved, before, strict=True):
+                    tensor.copy_(torch.lerp(old, tensor, n_shot / (n_shot + self.prior_shots)))
+        return tuned.eval()
+
+    def _optimise(self, network: nn.Module, weights: list[nn.Parameter], batches: Batches) -> None:
+        schedule = self.schedule
+        optimizer = torch.optim.AdamW(weights, lr=schedule.learning_rate, weight_decay=schedule.weight_decay)
+        for step in range(schedule.n_steps):
+            for group in optimizer.param_groups:
+                group["lr"] = schedule.learning_rate * rate_factor(step, schedule)
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(self.seed * 1_000_003 + step)
+                batch = {name: tensor.to(self.device) for name, tensor in batches[step].items()}
+                loss = network.loss(**batch)["loss"]  # type: ignore[operator]
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            optimizer.step()
 
 
 def _chosen(network: nn.Module, parts: Parts) -> list[nn.Parameter]:
@@ -112,59 +133,6 @@ def _chosen(network: nn.Module, parts: Parts) -> list[nn.Parameter]:
     ]
 
 
-@dataclass(frozen=True, slots=True)
-class Tuning:
-    """How a method tunes its network on a support set.
-
-    Attributes:
-        schedule: of the optimiser, and the augmentation.
-        parts: what is tuned.
-        prior_shots: how many support images the trained weights are worth; 0 or more.
-        device: the network's.
-        seed: of the augmentation, and of whatever is random within a step.
-        batch_norm: as in `tune`.
-
-    Raises:
-        ValueError: if `prior_shots` is negative.
-    """
-
-    schedule: TrainingConfig
-    parts: Parts
-    prior_shots: float
-    device: torch.device
-    seed: int
-    batch_norm: BatchNorm = "kept"
-
-    def __post_init__(self) -> None:
-        if self.prior_shots < 0:
-            raise ValueError(f"prior_shots is {self.prior_shots}; expected 0 or more")
-
-    def tuned(
-        self, network: Network, support: Support, batches: Callable[[Support, Augmentation, int], Batches]
-    ) -> Network:
-        """A copy of the network, tuned on batches of the support set; also where gradients are off."""
-        with torch.inference_mode(False), torch.enable_grad():
-            return tune(
-                network,
-                batches(support, Augmentation(self.schedule.augmentation), self.seed),
-                self.schedule,
-                parts=self.parts,
-                share=shrunk_share(support.images.shape[1], self.prior_shots),
-                device=self.device,
-                seed=self.seed,
-                batch_norm=self.batch_norm,
-            )
-
-
-def shrunk_share(n_shot: int, prior_shots: float) -> float:
-    """How far K shots may move weights that are worth `prior_shots` shots: K / (K + prior_shots).
-
-    >>> shrunk_share(1, 2.0), shrunk_share(6, 2.0), shrunk_share(1, 0.0)
-    (0.3333333333333333, 0.75, 1.0)
-    """
-    return n_shot / (n_shot + prior_shots)
-
-
 class AugmentedSupport:
     """The images of a support set, augmented anew at every step; they depend on seed, support set and step alone."""
 
@@ -178,7 +146,7 @@ class AugmentedSupport:
         self.seeds = [seed, int.from_bytes(content[:4], "big")]
 
     def draw(self, step: int) -> tuple[Tensor, Tensor]:
-        """Images (n_way * n_shot, 3, H, W) in [0, 1] and masks (n_way * n_shot, H, W)."""
+        """Return a step's images (n_way * n_shot, 3, H, W) in [0, 1] and masks (n_way * n_shot, H, W)."""
         states = np.random.SeedSequence([*self.seeds, step]).generate_state(len(self.images)) >> 1
         pairs = [
             augment_keeping_classes(self.augmentation, (image, mask), int(state))
@@ -192,7 +160,7 @@ class SupportImages(AugmentedSupport):
     """Batches for a supervised network: every support image, augmented; of its lesions only the place is known."""
 
     def __getitem__(self, step: int) -> dict[str, Tensor]:
-        """Images (n, 3, H, W) in [0, 1], label maps (n, H, W) of lesions of unknown kind, and labels (n,) unknown."""
+        """Return images (n, 3, H, W) in [0, 1], label maps (n, H, W) and labels (n,); lesions are of unknown kind."""
         images, masks = self.draw(step)
         unknown = LABEL_VALUES["unknown"]
         return {
@@ -209,7 +177,7 @@ class SupportEpisodes(AugmentedSupport):
     """
 
     def __getitem__(self, step: int) -> dict[str, Tensor]:
-        """One episode, as `PANet.loss` takes it."""
+        """Return one episode, as `PANet.loss` takes it."""
         n_way, n_shot = self.shape
         images, masks = (part.reshape(n_way, n_shot, *part.shape[1:]) for part in self.draw(2 * step))
         others = [shot for shot in range(n_shot) if n_shot == 1 or shot != step % n_shot]

@@ -1,4 +1,4 @@
-"""How sure a network is: several predictions of the same images, their mean, and where they part."""
+"""Uncertainty: several predictions of the same images, their mean, entropy and disagreement."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -14,7 +14,7 @@ from fewshot.config.parsing import ConfigError
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """How often, and how, a network is asked about the same images.
+    """Repeated predictions of the same images by one network.
 
     Attributes:
         flips: also ask about the images mirrored left to right, and mirror the answer back.
@@ -43,22 +43,23 @@ class Sampling:
             )
 
     def predictions(self, network: nn.Module, images: Tensor) -> list[Prediction]:
-        """All answers about images (n, 3, H, W) in [0, 1], of a network in evaluation mode."""
+        """Return all predictions of images (n, 3, H, W) in [0, 1], of a network in evaluation mode."""
         views = [images, images.flip(-1)] if self.flips else [images]
-        answers = []
-        for place, view in enumerate(views):
+        found = []
+        for view in views:
             if not self.dropout_samples:
-                found = [predict(network, view)]
-            else:
-                with dropout_on(network), torch.random.fork_rng(devices=[]):
-                    torch.manual_seed(self.seed)
-                    found = [predict(network, view) for _ in range(self.dropout_samples)]
-            answers += [_mirrored(one) for one in found] if place else found
-        return answers
+                found.append(predict(network, view))
+                continue
+            with dropout_on(network), torch.random.fork_rng(devices=[]):
+                torch.manual_seed(self.seed)
+                found += [predict(network, view) for _ in range(self.dropout_samples)]
+        n_straight = len(found) // len(views)
+        mirrored = [Prediction(one.classes.flip(-1), one.labels) for one in found[n_straight:]]
+        return found[:n_straight] + mirrored
 
 
 def predict(network: nn.Module, images: Tensor) -> Prediction:
-    """A supervised network's prediction; one of a user's own may have nothing but lesion logits."""
+    """Return a supervised network's prediction; one of a user's own may have nothing but lesion logits."""
     own: Callable[[Tensor], Prediction] | None = getattr(network, "predict", None)
     return Prediction(with_background(network(images))) if own is None else own(images)
 
@@ -83,20 +84,16 @@ def _dropouts(network: nn.Module) -> list[Dropout]:
     return [module for module in network.modules() if isinstance(module, Dropout)]
 
 
-def _mirrored(prediction: Prediction) -> Prediction:
-    return Prediction(prediction.classes.flip(-1), prediction.labels)
-
-
 @dataclass(frozen=True, slots=True)
-class Pooled:
+class PooledPrediction:
     """Several predictions of the same images as one.
 
     Attributes:
         prediction: whose softmax is the mean of theirs.
         entropy: of lesion against background under that mean, in bits: 0 where it is sure, 1 where it cannot say;
             (n, H, W).
-        disagreement: the part of it that the predictions' parting makes, in bits: the mutual information of answer and
-            network (BALD, Houlsby et al. 2011); 0 of a single prediction; (n, H, W).
+        disagreement: the part of it that is due to the predictions' differences, in bits: the mutual information of
+            prediction and network (BALD, Houlsby et al. 2011); 0 of a single prediction; (n, H, W).
     """
 
     prediction: Prediction
@@ -104,7 +101,7 @@ class Pooled:
     disagreement: Tensor
 
 
-def pool(members: Sequence[Prediction]) -> Pooled:
+def pool(members: Sequence[Prediction]) -> PooledPrediction:
     """Average predictions of the same images, class by class.
 
     Args:
@@ -114,11 +111,11 @@ def pool(members: Sequence[Prediction]) -> Pooled:
     entropy = binary_entropy(lesions.mean(0))
     alone = len(members) == 1
     parting = torch.zeros_like(entropy) if alone else (entropy - binary_entropy(lesions).mean(0)).clamp_min(0)
-    return Pooled(mean_prediction(members), entropy, parting)
+    return PooledPrediction(mean_prediction(members), entropy, parting)
 
 
 def mean_prediction(members: Sequence[Prediction]) -> Prediction:
-    """The prediction whose softmax is the mean of theirs; of a single one, itself."""
+    """Return the prediction whose softmax is the mean of theirs; of a single one, itself."""
     if len(members) == 1:
         return members[0]
     labels = [member.labels for member in members if member.labels is not None]
@@ -126,7 +123,7 @@ def mean_prediction(members: Sequence[Prediction]) -> Prediction:
 
 
 def binary_entropy(probabilities: Tensor) -> Tensor:
-    """Entropy in bits of yes against no.
+    """Compute the entropy in bits of yes against no.
 
     >>> binary_entropy(torch.tensor([0.0, 0.5, 1.0])).tolist()
     [0.0, 1.0, 0.0]
@@ -136,6 +133,6 @@ def binary_entropy(probabilities: Tensor) -> Tensor:
 
 
 def _mean_logits(logits: Sequence[Tensor]) -> Tensor:
-    """Logits whose softmax over axis 1 is the mean of the given ones'."""
+    """Return logits whose softmax over axis 1 is the mean of the given ones'."""
     log_probabilities = torch.stack([one.float().log_softmax(1) for one in logits])
     return log_probabilities.logsumexp(0) - log(len(logits))

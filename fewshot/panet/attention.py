@@ -6,8 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from fewshot.panet.pooling import unit
-from fewshot.panet.scalars import LearnedScalars
+from fewshot.panet.blocks import LearnedScalars, unit
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fewshot.panet.pooling import pool, pull_back, unit
+from fewshot.panet.blocks import pool, pull_back, unit
 
 # A cell belongs to a region that covers this share of it (ALPNet's threshold).
 COVERAGE = 0.95

@@ -9,8 +9,7 @@ from torch import Tensor, nn
 
 from baselines.blocks import expand, expanding_stages
 from fewshot.features import Features
-from fewshot.panet.pooling import resize_logits
-from fewshot.panet.scalars import LearnedScalars
+from fewshot.panet.blocks import LearnedScalars, resize_logits
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,13 +12,12 @@ from baselines.losses import ClassLoss, class_loss
 from episodes.sampling.episode import Support
 from fewshot.features import Features
 from fewshot.panet.attention import SupportAttention, SupportKeys
+from fewshot.panet.blocks import Temperature, both_regions, join_backgrounds, pool, pooling_weights, resize_logits
 from fewshot.panet.local_prototypes import grid_prototypes, match_several, self_support, several_cosines
 from fewshot.panet.multilevel import MultiLevelMatcher, SpatialDecoder
 from fewshot.panet.panet import Logits, PublishedPANet, class_prototypes, cosine_similarity
-from fewshot.panet.pooling import both_regions, join_backgrounds, pool, pooling_weights, resize_logits
 from fewshot.panet.prior import PriorPrototypes
 from fewshot.panet.ridge import RidgeMatcher
-from fewshot.panet.scalars import Temperature
 
 
 @dataclass(frozen=True, slots=True)

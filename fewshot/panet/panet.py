@@ -15,7 +15,7 @@ from baselines.encoders import Encoder
 from baselines.losses import ClassLoss, class_loss
 from episodes.sampling.episode import Support
 from fewshot.features import Features
-from fewshot.panet.pooling import both_regions, join_backgrounds, pool, pooling_weights, resize_logits, unit
+from fewshot.panet.blocks import both_regions, join_backgrounds, pool, pooling_weights, resize_logits, unit
 
 
 def masked_average_pooling(features: Tensor, masks: Tensor) -> Tensor:

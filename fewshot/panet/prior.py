@@ -5,8 +5,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from fewshot.panet.pooling import unit
-from fewshot.panet.scalars import LearnedScalars
+from fewshot.panet.blocks import LearnedScalars, unit
 
 
 class PriorPrototypes(nn.Module):

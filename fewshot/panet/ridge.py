@@ -5,8 +5,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from fewshot.panet.pooling import both_regions, pooling_weights, unit
-from fewshot.panet.scalars import LearnedScalars, Temperature
+from fewshot.panet.blocks import LearnedScalars, Temperature, both_regions, pooling_weights, unit
 
 LEAST_STRENGTH = 1e-5
 

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from episodes.sampling.episode import Support
 from fewshot.config.training import ModelConfig
 from fewshot.networks import seeded_network
+from fewshot.panet.blocks import STRIDE, LearnedScalars
 from fewshot.panet.network import PANet
-from fewshot.panet.scalars import STRIDE, LearnedScalars
 from tests.fewshot.small_networks import ENCODER
 
 DECODER = {"decoder_channels": [16, 8]}

@@ -13,9 +13,15 @@ from episodes.storage.store import Collection
 from fewshot.config.parsing import ConfigError
 from fewshot.methods.contract import Ingredients, Sources
 from fewshot.methods.prototypical import TunedPrototypes
-from fewshot.methods.tuning import SupportEpisodes, SupportImages, shrunk_share, tune, tuning_schedule
+from fewshot.methods.tuning import SupportEpisodes, SupportImages, Tuning
 from fewshot.panet.network import PANet
 from tests.fewshot.small_networks import CPU, weights
+
+
+@pytest.fixture
+def sources(portable_phantoms: Collection) -> Sources:
+    return Sources(portable_phantoms, portable_phantoms.records)
+
 
 # The support set's batches
 
@@ -101,35 +107,53 @@ class Line(nn.Module):
         return {"loss": -(self.weight * images).sum()}
 
 
-@pytest.mark.parametrize("share", [0.0, 0.25, 1.0])
-def test_the_share_says_how_far_weights_go(share: float) -> None:
-    schedule = tuning_schedule("mine", steps=1, learning_rate=0.5, weight_decay=0.0, augmentation="none")
-    network = Line()
-    tuned = tune(network, [{"images": torch.ones(1)}], schedule, parts="all", share=share, device=CPU)
-    assert float(tuned.weight.detach()) == pytest.approx(0.5 * share)
+def line_tuning(sources: Sources, prior_shots: float, steps: int = 1) -> Tuning:
+    return Tuning(
+        "mine",
+        Ingredients(None, sources, CPU),
+        steps=steps,
+        learning_rate=0.5,
+        weight_decay=0.0,
+        augmentation="none",
+        parts="all",
+        prior_shots=prior_shots,
+    )
+
+
+def moved_by(tuning: Tuning, n_shot: int) -> float:
+    """How far a line goes on so many shots; it is the same line afterwards."""
+    network, support = Line(), Support(torch.zeros(1, n_shot, 3, 8, 8), torch.zeros(1, n_shot, 8, 8))
+    tuned = tuning.tune(network, support, lambda *_: [{"images": torch.ones(1)}])
     assert float(network.weight.detach()) == 0
     assert not tuned.training
+    return float(tuned.weight.detach())
 
 
-def test_more_shots_go_further() -> None:
-    shares = [shrunk_share(shots, 2.0) for shots in (0, 1, 5, 20)]
-    assert shares == sorted(shares)
-    assert shares[0] == 0
+@pytest.mark.parametrize(("n_shot", "prior_shots", "share"), [(1, 0.0, 1.0), (1, 2.0, 1 / 3), (6, 2.0, 0.75)])
+def test_weights_move_by_the_share_of_the_shots(
+    sources: Sources, n_shot: int, prior_shots: float, share: float
+) -> None:
+    assert moved_by(line_tuning(sources, prior_shots), n_shot) == pytest.approx(0.5 * share)
+
+
+def test_trained_weights_worth_endless_shots_stay(sources: Sources) -> None:
+    assert moved_by(line_tuning(sources, float("inf")), 5) == 0
 
 
 @pytest.mark.parametrize(
     ("parts", "moved"), [("decoder", {"decoder"}), ("all", {"encoder", "decoder"}), ("norm", {"encoder", "decoder"})]
 )
-def test_only_the_chosen_parts_move(parts: str, moved: set[str], five: Support, portable_phantoms: Collection) -> None:
+def test_only_the_chosen_parts_move(parts: str, moved: set[str], five: Support, sources: Sources) -> None:
     network = PANet(Encoder("resnet10t", levels=(0, 1), output_stride=8), decoder_channels=(16,))
-    sources = Sources(portable_phantoms, portable_phantoms.records)
     method = TunedPrototypes(Ingredients(network, sources, CPU), steps=2, parts=parts)  # type: ignore[arg-type]
     before = weights(network)
-    after = weights(method.adapt(five).network)
+    after = weights(method.adapt(five)[0])
     changed = {name.split(".")[0] for name, weight in before.items() if not torch.equal(weight, after[name])}
     assert changed == moved
 
 
-def test_wrong_options_are_named() -> None:
+def test_wrong_options_are_named(sources: Sources) -> None:
     with pytest.raises(ConfigError, match="mine: steps"):
-        tuning_schedule("mine", steps=0, learning_rate=1e-4, weight_decay=0, augmentation="none")
+        line_tuning(sources, 2.0, steps=0)
+    with pytest.raises(ValueError, match=r"^prior_shots is -1\.0; expected 0 or more$"):
+        line_tuning(sources, -1.0)

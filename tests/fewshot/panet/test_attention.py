@@ -11,10 +11,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from fewshot.panet.attention import Attention, SupportAttention
+from fewshot.panet.blocks import LearnedScalars, both_regions, pooling_weights
 from fewshot.panet.network import PrototypeMatcher
 from fewshot.panet.panet import class_prototypes
-from fewshot.panet.pooling import both_regions, pooling_weights
-from fewshot.panet.scalars import LearnedScalars
 
 CHANNELS = 6
 

@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from fewshot.panet.blocks import unit
 from fewshot.panet.local_prototypes import grid_prototypes, match_several, self_support, several_cosines
 from fewshot.panet.network import PrototypeMatcher
 from fewshot.panet.panet import cosine_similarity
-from fewshot.panet.pooling import unit
 
 TEMPERATURE = torch.tensor(20.0)
 

@@ -7,9 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fewshot.panet.blocks import LearnedScalars, Temperature
 from fewshot.panet.network import PrototypeMatcher, Prototypes
 from fewshot.panet.panet import class_prototypes, cosine_similarity
-from fewshot.panet.scalars import LearnedScalars, Temperature
 from tests.fewshot import plain_panet
 
 CHANNELS = 8

@@ -7,11 +7,10 @@ import torch
 from torch import Tensor
 
 from fewshot.features import Features
+from fewshot.panet.blocks import LearnedScalars, resize_logits
 from fewshot.panet.multilevel import MultiLevelMatcher, SpatialDecoder
 from fewshot.panet.network import PrototypeMatcher
-from fewshot.panet.pooling import resize_logits
 from fewshot.panet.ridge import RidgeMatcher
-from fewshot.panet.scalars import LearnedScalars
 
 CHANNELS, GRIDS = (4, 6), ((8, 6), (4, 3))
 

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from fewshot.panet.blocks import pull_back, resize_logits, upsampling_matrix
 from fewshot.panet.network import PANet
 from fewshot.panet.panet import (
     PublishedPANet,
@@ -15,7 +16,6 @@ from fewshot.panet.panet import (
     cosine_similarity,
     masked_average_pooling,
 )
-from fewshot.panet.pooling import pull_back, resize_logits, upsampling_matrix
 from tests.fewshot import plain_panet
 from tests.fewshot.panet_variants import NOISE_SIZE, RandomEncoder, random_batch, supports
 

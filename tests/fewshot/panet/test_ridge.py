@@ -10,9 +10,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fewshot.panet.pooling import both_regions, pooling_weights
+from fewshot.panet.blocks import LearnedScalars, both_regions, pooling_weights
 from fewshot.panet.ridge import RidgeMatcher, ridge_weights
-from fewshot.panet.scalars import LearnedScalars
 
 CHANNELS = 6
 
