@@ -31,8 +31,8 @@ from fewshot.features import GIB
 from fewshot.inference.target import EncodedTarget, Seconds, Task, evaluate
 from fewshot.methods.contract import EncodingMethod, Ingredients, Method, Sources, build_method
 from fewshot.networks import seeded_network
-from fewshot.results.costs import Cost, write_costs
 from fewshot.results.rows import CALIBRATION, Cell, Judgement, write_rows
+from fewshot.results.run_files import Cost, write_costs
 from fewshot.terminal import Reporter, Update
 from fewshot.training.partition import Part
 from fewshot.training.run import SECONDS

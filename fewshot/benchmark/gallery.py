@@ -13,8 +13,8 @@ import pyarrow.compute as pc
 from episodes.storage.store import Collection
 from fewshot.benchmark.evaluation import CellEvaluation
 from fewshot.inference.target import Task, segment_queries
-from fewshot.results.gallery import GALLERY, INDEX, Annotated, GalleryCase, Why, write_gallery
 from fewshot.results.rows import Cell
+from fewshot.results.run_files import GALLERY, GALLERY_INDEX, Annotated, GalleryCase, Why, write_gallery
 from fewshot.terminal import Reporter
 
 WORST, MEDIAN, FALSE = 3, 2, 1
@@ -109,7 +109,7 @@ def draw_gallery(evaluation: CellEvaluation, table: pa.Table, reporter: Reporter
     Returns:
         The gallery's index; None under the `classic` protocol, whose episodes are many and arbitrary.
     """
-    index = evaluation.folder / GALLERY / INDEX
+    index = evaluation.folder / GALLERY / GALLERY_INDEX
     if index.is_file() or evaluation.config.protocol == "classic":
         return index if index.is_file() else None
     cases: list[GalleryCase] = []

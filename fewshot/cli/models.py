@@ -137,7 +137,8 @@ def benchmark(
     # Takes seconds, which a wrong configuration need not wait for.
     from episodes.io.files import waiting_lock
     from fewshot.benchmark.run import run_benchmark
-    from fewshot.report.collect import RESULTS, collect
+    from fewshot.report.collect import collect
+    from fewshot.results.run_files import RESULTS
     from fewshot.tracking.wandb_run import training_listener
 
     reporter = new_reporter()
@@ -207,14 +208,15 @@ def _show_report(
 
 def _print_differences(run: Path, reference: str) -> None:
     """Print every row's paired difference from one of them, and from itself without annotated images, as Markdown."""
-    from fewshot.report.collect import results_file
-    from fewshot.report.exports import comparison_table
+    from fewshot.report.exports import differences_table
     from fewshot.results.index import ResultsIndex
     from fewshot.results.rows import read_table
+    from fewshot.results.run_files import results_file
     from fewshot.results.summary import compare_rows, summarise
 
     table = ResultsIndex(read_table(results_file(run)))
     targets = sorted(table.targets)
     rows = summarise(table, targets)
     for target in targets:
-        sys.stdout.write(f"{target}\n\n{comparison_table(compare_rows(table, rows, target, reference), reference)}\n")
+        differences = differences_table(compare_rows(table, rows, target, reference), reference)
+        sys.stdout.write(f"{target}\n\n{differences.markdown(raw=True)}\n")

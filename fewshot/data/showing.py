@@ -7,9 +7,8 @@ from itertools import accumulate
 from pathlib import Path
 from statistics import median
 
+import rich.table
 from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
 from episodes.curation.findings import KINDS, CheckReport, Kind
 from episodes.errors import UserError
@@ -19,11 +18,11 @@ from episodes.sampling.streams import Stream
 from episodes.storage.store import Store
 from fewshot.plots.datasets import LABEL_COLOURS, classes_figure, splits_figure
 from fewshot.plots.images import Tile, TileGroup, contact_sheet
+from fewshot.results.tables import Table
 from fewshot.terminal import output_console, print_line
 
-# A mark as well as a colour, which is lost where output is piped.
-_LOSES = "!"
-_LOSES_NOTE = f"{_LOSES} other commands stop here until it is mended"
+_MARK = " !"  # as well as a colour, which is lost where output is piped
+_MARK_NOTE = "! other commands stop here until it is mended"
 _EXAMPLES = 30  # characters
 
 
@@ -50,20 +49,16 @@ def print_check(report: CheckReport, *, details: bool = False) -> None:
         _print_details(console, report, kind)
 
 
-def counts_table(report: CheckReport) -> Table:
+def counts_table(report: CheckReport) -> rich.table.Table:
     """Make a table of images by label, and of patients where they are named: here, published, and the difference."""
-    table = Table()
-    columns = ["", "images", "published", "difference"]
-    columns += ["patients", "published", "difference"] if report.patients else []
-    for column in columns:
-        table.add_column(column, justify="right" if column else "left")
-    table.add_row("all", *_counts(report, "images"), *(_counts(report, "patients") if report.patients else ()))
-    table.add_section()
+    compared = ("published", "difference")
+    headings = ["", "images", *compared, *(("patients", *compared) if report.patients else ())]
+    texts = [["all", *_counts(report, "images"), *(_counts(report, "patients") if report.patients else ())]]
     for label in [name for name in report.counts if name not in ("images", "patients")]:
         if report.counts[label] or report.published.get(label):
             patients = sum(label in labels for labels in report.patients.values())
-            table.add_row(label, *_counts(report, label), *((str(patients), "-", "-") if report.patients else ()))
-    return table
+            texts.append([label, *_counts(report, label), *((str(patients), "-", "-") if report.patients else ())])
+    return Table(headings, texts, words=("",), sections=(1,)).terminal()
 
 
 def _counts(report: CheckReport, name: str) -> tuple[str, str, str]:
@@ -80,25 +75,19 @@ def _patients_sentence(report: CheckReport) -> str:
     return f"Each patient has {min(images)} to {max(images)} images, the median {median(images):g}."
 
 
-def kinds_table(report: CheckReport) -> Table:
-    """Make a table of the kinds of findings: how many, what is done about them, and the first ones."""
-    table = Table(caption=_LOSES_NOTE if report.loses_data else None, caption_justify="left")
-    table.add_column("found", no_wrap=True)
-    table.add_column("how many", justify="right")
-    table.add_column("what is done")
-    table.add_column("first")
+def kinds_table(report: CheckReport) -> rich.table.Table:
+    """Make a table of the kinds of findings: how many, what is done, and the first ones; what loses data is marked."""
     kinds = list(report.kinds)
-    for kind, following in zip(kinds, [*kinds[1:], None], strict=True):
-        loses = KINDS[kind].loses_data
-        table.add_row(
-            f"{kind} {_LOSES}" if loses else kind,
-            _how_many(report, kind),
-            KINDS[kind].done,
-            escape(_examples(report, kind)),
-            style="bold red" if loses else None,
-            end_section=loses and following is not None and not KINDS[following].loses_data,
-        )
-    return table
+    loses = [KINDS[kind].loses_data for kind in kinds]
+    table = Table(
+        ("found", "how many", "what is done", "first"),
+        [[kind, _how_many(report, kind), KINDS[kind].done, _examples(report, kind)] for kind in kinds],
+        words=("found", "what is done", "first"),
+        best=[place for place, marked in enumerate(loses) if marked],
+        sections=[place for place in range(1, len(kinds)) if loses[place - 1] and not loses[place]],
+    )
+    note = _MARK_NOTE if report.loses_data else None
+    return table.terminal(caption=note, mark=_MARK, style="bold red", unbroken=("found",))
 
 
 def _how_many(report: CheckReport, kind: Kind) -> str:

@@ -1,7 +1,5 @@
 """Scores of an evaluation, and the files they are written to."""
 
-import csv
-import io
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -30,9 +28,10 @@ from episodes.scoring.curves import ProbabilityHistogram, Reliability, RocCurve
 from episodes.scoring.mask_scores import Scores, score
 from episodes.scoring.statistics import Interval, crossed_bootstrap, patient_weights
 from fewshot.inference.predictor import KINDS, EnsemblePrediction
+from fewshot.results.numbers import DEFINED
 from fewshot.results.rows import SCORES
-from fewshot.results.summary import LESION_SCORES, NORMAL_SCORES, show, without_nan
-from fewshot.results.tables import table_lines
+from fewshot.results.summary import LESION_SCORES, NORMAL_SCORES, without_nan
+from fewshot.results.tables import Table, csv_text
 
 CLASS_VALUES: Mapping[str, int] = {kind: LABEL_VALUES[kind] for kind in KINDS}  # type: ignore[index]
 
@@ -232,9 +231,6 @@ def _uncertainty(images: Sequence[ImageResult], lesions: Sequence[ImageResult]) 
 EMPTY_AS_ONE = "Dice if empty = 1"
 NUMBERS = "evaluation.json"
 
-Table = tuple[Sequence[str], Sequence[Sequence[str]]]
-"""A header and rows."""
-
 
 def write_numbers(
     folder: Path, assessment: Assessment, images: Sequence[ImageResult], about: Mapping[str, Any]
@@ -254,82 +250,74 @@ def write_numbers(
 
 
 def _images_csv(images: Sequence[ImageResult]) -> str:
-    text = io.StringIO()
     labels = list(images[0].label_probabilities)
-    writer = csv.writer(text, lineterminator="\n")
-    probabilities = [f"probability_{label}" for label in labels]
-    writer.writerow(["image", "patient", "label", "lesion", *SCORES, *probabilities, "entropy", "disagreement"])
+    probabilities = (f"probability_{label}" for label in labels)
+    header = ["image", "patient", "label", "lesion", *SCORES, *probabilities, "entropy", "disagreement"]
+    lines: list[list[object]] = [[*header]]
     for image in images:
-        scores = ["" if np.isnan(value) else value for value in asdict(image.scores).values()]
         facts = [image.record.id, image.record.patient_id, image.record.label, int(image.shows_lesion)]
         chances = [image.label_probabilities[label] for label in labels]
-        writer.writerow([*facts, *scores, *chances, image.entropy, image.disagreement])
-    return text.getvalue()
+        lines.append([*facts, *asdict(image.scores).values(), *chances, image.entropy, image.disagreement])
+    return csv_text(lines)
 
 
 def markdown(assessment: Assessment, about: Mapping[str, Any]) -> str:
     """Write the scores as Markdown tables."""
     counts = f"{assessment.n_lesion} lesion and {assessment.n_normal} normal images of {assessment.n_patients}"
-    lines = [
-        f"{about['dataset']}: {counts} patients; 95 % intervals over patients.",
-        "",
-        *table_lines(("score", "value"), _headline(assessment), words={0}),
-    ]
-    for header, rows in (_classes(assessment), _labels(assessment)):
-        lines += ["", *table_lines(header, rows, words={0})] if rows else []
-    return "\n".join(lines) + "\n"
+    first = f"{about['dataset']}: {counts} patients; 95 % intervals over patients.\n"
+    tables = [_headline(assessment), _classes(assessment), _labels(assessment)]
+    return "\n".join([first, *(table.markdown(raw=True) for table in tables if table.texts)])
 
 
 def _classes(assessment: Assessment) -> Table:
     names = ("dice", "sensitivity", "specificity", "precision", "f1", "dice_empty_as_one")
-    header = ("pixels of", "images", "Dice", "sensitivity", "specificity", "precision", "F1", EMPTY_AS_ONE, "AUC")
-    aucs = {name: curve.auc for name, curve in assessment.class_rocs.items()}
-    return header, [
-        [one.name, str(one.n_images), *(_shown(getattr(one, name)) for name in names), _number(aucs[one.name])]
-        for one in assessment.classes
+    headings = ("pixels of", "images", "Dice", "sensitivity", "specificity", "precision", "F1", EMPTY_AS_ONE, "AUC")
+    texts = [
+        [*_class_texts(one, names), DEFINED.number(assessment.class_rocs[one.name].auc)] for one in assessment.classes
     ]
+    return Table(headings, texts, words=headings[:1])
 
 
 def _labels(assessment: Assessment) -> Table:
     names = ("precision", "recall", "specificity", "f1")
-    header = ("image label", "images", "precision", "recall", "specificity", "F1", "AUC")
+    headings = ("image label", "images", "precision", "recall", "specificity", "F1", "AUC")
     aucs = {one.name: one.auc for one in assessment.label_rocs}
-    return header, [
-        [one.name, str(one.n_images), *(_shown(getattr(one, name)) for name in names), _shown(aucs[one.name])]
-        for one in (assessment.labels.classes if assessment.labels else ())
-    ]
+    found = assessment.labels.classes if assessment.labels else ()
+    texts = [[*_class_texts(one, names), DEFINED.interval(aucs[one.name])] for one in found]
+    return Table(headings, texts, words=headings[:1])
 
 
-def _headline(assessment: Assessment) -> list[list[str]]:
-    lesion, normal, pixels = assessment.lesion, assessment.normal, assessment.pixels
-    rows = [
-        ["**lesion Dice**, mean over lesion images", f"**{_shown(lesion['dice'])}**"],
-        ["IoU", _shown(lesion["iou"])],
-        ["precision", _shown(lesion["precision"])],
-        ["recall", _shown(lesion["recall"])],
-        ["found (IoU > 0.5)", _shown(lesion["detected"])],
-        ["HD95, pixels", _shown(lesion["hd95"])],
-        ["NSD, tolerance 2 pixels", _shown(lesion["nsd"])],
-        ["lesion pixels pooled: F1", _shown(pixels.f1)],
-        ["lesion pixels pooled: AUC", _number(assessment.roc.auc)],
-        ["expected calibration error", _number(assessment.reliability.expected_calibration_error)],
-        [f"for comparison with published code: {EMPTY_AS_ONE}, all images", _shown(pixels.dice_empty_as_one)],
-        ["for comparison: share of right pixels", _number(assessment.pixel_accuracy)],
-    ]
+def _class_texts(one: Any, scores: Sequence[str]) -> list[str]:
+    """Return name, number of images and scores of a class of pixels or a label of images."""
+    return [one.name, str(one.n_images), *(DEFINED.interval(getattr(one, name)) for name in scores)]
+
+
+def _headline(assessment: Assessment) -> Table:
+    lesion, pixels = assessment.lesion, assessment.pixels
+    scores: dict[str, Interval | float] = {
+        "**lesion Dice**, mean over lesion images": lesion["dice"],
+        "IoU": lesion["iou"],
+        "precision": lesion["precision"],
+        "recall": lesion["recall"],
+        "found (IoU > 0.5)": lesion["detected"],
+        "HD95, pixels": lesion["hd95"],
+        "NSD, tolerance 2 pixels": lesion["nsd"],
+    }
     if assessment.n_normal:
-        rows.insert(7, ["normals with a false lesion", _shown(normal["false_positive"])])
+        scores["normals with a false lesion"] = assessment.normal["false_positive"]
+    scores |= {
+        "lesion pixels pooled: F1": pixels.f1,
+        "lesion pixels pooled: AUC": assessment.roc.auc,
+        "expected calibration error": assessment.reliability.expected_calibration_error,
+        f"for comparison with published code: {EMPTY_AS_ONE}, all images": pixels.dice_empty_as_one,
+        "for comparison: share of right pixels": assessment.pixel_accuracy,
+    }
     if assessment.labels is not None:
-        rows.append(["accuracy of image labels", _shown(assessment.labels.accuracy)])
-        rows.append(["macro F1 of image labels", _shown(assessment.labels.macro_f1)])
-    return rows
-
-
-def _shown(interval: Interval) -> str:
-    """Show an interval as far as it is defined: one patient has a score without one."""
-    if math.isnan(interval.estimate):
-        return "undefined"
-    return f"{interval.estimate:.3f}" if math.isnan(interval.low) else show(interval)
-
-
-def _number(value: float) -> str:
-    return "undefined" if math.isnan(value) else f"{value:.3f}"
+        scores |= {"accuracy of image labels": assessment.labels.accuracy}
+        scores |= {"macro F1 of image labels": assessment.labels.macro_f1}
+    texts = [
+        [name, DEFINED.interval(score) if isinstance(score, Interval) else DEFINED.number(score)]
+        for name, score in scores.items()
+    ]
+    texts[0][1] = f"**{texts[0][1]}**"
+    return Table(("score", "value"), texts, words=("score",))

@@ -19,7 +19,7 @@ from episodes.scoring.curves import Reliability, RocCurve
 from episodes.scoring.statistics import Interval
 from fewshot.plots.style import BLUE, DASHES, DIAGONAL, GREY, SERIES, VERMILLION, page_at, share_axis, shorten
 from fewshot.results.history import History
-from fewshot.results.tables import brackets
+from fewshot.results.numbers import TYPESET
 
 
 def roc_figure(path: Path, curves: Mapping[str, RocCurve | LabelRoc]) -> Path:
@@ -67,7 +67,7 @@ def area_label(name: str, area: float | Interval) -> str:
     interval = area if isinstance(area, Interval) else Interval(area, math.nan, math.nan)
     if math.isnan(interval.estimate):
         return f"{name}: AUC undefined"
-    return f"{name}: AUC {interval.estimate:.3f} {brackets(interval)}".rstrip()
+    return f"{name}: AUC {interval.estimate:.3f} {TYPESET.bounds(interval)}".rstrip()
 
 
 def confusion_figure(path: Path, matrix: NDArray[np.integer], names: Sequence[str]) -> Path:

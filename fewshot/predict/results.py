@@ -4,7 +4,6 @@ import csv
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO, StringIO
-from math import isnan
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +17,9 @@ from episodes.scoring.mask_scores import dice
 from fewshot.inference.inputs import Input
 from fewshot.inference.predictor import ImagePrediction
 from fewshot.predict.cases import ImageReader, ReadImage
+from fewshot.results.numbers import EXACT
 from fewshot.results.pictures import mask_png, overlay, png, probability_png
+from fewshot.results.tables import csv_text
 
 UNSURE_BELOW = 0.85
 """A mask of a lower `lesion_confidence` is flagged."""
@@ -152,22 +153,6 @@ def add_row(path: Path, row: Row) -> None:
         raise StorageError.of(path, error) from error
 
 
-def number(value: float | None, digits: int = 6) -> str:
-    """A number as tables have it; empty for one that is not known or not defined.
-
-    >>> number(0.5), number(float("nan")), number(None), number(1 / 3)
-    ('0.500000', '', '', '0.333333')
-    """
-    return "" if value is None or isnan(value) else f"{value:.{digits}f}"
-
-
-def csv_text(lines: Iterable[Iterable[object]]) -> str:
-    """Lines of values as CSV."""
-    text = StringIO(newline="")
-    csv.writer(text, lineterminator="\n").writerows(lines)
-    return text.getvalue()
-
-
 def picture_paths(name: str, *, npy: bool) -> tuple[Path, Path, Path]:
     """Where the mask, the probabilities and the overlay of an image lie within the folder of results."""
     probabilities = Path("probabilities", f"{name}.{'npy' if npy else 'png'}")
@@ -202,15 +187,15 @@ def row_of(case: ReadImage, found: ImagePrediction) -> Row:
         "width": str(width),
         "height": str(height),
         "area_px": str(facts.area),
-        "area_mm2": number(area, 3),
+        "area_mm2": EXACT.number(area, 3),
         "components": str(facts.components),
-        "coverage": number(facts.coverage),
-        "mean_confidence": number(facts.mean_confidence),
-        "lesion_confidence": number(facts.lesion_confidence),
-        "novelty": number(found.novelty, 3),
-        **{f"p_{label}": number(found.labels.get(label)) for label in ("normal", "benign", "malignant")},
-        "dice": number(_working_dice(case, found)),
-        "dice_full": number(None if case.truth is None else dice(found.mask, case.truth)),
+        "coverage": EXACT.number(facts.coverage),
+        "mean_confidence": EXACT.number(facts.mean_confidence),
+        "lesion_confidence": EXACT.number(facts.lesion_confidence),
+        "novelty": EXACT.number(found.novelty, 3),
+        **{f"p_{label}": EXACT.number(found.labels.get(label)) for label in ("normal", "benign", "malignant")},
+        "dice": EXACT.number(_working_dice(case, found)),
+        "dice_full": EXACT.number(None if case.truth is None else dice(found.mask, case.truth)),
         "flags": " ".join(flags),
         "reason": "; ".join(flags.values()),
         "inputs": case.inputs,

@@ -6,7 +6,7 @@ It is a "closed" interval in the words of Lafargue et al. (TMLR 2024), and says 
 intervals of the other tables are "open", from resampled patients.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import isnan, nan
 
@@ -18,22 +18,13 @@ from episodes.scoring.bootstrap import FloatArray
 from episodes.scoring.mask_scores import pooled_iou
 from fewshot.results.index import ResultsIndex, RowKey, mean_of_known
 from fewshot.results.rows import PIXELS
-from fewshot.results.tables import table_lines
 
 NOTE = (
     "Pooled scores sum pixels over all episodes of a run, so that large lesions count most and false positives on"
     " images without the class do not count in the mean IoU. After ±: the standard deviation over runs. It is the noise"
     " of drawing episodes from the same images, no interval for new patients."
 )
-COLUMNS = (
-    "K",
-    "method",
-    "pooled mean-IoU",
-    "pooled binary-IoU",
-    "mean Dice per episode",
-    "mean IoU per episode",
-    "runs x episodes",
-)
+SCORES = ("pooled_mean_iou", "pooled_binary_iou", "episode_dice", "episode_iou")
 _NUMBERS = ("seed", "draw", "episode")
 
 
@@ -138,15 +129,3 @@ def _episode_mean(episodes: NDArray[np.int64], scores: FloatArray) -> float:
         return nan
     _, places = np.unique(episodes, return_inverse=True)
     return float(np.mean(np.bincount(places, scores) / np.bincount(places)))
-
-
-def classic_texts(row: ClassicRow) -> list[str]:
-    """A row as it stands under `COLUMNS`."""
-    scores = (row.pooled_mean_iou, row.pooled_binary_iou, row.episode_dice, row.episode_iou)
-    return [str(row.shot), row.method, *map(str, scores), f"{row.n_runs} x {row.n_episodes}"]
-
-
-def classic_markdown(rows: Sequence[ClassicRow]) -> str:
-    """The rows as a Markdown table, and what its numbers do not say."""
-    lines = table_lines(COLUMNS, map(classic_texts, rows), words={1})
-    return "\n".join([*lines, "", NOTE]) + "\n"

@@ -1,47 +1,28 @@
 """From a run's folder, or its results table alone, to everything that a report says."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from episodes.errors import UserError, in_short
-from episodes.io.yaml_json import JSONTextError, read_json
-from episodes.scoring.statistics import holm
-from fewshot.report.breakdowns import by_label, by_patient, by_size, reliability, shown_rows
+from episodes.errors import UserError
+from episodes.records import LABELS
+from episodes.scoring.bootstrap import FloatArray
+from episodes.scoring.curves import Reliability
+from episodes.scoring.statistics import crossed_bootstrap
 from fewshot.report.classic import classic_rows
-from fewshot.report.content import Answer, Comparison, ReportContent, TargetContent
-from fewshot.report.sentences import answers, controls_of, headline, warnings_of
-from fewshot.results.costs import Cost, read_costs
-from fewshot.results.gallery import GalleryCase, read_gallery
+from fewshot.report.content import Answer, Control, ReportContent, Share, TargetContent, shown_rows
+from fewshot.report.sentences import describe_answer, describe_control, headline, warnings_of
 from fewshot.results.index import ResultsIndex
-from fewshot.results.rows import read_table, table_facts
-from fewshot.results.summary import Row, compare, summarise
-
-RESULTS = "results.parquet"
-
-
-@dataclass(frozen=True, slots=True)
-class RunFiles:
-    """What lies beside the results; a table by itself has none of it.
-
-    Attributes:
-        config: the resolved configuration as YAML, by run.
-        environment: versions and device, by run.
-        costs: what rows cost.
-        cases: to look at.
-    """
-
-    config: Mapping[str, str] = field(default_factory=dict)
-    environment: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    costs: Sequence[Cost] = ()
-    cases: Sequence[GalleryCase] = ()
+from fewshot.results.rows import CALIBRATION, read_table, table_facts
+from fewshot.results.run_files import RunFiles, read_run_files, results_file
+from fewshot.results.summary import Results, Row, candidates, compare, compare_all, indexed, summarise
 
 
 def collect(path: Path) -> ReportContent:
-    """Everything that a report of one run says.
+    """Gather everything that a report of one run says.
 
     Numbers come from the results table alone, so that they can be computed again from a copy of it; configuration,
     environment, costs and gallery are added where they are.
@@ -61,50 +42,8 @@ def collect(path: Path) -> ReportContent:
     return content_of(ResultsIndex(table), name, files)
 
 
-def results_file(path: Path) -> Path:
-    """The results table of a run's folder, or the table that the path is itself."""
-    return path / RESULTS if path.is_dir() else path
-
-
-def read_run_files(folder: Path, name: str) -> RunFiles:
-    """What a run's folder holds beside the results.
-
-    Args:
-        folder: of the run.
-        name: to show it by.
-
-    Raises:
-        UserError: if a file is damaged.
-    """
-    try:
-        config = _text(folder / "config.yaml")
-        return RunFiles(
-            config={} if config is None else {name: config},
-            environment=_environment(folder / "environment.json", name),
-            costs=read_costs(folder),
-            cases=read_gallery(folder),
-        )
-    except (OSError, ValueError) as error:
-        raise UserError(
-            f"{folder}: a file of the run cannot be read ({in_short(error)}); run the benchmark again"
-        ) from error
-
-
-def _environment(path: Path, name: str) -> dict[str, Mapping[str, Any]]:
-    if not path.is_file():
-        return {}
-    found = read_json(path)
-    if not isinstance(found, dict):
-        raise JSONTextError("environment.json is not an object")
-    return {name: found}
-
-
-def _text(path: Path) -> str | None:
-    return path.read_text(encoding="utf-8") if path.is_file() else None
-
-
 def content_of(index: ResultsIndex, title: str, files: RunFiles) -> ReportContent:
-    """Everything that a report of a results table says.
+    """Gather everything that a report of a results table says.
 
     Args:
         index: its rows, at least one.
@@ -128,7 +67,7 @@ def content_of(index: ResultsIndex, title: str, files: RunFiles) -> ReportConten
 
 
 def _in_order(targets: Sequence[str], listed: Sequence[str]) -> list[str]:
-    """The targets as they are listed, then others by name."""
+    """Order the targets as they are listed, then others by name."""
     return sorted(targets, key=lambda target: (listed.index(target) if target in listed else len(listed), target))
 
 
@@ -138,6 +77,7 @@ def _target_content(
     rows = [row for row in all_rows if row.target == target]
     lesions, normals = index.queries(target, lesion=True), index.queries(target, lesion=False)
     found, shown = answers(index, rows), shown_rows(rows)
+    best = found[-1].best if found else None
     sizes, edges = by_size(index, shown)
     return TargetContent(
         target=target,
@@ -146,7 +86,7 @@ def _target_content(
         n_patients=len({*lesions.patients, *normals.patients}),
         rows=rows,
         answers=found,
-        comparisons=_comparisons(index, rows, found[-1]) if found else [],
+        comparisons=compare_all(index, [(row, best) for row in rows if row.key != best.key]) if best else [],
         controls=controls_of(index, rows, target),
         patients=by_patient(index, rows),
         sizes=sizes,
@@ -159,15 +99,8 @@ def _target_content(
     )
 
 
-def _comparisons(index: ResultsIndex, rows: Sequence[Row], answer: Answer) -> list[Comparison]:
-    others = [row for row in rows if row.key != answer.best.key]
-    differences = [compare(index, row, answer.best) for row in others]
-    corrected = holm([difference.p_value for difference in differences])
-    return [Comparison(*found) for found in zip(others, differences, corrected, strict=True)]
-
-
 def _fewest_draws(index: ResultsIndex) -> int:
-    """The fewest support draws of any row that has some; 0 without any."""
+    """Count the fewest support draws of any row that has some; 0 without any."""
     counts = [
         int(np.count_nonzero(index.grid(key).draws >= 0))
         for target in index.targets
@@ -175,3 +108,138 @@ def _fewest_draws(index: ResultsIndex) -> int:
         if key.shot > 0
     ]
     return min(counts, default=0)
+
+
+def answers(index: ResultsIndex, rows: Sequence[Row]) -> list[Answer]:
+    """Find what to use on one target at each number of annotated images that was measured, rising.
+
+    Args:
+        index: per-query results.
+        rows: those of the target.
+
+    Returns:
+        None for a number of images at which nothing could be scored.
+    """
+    shots = sorted({row.shot for row in rows})
+    return [_answer(index, usable, shot) for shot in shots if (usable := candidates(rows, shot))]
+
+
+def _answer(index: ResultsIndex, usable: Sequence[Row], shot: int) -> Answer:
+    best = usable[0]
+    rival = _rival(usable, shot)
+    without = next((row for row in usable if row.shot == 0), None) if best.shot else None
+    lead = None if rival is None else compare(index, best, rival)
+    gain = None if without is None else compare(index, best, without)
+    answer = Answer(shot, best, rival, lead, without, gain)
+    return replace(answer, sentence=describe_answer(answer))
+
+
+def _rival(usable: Sequence[Row], shot: int) -> Row | None:
+    """Find the best row of another method than the first one's.
+
+    With annotated images at hand it is one that uses them, since what does without them is a question of its own: is
+    annotating worth it? Where the answer to that is no, it is the best of those that use them, of whatever method.
+    """
+    best = usable[0]
+    for row in usable[1:]:
+        if (row.shot > 0) == (shot > 0) and (row.method != best.method or row.shot > best.shot == 0):
+            return row
+    return None
+
+
+def controls_of(results: Results, rows: Sequence[Row], target: str) -> list[Control]:
+    """Compare every control of a target with the method that it is a control of, in the order of the rows."""
+    index = indexed(results)
+    methods = {(row.method, row.shot): row for row in rows if row.target == target}
+    found = []
+    for row in methods.values():
+        method = methods.get((row.control_of or "", row.shot))
+        if row.control and method is not None:
+            difference = compare(index, method, row)
+            control = Control(target, row.shot, method.method, row.method, row.control, difference)
+            found.append(replace(control, sentence=describe_control(control)))
+    return found
+
+
+SIZES = ("small", "medium", "large")
+# With fewer, a third of the lesions would be one or two images.
+FEWEST_LESIONS = 9
+
+
+def by_size(index: ResultsIndex, rows: Sequence[Row]) -> tuple[list[Share], tuple[float, ...]]:
+    """Compute lesion Dice of small, medium and large lesions: thirds of the target's lesion images.
+
+    Args:
+        index: per-query results.
+        rows: of one target, those to show.
+
+    Returns:
+        The shares, row by row, and the two sizes between the thirds, as shares of the image; both empty where there
+        are too few lesions, or their pixels were not counted.
+    """
+    if not rows:
+        return [], ()
+    sizes = index.queries(rows[0].target, lesion=True).lesion_shares
+    if len(sizes) < FEWEST_LESIONS or np.isnan(sizes).any():
+        return [], ()
+    edges = np.quantile(sizes, [1 / 3, 2 / 3])
+    # A lesion on an edge belongs to the smaller ones.
+    groups = np.array(SIZES)[np.searchsorted(edges, sizes)]
+    return _shares(index, rows, groups, SIZES), (float(edges[0]), float(edges[1]))
+
+
+def by_label(index: ResultsIndex, rows: Sequence[Row]) -> list[Share]:
+    """Compute lesion Dice of benign, malignant and unknown lesions, row by row, as far as there are any."""
+    if not rows:
+        return []
+    labels = np.array(index.queries(rows[0].target, lesion=True).labels)
+    return _shares(index, rows, labels, LABELS)
+
+
+def _shares(index: ResultsIndex, rows: Sequence[Row], groups: NDArray[np.str_], names: Sequence[str]) -> list[Share]:
+    shares = []
+    for row in rows:
+        grid = index.grid(row.key)
+        values, patients = grid.over_seeds("dice"), np.array(grid.queries.patients)
+        scored = ~np.isnan(values).all(axis=0)
+        for name in names:
+            chosen = scored & (groups == name)
+            if chosen.any():
+                dice = crossed_bootstrap(values[:, chosen], patients[chosen], bounds=(0, 1))
+                shares.append(Share(row, name, int(chosen.sum()), dice))
+    return shares
+
+
+def by_patient(index: ResultsIndex, rows: Sequence[Row]) -> dict[tuple[str, int], FloatArray]:
+    """Compute the mean lesion Dice of every patient that a row has lesion images of, rising, by (method, shot)."""
+    return {(row.method, row.shot): _patient_means(index, row) for row in rows}
+
+
+def _patient_means(index: ResultsIndex, row: Row) -> FloatArray:
+    grid = index.grid(row.key)
+    means = grid.query_means("dice")
+    scored = ~np.isnan(means)
+    _, owners = np.unique(np.array(grid.queries.patients, dtype=str)[scored], return_inverse=True)
+    return np.sort(np.bincount(owners, means[scored]) / np.bincount(owners))
+
+
+def reliability(index: ResultsIndex, rows: Sequence[Row]) -> Mapping[tuple[str, int], Reliability]:
+    """Compute how often what was called so probable is lesion, by (method, shot), over all pixels of all queries.
+
+    Lesion and normal images count, and those that several draws have count in each. Rows that give no probabilities
+    are left out.
+    """
+    found = {(row.method, row.shot): _reliability(index, row) for row in rows}
+    return {key: value for key, value in found.items() if value is not None}
+
+
+def _reliability(index: ResultsIndex, row: Row) -> Reliability | None:
+    part = index.part(row.key, CALIBRATION)
+    columns = [part[name].combine_chunks() for name in CALIBRATION]
+    if any(len(column) == column.null_count for column in columns):
+        return None
+    counts, confidences, positives = (
+        column.flatten().to_numpy().reshape(-1, column.type.list_size).sum(axis=0, dtype=np.float64)
+        for column in columns
+    )
+    return Reliability.of_bins(counts, confidences, positives)

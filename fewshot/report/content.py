@@ -1,5 +1,6 @@
-"""What a report says, before it is drawn: numbers and sentences, each in its place."""
+"""A report's content before it is drawn: numbers and sentences, each in its place."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,9 +11,9 @@ from numpy.typing import NDArray
 from episodes.scoring.curves import Reliability
 from episodes.scoring.statistics import Difference, Interval
 from fewshot.report.classic import ClassicRow
-from fewshot.results.costs import Cost
-from fewshot.results.gallery import GalleryCase
-from fewshot.results.summary import Controlled, Row
+from fewshot.results.index import RowKey
+from fewshot.results.run_files import Cost, GalleryCase
+from fewshot.results.summary import Comparison, Row
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,22 +36,7 @@ class Answer:
     lead: Difference | None
     without: Row | None
     gain: Difference | None
-    sentence: str
-
-
-@dataclass(frozen=True, slots=True)
-class Comparison:
-    """One row beside the best at the largest number of annotated images.
-
-    Attributes:
-        row: the row.
-        difference: its lesion Dice minus that of the best, paired on query and draw.
-        corrected_p: the p-value after Holm's correction over all comparisons of the dataset.
-    """
-
-    row: Row
-    difference: Difference
-    corrected_p: float
+    sentence: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,29 +58,25 @@ class Share:
 
 @dataclass(frozen=True, slots=True)
 class Control:
-    """A control beside the method that it controls, and what that says."""
-
-    controlled: Controlled
-    sentence: str
-
-
-@dataclass(frozen=True, slots=True)
-class RunPair:
-    """The same row in two runs on the same queries and draws.
+    """A method beside its control: what its lesion Dice owes to the masks of its support sets.
 
     Attributes:
-        method: its name in both runs; in their common report it stands behind the run's.
-        first: in the first run.
-        second: in the second.
-        difference: lesion Dice of the second minus the first, paired on query and draw.
-        corrected_p: the p-value after Holm's correction over all rows that both runs have.
+        target: dataset.
+        shot: support images.
+        method: the method.
+        control: its control.
+        masks: what the control does to them, `emptied` or `swapped`.
+        difference: of lesion Dice, method minus control, paired on query and draw.
+        sentence: what that says.
     """
 
+    target: str
+    shot: int
     method: str
-    first: Row
-    second: Row
+    control: str
+    masks: str
     difference: Difference
-    corrected_p: float
+    sentence: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +90,8 @@ class TargetContent:
         n_patients: patients of both.
         rows: the whole table, best first within each number of shots.
         answers: by number of annotated images, rising.
-        comparisons: of every other row with the best at the largest number of annotated images.
+        comparisons: of every other row with the best at the largest number of annotated images, p-values corrected
+            over all of them.
         controls: as far as there are any.
         patients: mean lesion Dice of every patient that the row has lesion images of, rising, by (method, shot).
         sizes: by tercile of lesion size, `small`, `medium`, `large`; their edges are in `size_edges`.
@@ -139,7 +122,7 @@ class TargetContent:
 
     @property
     def n_significant(self) -> int:
-        """How many rows differ from the best beyond chance."""
+        """Return how many rows differ from the best beyond chance."""
         return sum(comparison.corrected_p < 0.05 for comparison in self.comparisons)
 
 
@@ -155,7 +138,8 @@ class ReportContent:
         config: the resolved configuration as YAML, by run; empty where only the table is there.
         environment: versions and device, by run.
         warnings: what a reader should know before believing a number, a sentence each.
-        pairs: of two runs, the rows that both have, compared; empty for one run.
+        pairs: of two runs, the rows that both have, by their key in both: the second run's beside the first's, with
+            p-values corrected over all of them; empty for one run.
     """
 
     title: str
@@ -165,9 +149,28 @@ class ReportContent:
     config: Mapping[str, str] = field(default_factory=dict)
     environment: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     warnings: Sequence[str] = ()
-    pairs: Sequence[RunPair] = ()
+    pairs: Mapping[RowKey, Comparison] = field(default_factory=dict)
 
     @property
     def rows(self) -> list[Row]:
-        """Those of all datasets."""
+        """Return those of all datasets."""
         return [row for target in self.targets for row in target.rows]
+
+
+MOST_ROWS = 6
+
+
+def shown_rows(rows: Sequence[Row], most: int = MOST_ROWS) -> list[Row]:
+    """Choose the rows of a target that are broken down; all of them would be more than anyone reads.
+
+    They are methods, no floor, control or oracle: the best of every number of shots, then the second best of every
+    number of shots, and so on until there are `most`, those with more shots first. They come in the order of `rows`.
+    """
+    ranks: Counter[int] = Counter()
+    ranked = []
+    for row in rows:  # best first within each number of shots
+        if row.role == "method":
+            ranked.append((ranks[row.shot], -row.shot, row))
+            ranks[row.shot] += 1
+    chosen = {row.key for *_, row in sorted(ranked, key=lambda entry: entry[:2])[:most]}
+    return [row for row in rows if row.key in chosen]

@@ -11,8 +11,7 @@ from episodes.io.files import write_bytes, write_text
 from episodes.scoring.curves import Reliability
 from fewshot.plots.curves import draw_reliability
 from fewshot.plots.style import INK, MUTED, PAPER, THEMED, WIDTH, Drawing, MethodStyle, method_styles, new_page, shorten
-from fewshot.report.breakdowns import shown_rows
-from fewshot.report.content import ReportContent, TargetContent
+from fewshot.report.content import ReportContent, TargetContent, shown_rows
 from fewshot.report.forest_plots import controls, difference, groups, images, normals, patients
 from fewshot.results.summary import Row
 

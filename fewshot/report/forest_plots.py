@@ -29,10 +29,9 @@ from fewshot.plots.style import (
     shorten,
     text_width,
 )
-from fewshot.report.breakdowns import shown_rows
-from fewshot.report.content import Comparison, TargetContent
-from fewshot.report.sentences import p_text
-from fewshot.results.tables import annotated, number, percent
+from fewshot.report.content import TargetContent, shown_rows
+from fewshot.results.numbers import TYPESET, annotated_images, p_value
+from fewshot.results.summary import Comparison
 
 
 def images(count: int) -> str:
@@ -41,7 +40,7 @@ def images(count: int) -> str:
     >>> images(0), images(1), images(5)
     ('no image', '1 image', '5 images')
     """
-    return annotated(count).replace("annotated ", "")
+    return annotated_images(count).replace("annotated ", "")
 
 
 def named(method: str, shot: int) -> str:
@@ -173,7 +172,7 @@ def _with_headings(rows: Iterable[tuple[PlotRow, PlotRow]]) -> list[PlotRow]:
 
 
 def _shot_heading(shot: int) -> PlotRow:
-    return PlotRow(f"with {annotated(shot)}", heading=True)
+    return PlotRow(f"with {annotated_images(shot)}", heading=True)
 
 
 def around(values: Iterable[float]) -> tuple[float, float]:
@@ -228,12 +227,12 @@ def controls(target: TargetContent, styles: Mapping[str, MethodStyle]) -> Drawin
     if not target.controls:
         return None
     dice = {(row.method, row.shot): row.dice.estimate for row in target.rows}
-    found = [one.controlled for one in target.controls]
+    found = target.controls
     ends = [[dice[one.method, one.shot], dice[one.control, one.shot]] for one in found]
     rows = [
         PlotRow(
             f"{named(one.method, one.shot)}, masks {one.masks}",
-            number(-one.difference.interval.estimate, sign=True),
+            TYPESET.number(-one.difference.interval.estimate, sign=True),
         )
         for one in found
     ]
@@ -277,7 +276,7 @@ def difference(target: TargetContent, styles: Mapping[str, MethodStyle]) -> Draw
 
 
 def _note(one: Comparison) -> str:
-    return f"{number(one.difference.interval.estimate, sign=True)} · {p_text(one.corrected_p)}"
+    return f"{TYPESET.number(one.difference.interval.estimate, sign=True)} · {p_value(one.corrected_p)}"
 
 
 def _limits(found: Sequence[Comparison]) -> tuple[float, float]:
@@ -350,9 +349,9 @@ def normals(target: TargetContent, styles: Mapping[str, MethodStyle]) -> Drawing
     if not shares:
         return None
     shares.sort(key=lambda one: (one[0].shot, one[1]))
-    rows = _with_headings((_shot_heading(row.shot), PlotRow(row.method, percent(share))) for row, share in shares)
+    rows = _with_headings((_shot_heading(row.shot), PlotRow(row.method, TYPESET.share(share))) for row, share in shares)
     with forest_plot(rows, f"of {target.n_normal} images without a lesion", (0, 1)) as plot:
-        plot.axes.xaxis.set_major_formatter(lambda value, _: percent(value))
+        plot.axes.xaxis.set_major_formatter(lambda value, _: TYPESET.share(value))
         for (row, share), y in zip(shares, plot.heights, strict=True):
             _box(plot.axes, y, BAR, (0, 1), GRID)
             _box(plot.axes, y, BAR, (0, share), styles[row.method].colour)

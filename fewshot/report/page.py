@@ -2,10 +2,11 @@
 
 import base64
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -16,24 +17,21 @@ from PIL import Image
 from episodes.images.regions import outline
 from episodes.io.files import write_text
 from fewshot.plots.style import Drawing
-from fewshot.report.classic import NOTE as CLASSIC_NOTE
-from fewshot.report.content import ReportContent, TargetContent
+from fewshot.report.classic import NOTE
+from fewshot.report.content import ReportContent
 from fewshot.report.drawings import draw, write_figures
 from fewshot.report.exports import write_markdown, write_summary, write_tables
-from fewshot.report.score_rows import details, overview
-from fewshot.report.sentences import how_sure, what_annotating_brings
-from fewshot.report.sheets import classic_sheet, pair_sheet
-from fewshot.results import tables as wording
-from fewshot.results.costs import mean_costs
-from fewshot.results.gallery import Annotated, GalleryCase
-from fewshot.results.tables import annotated, number
+from fewshot.report.sentences import describe_lead, describe_value_of_annotating
+from fewshot.report.tables import TAGS, classic_table, details, overview, pair_table
+from fewshot.results.numbers import TYPESET, annotated_images, duration, memory, parameters
+from fewshot.results.run_files import GalleryCase, mean_costs
 
 # Speckle does not compress: 64 grey levels look the same and take half the bytes. A support image is shown small.
 LEVELS, SMALL = 64, 128
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
+class OutlinedImage:
     """One image with outlines over it.
 
     Attributes:
@@ -54,18 +52,18 @@ class Picture:
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
+class ShownCase:
     """One case: the supports, the query with its truth, and with the prediction too."""
 
     title: str
     caption: str
-    supports: Sequence[Picture]
-    query: Picture
-    result: Picture
+    supports: Sequence[OutlinedImage]
+    query: OutlinedImage
+    result: OutlinedImage
 
 
 @dataclass
-class Pictures:
+class PageImages:
     """The images of a page, each held once however often it is shown.
 
     Attributes:
@@ -75,37 +73,41 @@ class Pictures:
     sources: list[tuple[str, int, int, str]] = field(default_factory=list)
     _places: dict[tuple[bytes, bool], str] = field(default_factory=dict)
 
-    def case(self, case: GalleryCase) -> Shown:
+    def case(self, case: GalleryCase) -> ShownCase:
         """Take in the images of a case."""
-        query = case.query
-        (height, width), place = query.image.shape, self._place(query.image, small=False)
-        truth, prediction = outline(query.mask), outline(case.prediction)
-        seen = "its lesion outlined" if truth else "no lesion"
+        query, truth, prediction = case.query, outline(case.query.mask), outline(case.prediction)
+        seen = f"{query.id}, {'its lesion outlined' if truth else 'no lesion'}"
         marked = "the prediction outlined" if prediction else "nothing predicted"
-        return Shown(
-            title=_title(case),
-            caption=_caption(case),
-            supports=[self._support(support) for support in case.supports],
-            query=Picture(place, width, height, f"{query.id}, {seen}", truth),
-            result=Picture(place, width, height, f"{query.id}, {seen}, {marked}", truth, prediction),
+        dice = "no lesion, but one is predicted" if case.dice is None else f"Dice {TYPESET.number(case.dice, 2)}"
+        draw = f", draw {case.draw}" if case.draw >= 0 else ""
+        whole = self._place(query.image)
+        return ShownCase(
+            title=f"{case.why}: {case.method}, {annotated_images(case.shot)}",
+            caption=f"{dice} · {query.id} ({case.label}) · seed {case.seed}{draw}",
+            supports=[
+                OutlinedImage(
+                    *self._place(support.image, SMALL),
+                    f"support image {support.id}, its lesion outlined",
+                    outline(support.mask),
+                )
+                for support in case.supports
+            ],
+            query=OutlinedImage(*whole, seen, truth),
+            result=OutlinedImage(*whole, f"{seen}, {marked}", truth, prediction),
         )
 
-    def _support(self, support: Annotated) -> Picture:
-        height, width = support.image.shape
-        place = self._place(support.image, small=True)
-        return Picture(place, width, height, f"support image {support.id}, its lesion outlined", outline(support.mask))
-
-    def _place(self, image: NDArray[np.uint8], *, small: bool) -> str:
-        key = (image.tobytes(), small)
+    def _place(self, image: NDArray[np.uint8], longest: int | None = None) -> tuple[str, int, int]:
+        """Take in an image, and return its id, width and height."""
+        height, width = image.shape
+        key = image.tobytes(), longest is None
         if key not in self._places:
             self._places[key] = f"image-{len(self.sources)}"
-            height, width = image.shape
-            self.sources.append((self._places[key], width, height, data_uri(image, SMALL if small else None)))
-        return self._places[key]
+            self.sources.append((self._places[key], width, height, data_uri(image, longest)))
+        return self._places[key], width, height
 
 
 def data_uri(image: NDArray[np.uint8], longest: int | None = None) -> str:
-    """An image as a PNG of at most 64 grey levels in a `data:` address.
+    """Return an image as a PNG of at most 64 grey levels in a `data:` address.
 
     Args:
         image: grey levels, (H, W).
@@ -123,16 +125,6 @@ def data_uri(image: NDArray[np.uint8], longest: int | None = None) -> str:
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
-def _title(case: GalleryCase) -> str:
-    return f"{case.why}: {case.method}, {annotated(case.shot)}"
-
-
-def _caption(case: GalleryCase) -> str:
-    dice = "no lesion, but one is predicted" if case.dice is None else f"Dice {number(case.dice, 2)}"
-    draw = f", draw {case.draw}" if case.draw >= 0 else ""
-    return f"{dice} · {case.query.id} ({case.label}) · seed {case.seed}{draw}"
-
-
 PAGE = "report.html"
 
 
@@ -148,54 +140,39 @@ def write_report(content: ReportContent, folder: Path) -> Path:
     """
     drawings = draw(content)
     write_figures(folder, drawings)
-    write_text(folder / PAGE, _render(content, drawings))
+    write_text(folder / PAGE, render(content, drawings))
     return folder / PAGE
 
 
-def render(content: ReportContent) -> str:
-    """The page as HTML. It asks the network for nothing, and forbids itself to, and runs no script."""
-    return _render(content, draw(content))
-
-
-@dataclass(frozen=True, slots=True)
-class _Figure:
-    """A drawing as the templates take it."""
-
-    kind: str
-    target: str
-    label: str
-    svg: Markup
-
-
-def _render(content: ReportContent, drawings: Sequence[Drawing]) -> str:
+def render(content: ReportContent, drawings: Sequence[Drawing]) -> str:
+    """Return the page as HTML. It asks the network for nothing, and forbids itself to, and runs no script."""
     figures = [
-        # Drawn here, every name in it escaped.
-        _Figure(drawing.kind, drawing.target, drawing.label, Markup(drawing.inline(f"f{place}")))  # noqa: S704
+        {
+            "kind": drawing.kind,
+            "target": drawing.target,
+            "label": drawing.label,
+            "svg": Markup(drawing.inline(f"f{place}")),  # noqa: S704 - drawn here, every name in it escaped
+        }
         for place, drawing in enumerate(drawings)
     ]
-    pictures = Pictures()
-    cases = {target.target: [pictures.case(case) for case in target.cases] for target in content.targets}
+    images, parts = PageImages(), content.targets
     return (
         _environment()
         .get_template("report.html.j2")
         .render(
             content=content,
             figures=figures,
-            cases=cases,
-            images=pictures.sources,
+            cases={part.target: [images.case(case) for case in part.cases] for part in parts},
+            images=images.sources,
             overview=overview(content),
-            details={target.target: details(target) for target in content.targets},
-            costs={target.target: mean_costs(target.costs) for target in content.targets},
-            devices={target.target: _devices(target) for target in content.targets},
-            pairs=pair_sheet(content),
-            classic=classic_sheet(content),
-            classic_note=CLASSIC_NOTE,
+            details={part.target: details(part) for part in parts},
+            costs={part.target: mean_costs(part.costs) for part in parts},
+            devices={part.target: ", ".join(dict.fromkeys(cost.device for cost in part.costs)) for part in parts},
+            pairs=pair_table(content),
+            classic=classic_table(content),
+            classic_note=NOTE,
         )
     )
-
-
-def _devices(target: TargetContent) -> str:
-    return ", ".join(dict.fromkeys(cost.device for cost in target.costs))
 
 
 @cache
@@ -207,10 +184,33 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         undefined=StrictUndefined,
     )
-    environment.globals |= {"how_sure": how_sure, "what_annotating_brings": what_annotating_brings}
-    shown = ("number", "brackets", "percent", "duration", "memory", "weights", "annotated", "flat")
-    environment.filters |= {name: getattr(wording, name) for name in shown}
+    environment.globals |= {
+        "describe_lead": describe_lead,
+        "describe_value_of_annotating": describe_value_of_annotating,
+        "tags": TAGS,
+    }
+    environment.filters |= {
+        "number": TYPESET.number,
+        "bounds": TYPESET.bounds,
+        **{one.__name__: one for one in (duration, memory, parameters, annotated_images, flat)},
+    }
     return environment
+
+
+def flat(facts: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, str]]:
+    """List facts within facts.
+
+    >>> list(flat({"python": "3.11", "packages": {"torch": "2.9"}, "gpu": None}))
+    [('python', '3.11'), ('packages torch', '2.9'), ('gpu', '-')]
+    """
+    for name, value in facts.items():
+        path = f"{above} {name}".strip().replace("_", " ")
+        if isinstance(value, Mapping):
+            yield from flat(value, path)
+        elif isinstance(value, list | tuple):
+            yield path, ", ".join(map(str, value)) or "-"
+        else:
+            yield path, "-" if value is None else str(value)
 
 
 def write_everything(content: ReportContent, folder: Path) -> Sequence[Path]:

@@ -15,12 +15,12 @@ import pyarrow.compute as pc
 from episodes.errors import UserError
 from episodes.io.files import read_text
 from episodes.io.yaml_json import parse_json
-from episodes.scoring.statistics import holm
-from fewshot.report.collect import RESULTS, RunFiles, content_of, read_run_files
-from fewshot.report.content import ReportContent, RunPair
+from fewshot.report.collect import content_of
+from fewshot.report.content import ReportContent
 from fewshot.results.index import ResultsIndex, RowKey
 from fewshot.results.rows import FACTS, read_table, table_facts
-from fewshot.results.summary import Row, compare
+from fewshot.results.run_files import RESULTS, RunFiles, read_run_files
+from fewshot.results.summary import Comparison, Row, compare_all
 
 # `support-draws` and `classic`.
 KINDS = {"draws": "draw", "episodes": "episode"}
@@ -50,7 +50,7 @@ _ADVICE = "only runs on the same draws can be paired, so give both the same data
 
 
 def _manifests(folder: Path, target: str) -> list[str]:
-    """The names of a target's manifests: one of draws, or one of episodes for each run of the `classic` protocol."""
+    """Return a target's manifests: one of draws, or one of episodes for each run of the `classic` protocol."""
     found = [
         *folder.glob(f"draws-{glob.escape(target)}.jsonl"),
         *folder.glob(f"episodes-{glob.escape(target)}-run*.jsonl"),
@@ -91,7 +91,7 @@ def _header_difference(key: str, ours: Any, theirs: Any) -> str:
 
 
 def _entry_difference(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> str:
-    """Which field of an entry, and the record ids that only one of the two has there.
+    """Name the field of an entry that differs, and the record ids that only one of the two has there.
 
     >>> _entry_difference({"index": 2, "support": ["a", "b"]}, {"index": 2, "support": ["a", "c"]})
     'support has b in the first and c in the second'
@@ -151,7 +151,7 @@ def pair_runs(first: Path, second: Path) -> ReportContent:
 
 
 def run_names(first: Path, second: Path) -> tuple[str, str]:
-    """The folders' names; with their parents' where they are the same.
+    """Return the folders' names; with their parents' where they are the same.
 
     Raises:
         UserError: if it is the same folder twice.
@@ -185,7 +185,7 @@ def _require_same_question(names: Sequence[str], tables: Sequence[pa.Table]) -> 
 
 
 def _common_facts(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, list[Any]]]:
-    """What holds for both tables, and what does not."""
+    """Part what holds for both tables from what does not."""
     keys = sorted({*ours, *theirs})
     values = {key: [ours.get(key), theirs.get(key)] for key in keys}
     same = {key: both[0] for key, both in values.items() if both[0] == both[1]}
@@ -193,7 +193,7 @@ def _common_facts(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> tuple[d
 
 
 def _renamed(table: pa.Table, run: str) -> pa.Table:
-    """The same table with the run in front of every method's name."""
+    """Return the table with the run in front of every method's name."""
     for column in ("method", "control_of"):
         names = pc.binary_join_element_wise(f"{run}{SEPARATOR}", table[column], "")
         table = table.set_column(table.schema.get_field_index(column), table.schema.field(column), names)
@@ -227,21 +227,16 @@ def _warnings(differing: Mapping[str, Sequence[Any]], names: Sequence[str]) -> l
 
 
 def _shown(fact: Any) -> str:
-    """A fact in words: what a list holds, and `none` for null."""
+    """Put a fact in words: what a list holds, and `none` for null."""
     return ", ".join(map(str, fact)) if isinstance(fact, list) else "none" if fact is None else str(fact)
 
 
-def _pairs(index: ResultsIndex, rows: Mapping[RowKey, Row], names: Sequence[str]) -> list[RunPair]:
+def _pairs(index: ResultsIndex, rows: Mapping[RowKey, Row], names: Sequence[str]) -> dict[RowKey, Comparison]:
     first, second = (f"{name}{SEPARATOR}" for name in names)
-    found = []
+    found: dict[RowKey, tuple[Row, Row]] = {}
     for key, row in rows.items():
         method = key.method.removeprefix(first)
         other = rows.get(RowKey(key.target, f"{second}{method}", key.shot))
         if key.method.startswith(first) and other is not None:
-            found.append((method, row, other))
-    differences = [compare(index, theirs, ours) for _, ours, theirs in found]
-    corrected = holm([difference.p_value for difference in differences])
-    return [
-        RunPair(method, ours, theirs, difference, p_value)
-        for (method, ours, theirs), difference, p_value in zip(found, differences, corrected, strict=True)
-    ]
+            found[RowKey(key.target, method, key.shot)] = other, row
+    return dict(zip(found, compare_all(index, list(found.values())), strict=True))

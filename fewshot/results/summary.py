@@ -1,4 +1,4 @@
-"""Every row beside one of them, and beside itself without annotated images: paired differences."""
+"""The rows of a benchmark's table: means and intervals of each, and paired differences between them."""
 
 import math
 from collections.abc import Sequence
@@ -65,7 +65,7 @@ class Row:
 
     @property
     def role(self) -> Role:
-        """What the row is there for; a `method` alone can be the answer."""
+        """Return what the row is there for; a `method` alone can be the answer."""
         if self.control is not None:
             return "control"
         if self.trained_on == "target" and not self.within:
@@ -74,33 +74,12 @@ class Row:
 
     @property
     def key(self) -> RowKey:
-        """What tells it from the other rows."""
+        """Return what tells it from the other rows."""
         return RowKey(self.target, self.method, self.shot)
 
 
-@dataclass(frozen=True, slots=True)
-class Controlled:
-    """What a method's lesion Dice owes to the masks of its support sets.
-
-    Attributes:
-        target: dataset.
-        shot: support images.
-        method: the method.
-        control: its control.
-        masks: what the control does to them, `emptied` or `swapped`.
-        difference: of lesion Dice, method minus control, paired on query and draw.
-    """
-
-    target: str
-    shot: int
-    method: str
-    control: str
-    masks: str
-    difference: Difference
-
-
 def summarise(results: Results, targets: Sequence[str]) -> list[Row]:
-    """The rows of the table, best Dice first within each number of shots.
+    """Return the rows of the table, best Dice first within each number of shots.
 
     Training seeds are averaged query by query; intervals are over patients and draws, the weights held fixed.
 
@@ -116,17 +95,27 @@ def summarise(results: Results, targets: Sequence[str]) -> list[Row]:
 
 
 def usable_role(rows: Sequence[Row]) -> Role:
-    """The role of the rows of one target that can be used: controls and oracles never, floors where nothing else is."""
+    """Return the role of a target's rows that can be used: no control or oracle, floors where nothing else is."""
     return "method" if any(row.role == "method" for row in rows) else "floor"
 
 
+def candidates(rows: Sequence[Row], shot: int) -> list[Row]:
+    """Return rows that can be used with so many annotated images, best first; of equals the one that needs fewest.
+
+    Controls and oracles are never for use, and floors only where there is nothing else.
+    """
+    wanted = usable_role(rows)
+    usable = [row for row in rows if row.role == wanted and row.shot <= shot and not math.isnan(row.dice.estimate)]
+    return sorted(usable, key=lambda row: (-row.dice.estimate, row.shot, row.method))
+
+
 def indexed(results: Results) -> ResultsIndex:
-    """The same results, sorted; given sorted, they are not sorted again."""
+    """Index results, unless they are indexed already."""
     return results if isinstance(results, ResultsIndex) else ResultsIndex(results)
 
 
 def _best_first(row: Row) -> tuple[bool, float, str]:
-    """Sorts by falling Dice, what has none last; equals by name."""
+    """Sort by falling Dice, what has none last; equals by name."""
     unknown = math.isnan(row.dice.estimate)
     return unknown, 0.0 if unknown else -row.dice.estimate, row.method
 
@@ -154,7 +143,7 @@ def _summarise_row(table: ResultsIndex, key: RowKey) -> Row:
 
 
 def dice_interval(grid: ScoreGrid, *, unit: Literal["image", "patient"] = "image") -> Interval:
-    """Mean Dice of a grid with its 95 % interval over patients and draws.
+    """Compute the mean Dice of a grid with its 95 % interval over patients and draws.
 
     Args:
         grid: of lesion images.
@@ -164,7 +153,7 @@ def dice_interval(grid: ScoreGrid, *, unit: Literal["image", "patient"] = "image
 
 
 def compare(results: Results, first: Row, second: Row) -> Difference:
-    """The difference of two rows' lesion Dice, first minus second, paired on query and draw.
+    """Compute the difference of two rows' lesion Dice, first minus second, paired on query and draw.
 
     A row without support sets stands beside every draw of the other: its masks would be the same in each.
 
@@ -184,7 +173,7 @@ def compare(results: Results, first: Row, second: Row) -> Difference:
 
 
 def without_nan(value: Any) -> Any:
-    """The same tree of dictionaries and lists with null where a number is NaN: JSON has no NaN."""
+    """Return the same tree of dictionaries and lists with null where a number is NaN: JSON has no NaN."""
     if isinstance(value, dict):
         return {key: without_nan(part) for key, part in value.items()}
     if isinstance(value, list | tuple):
@@ -193,7 +182,7 @@ def without_nan(value: Any) -> Any:
 
 
 def interval_columns(name: str, interval: Interval) -> dict[str, float]:
-    """An estimate and its bounds under three names.
+    """Return an estimate and its bounds under three names.
 
     >>> interval_columns("dice", Interval(0.7, 0.6, 0.8))
     {'dice': 0.7, 'dice_low': 0.6, 'dice_high': 0.8}
@@ -201,22 +190,31 @@ def interval_columns(name: str, interval: Interval) -> dict[str, float]:
     return {name: interval.estimate, f"{name}_low": interval.low, f"{name}_high": interval.high}
 
 
-def show(interval: Interval, *, sign: bool = False) -> str:
-    """An interval as people write it.
-
-    >>> show(Interval(0.7123, 0.66, 0.751))
-    '0.712 [0.660, 0.751]'
-    """
-    form = "+.3f" if sign else ".3f"
-    return f"{interval.estimate:{form}} [{interval.low:{form}}, {interval.high:{form}}]"
-
-
 @dataclass(frozen=True, slots=True)
-class CorrectedDifference:
-    """A paired difference, and its p-value after Holm's correction over all differences of the same table."""
+class Comparison:
+    """Two rows beside each other.
 
+    Attributes:
+        row: one row.
+        other: another one of the same target.
+        difference: lesion Dice of `row` minus `other`, paired on query and draw.
+        corrected_p: the p-value after Holm's correction over all comparisons that were made together.
+    """
+
+    row: Row
+    other: Row
     difference: Difference
     corrected_p: float
+
+
+def compare_all(results: Results, pairs: Sequence[tuple[Row, Row]]) -> list[Comparison]:
+    """Compare rows with others, and correct the p-values for how many comparisons these are (Holm 1979)."""
+    index = indexed(results)
+    differences = [compare(index, row, other) for row, other in pairs]
+    corrected = holm([difference.p_value for difference in differences])
+    return [
+        Comparison(*pair, *found) for pair, found in zip(pairs, zip(differences, corrected, strict=True), strict=True)
+    ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,18 +223,18 @@ class Compared:
 
     Attributes:
         row: the row.
-        to_reference: the row minus the reference row at as many shots, or at none where it has none at as many; None
+        to_reference: the row beside the reference row at as many shots, or at none where it has none at as many; None
             for the reference itself, or where there is neither.
-        to_zero: the row minus the same method without annotated images; None at K = 0, or where that was not measured.
+        to_zero: the row beside the same method without annotated images; None at K = 0, or where that was not measured.
     """
 
     row: Row
-    to_reference: CorrectedDifference | None
-    to_zero: CorrectedDifference | None
+    to_reference: Comparison | None
+    to_zero: Comparison | None
 
 
 def compare_rows(results: Results, rows: Sequence[Row], target: str, reference: str) -> list[Compared]:
-    """Every row of a target beside the reference row and beside itself at K = 0, in the order of the rows.
+    """Compare every row of a target with the reference row and with itself at K = 0, in the order of the rows.
 
     Args:
         results: per-query results.
@@ -247,24 +245,17 @@ def compare_rows(results: Results, rows: Sequence[Row], target: str, reference: 
     Raises:
         UserError: if the table has no such method on the target.
     """
-    index = indexed(results)
     own = {(row.method, row.shot): row for row in rows if row.target == target}
     if reference not in {method for method, _ in own}:
         names = ", ".join(sorted({method for method, _ in own}))
         raise UserError(f"against {reference!r}: not among the rows of {target}; there are {names}")
-
-    def difference(row: Row, other: Row | None) -> Difference | None:
-        return None if other is None or other is row else compare(index, row, other)
-
-    pairs = [
-        (
-            difference(row, None if method == reference else own.get((reference, shot), own.get((reference, 0)))),
-            difference(row, own.get((method, 0))),
-        )
-        for (method, shot), row in own.items()
+    found = []
+    for (method, shot), row in own.items():
+        against = None if method == reference else own.get((reference, shot), own.get((reference, 0)))
+        found.append((row, against, own.get((method, 0)) if shot else None))
+    pairs = [(row, other) for row, *others in found for other in others if other is not None]
+    compared = {(one.row.key, one.other.key): one for one in compare_all(results, pairs)}
+    return [
+        Compared(row, *(None if other is None else compared[row.key, other.key] for other in others))
+        for row, *others in found
     ]
-    corrected = iter(holm([found.p_value for pair in pairs for found in pair if found is not None]))
-    both = [
-        [None if found is None else CorrectedDifference(found, next(corrected)) for found in pair] for pair in pairs
-    ]
-    return [Compared(row, *pair) for row, pair in zip(own.values(), both, strict=True)]

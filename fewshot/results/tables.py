@@ -1,131 +1,152 @@
-"""Tables, and the numbers in them, in every format that is written."""
+"""Tables as people and programs read them: Markdown, CSV, LaTeX and the terminal; the page takes them as they are."""
 
-import math
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+import csv
+import io
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from math import isnan
 from typing import Any
 
-from episodes.scoring.statistics import Interval
+import rich.table
+from rich.markup import escape
 
-DASH, MINUS = "-", "\N{MINUS SIGN}"
+Record = Mapping[str, Any]
+
+WORDS = frozenset({"dataset", "method", "lesions", "masks"})
+_LATEX = {
+    "\\": r"\textbackslash{}",
+    **{character: f"\\{character}" for character in "&%$#_{}"},
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "±": r"$\pm$",
+    "<": "$<$",
+    ">": "$>$",
+    "|": "$|$",
+}
 
 
-def number(value: float, digits: int = 3, *, sign: bool = False) -> str:
-    """A number, its minus a real one; a dash where it is unknown.
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A table, written to be read, and the numbers behind it.
 
-    >>> number(0.71234), number(0.2, 2, sign=True), number(math.nan)
-    ('0.712', '+0.20', '-')
+    Attributes:
+        headings: above the columns.
+        texts: the cells, (n_rows, n_headings).
+        words: headings of the columns that hold words, which begin at the left; numbers end at the right.
+        best: positions of the rows that stand out.
+        sections: positions of the rows that begin a section.
+        title: in words.
+        name: of its files.
+        records: numbers in full precision by column of a file, a bound a column; (n_rows,).
     """
-    if math.isnan(value):
-        return DASH
-    return f"{value:{'+' if sign else ''}.{digits}f}".replace("-", MINUS)
+
+    headings: Sequence[str]
+    texts: Sequence[Sequence[str]]
+    words: Collection[str] = WORDS
+    best: Collection[int] = ()
+    sections: Collection[int] = ()
+    title: str = ""
+    name: str = ""
+    records: Sequence[Record] = ()
+
+    def csv(self) -> str:
+        """Return the records as CSV, numbers as precise as they are, nothing where they are unknown."""
+        return csv_text([self.records[0].keys(), *(record.values() for record in self.records)])
+
+    def markdown(self, *, raw: bool = False) -> str:
+        r"""Return the table as Markdown below its title, the best rows bold.
+
+        Args:
+            raw: take titles and cells for Markdown already.
+
+        >>> print(Table(["K", "method"], [["1", "PANet"], ["5", "a|b"]], best={1}).markdown(), end="")
+        | K | method |
+        |---:|:---|
+        | 1 | PANet |
+        | **5** | **a\|b** |
+        """
+        written = str if raw else _markdown
+        rule = "|".join(":---" if heading in self.words else "---:" for heading in self.headings)
+        lines = [f"# {self.title}", ""] if self.title else []
+        lines += [_line(map(written, self.headings)), f"|{rule}|"]
+        for place, texts in enumerate(self.texts):
+            mark = "**" if place in self.best else ""
+            lines.append(_line(f"{mark}{written(text)}{mark}" if text else "" for text in texts))
+        return "\n".join(lines) + "\n"
+
+    def latex(self) -> str:
+        """Return a LaTeX tabular that needs no package, the best rows bold."""
+        columns = "".join("l" if heading in self.words else "r" for heading in self.headings)
+        rows = [
+            [rf"\textbf{{{_latex(text)}}}" if place in self.best else _latex(text) for text in texts]
+            for place, texts in enumerate(self.texts)
+        ]
+        head, *body = (" & ".join(cells) + r" \\" for cells in [map(_latex, self.headings), *rows])
+        top = [f"% {self.title}", rf"\begin{{tabular}}{{{columns}}}", r"\hline", head, r"\hline"]
+        return "\n".join([*top, *body, r"\hline", r"\end{tabular}"]) + "\n"
+
+    def terminal(
+        self, *, caption: str | None = None, mark: str = "", style: str = "bold", unbroken: Collection[str] = ()
+    ) -> rich.table.Table:
+        """Return a table for rich's console.
+
+        Args:
+            caption: below the table.
+            mark: behind the first words of the best rows: a style is lost where output is piped or colour is off.
+            style: of the best rows.
+            unbroken: headings of the columns whose cells stay on one line.
+        """
+        table = rich.table.Table(
+            title=self.title or None, title_justify="left", caption=caption, caption_justify="left"
+        )
+        for heading in self.headings:
+            justify: Any = "left" if heading in self.words else "right"
+            table.add_column(heading, justify=justify, no_wrap=heading in unbroken)
+        marked = next((place for place, heading in enumerate(self.headings) if heading in self.words), 0)
+        for place, texts in enumerate(self.texts):
+            if place in self.sections:
+                table.add_section()
+            cells = [escape(text) for text in texts]
+            if place in self.best:
+                cells[marked] += mark
+            table.add_row(*cells, style=style if place in self.best else None)
+        return table
 
 
-def brackets(interval: Interval, digits: int = 3, *, sign: bool = False) -> str:
-    """The bounds of an interval; nothing where there are none.
+def csv_text(lines: Iterable[Iterable[object]]) -> str:
+    """Return lines of values as CSV, numbers as precise as they are, nothing for None and NaN.
 
-    >>> brackets(Interval(0.7123, 0.66, 0.751)), brackets(Interval(0.7, math.nan, math.nan))
-    ('[0.660, 0.751]', '')
+    >>> print(csv_text([["a", "b"], ["x, y", float("nan")]]), end="")
+    a,b
+    "x, y",
     """
-    if math.isnan(interval.low):
-        return ""
-    return f"[{number(interval.low, digits, sign=sign)}, {number(interval.high, digits, sign=sign)}]"
-
-
-def percent(value: float) -> str:
-    """A share.
-
-    >>> percent(0.347), percent(math.nan)
-    ('35 %', '-')
-    """
-    return DASH if math.isnan(value) else f"{100 * value:.0f} %"
-
-
-def duration(seconds: float | None) -> str:
-    """A time in the unit that suits it.
-
-    >>> duration(0.0213), duration(38.5), duration(754), duration(9000), duration(0), duration(None)
-    ('21 ms', '38.5 s', '13 min', '2.5 h', '0', '-')
-    """
-    if seconds is None or math.isnan(seconds):
-        return DASH
-    if seconds < 1:
-        return "0" if seconds == 0 else f"{1000 * seconds:.2g} ms" if seconds < 0.01 else f"{1000 * seconds:.0f} ms"
-    return (
-        f"{seconds:.1f} s"
-        if seconds < 100
-        else f"{seconds / 60:.0f} min"
-        if seconds < 6000
-        else f"{seconds / 3600:.1f} h"
+    text = io.StringIO(newline="")
+    csv.writer(text, lineterminator="\n").writerows(
+        ["" if value is None or (isinstance(value, float) and isnan(value)) else value for value in line]
+        for line in lines
     )
-
-
-def memory(n_bytes: float | None) -> str:
-    """Bytes in the unit that suits them.
-
-    >>> memory(734_003_200), memory(3 * 2**30), memory(None)
-    ('700 MiB', '3.0 GiB', '-')
-    """
-    if n_bytes is None:
-        return DASH
-    return f"{n_bytes / 2**20:.0f} MiB" if n_bytes < 2**30 else f"{n_bytes / 2**30:.1f} GiB"
-
-
-def weights(count: float | None) -> str:
-    """A number of parameters.
-
-    >>> weights(11_300_000), weights(5200), weights(None)
-    ('11.3 M', '5.2 k', '-')
-    """
-    if count is None:
-        return DASH
-    return f"{count / 1e6:.1f} M" if count >= 1e6 else f"{count / 1e3:.1f} k" if count >= 1e3 else f"{count:.0f}"
-
-
-def annotated(shot: int) -> str:
-    """How many annotated images there are.
-
-    >>> annotated(0), annotated(1), annotated(5)
-    ('no annotated image', '1 annotated image', '5 annotated images')
-    """
-    return f"{'no' if shot == 0 else shot} annotated image{'s' if shot > 1 else ''}"
-
-
-def flat(facts: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, str]]:
-    """Facts within facts as a plain list.
-
-    >>> list(flat({"python": "3.11", "packages": {"torch": "2.9"}, "gpu": None}))
-    [('python', '3.11'), ('packages torch', '2.9'), ('gpu', '-')]
-    """
-    for name, value in facts.items():
-        path = f"{above} {name}".strip().replace("_", " ")
-        if isinstance(value, Mapping):
-            yield from flat(value, path)
-        elif isinstance(value, list | tuple):
-            yield path, ", ".join(map(str, value)) or DASH
-        else:
-            yield path, DASH if value is None else str(value)
-
-
-def table_lines(header: Sequence[str], rows: Iterable[Iterable[str]], words: Collection[int]) -> list[str]:
-    """The lines of a table.
-
-    Args:
-        header: above the columns.
-        rows: cells, as they are to stand there.
-        words: places of the columns that hold words, which begin at the left; numbers end at the right.
-
-    >>> table_lines(["K", "method"], [["1", "PANet"]], words={1})
-    ['| K | method |', '|---:|:---|', '| 1 | PANet |']
-    """
-    rule = "|".join(":---" if place in words else "---:" for place in range(len(header)))
-    return [_line(header), f"|{rule}|", *map(_line, rows)]
+    return text.getvalue()
 
 
 def _line(cells: Iterable[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def or_dash(value: float, form: str = ".3f") -> str:
-    """A number, or a dash where it is unknown."""
-    return "-" if isnan(value) else f"{value:{form}}"
+def _markdown(text: str) -> str:
+    r"""Write text so that Markdown shows it as it is in a cell.
+
+    >>> print(_markdown("a|b *c*"))
+    a\|b \*c\*
+    """
+    for character in "\\|*_`":
+        text = text.replace(character, f"\\{character}")
+    return text
+
+
+def _latex(text: str) -> str:
+    r"""Write text so that LaTeX shows it as it is.
+
+    >>> print(_latex("bus_uclm & 95 % of {K}"))
+    bus\_uclm \& 95 \% of \{K\}
+    """
+    return "".join(_LATEX.get(character, character) for character in text)

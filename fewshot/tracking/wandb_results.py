@@ -3,7 +3,6 @@
 import csv
 import json
 import logging
-import math
 import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,11 +24,12 @@ from episodes.storage.store import Store
 from fewshot.checkpoints import read_facts
 from fewshot.evaluate.figures import chosen_cases
 from fewshot.evaluate.scores import Assessment, ImageResult
-from fewshot.results.gallery import GalleryCase, read_gallery
 from fewshot.results.history import METRICS
+from fewshot.results.numbers import PLAIN, annotated_images, full_interval
 from fewshot.results.rows import SCORES
-from fewshot.results.summary import Row, interval_columns, show, summarise
-from fewshot.results.tables import or_dash, table_lines
+from fewshot.results.run_files import GalleryCase, read_gallery
+from fewshot.results.summary import Row, interval_columns, summarise
+from fewshot.results.tables import Table
 from fewshot.terminal import Reporter
 from fewshot.tracking.wandb_run import (
     LoggedRuns,
@@ -406,7 +406,6 @@ def _report_library(module: str) -> Any:
 
 def _target_blocks(wr: Any, benchmark: str, rows: Sequence[Row]) -> list[Any]:
     target, most = rows[0].target, max(row.shot for row in rows)
-    images = "no annotated image" if most == 0 else "1 annotated image" if most == 1 else f"{most} annotated images"
     grouping = {
         "groupby": wr.Config("method"),
         "groupby_aggfunc": "mean",
@@ -429,7 +428,7 @@ def _target_blocks(wr: Any, benchmark: str, rows: Sequence[Row]) -> list[Any]:
         wr.H2("Shot curves"),
         wr.P("Lines are means over training seeds, and bands go from the lowest seed to the highest. No controls."),
         wr.PanelGrid(runsets=[curves], panels=[*_side_by_side(wr, dice, 12, **axes, **grouping), *_details(wr)]),
-        wr.H2(f"Every method with {images}"),
+        wr.H2(f"Every method with {annotated_images(most)}"),
         wr.PanelGrid(runsets=[at_most], panels=[bars]),
     ]
 
@@ -437,11 +436,11 @@ def _target_blocks(wr: Any, benchmark: str, rows: Sequence[Row]) -> list[Any]:
 def summary_table(rows: Sequence[Row]) -> str:
     """Write the rows of one target as a Markdown table."""
     names = ("iou", "hd95", "false_positive")
-    cells = (
-        [str(row.shot), row.method, show(row.dice), *(or_dash(row.scores.get(name, math.nan)) for name in names)]
+    texts = [
+        [str(row.shot), row.method, full_interval(row.dice), *(PLAIN.number(row.scores.get(name)) for name in names)]
         for row in rows
-    )
-    return "\n".join(table_lines(TABLE_COLUMNS, cells, words={1}))
+    ]
+    return Table(TABLE_COLUMNS, texts).markdown(raw=True).removesuffix("\n")
 
 
 def _runset(wr: Any, name: str, benchmark: str, job_type: str = "benchmark", **config: str | int) -> Any:

@@ -11,9 +11,8 @@ import numpy as np
 import pyarrow as pa
 import yaml
 
-from fewshot.results.costs import Cost, write_costs
-from fewshot.results.gallery import Annotated, GalleryCase, write_gallery
 from fewshot.results.rows import CALIBRATION_BINS, MILLIMETRES, SCHEMA, SCORES, write_table
+from fewshot.results.run_files import Annotated, Cost, GalleryCase, write_costs, write_gallery
 
 NAN = math.nan
 IMAGE_PIXELS = 10_000

@@ -8,10 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fewshot.report.collect import RESULTS, collect, read_run_files
+from fewshot.report.collect import collect
+from fewshot.report.drawings import draw
 from fewshot.report.page import render
 from fewshot.results.history import read_history
 from fewshot.results.rows import read_table, table_facts
+from fewshot.results.run_files import RESULTS, read_run_files
 from tests.fewshot.made_results import made_run
 from tests.fuzz.mutations import damaged, damaged_tree
 from tests.fuzz.watched import fuzzing, require_read_or_refused
@@ -41,7 +43,8 @@ def require_sane(run: Path, changed: str, content: bytes) -> None:
 
 
 def test_the_run_is_read_as_it_is(run: Path) -> None:
-    assert "<html" in render(collect(run))
+    content = collect(run)
+    assert "<html" in render(content, draw(content))
     assert set(JSON_FILES) < set(files_of(run))
 
 

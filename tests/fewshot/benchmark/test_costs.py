@@ -9,7 +9,7 @@ from episodes.errors import UserError
 from fewshot.benchmark.evaluation import peak_bytes, start_peak
 from fewshot.benchmark.run import run_benchmark
 from fewshot.checkpoints import load_network
-from fewshot.results.costs import Cost, read_costs, write_costs
+from fewshot.results.run_files import Cost, read_costs, write_costs
 from tests.fewshot.tiny_runs import METHODS, silent, tiny_benchmark
 
 CPU = torch.device("cpu")

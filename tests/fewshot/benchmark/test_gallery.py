@@ -17,8 +17,8 @@ from episodes.storage.store import Collection
 from fewshot.benchmark.gallery import choose_queries
 from fewshot.benchmark.run import run_benchmark
 from fewshot.checkpoints import load_network
-from fewshot.results.gallery import Annotated, GalleryCase, read_gallery, write_gallery
 from fewshot.results.rows import read_table
+from fewshot.results.run_files import Annotated, GalleryCase, read_gallery, write_gallery
 from fewshot.stores import open_store
 from tests.fewshot.made_results import FLOOR, ORACLE, normal, scored, table
 from tests.fewshot.tiny_runs import METHODS, MODELS, silent, tiny_benchmark

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from episodes.errors import UserError
-from fewshot.predict.results import COLUMNS, Row, add_row, key_of, number, read_rows, write_rows
+from fewshot.predict.results import COLUMNS, Row, add_row, key_of, read_rows, write_rows
+from fewshot.results.numbers import EXACT
 
 
 def row(image: str, frame: str = "", **values: str) -> Row:
@@ -56,4 +57,4 @@ def test_another_table_is_told(text: str, tmp_path: Path) -> None:
 
 
 def test_numbers_that_are_not_known_are_empty() -> None:
-    assert [number(value, 2) for value in (None, float("nan"), 0.0, 12.345)] == ["", "", "0.00", "12.35"]
+    assert [EXACT.number(value, 2) for value in (None, float("nan"), 0.0, 12.345)] == ["", "", "0.00", "12.35"]

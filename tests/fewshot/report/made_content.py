@@ -10,10 +10,9 @@ from numpy.typing import NDArray
 from episodes.phantoms.population import PhantomSpec, generate
 from episodes.scoring.curves import ProbabilityHistogram, Reliability
 from episodes.scoring.statistics import Difference, Interval
-from fewshot.report.content import Answer, Comparison, Control, ReportContent, Share, TargetContent
-from fewshot.results.costs import Cost
-from fewshot.results.gallery import Annotated, GalleryCase, Why
-from fewshot.results.summary import Controlled, Row
+from fewshot.report.content import Answer, Control, ReportContent, Share, TargetContent
+from fewshot.results.run_files import Annotated, Cost, GalleryCase, Why
+from fewshot.results.summary import Comparison, Row
 from tests.fewshot.report.made_rows import SHOTS, made_rows
 
 N_PATIENTS = 38
@@ -51,7 +50,9 @@ def made_target(target: str) -> TargetContent:
         n_patients=N_PATIENTS,
         rows=rows,
         answers=answers,
-        comparisons=[Comparison(row, made_difference(row, best), _p(made_difference(row, best))) for row in others],
+        comparisons=[
+            Comparison(row, best, made_difference(row, best), _p(made_difference(row, best))) for row in others
+        ],
         controls=[_control(rows, row) for row in rows if row.control is not None],
         patients={(row.method, row.shot): _patient_means(row) for row in _candidates(rows)},
         sizes=_shares(rows, ("small", "medium", "large"), (-0.18, 0.01, 0.09)),
@@ -98,11 +99,9 @@ def _answer(rows: list[Row], shot: int) -> Answer:
 
 def _control(rows: list[Row], row: Row) -> Control:
     method = next(one for one in rows if one.method == row.control_of and one.shot == row.shot)
-    controlled = Controlled(
-        row.target, row.shot, method.method, row.method, str(row.control), made_difference(method, row)
-    )
-    lost = controlled.difference.interval.estimate
-    return Control(controlled, f"{method.method} falls by {lost:.3f} when its supports' masks are {row.control}.")
+    difference, masks = made_difference(method, row), str(row.control)
+    sentence = f"{method.method} falls by {difference.interval.estimate:.3f} when its supports' masks are {masks}."
+    return Control(row.target, row.shot, method.method, row.method, masks, difference, sentence)
 
 
 def _patient_means(row: Row) -> NDArray[np.float64]:

@@ -7,10 +7,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from fewshot.report.collect import answers
 from fewshot.report.content import Answer
-from fewshot.report.sentences import answers, candidates, headline
+from fewshot.report.sentences import headline
 from fewshot.results.index import ResultsIndex
-from fewshot.results.summary import Row, compare, summarise
+from fewshot.results.summary import Row, candidates, compare, summarise
 from tests.fewshot.made_results import FLOOR, ORACLE, normal, scored, table
 
 INTERVAL = r"\[-?\d\.\d\d, \d\.\d\d\]"

@@ -9,7 +9,8 @@ import pytest
 
 from episodes.scoring.curves import ProbabilityHistogram
 from episodes.scoring.statistics import crossed_bootstrap
-from fewshot.report.breakdowns import by_label, by_patient, by_size, reliability, shown_rows
+from fewshot.report.collect import by_label, by_patient, by_size, reliability
+from fewshot.report.content import shown_rows
 from fewshot.results.index import ResultsIndex, RowKey
 from fewshot.results.summary import Row, summarise
 from tests.fewshot.made_results import FLOOR, IMAGE_PIXELS, NO_BINS, ORACLE, normal, scored, study, table

@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 
 from episodes.scoring.statistics import crossed_bootstrap, paired_difference
-from fewshot.report import breakdowns
-from fewshot.report.collect import RunFiles, content_of
+from fewshot.report import collect
+from fewshot.report.collect import content_of
 from fewshot.results import summary
 from fewshot.results.index import ResultsIndex
+from fewshot.results.run_files import RunFiles
 from tests.fewshot.made_results import STUDY, MadeMethod, study
 
 FINE: dict[str, Any] = {"patients": 12, "draws": 5, "per_patient": 1, "normals": 4}
@@ -21,7 +22,7 @@ FINE: dict[str, Any] = {"patients": 12, "draws": 5, "per_patient": 1, "normals":
 def _few_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is clear here is so with few resamples as well."""
     monkeypatch.setattr(summary, "crossed_bootstrap", partial(crossed_bootstrap, n_resamples=200))
-    monkeypatch.setattr(breakdowns, "crossed_bootstrap", partial(crossed_bootstrap, n_resamples=200))
+    monkeypatch.setattr(collect, "crossed_bootstrap", partial(crossed_bootstrap, n_resamples=200))
     monkeypatch.setattr(summary, "paired_difference", partial(paired_difference, n_resamples=1000))
 
 

@@ -6,8 +6,10 @@ import pyarrow as pa
 import pytest
 
 from episodes.scoring.statistics import Difference, Interval
-from fewshot.report.sentences import compare_controls, controls_of, judge_control, uses_support
-from fewshot.results.summary import Controlled, summarise
+from fewshot.report.collect import controls_of
+from fewshot.report.content import Control
+from fewshot.report.sentences import describe_control, uses_support
+from fewshot.results.summary import summarise
 from tests.fewshot.made_results import scored, table
 
 TWO_DRAWS = [
@@ -43,12 +45,12 @@ def test_a_control_is_compared_with_the_row_that_it_is_a_control_of() -> None:
         *(row | {"target": "theirs"} for row in TWO_DRAWS),
     )
     rows = summarise(results, ["ours", "theirs"])
-    (found,) = compare_controls(results, rows, "ours")
+    (found,) = controls_of(results, rows, "ours")
     assert (found.target, found.shot, found.method, found.control) == ("ours", 1, "A", "A emptied")
     assert found.masks == "emptied"
     # Half of each query's mean over draws: (0.7 + 0.2 + 0.2) / 2 / 3
     assert found.difference.interval.estimate == pytest.approx(0.55 / 3)
-    assert compare_controls(results, rows, "theirs") == []
+    assert controls_of(results, rows, "theirs") == []
 
 
 @pytest.mark.parametrize(
@@ -65,13 +67,13 @@ def test_a_control_says_whether_the_support_set_is_used(loss: float, verdict: st
     # The differences of the six patients are the loss plus or minus 0.01, so that the estimate is the loss.
     assert control.sentence.startswith(verdict)
     assert control.sentence.endswith("] when its supports' masks are swapped" + (": it uses them." if used else "."))
-    assert uses_support(control.controlled) is used
+    assert uses_support(control) is used
 
 
 def test_one_patient_and_draw_say_nothing_about_a_control() -> None:
     results = table(scored("q1", 0.5), scored("q1", 0.2, "c", control="emptied", control_of="A"))
-    (found,) = compare_controls(results, summarise(results, ["ours"]), "ours")
-    assert judge_control(found) == (
+    (found,) = controls_of(results, summarise(results, ["ours"]), "ours")
+    assert found.sentence == (
         "With 1 annotated image, whether A uses its support set cannot be told from one patient and one draw."
     )
     assert uses_support(found) is None
@@ -79,7 +81,7 @@ def test_one_patient_and_draw_say_nothing_about_a_control() -> None:
 
 def test_the_sentence_is_made_from_the_numbers() -> None:
     loss = Difference(Interval(0.034, -0.011, 0.079), 0.2)
-    assert judge_control(Controlled("ours", 5, "PANet", "c", "emptied", loss)) == (
+    assert describe_control(Control("ours", 5, "PANet", "c", "emptied", loss)) == (
         "With 5 annotated images, PANet does not use its support set: it loses 0.03 [-0.01, 0.08] when its supports'"
         " masks are emptied."
     )

@@ -10,12 +10,14 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from fewshot.report.collect import RunFiles, collect, content_of
+from fewshot.report.collect import collect, content_of
 from fewshot.report.content import ReportContent
-from fewshot.report.exports import csv_text, latex, latex_text, markdown_text, write_summary, write_tables
-from fewshot.report.sheets import Sheet, best_rows, sheets_of
+from fewshot.report.exports import write_summary, write_tables
+from fewshot.report.tables import best_rows, tables_of
 from fewshot.results.index import ResultsIndex
+from fewshot.results.run_files import RunFiles
 from fewshot.results.summary import summarise
+from fewshot.results.tables import Table
 from tests.fewshot.made_results import FLOOR, ORACLE, made_run, scored, table
 
 
@@ -53,23 +55,21 @@ def test_csv_has_every_number_in_full(content: ReportContent, tmp_path: Path) ->
 
 
 def test_unknown_numbers_are_nothing_in_csv() -> None:
-    sheet = Sheet("x", "X", ("method",), [{"method": 'a, "b"', "score": math.nan, "of": None}], [["a"]])
-    assert csv_text(sheet) == 'method,score,of\n"a, ""b""",,\n'
-    assert next(csv.DictReader(csv_text(sheet).splitlines()))["method"] == 'a, "b"'
+    text = Table(("method",), [["a"]], records=[{"method": 'a, "b"', "score": math.nan, "of": None}]).csv()
+    assert text == 'method,score,of\n"a, ""b""",,\n'
+    assert next(csv.DictReader(text.splitlines()))["method"] == 'a, "b"'
 
 
-SHEET = Sheet(
-    "x",
-    "A title",
+TABLE = Table(
     ("dataset", "K", "method", "Dice"),
-    [{}, {}],
     [["bus_uclm", "0", "a|b & c", "0.5 ±0.1"], ["bus_uclm", "5", "100 % {x}", "0.6"]],
-    frozenset({1}),
+    best={1},
+    title="A title",
 )
 
 
 def test_markdown_marks_the_best_and_keeps_cells_apart() -> None:
-    assert markdown_text(SHEET).splitlines() == [
+    assert TABLE.markdown().splitlines() == [
         "# A title",
         "",
         "| dataset | K | method | Dice |",
@@ -80,7 +80,7 @@ def test_markdown_marks_the_best_and_keeps_cells_apart() -> None:
 
 
 def test_latex_escapes_and_marks_the_best() -> None:
-    assert latex_text(SHEET).splitlines() == [
+    assert TABLE.latex().splitlines() == [
         "% A title",
         r"\begin{tabular}{lrlr}",
         r"\hline",
@@ -91,13 +91,14 @@ def test_latex_escapes_and_marks_the_best() -> None:
         r"\hline",
         r"\end{tabular}",
     ]
-    assert latex("#1 ~ $2^3 \\ <4>") == (r"\#1 \textasciitilde{} \$2\textasciicircum{}3 \textbackslash{} $<$4$>$")
+    (row,) = (line for line in Table(("K",), [["#1 ~ $2^3 \\ <4>"]]).latex().splitlines() if "4" in line)
+    assert row == r"\#1 \textasciitilde{} \$2\textasciicircum{}3 \textbackslash{} $<$4$>$ \\"
 
 
-def test_sheets_are_as_wide_as_their_headings(content: ReportContent) -> None:
-    for sheet in sheets_of(content):
-        assert {len(texts) for texts in sheet.texts} == {len(sheet.headings)}, sheet.name
-        assert len(sheet.texts) == len(sheet.records)
+def test_tables_are_as_wide_as_their_headings(content: ReportContent) -> None:
+    for one in tables_of(content):
+        assert {len(texts) for texts in one.texts} == {len(one.headings)}, one.name
+        assert len(one.texts) == len(one.records)
 
 
 def test_the_best_of_every_number_of_shots_is_marked() -> None:

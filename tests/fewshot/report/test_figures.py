@@ -16,11 +16,10 @@ from PIL import Image
 from episodes.images.regions import outline
 from episodes.scoring.statistics import Interval
 from fewshot.plots.style import SERIES, VARIABLES, Drawing, MethodStyle, method_styles
-from fewshot.report.breakdowns import shown_rows
-from fewshot.report.content import TargetContent
+from fewshot.report.content import TargetContent, shown_rows
 from fewshot.report.drawings import draw, file_names, reliability, shot_curve
 from fewshot.report.forest_plots import difference, groups, patients
-from fewshot.report.page import Pictures, data_uri
+from fewshot.report.page import PageImages, data_uri
 from fewshot.results.summary import Row
 from tests.fewshot.report.made_content import made_cases, made_content, made_target
 
@@ -192,7 +191,7 @@ def test_an_outline_runs_around_the_mask_and_is_closed() -> None:
 
 
 def test_an_image_is_held_once_however_often_it_is_shown() -> None:
-    pictures = Pictures()
+    pictures = PageImages()
     shown = [pictures.case(case) for case in made_cases("busi")]
     places = [support.place for one in shown for support in one.supports]
     assert len(set(places)) == 5 < len(places)

@@ -9,11 +9,11 @@ import pytest
 
 from episodes.scoring.statistics import Difference, Interval
 from fewshot.report.content import ReportContent, TargetContent
+from fewshot.report.drawings import draw
 from fewshot.report.page import render, write_report
-from fewshot.report.score_rows import best_rows
-from fewshot.report.sentences import how_sure, what_annotating_brings
-from fewshot.results.costs import mean_costs
-from fewshot.results.tables import number
+from fewshot.report.sentences import describe_lead, describe_value_of_annotating
+from fewshot.report.tables import best_methods
+from fewshot.results.run_files import mean_costs
 from tests.fewshot.report.made_content import made_content, made_target
 from tests.fewshot.report.made_rows import MADE, made_row
 
@@ -38,6 +38,10 @@ class Page(HTMLParser):
         return [attributes for tag, attributes in self.elements if tag in tags]
 
 
+def rendered(content: ReportContent) -> str:
+    return render(content, draw(content))
+
+
 @pytest.fixture(scope="module")
 def content() -> ReportContent:
     return made_content()
@@ -45,7 +49,7 @@ def content() -> ReportContent:
 
 @pytest.fixture(scope="module")
 def html(content: ReportContent) -> str:
-    return render(content)
+    return rendered(content)
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +68,7 @@ def test_the_answer_comes_first_then_a_card_for_each_dataset_and_number_of_image
         assert f'<p class="method">{answer.best.method}</p>' in card
         assert f"<strong>{answer.best.dice.estimate:.2f}</strong>" in card
         assert f"[{answer.best.dice.low:.2f}, {answer.best.dice.high:.2f}]" in card
-        assert how_sure(answer) in card
+        assert describe_lead(answer) in card
 
 
 def test_every_row_is_in_the_tables_with_all_its_numbers_in_full(content: ReportContent, page: Page) -> None:
@@ -147,7 +151,7 @@ def test_names_are_shown_as_they_are_and_never_become_markup() -> None:
         costs=[replace(made.costs[0], method=NASTY, device=NASTY)],
         cases=[replace(made.cases[0], method=NASTY, label=NASTY, query=replace(made.cases[0].query, id=NASTY))],
     )
-    html = render(
+    html = rendered(
         replace(
             made_content(["busi"]),
             title=NASTY,
@@ -187,7 +191,7 @@ def test_a_table_alone_still_makes_a_page() -> None:
         made, rows=rows, comparisons=[], controls=[], patients={}, sizes=[], size_edges=(), labels=[], reliability={},
         costs=[], cases=[], n_normal=0,
     )  # fmt: skip
-    html = render(ReportContent("busi", "Use U-Net.", [target], {}))
+    html = rendered(ReportContent("busi", "Use U-Net.", [target], {}))
     sections = re.findall(r'<section id="(\w+)"', html)
     assert sections == ["shots", "methods", "settings"]
     assert re.findall(r'<a href="#(\w+)"', html) == sections
@@ -195,16 +199,15 @@ def test_a_table_alone_still_makes_a_page() -> None:
 
 def test_without_any_score_the_page_says_so() -> None:
     empty = TargetContent("busi", 0, 3, 2, [], [], [], [], {}, [], (), [], {})
-    assert "Nothing could be scored" in render(ReportContent("busi", "Nothing could be scored.", [empty], {}))
+    assert "Nothing could be scored" in rendered(ReportContent("busi", "Nothing could be scored.", [empty], {}))
 
 
 def test_a_number_that_is_unknown_is_a_dash() -> None:
     target = made_target("busi")
     rows = [replace(made_row("busi", MADE[4], 0, 0.6), dice=Interval(math.nan, math.nan, math.nan)), *target.rows]
-    html = render(replace(made_content(["busi"]), targets=[replace(target, rows=rows)]))
+    html = rendered(replace(made_content(["busi"]), targets=[replace(target, rows=rows)]))
     assert re.search(r'data-score="dice" data-value="nan"[^>]*>-</td>', html)
-    assert best_rows(replace(target, rows=rows)) == best_rows(target)
-    assert number(-0.2, 2, sign=True) == "\N{MINUS SIGN}0.20"
+    assert best_methods(replace(target, rows=rows)) == best_methods(target)
 
 
 @pytest.mark.parametrize(
@@ -219,29 +222,32 @@ def test_how_sure_an_answer_is_stands_in_plain_words(lead: Interval, said: str) 
     answer = made_target("busi").answers[-1]
     assert answer.rival is not None
     assert answer.rival.method == "U-Net"
-    assert how_sure(replace(answer, lead=Difference(lead, 0.1))) == said
+    assert describe_lead(replace(answer, lead=Difference(lead, 0.1))) == said
 
 
 def test_an_answer_without_a_rival_says_so() -> None:
-    assert how_sure(replace(made_target("busi").answers[-1], rival=None, lead=None)) == "No other method was tried."
+    assert (
+        describe_lead(replace(made_target("busi").answers[-1], rival=None, lead=None)) == "No other method was tried."
+    )
 
 
 def test_a_method_that_annotating_does_not_help_is_not_called_its_own_rival() -> None:
     five = made_target("busi").answers[-1]
     rival = replace(five.best, shot=1)
     same = Difference(Interval(0.001, -0.01, 0.01), 0.9)
-    said = how_sure(replace(five, rival=rival, lead=same))
+    said = describe_lead(replace(five, rival=rival, lead=same))
     assert said == f"{five.best.method} with the image is just as good."
 
 
 def test_what_annotating_brings_is_said_where_there_is_something_to_say() -> None:
     nothing, one, five = made_target("busi").answers
-    assert what_annotating_brings(nothing) == ""
-    assert "no method that reads annotated images did better" in what_annotating_brings(one)
-    assert "U-Net without any annotated image may do as well" in what_annotating_brings(five)
+    assert describe_value_of_annotating(nothing) == ""
+    assert "no method that reads annotated images did better" in describe_value_of_annotating(one)
+    assert "U-Net without any annotated image may do as well" in describe_value_of_annotating(five)
     gain = Difference(Interval(0.05, 0.02, 0.08), 0.01)
     assert (
-        what_annotating_brings(replace(five, gain=gain)) == "Annotating the images brings +0.05 over U-Net without any."
+        describe_value_of_annotating(replace(five, gain=gain))
+        == "Annotating the images brings +0.05 over U-Net without any."
     )
 
 

@@ -46,10 +46,11 @@ def test_rows_of_both_runs_stand_in_one_table(both: tuple[Path, Path]) -> None:
 
 
 def test_rows_that_both_have_are_compared_second_minus_first(both: tuple[Path, Path]) -> None:
-    pairs = pair_runs(*both).pairs
-    assert [(pair.method, pair.first.shot, pair.first.method, pair.second.method) for pair in pairs] == [
+    found = pair_runs(*both).pairs
+    assert [(key.method, key.shot, pair.other.method, pair.row.method) for key, pair in found.items()] == [
         ("U-Net fine-tuned", shot, "old: U-Net fine-tuned", "new: U-Net fine-tuned") for shot in (1, 5)
     ]
+    pairs = list(found.values())
     old, new = (read_table(folder / "results.parquet").to_pandas() for folder in both)
 
     def grid(frame: Any) -> Any:
@@ -63,7 +64,7 @@ def test_rows_that_both_have_are_compared_second_minus_first(both: tuple[Path, P
     assert expected.interval.estimate == pytest.approx(0.1, abs=0.05)
     assert [pair.corrected_p for pair in pairs] == holm([pair.difference.p_value for pair in pairs])
     rows = summarise(read_table(both[0] / "results.parquet"), ["alpha"])
-    assert pairs[1].first.dice == next(row.dice for row in rows if row.shot == 5)
+    assert pairs[1].other.dice == next(row.dice for row in rows if row.shot == 5)
 
 
 def test_a_control_follows_its_methods_new_name(tmp_path: Path) -> None:
@@ -74,7 +75,7 @@ def test_a_control_follows_its_methods_new_name(tmp_path: Path) -> None:
     assert {(row.method, row.control_of) for row in part.rows if row.role == "control"} == {
         (f"{run}: PANet swapped", f"{run}: PANet") for run in ("a", "b")
     }
-    assert {control.controlled.method for control in part.controls} == {"a: PANet", "b: PANet"}
+    assert {control.method for control in part.controls} == {"a: PANet", "b: PANet"}
 
 
 def test_runs_of_the_same_name_go_by_their_folders(tmp_path: Path) -> None:

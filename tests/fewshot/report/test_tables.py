@@ -7,15 +7,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import rich.table
 from rich.console import Console
 
 from episodes.scoring.statistics import Interval
 from fewshot.report.classic import NOTE
-from fewshot.report.collect import RunFiles, content_of
+from fewshot.report.collect import content_of
 from fewshot.report.content import ReportContent, TargetContent
-from fewshot.report.exports import BEST_NOTE, markdown_table, print_summary, terminal_table, write_markdown
+from fewshot.report.exports import BEST_NOTE, print_summary, write_markdown
 from fewshot.report.pairing import pair_runs
+from fewshot.report.tables import target_table
 from fewshot.results.index import ResultsIndex
+from fewshot.results.run_files import RunFiles
 from fewshot.results.summary import Row
 from tests.fewshot.made_results import made_run, normal, scored, study, table
 
@@ -57,10 +60,24 @@ def about(rows: list[Row]) -> TargetContent:
     return TargetContent(target="bus_uclm", n_lesion=264, n_normal=419, n_patients=38, rows=rows, **nothing)
 
 
+def printed(rows: list[Row]) -> rich.table.Table:
+    """A target's table as `print_summary` prints it."""
+    shown: list[object] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Console, "print", lambda _, *found, **__: shown.extend(found))
+        print_summary(replace(made_content(), targets=[about(rows)]), [])
+    (found,) = (one for one in shown if isinstance(one, rich.table.Table))
+    return found
+
+
+def markdown_table(rows: list[Row]) -> str:
+    return target_table(about(rows)).markdown(raw=True).partition("\n\n")[2]
+
+
 def rendered(rows: list[Row]) -> list[str]:
     console = Console(width=160, file=io.StringIO())
     with console.capture() as capture:
-        console.print(terminal_table(about(rows)))
+        console.print(printed(rows))
     return capture.get().splitlines()
 
 
@@ -104,7 +121,7 @@ def test_a_control_or_oracle_is_never_marked_however_high_it_scores(facts: dict[
     rows = [*ROWS[:2], made_row("other", 1, 0.7, **facts), *ROWS[2:], made_row("another", 5, 0.7, **facts)]
     marked = [line.split("|")[2].strip() for line in markdown_table(rows).splitlines() if "**" in line]
     assert marked == ["**U-Net**", "**PANet**"]
-    shown = terminal_table(about(rows))
+    shown = printed(rows)
     names = [str(name) for name in shown.columns[1].cells]
     assert [name for name, row in zip(names, shown.rows, strict=True) if row.style == "bold"] == ["U-Net *", "PANet *"]
     assert [name.removesuffix(" *") for name in names] == [row.method for row in rows]
@@ -173,7 +190,7 @@ def test_the_markdown_file_has_the_headline_then_every_targets_table_and_answers
     assert path == tmp_path / "summary.md"
     assert text.startswith(f"{content.headline}\n\n## mine: 4 lesion and 1 normal images of 5 patients\n\n| K |")
     part = content.targets[0]
-    assert markdown_table(part.rows) in text
+    assert target_table(part).markdown(raw=True).partition("\n\n")[2] in text
     places = [text.rindex(answer.sentence) for answer in part.answers]
     places += [text.index(control.sentence) for control in part.controls]
     places += [text.index(f"Note: {warning}") for warning in content.warnings]

@@ -4,7 +4,7 @@ import pytest
 
 from episodes.errors import UserError
 from episodes.scoring.statistics import holm
-from fewshot.report.exports import comparison_table
+from fewshot.report.exports import differences_table
 from fewshot.results.summary import compare_rows, summarise
 from tests.fewshot.made_results import scored, table
 
@@ -58,7 +58,7 @@ def test_an_unknown_reference_names_those_there_are() -> None:
 
 
 def test_the_table_shows_estimates_intervals_and_p_values() -> None:
-    lines = comparison_table(compare_rows(CONTENT, ROWS, "ours", "reference"), "reference").splitlines()
+    lines = differences_table(compare_rows(CONTENT, ROWS, "ours", "reference"), "reference").markdown().splitlines()
     assert lines[0] == "| K | method | lesion Dice [95 %] | minus reference | minus itself at K = 0 |"
     (five,) = [line for line in lines if line.startswith("| 5 |")]
     assert five.startswith("| 5 | ours | 0.800 [0.800, 0.800] |  | +0.300 [+0.300, +0.300], p < 0.001, corrected ")

@@ -6,9 +6,9 @@ import random
 import numpy as np
 import pytest
 
-from episodes.scoring.statistics import Interval, crossed_bootstrap
+from episodes.scoring.statistics import crossed_bootstrap
 from fewshot.results.index import RowKey
-from fewshot.results.summary import Row, compare, show, summarise, without_nan
+from fewshot.results.summary import Row, compare, summarise, without_nan
 from tests.fewshot.made_results import FLOOR, NAN, ORACLE, normal, scored, table
 
 # Two draws; q2 is in the second alone, since its patient lent the first draw an image of another kind.
@@ -206,13 +206,6 @@ def test_a_paired_difference_is_surer_than_the_scores_themselves() -> None:
     difference = compare(results, better, worse)
     assert difference.interval.low == pytest.approx(0.1)
     assert difference.p_value < 0.01
-
-
-# Intervals
-
-
-def test_differences_are_shown_with_their_sign() -> None:
-    assert show(Interval(0.1, -0.02, 0.2214), sign=True) == "+0.100 [-0.020, +0.221]"
 
 
 def test_json_has_no_nan() -> None:

@@ -15,7 +15,7 @@ from PIL import Image
 
 from episodes.scoring.statistics import crossed_bootstrap
 from episodes.storage.store import Collection
-from fewshot.results.gallery import read_gallery, write_gallery
+from fewshot.results.run_files import read_gallery, write_gallery
 from fewshot.results.summary import summarise
 from fewshot.tracking.wandb_results import log_benchmark
 from fewshot.training.run import train

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from episodes.errors import UserError
-from fewshot.results.summary import Row, show, summarise
+from fewshot.results.numbers import full_interval
+from fewshot.results.summary import Row, summarise
 from fewshot.tracking.wandb_results import build_report, publish_report, summary_table
 from fewshot.tracking.wandb_run import RunFacts, wandb_run
 from tests.fewshot.made_results import study
@@ -118,7 +119,9 @@ def test_the_table_has_every_row(blocks: list[dict[str, Any]], rows: list[Row]) 
     lines = tables[0].splitlines()
     assert len(lines) == 2 + len(own[0])
     first = own[0][0]
-    assert lines[2].startswith(f"| {first.shot} | {first.method} | {show(first.dice)} | {first.scores['iou']:.3f} |")
+    assert lines[2].startswith(
+        f"| {first.shot} | {first.method} | {full_interval(first.dice)} | {first.scores['iou']:.3f} |"
+    )
 
 
 def test_a_long_name_makes_no_longer_title_than_there_may_be(rows: list[Row]) -> None:
