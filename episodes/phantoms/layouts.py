@@ -130,27 +130,19 @@ def write_bus_uclm(phantoms: Iterable[Phantom], root: Path) -> None:
     _save_table(root / "INFO.csv", header, rows, delimiter=";", encoding="utf-8-sig")
 
 
-def write_udiat(phantoms: Iterable[Phantom], root: Path, by_class: bool = False) -> None:
-    """Write the lesions among the phantoms as UDIAT's Dataset B does; it has no normals.
+def write_udiat(phantoms: Iterable[Phantom], root: Path) -> None:
+    """Write `original/000001.png`, `GT/000001.png`, `benign.txt` and `malignant.txt` as UDIAT's Dataset B does.
 
-    Args:
-        phantoms: what to write.
-        root: an empty or new folder.
-        by_class: the second layout, `Benign/`, `Malignant/`, `all_masks/`, `Malignant_mask/`, instead of
-            `original/`, `GT/` and the lists of cases, `benign.txt` and `malignant.txt`.
+    The lists name the cases of a class. It has no normals: those among the phantoms are left out.
     """
     lesions = [phantom for phantom in phantoms if phantom.label != "normal"]
     for number, phantom in enumerate(lesions, start=1):
         name = f"{number:06d}.png"
-        image, mask = Image.fromarray(phantom.image), _binary(phantom.label_map > 0)
-        _save(image, root / (phantom.label.capitalize() if by_class else "original") / name)
-        _save(mask, root / ("all_masks" if by_class else "GT") / name)
-        if by_class and phantom.label == "malignant":
-            _save(mask, root / "Malignant_mask" / name)
-    if not by_class:
-        for label in ("benign", "malignant"):
-            cases = [f"{n:06d}\n" for n, phantom in enumerate(lesions, start=1) if phantom.label == label]
-            (root / f"{label}.txt").write_text("".join(cases), encoding="utf-8")
+        _save(Image.fromarray(phantom.image), root / "original" / name)
+        _save(_binary(phantom.label_map > 0), root / "GT" / name)
+    for label in ("benign", "malignant"):
+        cases = [f"{n:06d}\n" for n, phantom in enumerate(lesions, start=1) if phantom.label == label]
+        (root / f"{label}.txt").write_text("".join(cases), encoding="utf-8")
 
 
 def _save(image: Image.Image, path: Path) -> None:

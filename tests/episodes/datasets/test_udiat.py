@@ -116,7 +116,15 @@ def test_a_damaged_list(root: Path) -> None:
 @pytest.mark.parametrize("layout_by_class", [False, True])
 def test_the_phantom_tree_reads_back(tmp_path: Path, layout_by_class: bool) -> None:
     phantoms = list(generate(PhantomSpec("highfreq", n_images=16, size=48)))
-    write_udiat(phantoms, tmp_path, by_class=layout_by_class)
+    write_udiat(phantoms, tmp_path)
+    if layout_by_class:
+        (tmp_path / "GT").rename(tmp_path / "all_masks")
+        for label in ("benign", "malignant"):
+            (tmp_path / label.capitalize()).mkdir()
+            for case in (tmp_path / f"{label}.txt").read_text().split():
+                (tmp_path / "original" / f"{case}.png").rename(tmp_path / label.capitalize() / f"{case}.png")
+            (tmp_path / f"{label}.txt").unlink()
+        (tmp_path / "original").rmdir()
     records = read_dataset("udiat", tmp_path)
     lesions = [phantom for phantom in phantoms if phantom.label != "normal"]
     assert len(records) == len(lesions)

@@ -91,25 +91,18 @@ def test_bus_uclm(phantoms: list[Phantom], tmp_path: Path) -> None:
     assert modes == {"RGB", "RGBA"}
 
 
-@pytest.mark.parametrize("by_class", [False, True])
-def test_udiat(phantoms: list[Phantom], tmp_path: Path, by_class: bool) -> None:
-    write_udiat(phantoms, tmp_path, by_class=by_class)
+def test_udiat(phantoms: list[Phantom], tmp_path: Path) -> None:
+    write_udiat(phantoms, tmp_path)
     lesions = [one for one in phantoms if one.label != "normal"]
-    folders = {"Benign", "Malignant", "all_masks", "Malignant_mask"} if by_class else {"original", "GT"}
-    assert {path.name for path in tmp_path.iterdir() if path.is_dir()} == folders
+    assert {path.name for path in tmp_path.iterdir() if path.is_dir()} == {"original", "GT"}
     listed = {}
     for number, one in enumerate(lesions, start=1):
         case = f"{number:06d}"
         listed[case] = one.label
-        image = tmp_path / (one.label.capitalize() if by_class else "original") / f"{case}.png"
-        np.testing.assert_array_equal(_read(image), one.image)
-        mask = tmp_path / ("all_masks" if by_class else "GT") / f"{case}.png"
-        np.testing.assert_array_equal(_read(mask) > 127, one.label_map > 0)
-    if by_class:
-        malignant = {path.stem for path in (tmp_path / "Malignant_mask").iterdir()}
-    else:
-        malignant = set((tmp_path / "malignant.txt").read_text().split())
-        assert set((tmp_path / "benign.txt").read_text().split()) == listed.keys() - malignant
+        np.testing.assert_array_equal(_read(tmp_path / "original" / f"{case}.png"), one.image)
+        np.testing.assert_array_equal(_read(tmp_path / "GT" / f"{case}.png") > 127, one.label_map > 0)
+    malignant = set((tmp_path / "malignant.txt").read_text().split())
+    assert set((tmp_path / "benign.txt").read_text().split()) == listed.keys() - malignant
     assert malignant == {case for case, label in listed.items() if label == "malignant"}
 
 
