@@ -101,13 +101,8 @@ def _write(
     *,
     overwrite: bool,
 ) -> None:
-    header = {
-        "format": f"fewshot-{form.entries}",
-        "version": VERSION,
-        "records": records_hash(records),
-        f"n_{form.entries}": len(entries),
-        **parameters,
-    }
+    header: dict[str, object] = {"format": f"fewshot-{form.entries}", "version": VERSION}
+    header |= {"records": records_hash(records), f"n_{form.entries}": len(entries), **parameters}
     lines = (form.adapter.dump_json(entry).decode() for entry in entries)
     write_lines(path, chain([json.dumps(header)], lines), overwrite=overwrite)
 

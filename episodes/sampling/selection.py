@@ -41,7 +41,7 @@ def choose(features: NDArray[np.float32], patients: Sequence[str], count: int, b
     """
     if len(features) != len(patients):
         raise ValueError(f"{len(features)} images, and the patients of {len(patients)}")
-    turns = Turns(patients)
+    turns = _Turns(patients)
     order = _ORDERS[by](features, turns)
     return [next(order) for _ in range(min(count, len(features)))]
 
@@ -63,20 +63,8 @@ def nearest_chosen(
     return nearest, far[nearest, np.arange(len(features))]
 
 
-class Turns:
-    """The images that may be chosen next, so that no patient has two more than another one who has images left.
-
-    Args:
-        patients: of each image.
-
-    >>> turns = Turns(["a", "a", "b"])
-    >>> turns.take(0)
-    >>> turns.open.tolist()
-    [False, False, True]
-    >>> turns.take(2)
-    >>> turns.open.tolist()
-    [False, True, False]
-    """
+class _Turns:
+    """The images that may be chosen next, so that no patient has two more than another one who has images left."""
 
     def __init__(self, patients: Sequence[str]) -> None:
         _, self._patient = np.unique(np.array(patients, dtype=str), return_inverse=True)
@@ -87,8 +75,7 @@ class Turns:
     def open(self) -> NDArray[np.bool_]:
         """Return which images may be chosen, (n_images,)."""
         counts = np.where(self._taken, len(self._taken), self._of_patient[self._patient])
-        may: NDArray[np.bool_] = ~self._taken & (counts == counts.min(initial=len(counts)))
-        return may
+        return np.asarray(~self._taken & (counts == counts.min(initial=len(counts))))
 
     def take(self, index: int) -> None:
         """Choose an image."""
@@ -96,7 +83,7 @@ class Turns:
         self._of_patient[self._patient[index]] += 1
 
 
-def _medoids(features: NDArray[np.float32], turns: Turns) -> Iterator[int]:
+def _medoids(features: NDArray[np.float32], turns: _Turns) -> Iterator[int]:
     """Yield each time the image that most reduces the summed distance of all to the nearest chosen one.
 
     This is how PAM begins (BUILD; Kaufman and Rousseeuw, "Finding groups in data", 1990, section 2.4); what PAM swaps
@@ -137,7 +124,7 @@ def _marginal_gains(
     return np.round(np.concatenate(sums), _DECIMALS)
 
 
-def _centres(features: NDArray[np.float32], turns: Turns) -> Iterator[int]:
+def _centres(features: NDArray[np.float32], turns: _Turns) -> Iterator[int]:
     """Yield the most central image, then each time the one that is farthest from those chosen.
 
     At most twice as far from all as any choice could be (Gonzalez, "Clustering to minimize the maximum intercluster
@@ -154,7 +141,7 @@ def _centres(features: NDArray[np.float32], turns: Turns) -> Iterator[int]:
         yield index
 
 
-_ORDERS: Mapping[By, Callable[[NDArray[np.float32], Turns], Iterator[int]]] = {
+_ORDERS: Mapping[By, Callable[[NDArray[np.float32], _Turns], Iterator[int]]] = {
     "k-medoids": _medoids,
     "k-centres": _centres,
 }

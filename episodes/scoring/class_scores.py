@@ -115,10 +115,6 @@ class Ratios:
     bottom: FloatArray
     present: FloatArray
 
-    def of(self, index: int) -> "Ratios":
-        """Return the score of one class."""
-        return Ratios(*(values[:, [index]] for values in (self.top, self.bottom, self.present)))
-
     def mean(self, weights: FloatArray) -> FloatArray:
         """Average over the classes that have a score, of weighted images (m, n_images), (m,)."""
         tops, bottoms, present = (weights @ values for values in (self.top, self.bottom, self.present))
@@ -127,10 +123,12 @@ class Ratios:
         means = np.divide(scores.sum(axis=1), n_scores, out=np.full(len(scores), nan), where=n_scores > 0)
         return np.asarray(means)
 
-    def interval(self, weights: IntArray) -> Interval:
-        """Return the mean over classes with its interval, from the images it depends on."""
-        counts = ((self.bottom > 0) | (self.present > 0)).any(axis=1)
-        kept = Ratios(self.top[counts], self.bottom[counts], self.present[counts])
+    def interval(self, weights: IntArray, index: int | None = None) -> Interval:
+        """Return the mean over classes, or the score of one, with its interval, from the images it depends on."""
+        classes = slice(None) if index is None else [index]
+        ours = Ratios(self.top[:, classes], self.bottom[:, classes], self.present[:, classes])
+        counts = ((ours.bottom > 0) | (ours.present > 0)).any(axis=1)
+        kept = Ratios(ours.top[counts], ours.bottom[counts], ours.present[counts])
         return weighted_interval(kept.mean, weights[:, counts])
 
 
@@ -238,7 +236,7 @@ def class_scores(counts: IntArray, names: Sequence[str], weights: IntArray) -> l
             name=name,
             n_images=int(held[index]),
             n_absent=len(counts) - int(held[index]),
-            **{key: ratios.of(index).interval(weights) for key, ratios in rates.items()},
+            **{key: ratios.interval(weights, index) for key, ratios in rates.items()},
         )
         for index, name in enumerate(names)
     ]
@@ -282,7 +280,7 @@ def label_scores(
             ClassLabelScores(
                 name=name,
                 n_images=int(theirs[:, index].sum()),
-                **{key: ratios.of(index).interval(weights) for key, ratios in rates.items()},
+                **{key: ratios.interval(weights, index) for key, ratios in rates.items()},
             )
             for index, name in enumerate(names)
         ),
