@@ -80,11 +80,7 @@ def split_records(records: Sequence[Record], fractions: Mapping[str, float] = FR
 
 
 def require_fractions(fractions: Mapping[str, float]) -> None:
-    """Check that every part has a share, and that together they are the whole.
-
-    Raises:
-        SamplingError: if not.
-    """
+    """Raise a `SamplingError` unless every part has a share, and together they are the whole."""
     if not fractions or not min(fractions.values()) > 0 or not abs(sum(fractions.values()) - 1) <= 1e-6:
         raise SamplingError(f"fractions are {dict(fractions)}; they must be positive and add up to 1")
 
@@ -134,9 +130,6 @@ def _assign(
 
     The rarest label comes first, as it is the hardest to spread, and within it the patients with most images,
     so that those with few even out what is left.
-
-    Raises:
-        SamplingError: if a part gets nobody.
     """
     n_patients = Counter(stratum for images in patients.values() for stratum in images)
     n_images = sum(patients.values(), Counter[str]())
