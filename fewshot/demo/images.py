@@ -1,17 +1,13 @@
-"""Images on the page, and the limits to them."""
+"""Images of a session, the limits to what a session may hold, and values kept while there is room."""
 
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
 
-import numpy as np
-from numpy.typing import NDArray
-
 from episodes.errors import UserError
 from episodes.scoring.mask_scores import Spacing
-from fewshot.results.pictures import png
 
 MEBIBYTE = 2**20
 
@@ -30,7 +26,7 @@ class RefusedError(UserError):
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class SessionLimits:
     """Upper bounds.
 
     Attributes:
@@ -48,10 +44,6 @@ class Limits:
     queries: int = 200
     sessions: int = 8
     idle_seconds: float = 30 * 60
-
-    def as_json(self) -> dict[str, float]:
-        """The same as JSON takes it."""
-        return asdict(self)
 
     def check_file(self, size: int, name: str) -> None:
         """Refuse a file that is too large.
@@ -120,7 +112,7 @@ class Recent(Generic[Key, Value]):
         self._values: OrderedDict[Key, Value] = OrderedDict()
 
     def get(self, key: Key, make: Callable[[], Value]) -> Value:
-        """The value of a key, made now where it is not at hand; one that is larger than the capacity is not kept."""
+        """Return the value of a key, made now where it is not at hand; one larger than the capacity is not kept."""
         if key in self._values:
             self._values.move_to_end(key)
             return self._values[key]
@@ -130,30 +122,5 @@ class Recent(Generic[Key, Value]):
         return value
 
     def __iter__(self) -> Iterator[Key]:
-        """The keys, those not used for longest first."""
+        """Yield the keys, those not used for longest first."""
         return iter(self._values)
-
-
-# Vermillion, as in the project's figures (fewshot.plots.cases).
-LIKELY = (213, 94, 0)
-
-# Larger pictures are shown shrunk: a phone's canvas holds no more.
-SHOWN = 2048
-
-
-def shown_size(size: tuple[int, int], longest: int = SHOWN) -> tuple[int, int]:
-    """The (height, width) at which a picture is shown.
-
-    >>> shown_size((600, 800)), shown_size((3000, 6000), 1000)
-    ((600, 800), (500, 1000))
-    """
-    scale = min(1.0, longest / max(size))
-    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
-
-
-def heat_png(probability: NDArray[np.uint8]) -> bytes:
-    """Probabilities (H, W) from 0 to 255 as a colour that covers the more, the more probable the lesion is."""
-    heat = np.empty((*probability.shape, 4), np.uint8)
-    heat[..., :3] = LIKELY
-    heat[..., 3] = probability
-    return png(heat)

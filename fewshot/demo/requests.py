@@ -1,31 +1,74 @@
-"""What a page asks for: each function answers one kind of request."""
+"""The page's requests: each function answers one kind."""
 
+import asyncio
 import json
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from typing import Any, TypeVar
 from urllib.parse import unquote
 
-import numpy as np
-from numpy.typing import NDArray
 from starlette.background import BackgroundTask
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
 
-from episodes.images.decoding import stretch_labels
+from episodes.scoring.mask_scores import Spacing
 from fewshot import __version__
 from fewshot.api import lesion_mask
+from fewshot.demo.answers import QueryPrediction
 from fewshot.demo.choices import MethodChoice
-from fewshot.demo.images import RefusedError, StoredImage, shown_size
-from fewshot.demo.sessions import Session, Sessions, Worker
-from fewshot.demo.shown import heat, image_json, image_png, outline_json, prediction_json, write_archive
-from fewshot.demo.uploads import clean_name, receive, take_image, take_mask, take_painting
-from fewshot.results.pictures import mask_png
+from fewshot.demo.images import RefusedError
+from fewshot.demo.responses import (
+    heat_png,
+    image_json,
+    image_png,
+    outline_json,
+    prediction_json,
+    shown_mask_png,
+    write_archive,
+)
+from fewshot.demo.sessions import (
+    Kind,
+    Session,
+    Sessions,
+    clean_name,
+    receive,
+    take_image,
+    take_mask,
+    take_painting,
+)
 
 TOKEN = "fewshot-session"  # noqa: S105 - the header's name
 FILE_NAME = "fewshot-file"
 
-Handler = Callable[[Request], Awaitable[Response]]
+Result = TypeVar("Result")
+
+
+class Worker:
+    """A thread that does one thing after another.
+
+    Args:
+        name: of the thread.
+
+    Attributes:
+        waiting: how many things are being done or wait to be.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.waiting = 0
+        self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix=name)
+
+    async def run(self, function: Callable[..., Result], *arguments: Any) -> Result:
+        """Call a function when its turn comes, and wait for what it returns or raises."""
+        self.waiting += 1
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._pool, function, *arguments)
+        finally:
+            self.waiting -= 1
+
+    def stop(self) -> None:
+        """Begin nothing more; what is being done is not waited for."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,135 +87,89 @@ class Demo:
     computing: Worker
     decoding: Worker
 
-    @property
-    def smallest(self) -> int:
-        """The smallest working size."""
-        return min(choice.image_size for choice in self.choices.values())
-
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """An image, a method and a number of support images.
-
-    Attributes:
-        choice: the method.
-        supports: the first painted ones.
-        query: the image to segment.
-    """
-
-    choice: MethodChoice
-    supports: list[StoredImage]
-    query: StoredImage
-
 
 async def begin(request: Request) -> Response:
-    """A page was opened: its token, what it may choose from, and its limits."""
+    """Open a page: give its token, what it may choose from, and its limits."""
     demo = _demo(request)
     session = demo.sessions.open()
     choices = [choice.as_json() for choice in demo.choices.values()]
-    facts = {"token": session.token, "version": __version__, "choices": choices, "limits": session.limits.as_json()}
+    facts = {"token": session.token, "version": __version__, "choices": choices, "limits": asdict(session.limits)}
     return JSONResponse(facts)
 
 
 async def end(request: Request) -> Response:
-    """A page was closed; a browser's last word carries no header, so the token is the body."""
+    """Close a page; a browser's last word carries no header, so the token is the body."""
     body = await request.body()
     _demo(request).sessions.close(body.decode("ascii", "replace"))
     return Response(status_code=204)
 
 
-def adder(kind: str) -> Handler:
+async def add_image(request: Request, kind: Kind) -> Response:
     """Take in a file as one of the `supports` or `queries`."""
-
-    async def add(request: Request) -> Response:
-        session, name = _session(request), _file_name(request)
-        session.check_room(kind)
-        upload = await receive(request.stream(), session, name)
-        image = await _demo(request).decoding.run(take_image, upload, session, name)
-        session.add(kind, image)
-        return JSONResponse(image_json(image))
-
-    return add
+    session, name = _session(request), _file_name(request)
+    session.check_room(kind)
+    upload = await receive(request.stream(), session, name)
+    image = await _demo(request).decoding.run(take_image, upload, session, name)
+    session.add(kind, image)
+    return JSONResponse(image_json(image))
 
 
-def remover(kind: str) -> Handler:
+async def remove_image(request: Request, kind: Kind) -> Response:
     """Delete one of the `supports` or `queries`."""
-
-    async def remove(request: Request) -> Response:
-        _session(request).remove(kind, request.path_params["image"])
-        return Response(status_code=204)
-
-    return remove
+    _session(request).remove(kind, request.path_params["image"])
+    return Response(status_code=204)
 
 
-def picture_of(kind: str) -> Handler:
+async def show_image(request: Request, kind: Kind) -> Response:
     """Show one of the `supports` or `queries`."""
-
-    async def picture(request: Request) -> Response:
-        image = _session(request).find(kind, request.path_params["image"])
-        return _png(await _demo(request).decoding.run(image_png, image))
-
-    return picture
+    image = _session(request).find(kind, request.path_params["image"])
+    return _png(await _demo(request).decoding.run(image_png, image))
 
 
-async def painted(request: Request) -> Response:
-    """What is painted on a support image, at the size at which it is shown."""
+async def show_painting(request: Request) -> Response:
+    """Show what is painted on a support image, at the size at which it is shown."""
     image = _session(request).find("supports", request.path_params["image"])
     if image.mask is None:
         raise RefusedError(f"{image.name}: nothing is painted yet", 404)
-    return _png(_shown_mask(lesion_mask(image.mask, image.name)))
+    return _png(shown_mask_png(lesion_mask(image.mask, image.name)))
 
 
 async def paint(request: Request) -> Response:
-    """Something was painted on a support image."""
+    """Take in what was painted on a support image; something must be left of it at the smallest working size."""
     demo, session = _demo(request), _session(request)
     image = session.find("supports", request.path_params["image"])
     upload = await receive(request.stream(), session, "painting.png")
-    mask = await demo.decoding.run(take_painting, upload, session, image, demo.smallest)
+    smallest = min(choice.image_size for choice in demo.choices.values())
+    mask = await demo.decoding.run(take_painting, upload, session, image, smallest)
     return JSONResponse({"outline": outline_json(mask), "area": int(mask.sum()), "coverage": float(mask.mean())})
 
 
 async def read_mask(request: Request) -> Response:
-    """A mask file for a support image: shown, to be looked at before it counts as painted."""
+    """Show a mask file for a support image, to be looked at before it counts as painted."""
     session, name = _session(request), _file_name(request)
     image = session.find("supports", request.path_params["image"])
     upload = await receive(request.stream(), session, name)
-    return _png(_shown_mask(await _demo(request).decoding.run(take_mask, upload, session, name, image)))
+    return _png(shown_mask_png(await _demo(request).decoding.run(take_mask, upload, session, name, image)))
 
 
 async def answer(request: Request) -> Response:
-    """The mask of an image by a method with the first so many support images, and what is known of it."""
-    session = _session(request)
-    asked = await _asked(request, session)
-
-    def compute() -> dict[str, Any]:
-        _require_open(session)
-        found = session.predictions.predict(asked.choice, asked.supports, asked.query)
-        return prediction_json(found, len(asked.supports), asked.query.spacing)
-
-    return JSONResponse(await _demo(request).computing.run(compute))
+    """Segment an image by a method with the first so many support images, and say what is known of the mask."""
+    return JSONResponse(await _predict(request, prediction_json))
 
 
 async def heat_map(request: Request) -> Response:
-    """The probabilities behind such a mask, as a picture."""
-    session = _session(request)
-    asked = await _asked(request, session)
-
-    def compute() -> bytes:
-        _require_open(session)
-        return heat(session.predictions.predict(asked.choice, asked.supports, asked.query))
-
-    return _png(await _demo(request).computing.run(compute))
+    """Show the probabilities behind such a mask."""
+    return _png(await _predict(request, lambda prediction, *_: heat_png(prediction.found.probability)))
 
 
 async def queue(request: Request) -> Response:
-    """How many computations of all pages are going on or wait for their turn."""
+    """Say how many computations of all pages are going on or wait for their turn."""
     _session(request)
     return JSONResponse({"waiting": _demo(request).computing.waiting})
 
 
 async def archive(request: Request) -> Response:
-    """Everything as a ZIP, by one method with all support images."""
+    """Give everything as a ZIP, by one method with all support images."""
     session = _session(request)
     choice = _choice(request, await _json(request))
     path = session.folder / f"results-{session.new_id()}.zip"
@@ -185,6 +182,25 @@ async def archive(request: Request) -> Response:
     return FileResponse(path, media_type="application/zip", background=BackgroundTask(path.unlink, missing_ok=True))
 
 
+async def _predict(request: Request, describe: Callable[[QueryPrediction, int, Spacing | None], Result]) -> Result:
+    """Segment the image that is asked for, and describe the prediction, by its number of support images as well."""
+    session, content = _session(request), await _json(request)
+    shots = content.get("shots")
+    if not isinstance(shots, int) or shots < 0:
+        raise RefusedError(f"shots is {shots!r}; expected a number of support images", 400)
+    query = session.find("queries", request.path_params["image"])
+    supports = session.painted()
+    if shots > len(supports):
+        raise RefusedError(f"{shots} support images were asked for, and {len(supports)} are painted", 409)
+    choice = _choice(request, content)
+
+    def compute() -> Result:
+        session.require_open()  # the page may have been closed while this waited for its turn
+        return describe(session.predictions.predict(choice, supports[:shots], query), shots, query.spacing)
+
+    return await _demo(request).computing.run(compute)
+
+
 def _demo(request: Request) -> Demo:
     demo: Demo = request.app.state.demo
     return demo
@@ -194,14 +210,8 @@ def _session(request: Request) -> Session:
     return _demo(request).sessions.find(request.headers.get(TOKEN, ""))
 
 
-def _require_open(session: Session) -> None:
-    """Not to compute for a page that was closed while it waited for its turn."""
-    with session.writing():
-        pass
-
-
 def _file_name(request: Request) -> str:
-    """The name of the user's file: a header holds ASCII alone, so it comes as percent escapes."""
+    """Return the name of the user's file: a header holds ASCII alone, so it comes as percent escapes."""
     return clean_name(unquote(request.headers.get(FILE_NAME, "")))
 
 
@@ -222,21 +232,5 @@ def _choice(request: Request, content: dict[str, Any]) -> MethodChoice:
     return choice
 
 
-async def _asked(request: Request, session: Session) -> Asked:
-    content = await _json(request)
-    shots = content.get("shots")
-    if not isinstance(shots, int) or shots < 0:
-        raise RefusedError(f"shots is {shots!r}; expected a number of support images", 400)
-    query = session.find("queries", request.path_params["image"])
-    supports = session.painted()
-    if shots > len(supports):
-        raise RefusedError(f"{shots} support images were asked for, and {len(supports)} are painted", 409)
-    return Asked(_choice(request, content), supports[:shots], query)
-
-
 def _png(content: bytes) -> Response:
     return Response(content, media_type="image/png")
-
-
-def _shown_mask(mask: NDArray[np.bool_]) -> bytes:
-    return mask_png(stretch_labels(mask.astype(np.uint8), shown_size((mask.shape[0], mask.shape[1]))) > 0)

@@ -1,11 +1,17 @@
-"""The page's server: routes, guard, start and stop."""
+"""The page's server: routes, guard, temporary folder, start and stop."""
 
 import asyncio
 import ipaddress
+import os
+import secrets
+import shutil
 import signal
 import socket
+import stat
+import tempfile
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -21,11 +27,12 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from episodes.errors import UserError
+from episodes.errors import StorageError, UserError
+from episodes.io.files import exclusive_lock
 from fewshot.demo import requests
 from fewshot.demo.choices import MethodChoice, load_choices
-from fewshot.demo.images import Limits, RefusedError
-from fewshot.demo.sessions import Sessions, Worker, server_folder
+from fewshot.demo.images import RefusedError, SessionLimits
+from fewshot.demo.sessions import PRIVATE, Kind, Sessions
 
 # Nothing but this server's own files runs or is shown; `blob:` are pictures that the page has fetched from it.
 POLICY = (
@@ -45,7 +52,7 @@ HEADERS = {
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a name or address means this computer alone.
+    """Tell whether a name or address means this computer alone.
 
     >>> [is_loopback(host) for host in ("127.0.0.1", "::1", "localhost", "0.0.0.0", "192.168.1.2", "scanner")]
     [True, True, True, False, False, False]
@@ -57,7 +64,7 @@ def is_loopback(host: str) -> bool:
 
 
 def may_be_called(name: str, host: str) -> bool:
-    """Whether requests may call the server by a name.
+    """Tell whether requests may call the server by a name.
 
     A page of anybody's may let its own domain's name point to this computer and then ask in that name (DNS
     rebinding). Addresses cannot be redirected, so all are good if the server listens to the network.
@@ -80,7 +87,7 @@ def may_be_called(name: str, host: str) -> bool:
 
 
 class Guard:
-    """Turn away what comes from other pages, and tell the browser what this one may do.
+    """Middleware that turns away what comes from other pages, and tells the browser what this one may do.
 
     Args:
         app: what is guarded.
@@ -108,7 +115,7 @@ class Guard:
 
     def _complaint(self, headers: Headers) -> str | None:
         called = headers.get("host", "")
-        if not may_be_called(_hostname(called) or "", self.host):
+        if not may_be_called(_hostname(called), self.host):
             return "this server does not answer to that name; open the address that it has printed"
         origin = headers.get("origin")
         if origin is not None and urlsplit(origin).netloc != called:
@@ -118,11 +125,11 @@ class Guard:
         return None
 
 
-def _hostname(netloc: str) -> str | None:
+def _hostname(netloc: str) -> str:
     try:
-        return urlsplit(f"//{netloc}").hostname
+        return urlsplit(f"//{netloc}").hostname or ""
     except ValueError:
-        return None
+        return ""
 
 
 PAGE = Path(__file__).parent / "page"
@@ -131,10 +138,11 @@ PAGE = Path(__file__).parent / "page"
 TIDYING_SECONDS = 20.0
 
 
+KINDS: tuple[Kind, ...] = ("supports", "queries")
 ROUTES = [
     Route("/session", requests.begin, methods=["POST"]),
     Route("/session/end", requests.end, methods=["POST"]),
-    Route("/supports/{image}/mask", requests.painted, methods=["GET"]),
+    Route("/supports/{image}/mask", requests.show_painting, methods=["GET"]),
     Route("/supports/{image}/mask", requests.paint, methods=["PUT"]),
     Route("/supports/{image}/mask-file", requests.read_mask, methods=["POST"]),
     Route("/queries/{image}/answer", requests.answer, methods=["POST"]),
@@ -143,11 +151,11 @@ ROUTES = [
     Route("/archive", requests.archive, methods=["POST"]),
     *(
         route
-        for kind in ("supports", "queries")
+        for kind in KINDS
         for route in (
-            Route(f"/{kind}", requests.adder(kind), methods=["POST"]),
-            Route(f"/{kind}/{{image}}", requests.remover(kind), methods=["DELETE"]),
-            Route(f"/{kind}/{{image}}/picture", requests.picture_of(kind), methods=["GET"]),
+            Route(f"/{kind}", partial(requests.add_image, kind=kind), methods=["POST"]),
+            Route(f"/{kind}/{{image}}", partial(requests.remove_image, kind=kind), methods=["DELETE"]),
+            Route(f"/{kind}/{{image}}/picture", partial(requests.show_image, kind=kind), methods=["GET"]),
         )
     ),
     Mount("/", StaticFiles(directory=PAGE, html=True)),
@@ -155,14 +163,16 @@ ROUTES = [
 
 
 def build_app(choices: Sequence[MethodChoice], sessions: Sessions, host: str = "127.0.0.1") -> Starlette:
-    """The server of the page.
+    """Build the server of the page.
 
     Args:
         choices: methods to choose from.
         sessions: where uploads are kept; all are closed when the server stops.
         host: where it will listen.
     """
-    demo = requests.Demo({choice.id: choice for choice in choices}, sessions, Worker("computing"), Worker("decoding"))
+    demo = requests.Demo(
+        {choice.id: choice for choice in choices}, sessions, requests.Worker("computing"), requests.Worker("decoding")
+    )
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
@@ -210,6 +220,48 @@ async def _fail(request: Request, error: Exception) -> Response:
     return JSONResponse({"error": "a fault of the program; the terminal where it runs says more"}, 500)
 
 
+@contextmanager
+def server_folder() -> Iterator[Path]:
+    """Give a private temporary folder, deleted at the end; what killed servers have left is deleted at the start.
+
+    Raises:
+        StorageError: if it cannot be made.
+        UserError: if somebody else owns the place where it belongs.
+    """
+    above = Path(tempfile.gettempdir()) / f"fewshot-demo-{os.getuid()}"
+    try:
+        above.mkdir(mode=PRIVATE, exist_ok=True)
+    except OSError as error:
+        raise StorageError.of(above, error) from error
+    _require_private(above)
+    _delete_leftovers(above)
+    folder = above / secrets.token_hex(8)
+    # Locked before it is there: another server that starts now takes it for no leftover.
+    with exclusive_lock(folder):
+        folder.mkdir(mode=PRIVATE)
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _require_private(folder: Path) -> None:
+    """Refuse a folder that is a link, another user's, or open to others: temporary folders are shared."""
+    facts = folder.lstat()
+    if not stat.S_ISDIR(facts.st_mode) or facts.st_uid != os.getuid() or facts.st_mode & 0o077:
+        raise UserError(f"{folder}: is not a private folder of yours; remove it, or set TMPDIR to another place")
+
+
+def _delete_leftovers(above: Path) -> None:
+    for folder in above.iterdir():
+        if folder.is_dir() and not folder.is_symlink():
+            try:
+                with exclusive_lock(folder):
+                    shutil.rmtree(folder, ignore_errors=True)
+            except UserError:  # its server is alive
+                continue
+
+
 # How long requests may go on once the server is stopped.
 LAST_REQUESTS_SECONDS = 2
 
@@ -233,7 +285,7 @@ def serve(
     with _listening(host, port) as listener, server_folder() as folder:
         server = uvicorn.Server(
             uvicorn.Config(
-                build_app(choices, Sessions(folder, Limits()), host),
+                build_app(choices, Sessions(folder, SessionLimits()), host),
                 log_level="warning",
                 access_log=False,
                 ws="none",
@@ -263,7 +315,7 @@ def _announce(console: Console, host: str, port: int) -> None:
 
 @contextmanager
 def _listening(host: str, port: int) -> Iterator[socket.socket]:
-    """A socket at an address.
+    """Listen at an address.
 
     Raises:
         UserError: if there is no such address here, or it is taken.

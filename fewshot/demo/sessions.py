@@ -1,53 +1,34 @@
-"""The open pages, each with a temporary folder that only this user may read, and what ends them."""
+"""The open pages, each with what its user has uploaded, in a temporary folder that only this user may read."""
 
-import asyncio
-import os
+import re
 import secrets
 import shutil
-import stat
-import tempfile
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from itertools import count
-from pathlib import Path
-from typing import Any, TypeVar
+from pathlib import Path, PurePosixPath
+from typing import Literal, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
 
 from episodes.errors import StorageError, UserError
-from episodes.io.files import exclusive_lock
+from episodes.images.decoding import stretch_labels
+from episodes.images.dicom_header import is_dicom, read_facts
+from episodes.scoring.mask_scores import Spacing
+from fewshot.api import grey_image, lesion_mask
 from fewshot.demo.answers import SessionPredictions
-from fewshot.demo.images import Limits, RefusedError, StoredImage
+from fewshot.demo.images import RefusedError, SessionLimits, StoredImage
+from fewshot.results.pictures import mask_png, png
 
-Result = TypeVar("Result")
+PRIVATE = 0o700
+LONGEST_NAME = 120
+ENDED = "the session has ended; reload the page to begin anew"
 
-
-class Worker:
-    """Does one thing after another, in a thread of its own.
-
-    Args:
-        name: of the thread.
-
-    Attributes:
-        waiting: how many things are being done or wait to be.
-    """
-
-    def __init__(self, name: str) -> None:
-        self.waiting = 0
-        self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix=name)
-
-    async def run(self, function: Callable[..., Result], *arguments: Any) -> Result:
-        """Call a function when its turn comes, and wait for what it returns or raises."""
-        self.waiting += 1
-        try:
-            return await asyncio.get_running_loop().run_in_executor(self._pool, function, *arguments)
-        finally:
-            self.waiting -= 1
-
-    def stop(self) -> None:
-        """Begin nothing more; what is being done is not waited for."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
+Kind = Literal["supports", "queries"]
+Pixels = TypeVar("Pixels", NDArray[np.uint8], NDArray[np.bool_])
 
 
 @dataclass(eq=False)
@@ -67,7 +48,7 @@ class Session:
 
     token: str
     folder: Path
-    limits: Limits
+    limits: SessionLimits
     used: float = 0.0
     supports: dict[str, StoredImage] = field(default_factory=dict)
     queries: dict[str, StoredImage] = field(default_factory=dict)
@@ -77,29 +58,30 @@ class Session:
 
     @contextmanager
     def writing(self) -> Iterator[Path]:
-        """The folder, for as long as something may be written there.
+        """Give the folder, for as long as something may be written there.
 
         Raises:
             RefusedError: if the session has ended, or ends meanwhile.
             StorageError: if the disk is full, or cannot be written to.
         """
-        self._require_open()
+        self.require_open()
         try:
             yield self.folder
         except OSError as error:
-            self._require_open()  # if it was closed meanwhile, no wonder
+            self.require_open()  # if it was closed meanwhile, no wonder
             raise StorageError.of(self.folder, error) from error
         finally:
-            self._sweep()
+            if self.closed:  # what was written after the end, by whoever had begun before it
+                shutil.rmtree(self.folder, ignore_errors=True)
 
-    def _require_open(self) -> None:
-        if self.closed:
-            raise RefusedError("the session has ended; reload the page to begin anew", 410)
+    def require_open(self) -> None:
+        """Refuse to work for a page that was closed.
 
-    def _sweep(self) -> None:
-        """Delete what was written after the end by whoever had begun before it."""
+        Raises:
+            RefusedError: if it was.
+        """
         if self.closed:
-            shutil.rmtree(self.folder, ignore_errors=True)
+            raise RefusedError(ENDED, 410)
 
     def close(self) -> None:
         """Delete everything."""
@@ -109,18 +91,18 @@ class Session:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def new_id(self) -> str:
-        """An id that no image of this session has had."""
+        """Return an id that no image of this session has had."""
         return f"{next(self._numbers)}"
 
     def bytes(self) -> int:
-        """The size of all its files."""
+        """Add up the sizes of all its files."""
         total = 0
         for file in self.folder.iterdir():
             with suppress(FileNotFoundError):  # another request has just deleted it
                 total += file.stat().st_size
         return total
 
-    def add(self, kind: str, image: StoredImage) -> None:
+    def add(self, kind: Kind, image: StoredImage) -> None:
         """Take in a decoded image as one of the `supports` or `queries`.
 
         Raises:
@@ -133,7 +115,7 @@ class Session:
             raise
         self.images(kind)[image.id] = image
 
-    def check_room(self, kind: str) -> None:
+    def check_room(self, kind: Kind) -> None:
         """Refuse one more of the `supports` or `queries` than may be.
 
         Raises:
@@ -144,12 +126,12 @@ class Session:
             what = "support images" if kind == "supports" else "images to segment"
             raise RefusedError(f"{most} {what} are the most; remove one first")
 
-    def images(self, kind: str) -> dict[str, StoredImage]:
-        """The `supports` or `queries` by id."""
+    def images(self, kind: Kind) -> dict[str, StoredImage]:
+        """Return the `supports` or `queries` by id."""
         return self.supports if kind == "supports" else self.queries
 
-    def find(self, kind: str, image_id: str) -> StoredImage:
-        """One of the `supports` or `queries`.
+    def find(self, kind: Kind, image_id: str) -> StoredImage:
+        """Find one of the `supports` or `queries`.
 
         Raises:
             RefusedError: if it is not there any more.
@@ -164,7 +146,7 @@ class Session:
         if image.id in self.supports:
             self.supports[image.id] = replace(image, mask=mask, revision=image.revision + 1)
 
-    def remove(self, kind: str, image_id: str) -> None:
+    def remove(self, kind: Kind, image_id: str) -> None:
         """Delete an image; nothing happens if it is gone already."""
         image = self.images(kind).pop(image_id, None)
         if image is not None:
@@ -173,11 +155,8 @@ class Session:
                     file.unlink(missing_ok=True)
 
     def painted(self) -> list[StoredImage]:
-        """The support images whose lesion is painted."""
+        """Return the support images whose lesion is painted."""
         return [image for image in self.supports.values() if image.mask is not None]
-
-
-PRIVATE = 0o700
 
 
 class Sessions:
@@ -189,7 +168,7 @@ class Sessions:
         clock: seconds that never run backwards.
     """
 
-    def __init__(self, folder: Path, limits: Limits, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, folder: Path, limits: SessionLimits, clock: Callable[[], float] = time.monotonic) -> None:
         self.limits = limits
         self._folder = folder
         self._clock = clock
@@ -215,14 +194,14 @@ class Sessions:
         return self._open[token]
 
     def find(self, token: str) -> Session:
-        """The session of a token.
+        """Find the session of a token.
 
         Raises:
             RefusedError: if there is none, or none any more.
         """
         session = self._open.get(token)
         if session is None:
-            raise RefusedError("the session has ended; reload the page to begin anew", 410)
+            raise RefusedError(ENDED, 410)
         session.used = self._clock()
         return session
 
@@ -245,43 +224,124 @@ class Sessions:
             self.close(token)
 
 
-@contextmanager
-def server_folder() -> Iterator[Path]:
-    """A temporary folder of this server, deleted at the end; what killed servers have left is deleted at the start.
+def clean_name(name: str) -> str:
+    r"""Name an image: by the last part of a path, without characters that steer a terminal or a table.
+
+    >>> clean_name("../a/b\x1b[1m.png"), clean_name("C:\\scans\\x.png"), clean_name(" ")
+    ('b[1m.png', 'x.png', 'image')
+    """
+    last = PurePosixPath(name.replace("\\", "/")).name
+    printable = "".join(letter for letter in last if letter.isprintable()).strip()
+    if len(printable) > LONGEST_NAME:
+        suffix = _suffix(printable)
+        printable = printable[: LONGEST_NAME - len(suffix)] + suffix
+    return printable or "image"
+
+
+def _suffix(name: str) -> str:
+    """Return the suffix by which readers know a file's kind; empty where it is none."""
+    suffix = PurePosixPath(name).suffix.lower()
+    return suffix if re.fullmatch(r"\.[a-z0-9]{1,6}", suffix) else ""
+
+
+async def receive(body: AsyncIterator[bytes], session: Session, name: str) -> Path:
+    """Write an upload to a file of the session.
 
     Raises:
-        StorageError: if it cannot be made.
-        UserError: if somebody else owns the place where it belongs.
+        RefusedError: if it is empty or too large; nothing is left of it.
     """
-    above = Path(tempfile.gettempdir()) / f"fewshot-demo-{os.getuid()}"
-    try:
-        above.mkdir(mode=PRIVATE, exist_ok=True)
-    except OSError as error:
-        raise StorageError.of(above, error) from error
-    _require_private(above)
-    _delete_leftovers(above)
-    folder = above / secrets.token_hex(8)
-    # Locked before it is there: another server that starts now takes it for no leftover.
-    with exclusive_lock(folder):
-        folder.mkdir(mode=PRIVATE)
+    path = session.folder / f"upload-{session.new_id()}{_suffix(name)}"
+    with session.writing():
+        room, size = session.bytes(), 0
         try:
-            yield folder
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
+            with path.open("wb") as file:
+                async for part in body:
+                    size += len(part)
+                    session.limits.check_file(size, name)
+                    session.limits.check_session(room + size)
+                    file.write(part)
+            if not size:
+                raise RefusedError(f"{name}: the file is empty")
+        except BaseException:
+            path.unlink(missing_ok=True)
+            raise
+    return path
 
 
-def _require_private(folder: Path) -> None:
-    """Refuse a folder that is a link, another user's, or open to others: temporary folders are shared."""
-    facts = folder.lstat()
-    if not stat.S_ISDIR(facts.st_mode) or facts.st_uid != os.getuid() or facts.st_mode & 0o077:
-        raise UserError(f"{folder}: is not a private folder of yours; remove it, or set TMPDIR to another place")
+def take_image(upload: Path, session: Session, name: str) -> StoredImage:
+    """Decode an uploaded image and keep its grey values; the upload is deleted.
+
+    Raises:
+        RefusedError: if it cannot be read.
+    """
+    image_id = session.new_id()
+    with session.writing() as folder:
+        spacing = _spacing(upload)
+        grey = _read(upload, name, grey_image)
+        path = folder / f"image-{image_id}.png"
+        path.write_bytes(png(grey))
+        session.limits.check_session(session.bytes())
+        return StoredImage(image_id, name, path, (grey.shape[0], grey.shape[1]), spacing=spacing)
 
 
-def _delete_leftovers(above: Path) -> None:
-    for folder in above.iterdir():
-        if folder.is_dir() and not folder.is_symlink():
-            try:
-                with exclusive_lock(folder):
-                    shutil.rmtree(folder, ignore_errors=True)
-            except UserError:  # its server is alive
-                continue
+def _spacing(upload: Path) -> Spacing | None:
+    """Read the size of a DICOM file's pixels; a file that cannot be read says nothing, and is refused later."""
+    with suppress(UserError):
+        return read_facts(upload).spacing if is_dicom(upload) else None
+    return None
+
+
+def take_mask(upload: Path, session: Session, name: str, image: StoredImage) -> NDArray[np.bool_]:
+    """Read an uploaded mask (H, W) of an image; the upload is deleted.
+
+    Raises:
+        RefusedError: if it cannot be read, or is not of the image's size.
+    """
+    with session.writing():
+        mask = _read(upload, name, lesion_mask)
+    if mask.shape != image.size:
+        sizes = [f"{width} x {height}" for height, width in (mask.shape, image.size)]
+        raise RefusedError(f"{name}: is {sizes[0]} pixels, but {image.name} is {sizes[1]}; choose the image's own mask")
+    return mask
+
+
+def take_painting(upload: Path, session: Session, image: StoredImage, image_size: int) -> NDArray[np.bool_]:
+    """Keep what was painted on an image, stretched to its own size; the upload is deleted.
+
+    Args:
+        upload: a mask, of the size at which the image was shown.
+        session: whose image it is.
+        image: what was painted on.
+        image_size: the smallest working size of the models, at which something must be left of the lesion.
+
+    Returns:
+        The mask, (H, W).
+
+    Raises:
+        RefusedError: if nothing is painted, or everything, or too little to be seen.
+    """
+    with session.writing() as folder:
+        painted = _read(upload, "the painting", lesion_mask)
+        mask = stretch_labels(painted.astype(np.uint8), image.size) > 0
+        if not mask.any():
+            raise RefusedError(f"{image.name}: nothing is painted; outline the lesion, or remove the image")
+        if mask.all():
+            raise RefusedError(f"{image.name}: everything is painted; leave the tissue around the lesion unpainted")
+        if not stretch_labels(mask.astype(np.uint8), (image_size, image_size)).any():
+            raise RefusedError(
+                f"{image.name}: too little is painted to be seen at {image_size} pixels; paint the whole lesion"
+            )
+        path = folder / f"mask-{image.id}.png"
+        path.write_bytes(mask_png(mask))
+        session.paint(image, path)
+    return mask
+
+
+def _read(upload: Path, name: str, reader: Callable[[Path, str], Pixels]) -> Pixels:
+    """Read an upload, which is deleted; the reader's complaints name the user's file."""
+    try:
+        return reader(upload, name)
+    except UserError as error:
+        raise RefusedError(str(error).replace(str(upload), name)) from error
+    finally:
+        upload.unlink(missing_ok=True)

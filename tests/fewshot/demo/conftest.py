@@ -23,8 +23,8 @@ from fewshot.api import load
 from fewshot.checkpoints import network_tensors, save_checkpoint
 from fewshot.config.training import ModelConfig
 from fewshot.demo.choices import MethodChoice, load_choices
-from fewshot.demo.images import Limits
-from fewshot.demo.sessions import Sessions, server_folder
+from fewshot.demo.images import SessionLimits
+from fewshot.demo.sessions import Sessions
 from fewshot.inference.out_of_distribution import training_feature_tensors
 from fewshot.networks import seeded_network
 from tests.fewshot.small_networks import ENCODER, MODELS
@@ -172,12 +172,12 @@ class Served:
         return [path for path in self.folder.rglob("*") if path.is_file()]
 
 
-LIMITS = Limits(file_bytes=200_000, session_bytes=300_000, supports=2, queries=3, sessions=3, idle_seconds=60)
+LIMITS = SessionLimits(file_bytes=200_000, session_bytes=300_000, supports=2, queries=3, sessions=3, idle_seconds=60)
 
 
 @pytest.fixture
 def served(temporary: Path, choices: list[MethodChoice]) -> Iterator[Served]:
-    from fewshot.demo.server import build_app
+    from fewshot.demo.server import build_app, server_folder
 
     clock = Clock()
     with server_folder() as folder:

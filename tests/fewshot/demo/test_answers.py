@@ -12,9 +12,8 @@ import torch
 from fewshot.api import load
 from fewshot.demo.answers import SessionPredictions, load_supports
 from fewshot.demo.choices import MethodChoice
-from fewshot.demo.images import Limits, Recent, StoredImage
-from fewshot.demo.sessions import Session
-from fewshot.demo.uploads import take_image, take_painting
+from fewshot.demo.images import Recent, SessionLimits, StoredImage
+from fewshot.demo.sessions import Session, take_image, take_painting
 from fewshot.predict.results import UNSURE_BELOW, read_rows
 from fewshot.predict.run import PredictionRequest, predict_folder
 from tests.fewshot.demo.conftest import Annotated, Served, from_png
@@ -27,7 +26,7 @@ QUICK = METHODS[:3]
 @pytest.fixture
 def session(tmp_path: Path) -> Session:
     (tmp_path / "session").mkdir()
-    return Session("token", tmp_path / "session", Limits())
+    return Session("token", tmp_path / "session", SessionLimits())
 
 
 @pytest.fixture

@@ -206,8 +206,8 @@ def test_an_unused_page_ends_by_itself(served: Served) -> None:
 def test_when_the_server_stops_nothing_is_left(temporary: Path, choices: Any) -> None:
     from starlette.testclient import TestClient
 
-    from fewshot.demo.server import build_app
-    from fewshot.demo.sessions import Sessions, server_folder
+    from fewshot.demo.server import build_app, server_folder
+    from fewshot.demo.sessions import Sessions
     from tests.fewshot.demo.conftest import Visitor
 
     with server_folder() as folder:
@@ -246,7 +246,7 @@ def test_a_fault_is_no_secret_and_tells_none(
 ) -> None:
     page = served.visitor()
     query = page.upload("queries", as_png(NOISE)).json()["id"]
-    monkeypatch.setattr("fewshot.demo.shown.answer_json", lambda *_: 1 / 0)
+    monkeypatch.setattr("fewshot.demo.requests.prediction_json", lambda *_: 1 / 0)
     failed = page.answer(query, "0-prototypes", 0)
     assert (failed.status_code, "division" in failed.text) == (500, False)
     assert "a fault of the program" in message(failed)

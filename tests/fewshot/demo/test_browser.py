@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from fewshot.demo.choices import MethodChoice
-from fewshot.demo.images import Limits
-from fewshot.demo.sessions import Sessions, server_folder
+from fewshot.demo.images import SessionLimits
+from fewshot.demo.sessions import Sessions
 from tests.fewshot.demo.conftest import Annotated, from_png
 
 DESKTOP = {"viewport": {"width": 1280, "height": 800}}
@@ -128,14 +128,14 @@ class Opened:
 def running(tmp_path_factory: pytest.TempPathFactory, choices: list[MethodChoice]) -> Iterator[Running]:
     import uvicorn
 
-    from fewshot.demo.server import build_app
+    from fewshot.demo.server import build_app, server_folder
 
     with pytest.MonkeyPatch.context() as patch, socket.socket() as listener:
         patch.setattr(tempfile, "tempdir", str(tmp_path_factory.mktemp("temporary")))
         listener.bind(("127.0.0.1", 0))
         listener.listen()
         with server_folder() as folder:
-            sessions = Sessions(folder, Limits())
+            sessions = Sessions(folder, SessionLimits())
             server = uvicorn.Server(uvicorn.Config(build_app(choices, sessions), log_level="warning", ws="none"))
             thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
             thread.start()

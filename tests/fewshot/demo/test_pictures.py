@@ -5,14 +5,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fewshot.demo.images import LIKELY, StoredImage, heat_png, shown_size
-from fewshot.demo.shown import stems
-from fewshot.demo.uploads import clean_name
+from fewshot.demo.images import StoredImage
+from fewshot.demo.responses import LIKELY, heat_png, shown_size, stems
+from fewshot.demo.sessions import clean_name
 from tests.fewshot.demo.conftest import from_png
 
 
 def test_a_heat_map_covers_the_more_the_more_probable_the_lesion_is() -> None:
-    heat = from_png(heat_png(np.array([[0, 128, 255]], np.uint8)))
+    heat = from_png(heat_png(np.array([[0, 128, 255]]) / 255))
     np.testing.assert_array_equal(heat[0, :, 3], [0, 128, 255])
     assert (heat[..., :3] == LIKELY).all()
 

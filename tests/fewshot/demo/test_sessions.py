@@ -14,8 +14,9 @@ from urllib.request import Request, urlopen
 import pytest
 
 from episodes.errors import UserError
-from fewshot.demo.images import Limits, RefusedError
-from fewshot.demo.sessions import Session, Sessions, server_folder
+from fewshot.demo.images import RefusedError, SessionLimits
+from fewshot.demo.server import server_folder
+from fewshot.demo.sessions import Session, Sessions
 from tests.fewshot.demo.conftest import Annotated
 
 
@@ -25,7 +26,7 @@ def files_in(folder: Path) -> list[Path]:
 
 def test_nobody_else_may_look_into_a_sessions_folder(temporary: Path) -> None:
     with server_folder() as folder:
-        session = Sessions(folder, Limits()).open()
+        session = Sessions(folder, SessionLimits()).open()
         assert folder.is_relative_to(temporary)
         for private in (session.folder, folder, folder.parent):
             assert private.stat().st_mode & 0o777 == 0o700
@@ -34,7 +35,7 @@ def test_nobody_else_may_look_into_a_sessions_folder(temporary: Path) -> None:
 
 def test_tokens_cannot_be_guessed_from_each_other(temporary: Path) -> None:
     with server_folder() as folder:
-        sessions = Sessions(folder, Limits(sessions=100))
+        sessions = Sessions(folder, SessionLimits(sessions=100))
         tokens = {sessions.open().token for _ in range(100)}
     assert len(tokens) == 100
     assert min(map(len, tokens)) >= 43  # 256 bits
@@ -80,7 +81,7 @@ def test_what_a_killed_server_has_left_is_deleted_and_nothing_of_one_that_lives(
 def test_a_session_that_ends_while_something_is_written_keeps_none_of_it(tmp_path: Path) -> None:
     folder = tmp_path / "session"
     folder.mkdir()
-    session = Session("token", folder, Limits())
+    session = Session("token", folder, SessionLimits())
     with session.writing():
         session.close()
         folder.mkdir()
@@ -93,12 +94,12 @@ def test_a_session_that_ends_while_something_is_written_keeps_none_of_it(tmp_pat
 def test_a_file_that_another_request_deletes_meanwhile_does_not_count(tmp_path: Path) -> None:
     (tmp_path / "upload").write_bytes(b"123")
     (tmp_path / "just deleted").symlink_to(tmp_path / "nothing")
-    assert Session("token", tmp_path, Limits()).bytes() == 3
+    assert Session("token", tmp_path, SessionLimits()).bytes() == 3
 
 
 @pytest.mark.parametrize(("closed", "message"), [(False, "free some space"), (True, "the session has ended")])
 def test_a_full_disk_is_told_from_a_session_that_was_closed(tmp_path: Path, closed: bool, message: str) -> None:
-    session = Session("token", tmp_path / "session", Limits())
+    session = Session("token", tmp_path / "session", SessionLimits())
 
     def write() -> None:
         with session.writing():

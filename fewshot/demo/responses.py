@@ -1,7 +1,5 @@
-"""What the page shows of a prediction, and the archive that it offers."""
+"""The server's responses: images, masks and predictions as JSON and pictures, and the archive of all results."""
 
-import csv
-import io
 import math
 import zipfile
 from collections.abc import Iterable, Sequence
@@ -17,20 +15,34 @@ from episodes.scoring.mask_scores import Spacing
 from fewshot import __version__
 from fewshot.demo.answers import QueryPrediction, SessionPredictions
 from fewshot.demo.choices import MethodChoice
-from fewshot.demo.images import StoredImage, heat_png, shown_size
+from fewshot.demo.images import StoredImage
 from fewshot.inference.inputs import Input
 from fewshot.predict.cases import ReadImage
-from fewshot.predict.results import COLUMNS, Row, mask_facts, row_of, warnings_of
+from fewshot.predict.results import COLUMNS, csv_text, mask_facts, row_of, warnings_of
 from fewshot.results.pictures import mask_png, overlay, png, probability_png
 
-# Of outlines and heat maps, whose detail is that of the working size.
-DRAWN = 1024
+# Pixels along the longer side: larger pictures are shown shrunk, as a phone's canvas holds no more; outlines and heat
+# maps have no more detail than the working size.
+SHOWN, DRAWN = 2048, 1024
+
+# Vermillion, as in the project's figures (fewshot.plots.images).
+LIKELY = (213, 94, 0)
 
 Json = dict[str, Any]
 
 
+def shown_size(size: tuple[int, ...], longest: int = SHOWN) -> tuple[int, int]:
+    """Return the (height, width) at which a picture of this (height, width) is shown.
+
+    >>> shown_size((600, 800)), shown_size((3000, 6000), 1000)
+    ((600, 800), (500, 1000))
+    """
+    scale = min(1.0, longest / max(size))
+    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
+
+
 def image_json(image: StoredImage) -> Json:
-    """An image that was taken in; `shown` is the [width, height] of its picture."""
+    """Describe an image that was taken in; `shown` is the [width, height] of its picture."""
     return {
         "id": image.id,
         "name": image.name,
@@ -40,20 +52,28 @@ def image_json(image: StoredImage) -> Json:
 
 
 def image_png(image: StoredImage) -> bytes:
-    """An image's picture."""
+    """Return the picture that is shown of an image."""
     size = shown_size(image.size)
     return image.path.read_bytes() if size == image.size else png(stretch_image(read_image(image.path), size))
 
 
 def outline_json(mask: NDArray[np.bool_]) -> Json:
-    """The border of a mask (H, W): an SVG path, and the [width, height] of the box that it lies in."""
-    size = shown_size((mask.shape[0], mask.shape[1]), DRAWN)
-    drawn = stretch_labels(mask.astype(np.uint8), size) > 0
-    return {"path": outline(drawn), "box": list(size[::-1])}
+    """Describe the border of a mask (H, W): an SVG path, and the [width, height] of the box that it lies in."""
+    size = shown_size(mask.shape, DRAWN)
+    return {"path": outline(_stretched(mask, size)), "box": list(size[::-1])}
+
+
+def shown_mask_png(mask: NDArray[np.bool_]) -> bytes:
+    """Encode a mask (H, W) at the size at which its image is shown."""
+    return mask_png(_stretched(mask, shown_size(mask.shape)))
+
+
+def _stretched(mask: NDArray[np.bool_], size: tuple[int, int]) -> NDArray[np.bool_]:
+    return stretch_labels(mask.astype(np.uint8), size) > 0
 
 
 def prediction_json(prediction: QueryPrediction, shots: int, spacing: Spacing | None = None) -> Json:
-    """A mask and what is known of it."""
+    """Describe a mask and what is known of it."""
     found = prediction.found
     facts = mask_facts(found.mask, found.probability)
     sure = facts.lesion_confidence
@@ -70,11 +90,12 @@ def prediction_json(prediction: QueryPrediction, shots: int, spacing: Spacing | 
     }
 
 
-def heat(prediction: QueryPrediction) -> bytes:
-    """Draw the probabilities of a prediction as a picture to lay over the image's."""
-    probability = prediction.found.probability
-    size = shown_size((probability.shape[0], probability.shape[1]), DRAWN)
-    return heat_png(stretch_image(np.round(probability * 255).astype(np.uint8), size))
+def heat_png(probability: NDArray[np.floating]) -> bytes:
+    """Draw probabilities (H, W) to lay over an image: a colour covers the more, the more probable the lesion is."""
+    cover = stretch_image(np.round(probability * 255).astype(np.uint8), shown_size(probability.shape, DRAWN))
+    heat = np.empty((*cover.shape, 4), np.uint8)
+    heat[..., :3], heat[..., 3] = LIKELY, cover
+    return png(heat)
 
 
 # A ZIP knows no time before 1980; a fixed one makes the same content the same file.
@@ -113,12 +134,13 @@ def write_archive(
             rows.append(
                 row_of(ReadImage(Input(query.path, None, query.name, stem), image, query.spacing, None, ""), found)
             )
-        _add(archive, "predictions.csv", _table(rows))
+        table = [COLUMNS, *([row[column] for column in COLUMNS] for row in rows)]
+        _add(archive, "predictions.csv", csv_text(table).encode())
         _add(archive, "README.txt", _about(choice, len(supports)).encode())
 
 
 def stems(images: Iterable[StoredImage]) -> list[str]:
-    """File names without suffix, no two alike even where case does not count."""
+    """Name files without suffix, no two alike even where case does not count."""
     taken: set[str] = set()
     found = []
     for image in images:
@@ -137,14 +159,6 @@ def _add(archive: zipfile.ZipFile, name: str, content: bytes) -> None:
     # Pictures are compressed already.
     entry.compress_type = zipfile.ZIP_STORED if name.endswith(".png") else zipfile.ZIP_DEFLATED
     archive.writestr(entry, content)
-
-
-def _table(rows: Iterable[Row]) -> bytes:
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue().encode()
 
 
 def _about(choice: MethodChoice, n_supports: int) -> str:
