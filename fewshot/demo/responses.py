@@ -18,8 +18,9 @@ from fewshot.demo.choices import MethodChoice
 from fewshot.demo.images import StoredImage
 from fewshot.inference.inputs import Input
 from fewshot.predict.cases import ReadImage
-from fewshot.predict.results import COLUMNS, csv_text, mask_facts, row_of, warnings_of
+from fewshot.predict.results import COLUMNS, mask_facts, row_of, warnings_of
 from fewshot.results.pictures import mask_png, overlay, png, probability_png
+from fewshot.results.tables import csv_text
 
 # Pixels along the longer side: larger pictures are shown shrunk, as a phone's canvas holds no more; outlines and heat
 # maps have no more detail than the working size.
