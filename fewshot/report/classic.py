@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from episodes.scoring.bootstrap import FloatArray
 from episodes.scoring.mask_scores import pooled_iou
-from fewshot.results.index import ResultsIndex, RowKey, mean_of_known
+from fewshot.results.index import ResultKey, ResultsIndex, mean_of_known
 from fewshot.results.rows import PIXELS
 
 NOTE = (
@@ -69,7 +69,7 @@ class ClassicRow:
 
 
 def classic_rows(table: ResultsIndex, target: str) -> list[ClassicRow]:
-    """The rows of one target under the `classic` protocol, best pooled mean-IoU first within each number of shots.
+    """Compute a target's rows under the `classic` protocol, best pooled mean-IoU first within each number of shots.
 
     Scores of different training seeds are averaged run by run.
     """
@@ -92,7 +92,7 @@ def _where(counts: Counts, chosen: NDArray[np.bool_]) -> Counts:
     return {name: values[chosen] for name, values in counts.items()}
 
 
-def _classic_row(key: RowKey, counts: Counts) -> ClassicRow:
+def _classic_row(key: ResultKey, counts: Counts) -> ClassicRow:
     runs, seeds = np.unique(counts["draw"]), np.unique(counts["seed"])
     scores = [
         [_scores(_where(counts, (counts["seed"] == seed) & (counts["draw"] == run))) for run in runs] for seed in seeds

@@ -18,7 +18,7 @@ from fewshot.report.sentences import describe_answer, describe_control, headline
 from fewshot.results.index import ResultsIndex
 from fewshot.results.rows import CALIBRATION, read_table, table_facts
 from fewshot.results.run_files import RunFiles, read_run_files, results_file
-from fewshot.results.summary import Results, Row, candidates, compare, compare_all, indexed, summarise
+from fewshot.results.summary import MethodResult, ResultsTable, candidates, compare, compare_all, indexed, summarise
 
 
 def collect(path: Path) -> ReportContent:
@@ -72,7 +72,7 @@ def _in_order(targets: Sequence[str], listed: Sequence[str]) -> list[str]:
 
 
 def _target_content(
-    index: ResultsIndex, all_rows: Sequence[Row], target: str, files: RunFiles, *, classic: bool
+    index: ResultsIndex, all_rows: Sequence[MethodResult], target: str, files: RunFiles, *, classic: bool
 ) -> TargetContent:
     rows = [row for row in all_rows if row.target == target]
     lesions, normals = index.queries(target, lesion=True), index.queries(target, lesion=False)
@@ -110,7 +110,7 @@ def _fewest_draws(index: ResultsIndex) -> int:
     return min(counts, default=0)
 
 
-def answers(index: ResultsIndex, rows: Sequence[Row]) -> list[Answer]:
+def answers(index: ResultsIndex, rows: Sequence[MethodResult]) -> list[Answer]:
     """Find what to use on one target at each number of annotated images that was measured, rising.
 
     Args:
@@ -124,7 +124,7 @@ def answers(index: ResultsIndex, rows: Sequence[Row]) -> list[Answer]:
     return [_answer(index, usable, shot) for shot in shots if (usable := candidates(rows, shot))]
 
 
-def _answer(index: ResultsIndex, usable: Sequence[Row], shot: int) -> Answer:
+def _answer(index: ResultsIndex, usable: Sequence[MethodResult], shot: int) -> Answer:
     best = usable[0]
     rival = _rival(usable, shot)
     without = next((row for row in usable if row.shot == 0), None) if best.shot else None
@@ -134,7 +134,7 @@ def _answer(index: ResultsIndex, usable: Sequence[Row], shot: int) -> Answer:
     return replace(answer, sentence=describe_answer(answer))
 
 
-def _rival(usable: Sequence[Row], shot: int) -> Row | None:
+def _rival(usable: Sequence[MethodResult], shot: int) -> MethodResult | None:
     """Find the best row of another method than the first one's.
 
     With annotated images at hand it is one that uses them, since what does without them is a question of its own: is
@@ -147,7 +147,7 @@ def _rival(usable: Sequence[Row], shot: int) -> Row | None:
     return None
 
 
-def controls_of(results: Results, rows: Sequence[Row], target: str) -> list[Control]:
+def controls_of(results: ResultsTable, rows: Sequence[MethodResult], target: str) -> list[Control]:
     """Compare every control of a target with the method that it is a control of, in the order of the rows."""
     index = indexed(results)
     methods = {(row.method, row.shot): row for row in rows if row.target == target}
@@ -166,7 +166,7 @@ SIZES = ("small", "medium", "large")
 FEWEST_LESIONS = 9
 
 
-def by_size(index: ResultsIndex, rows: Sequence[Row]) -> tuple[list[Share], tuple[float, ...]]:
+def by_size(index: ResultsIndex, rows: Sequence[MethodResult]) -> tuple[list[Share], tuple[float, ...]]:
     """Compute lesion Dice of small, medium and large lesions: thirds of the target's lesion images.
 
     Args:
@@ -188,7 +188,7 @@ def by_size(index: ResultsIndex, rows: Sequence[Row]) -> tuple[list[Share], tupl
     return _shares(index, rows, groups, SIZES), (float(edges[0]), float(edges[1]))
 
 
-def by_label(index: ResultsIndex, rows: Sequence[Row]) -> list[Share]:
+def by_label(index: ResultsIndex, rows: Sequence[MethodResult]) -> list[Share]:
     """Compute lesion Dice of benign, malignant and unknown lesions, row by row, as far as there are any."""
     if not rows:
         return []
@@ -196,7 +196,9 @@ def by_label(index: ResultsIndex, rows: Sequence[Row]) -> list[Share]:
     return _shares(index, rows, labels, LABELS)
 
 
-def _shares(index: ResultsIndex, rows: Sequence[Row], groups: NDArray[np.str_], names: Sequence[str]) -> list[Share]:
+def _shares(
+    index: ResultsIndex, rows: Sequence[MethodResult], groups: NDArray[np.str_], names: Sequence[str]
+) -> list[Share]:
     shares = []
     for row in rows:
         grid = index.grid(row.key)
@@ -210,12 +212,12 @@ def _shares(index: ResultsIndex, rows: Sequence[Row], groups: NDArray[np.str_], 
     return shares
 
 
-def by_patient(index: ResultsIndex, rows: Sequence[Row]) -> dict[tuple[str, int], FloatArray]:
+def by_patient(index: ResultsIndex, rows: Sequence[MethodResult]) -> dict[tuple[str, int], FloatArray]:
     """Compute the mean lesion Dice of every patient that a row has lesion images of, rising, by (method, shot)."""
     return {(row.method, row.shot): _patient_means(index, row) for row in rows}
 
 
-def _patient_means(index: ResultsIndex, row: Row) -> FloatArray:
+def _patient_means(index: ResultsIndex, row: MethodResult) -> FloatArray:
     grid = index.grid(row.key)
     means = grid.query_means("dice")
     scored = ~np.isnan(means)
@@ -223,7 +225,7 @@ def _patient_means(index: ResultsIndex, row: Row) -> FloatArray:
     return np.sort(np.bincount(owners, means[scored]) / np.bincount(owners))
 
 
-def reliability(index: ResultsIndex, rows: Sequence[Row]) -> Mapping[tuple[str, int], Reliability]:
+def reliability(index: ResultsIndex, rows: Sequence[MethodResult]) -> Mapping[tuple[str, int], Reliability]:
     """Compute how often what was called so probable is lesion, by (method, shot), over all pixels of all queries.
 
     Lesion and normal images count, and those that several draws have count in each. Rows that give no probabilities
@@ -233,7 +235,7 @@ def reliability(index: ResultsIndex, rows: Sequence[Row]) -> Mapping[tuple[str, 
     return {key: value for key, value in found.items() if value is not None}
 
 
-def _reliability(index: ResultsIndex, row: Row) -> Reliability | None:
+def _reliability(index: ResultsIndex, row: MethodResult) -> Reliability | None:
     part = index.part(row.key, CALIBRATION)
     columns = [part[name].combine_chunks() for name in CALIBRATION]
     if any(len(column) == column.null_count for column in columns):

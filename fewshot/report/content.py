@@ -11,14 +11,14 @@ from numpy.typing import NDArray
 from episodes.scoring.curves import Reliability
 from episodes.scoring.statistics import Difference, Interval
 from fewshot.report.classic import ClassicRow
-from fewshot.results.index import RowKey
+from fewshot.results.index import ResultKey
 from fewshot.results.run_files import Cost, GalleryCase
-from fewshot.results.summary import Comparison, Row
+from fewshot.results.summary import Comparison, MethodResult
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What to use with so many annotated images on one dataset.
+    """The answer to what to use with so many annotated images on one dataset.
 
     Attributes:
         shot: annotated images at hand.
@@ -31,10 +31,10 @@ class Answer:
     """
 
     shot: int
-    best: Row
-    rival: Row | None
+    best: MethodResult
+    rival: MethodResult | None
     lead: Difference | None
-    without: Row | None
+    without: MethodResult | None
     gain: Difference | None
     sentence: str = ""
 
@@ -50,7 +50,7 @@ class Share:
         dice: with its interval.
     """
 
-    row: Row
+    row: MethodResult
     group: str
     n_images: int
     dice: Interval
@@ -81,7 +81,7 @@ class Control:
 
 @dataclass(frozen=True, slots=True)
 class TargetContent:
-    """What is said of one dataset.
+    """Everything that is said of one dataset.
 
     Attributes:
         target: its name.
@@ -107,7 +107,7 @@ class TargetContent:
     n_lesion: int
     n_normal: int
     n_patients: int
-    rows: Sequence[Row]
+    rows: Sequence[MethodResult]
     answers: Sequence[Answer]
     comparisons: Sequence[Comparison]
     controls: Sequence[Control]
@@ -149,10 +149,10 @@ class ReportContent:
     config: Mapping[str, str] = field(default_factory=dict)
     environment: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     warnings: Sequence[str] = ()
-    pairs: Mapping[RowKey, Comparison] = field(default_factory=dict)
+    pairs: Mapping[ResultKey, Comparison] = field(default_factory=dict)
 
     @property
-    def rows(self) -> list[Row]:
+    def rows(self) -> list[MethodResult]:
         """Return those of all datasets."""
         return [row for target in self.targets for row in target.rows]
 
@@ -160,7 +160,7 @@ class ReportContent:
 MOST_ROWS = 6
 
 
-def shown_rows(rows: Sequence[Row], most: int = MOST_ROWS) -> list[Row]:
+def shown_rows(rows: Sequence[MethodResult], most: int = MOST_ROWS) -> list[MethodResult]:
     """Choose the rows of a target that are broken down; all of them would be more than anyone reads.
 
     They are methods, no floor, control or oracle: the best of every number of shots, then the second best of every

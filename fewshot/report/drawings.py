@@ -13,7 +13,7 @@ from fewshot.plots.curves import draw_reliability
 from fewshot.plots.style import INK, MUTED, PAPER, THEMED, WIDTH, Drawing, MethodStyle, method_styles, new_page, shorten
 from fewshot.report.content import ReportContent, TargetContent, shown_rows
 from fewshot.report.forest_plots import controls, difference, groups, images, normals, patients
-from fewshot.results.summary import Row
+from fewshot.results.summary import MethodResult
 
 COLUMNS = 3
 # Inches.
@@ -99,7 +99,7 @@ def shot_curve(target: TargetContent, styles: Mapping[str, MethodStyle]) -> Draw
     return Drawing("shot-curve", target.target, f"Lesion Dice over annotated images on {target.target}", page)
 
 
-def _limits(rows: Sequence[Row]) -> tuple[float, float]:
+def _limits(rows: Sequence[MethodResult]) -> tuple[float, float]:
     """Choose an axis of all intervals of methods that come near the best, and of what lies near them."""
     methods = [row for row in rows if row.role != "floor"] or list(rows)
     best = max((row.dice.estimate for row in methods if row.dice.estimate == row.dice.estimate), default=1.0)
@@ -112,15 +112,17 @@ def _limits(rows: Sequence[Row]) -> tuple[float, float]:
     return max(-0.02, min([low, *near]) - air), min(1.02, high + air / 2)
 
 
-def _curves(rows: Sequence[Row]) -> dict[str, list[Row]]:
+def _curves(rows: Sequence[MethodResult]) -> dict[str, list[MethodResult]]:
     """Group rows by method, the number of annotated images rising; the highest curve first."""
-    methods: dict[str, list[Row]] = {}
+    methods: dict[str, list[MethodResult]] = {}
     for row in sorted(rows, key=lambda row: row.shot):
         methods.setdefault(row.method, []).append(row)
     return dict(sorted(methods.items(), key=lambda item: -item[1][-1].dice.estimate))
 
 
-def _draw_curve(axes: Axes, rows: Sequence[Row], style: MethodStyle, shots: Sequence[int], aside: float) -> None:
+def _draw_curve(
+    axes: Axes, rows: Sequence[MethodResult], style: MethodStyle, shots: Sequence[int], aside: float
+) -> None:
     places = [shots.index(row.shot) + aside for row in rows]
     values = [row.dice.estimate for row in rows]
     if [row.shot for row in rows] == [0] and len(shots) > 1:
@@ -133,7 +135,7 @@ def _draw_curve(axes: Axes, rows: Sequence[Row], style: MethodStyle, shots: Sequ
 
 
 def _name_curves(
-    axes: Axes, curves: Mapping[str, Sequence[Row]], styles: Mapping[str, MethodStyle], line: float
+    axes: Axes, curves: Mapping[str, Sequence[MethodResult]], styles: Mapping[str, MethodStyle], line: float
 ) -> None:
     """Write each method's name beside the end of its curve; they move apart where they would overlap."""
     ends = [rows[-1].dice.estimate for rows in curves.values()]
@@ -171,7 +173,7 @@ def _bottom(group: Sequence[float], gap: float) -> float:
     return _top(group, gap) - gap * (len(group) - 1)
 
 
-def _note_beneath(axes: Axes, rows: Sequence[Row], low: float) -> None:
+def _note_beneath(axes: Axes, rows: Sequence[MethodResult], low: float) -> None:
     """Name the rows that lie below the axis, each method with its best value there."""
     if not rows:
         return

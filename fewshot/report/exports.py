@@ -22,7 +22,7 @@ from fewshot.report.tables import (
     target_table,
 )
 from fewshot.results.numbers import full_interval, p_value
-from fewshot.results.summary import Compared, Comparison, Row, without_nan
+from fewshot.results.summary import Compared, Comparison, MethodResult, without_nan
 from fewshot.results.tables import Table
 from fewshot.terminal import output_console, print_line
 
@@ -96,7 +96,7 @@ def _answer(answer: Answer) -> dict[str, Any]:
     }
 
 
-def _row(row: Row | None) -> dict[str, Any] | None:
+def _row(row: MethodResult | None) -> dict[str, Any] | None:
     """Return what names a row of `rows`, and its Dice."""
     return None if row is None else {"method": row.method, "shot": row.shot, "dice": asdict(row.dice)}
 

@@ -17,10 +17,10 @@ from episodes.io.files import read_text
 from episodes.io.yaml_json import parse_json
 from fewshot.report.collect import content_of
 from fewshot.report.content import ReportContent
-from fewshot.results.index import ResultsIndex, RowKey
+from fewshot.results.index import ResultKey, ResultsIndex
 from fewshot.results.rows import FACTS, read_table, table_facts
 from fewshot.results.run_files import RESULTS, RunFiles, read_run_files
-from fewshot.results.summary import Comparison, Row, compare_all
+from fewshot.results.summary import Comparison, MethodResult, compare_all
 
 # `support-draws` and `classic`.
 KINDS = {"draws": "draw", "episodes": "episode"}
@@ -231,12 +231,14 @@ def _shown(fact: Any) -> str:
     return ", ".join(map(str, fact)) if isinstance(fact, list) else "none" if fact is None else str(fact)
 
 
-def _pairs(index: ResultsIndex, rows: Mapping[RowKey, Row], names: Sequence[str]) -> dict[RowKey, Comparison]:
+def _pairs(
+    index: ResultsIndex, rows: Mapping[ResultKey, MethodResult], names: Sequence[str]
+) -> dict[ResultKey, Comparison]:
     first, second = (f"{name}{SEPARATOR}" for name in names)
-    found: dict[RowKey, tuple[Row, Row]] = {}
+    found: dict[ResultKey, tuple[MethodResult, MethodResult]] = {}
     for key, row in rows.items():
         method = key.method.removeprefix(first)
-        other = rows.get(RowKey(key.target, f"{second}{method}", key.shot))
+        other = rows.get(ResultKey(key.target, f"{second}{method}", key.shot))
         if key.method.startswith(first) and other is not None:
-            found[RowKey(key.target, method, key.shot)] = other, row
+            found[ResultKey(key.target, method, key.shot)] = other, row
     return dict(zip(found, compare_all(index, list(found.values())), strict=True))

@@ -7,10 +7,10 @@ from statistics import fmean
 from episodes.scoring.statistics import Difference, Interval
 from fewshot.report.content import Answer, Control, ReportContent, TargetContent
 from fewshot.results.numbers import PLAIN, PROSE, TYPESET, annotated_images
-from fewshot.results.summary import Row, candidates
+from fewshot.results.summary import MethodResult, candidates
 
 
-def headline(by_target: Sequence[Sequence[Answer]], rows: Sequence[Row]) -> str:
+def headline(by_target: Sequence[Sequence[Answer]], rows: Sequence[MethodResult]) -> str:
     """Return the first sentence of a report: the answer at the largest number of annotated images, over all targets.
 
     For several targets it is the method with the highest mean over them, each target counting once, and on how many of
@@ -38,7 +38,7 @@ def headline(by_target: Sequence[Sequence[Answer]], rows: Sequence[Row]) -> str:
     return f"{_with_images(shot)}, {method} is best: {average}, {best_on}."
 
 
-def _means_over_targets(usable: Sequence[Row], targets: set[str]) -> dict[str, float]:
+def _means_over_targets(usable: Sequence[MethodResult], targets: set[str]) -> dict[str, float]:
     """Average Dice over targets for the methods that all of them have, each with its best row there."""
     best: dict[str, dict[str, float]] = {}
     for row in usable:  # best first

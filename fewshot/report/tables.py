@@ -10,7 +10,7 @@ from episodes.scoring.statistics import Interval
 from fewshot.report.classic import SCORES as CLASSIC_SCORES
 from fewshot.report.classic import ClassicRow
 from fewshot.report.content import ReportContent, Share, TargetContent
-from fewshot.results.index import RowKey
+from fewshot.results.index import ResultKey
 from fewshot.results.numbers import PLAIN, TYPESET, NumberStyle, annotated_images, full_interval, p_value
 from fewshot.results.run_files import mean_costs
 from fewshot.results.summary import (
@@ -18,7 +18,7 @@ from fewshot.results.summary import (
     MILLIMETRE_SCORES,
     NORMAL_SCORES,
     Comparison,
-    Row,
+    MethodResult,
     interval_columns,
     usable_role,
 )
@@ -43,16 +43,16 @@ class ScoreColumn:
     digits: int | None = 3
     heading: str = ""
 
-    def interval(self, row: Row) -> Interval | None:
+    def interval(self, row: MethodResult) -> Interval | None:
         """Return a row's score with its interval; None for a score without one."""
         return {"dice": row.dice, "patient_dice": row.patient_dice}.get(self.name)
 
-    def value(self, row: Row) -> float:
+    def value(self, row: MethodResult) -> float:
         """Return a row's score in full; NaN where it has none."""
         interval = self.interval(row)
         return interval.estimate if interval else {"seed_spread": row.seed_spread, **row.scores}.get(self.name, nan)
 
-    def text(self, row: Row, style: NumberStyle = TYPESET) -> str:
+    def text(self, row: MethodResult, style: NumberStyle = TYPESET) -> str:
         """Return a row's score to read, without its interval."""
         value = self.value(row)
         text = style.share(value) if self.digits is None else style.number(value, self.digits)
@@ -87,7 +87,7 @@ _PLAIN_COLUMNS = [_BY_NAME[name] for name in ("iou", "detected", "hd95", "nsd", 
 ROW_HEADINGS = ("K", "method", DICE.heading, *(column.heading for column in _PLAIN_COLUMNS))
 
 
-def _row_texts(row: Row) -> list[str]:
+def _row_texts(row: MethodResult) -> list[str]:
     """Return a row as it stands under `ROW_HEADINGS`."""
     spread = "" if isnan(row.seed_spread) else f" {_BY_NAME['seed_spread'].text(row, PLAIN)} over seeds"
     scores = (column.text(row, PLAIN) for column in _PLAIN_COLUMNS)
@@ -108,7 +108,7 @@ def _counts(part: TargetContent) -> str:
     return f"{part.target}: {part.n_lesion} lesion and {part.n_normal} normal images of {patients}"
 
 
-def best_rows(rows: Sequence[Row]) -> frozenset[int]:
+def best_rows(rows: Sequence[MethodResult]) -> frozenset[int]:
     """Return positions of the rows that are the best of their target at their number of shots and can be used.
 
     Controls and oracles never are, and floors only where a target has nothing else.
@@ -139,7 +139,7 @@ def _table(name: str, title: str, headings: Iterable[str], entries: Iterable[Ent
     return Table(headings, texts, best=frozenset(best), title=title, name=name, records=records)
 
 
-def _key(key: RowKey) -> dict[str, Any]:
+def _key(key: ResultKey) -> dict[str, Any]:
     return {"target": key.target, "method": key.method, "shot": key.shot}
 
 
@@ -287,7 +287,7 @@ def tables_of(content: ReportContent) -> list[Table]:
     return [table for table in tables if table.records]
 
 
-Line = Sequence[tuple[ScoreColumn, Row] | None]
+Line = Sequence[tuple[ScoreColumn, MethodResult] | None]
 """Of a table on the page: scores and the rows that they are of; None where a dataset lacks the row."""
 
 
@@ -303,11 +303,11 @@ class ScoreTable:
 
     heads: Sequence[tuple[str, str]]
     groups: Mapping[str, Sequence[Line]]
-    best: Sequence[RowKey]
+    best: Sequence[ResultKey]
 
 
 TAGS = {"floor": "floor", "control": "control", "oracle": "trained on it"}
-"""What the page says beside the names of rows that are no methods to use."""
+"""Said on the page beside the names of rows that are no methods to use."""
 
 
 def overview(content: ReportContent) -> ScoreTable:
@@ -329,7 +329,7 @@ def details(part: TargetContent) -> ScoreTable:
     return ScoreTable([(column.title, column.meaning) for column in columns], _grouped(lines), best_methods(part))
 
 
-def best_methods(part: TargetContent) -> list[RowKey]:
+def best_methods(part: TargetContent) -> list[ResultKey]:
     """Return the rows with the highest lesion Dice at each number of shots; no floor, control or oracle."""
     best = (part.rows[place] for place in sorted(best_rows(part.rows)))
     return [row.key for row in best if row.role == "method"]

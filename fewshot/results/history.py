@@ -1,7 +1,5 @@
 """Metrics over training steps: the log that a run writes, and its reader."""
 
-import csv
-import io
 import json
 import os
 from collections.abc import Mapping
@@ -17,6 +15,7 @@ from numpy.typing import NDArray
 from episodes.errors import StorageError, UserError, in_short
 from episodes.io.files import write_text
 from episodes.io.yaml_json import JSONTextError, parse_json
+from fewshot.results.tables import csv_text
 
 METRICS = "metrics.jsonl"
 """In a training's folder: the losses of every step."""
@@ -85,7 +84,7 @@ class Tracker:
 
 
 def _before(first: int, text: str) -> list[str]:
-    """The lines of the steps before one, as far as they are whole and follow each other."""
+    """Return the lines of the steps before one, as far as they are whole and follow each other."""
     lines = []
     for line in text.splitlines(keepends=True):
         if not line.endswith("\n") or _step(line) >= first:
@@ -95,7 +94,7 @@ def _before(first: int, text: str) -> list[str]:
 
 
 def _step(line: str) -> float:
-    """The step of a line; that of a damaged one comes after all others, and so does whatever follows it."""
+    """Return the step of a line; that of a damaged one comes after all others, and so does whatever follows it."""
     try:
         return int(json.loads(line)["step"])
     except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
@@ -115,7 +114,7 @@ class History:
     columns: Mapping[str, NDArray[np.float64]]
 
     def curve(self, name: str) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        """The steps at which a metric was logged as a number, and its values; both empty for an unknown name."""
+        """Return the steps at which a metric was logged as a number, and its values; both empty for an unknown name."""
         values = self.columns.get(name, np.full(len(self.steps), np.nan))
         known = ~np.isnan(values)
         return self.steps[known], values[known]
@@ -150,13 +149,8 @@ def write_history_csv(history: History, path: Path) -> Path:
     Returns:
         The file written.
     """
-    file = io.StringIO()
-    writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(["step", *history.columns])
-    for index, step in enumerate(history.steps.tolist()):
-        values = (float(column[index]) for column in history.columns.values())
-        writer.writerow([step, *("" if np.isnan(value) else repr(value) for value in values)])
-    write_text(path, file.getvalue())
+    columns = (column.tolist() for column in history.columns.values())
+    write_text(path, csv_text([["step", *history.columns], *zip(history.steps.tolist(), *columns, strict=True)]))
     return path
 
 

@@ -22,12 +22,14 @@ class Queries:
         patients: whose image each is.
         labels: `benign` and the like.
         lesion_shares: share of the image that the lesion covers, in [0, 1]; NaN where pixels were not counted.
+        codes: numbers that stand for their ids, rising.
     """
 
     ids: Sequence[str]
     patients: Sequence[str]
     labels: Sequence[str]
     lesion_shares: FloatArray
+    codes: IntArray
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,29 +50,29 @@ class ScoreGrid:
     scores: Mapping[str, FloatArray]
 
     def over_seeds(self, score: str) -> FloatArray:
-        """A score averaged over training seeds, (n_draws, n_queries)."""
+        """Average a score over training seeds, (n_draws, n_queries)."""
         return mean_of_known(self.scores[score], axis=0)
 
     def query_means(self, score: str) -> FloatArray:
-        """A score averaged over training seeds, then over draws, (n_queries,); NaN where there is none."""
+        """Average a score over training seeds, then over draws, (n_queries,); NaN where there is none."""
         return mean_of_known(self.over_seeds(score), axis=0)
 
     def mean(self, score: str) -> float:
-        """Mean of `query_means`, each query counting once; NaN where nothing is scored."""
+        """Average `query_means`, each query counting once; NaN where nothing is scored."""
         return float(mean_of_known(self.query_means(score), axis=0))
 
     def seed_means(self, score: str) -> dict[int, float]:
-        """The same mean for each training seed alone."""
+        """Return the same mean for each training seed alone."""
         means = mean_of_known(mean_of_known(self.scores[score], axis=1), axis=1)
         return dict(zip(self.seeds.tolist(), means.tolist(), strict=True))
 
     def n_scored(self, score: str) -> int:
-        """How many queries have the score in some draw."""
+        """Count the queries that have the score in some draw."""
         return int(np.count_nonzero(~np.isnan(self.query_means(score))))
 
 
 def mean_of_known(values: FloatArray, axis: int) -> FloatArray:
-    """The mean along an axis of what is not NaN; NaN where nothing is.
+    """Average along an axis what is not NaN; NaN where nothing is.
 
     >>> mean_of_known(np.array([[0.5, nan], [0.7, nan]]), axis=0)
     array([0.6, nan])
@@ -87,8 +89,8 @@ QUERY_FACTS = ["query", "patient", "label", "lesion_pixels", "image_pixels"]
 GRID_SCORES = (*SCORES, *MILLIMETRES)
 
 
-class RowKey(NamedTuple):
-    """What tells the rows of a report apart."""
+class ResultKey(NamedTuple):
+    """The key of a row of the report's table."""
 
     target: str
     method: str
@@ -117,76 +119,60 @@ class ResultsIndex:
         self._query_codes = _sorted_codes(self.table, "query")[0]
         self._columns = {name: self.table[name].to_numpy() for name in ("seed", "draw")}
         self._scores = {name: floats(self.table, name) for name in GRID_SCORES}
-        self._queries: dict[tuple[str, bool], _Numbered] = {}
-        self._grids: dict[tuple[RowKey, bool], ScoreGrid] = {}
+        self._queries: dict[tuple[str, bool], Queries] = {}
+        self._grids: dict[tuple[ResultKey, bool], ScoreGrid] = {}
 
-    def keys(self, target: str) -> list[RowKey]:
-        """The rows of one target, sorted."""
+    def keys(self, target: str) -> list[ResultKey]:
+        """Return the rows of one target, sorted."""
         return sorted(key for key in self._places if key.target == target)
 
-    def part(self, key: RowKey, columns: Sequence[str]) -> pa.Table:
-        """Some columns of a row's part of the table."""
+    def part(self, key: ResultKey, columns: Sequence[str]) -> pa.Table:
+        """Return some columns of a row's part of the table."""
         return self.table.select(list(columns)).take(pa.array(self._places[key]))
 
-    def fact(self, key: RowKey, column: str) -> Any:
-        """A column's value where all queries of a row share it, such as `model`."""
+    def fact(self, key: ResultKey, column: str) -> Any:
+        """Return a column's value where all queries of a row share it, such as `model`."""
         return self.table[column][int(self._places[key][0])].as_py()
 
     def queries(self, target: str, *, lesion: bool) -> Queries:
-        """The images of a target that show what is asked for, or those that do not."""
-        return self._numbered(target, lesion).queries
-
-    def grid(self, key: RowKey, *, lesion: bool = True) -> ScoreGrid:
-        """A row's scores of the images that show what is asked for, or of those that do not."""
-        if (key, lesion) not in self._grids:
-            self._grids[key, lesion] = self._built(key, lesion)
-        return self._grids[key, lesion]
-
-    def _built(self, key: RowKey, lesion: bool) -> ScoreGrid:
-        numbered = self._numbered(key.target, lesion)
-        places = self._places[key]
-        places = places[self._lesion[places] == lesion]
-        seeds, of_seed = np.unique(self._columns["seed"][places], return_inverse=True)
-        draws, of_draw = np.unique(self._columns["draw"][places], return_inverse=True)
-        of_query = np.searchsorted(numbered.codes, self._query_codes[places])
-        shape = len(seeds), len(draws), len(numbered.codes)
-        cells = (of_seed * len(draws) + of_draw) * len(numbered.codes) + of_query
-        scores = {name: _cell_means(cells, values[places], shape) for name, values in self._scores.items()}
-        return ScoreGrid(numbered.queries, seeds.astype(np.int64), draws.astype(np.int64), scores)
-
-    def _numbered(self, target: str, lesion: bool) -> "_Numbered":
+        """Return the images of a target that show what is asked for, or those that do not."""
         if (target, lesion) not in self._queries:
             places = np.concatenate([self._places[key] for key in self.keys(target)])
             places = places[self._lesion[places] == lesion]
             codes, first = np.unique(self._query_codes[places], return_index=True)
             described = self.table.select(QUERY_FACTS).take(pa.array(places[first]))
-            self._queries[target, lesion] = _Numbered(codes, _describe(described))
+            shares = floats(described, "lesion_pixels") / floats(described, "image_pixels")
+            ids, patients, labels = (tuple(described[name].to_pylist()) for name in QUERY_FACTS[:3])
+            self._queries[target, lesion] = Queries(ids, patients, labels, shares, codes)
         return self._queries[target, lesion]
 
+    def grid(self, key: ResultKey, *, lesion: bool = True) -> ScoreGrid:
+        """Return a row's scores of the images that show what is asked for, or of those that do not."""
+        if (key, lesion) not in self._grids:
+            self._grids[key, lesion] = self._built(key, lesion)
+        return self._grids[key, lesion]
 
-@dataclass(frozen=True, slots=True)
-class _Numbered:
-    """Queries and the numbers that stand for their ids, rising."""
-
-    codes: IntArray
-    queries: Queries
+    def _built(self, key: ResultKey, lesion: bool) -> ScoreGrid:
+        queries = self.queries(key.target, lesion=lesion)
+        places = self._places[key]
+        places = places[self._lesion[places] == lesion]
+        seeds, of_seed = np.unique(self._columns["seed"][places], return_inverse=True)
+        draws, of_draw = np.unique(self._columns["draw"][places], return_inverse=True)
+        of_query = np.searchsorted(queries.codes, self._query_codes[places])
+        shape = len(seeds), len(draws), len(queries.codes)
+        cells = (of_seed * len(draws) + of_draw) * len(queries.codes) + of_query
+        scores = {name: _cell_means(cells, values[places], shape) for name, values in self._scores.items()}
+        return ScoreGrid(queries, seeds.astype(np.int64), draws.astype(np.int64), scores)
 
 
 def floats(table: pa.Table, column: str) -> FloatArray:
-    """A column as float64, NaN for null."""
+    """Return a column as float64, NaN for null."""
     values: FloatArray = table[column].cast(pa.float64(), safe=False).to_numpy()
     return values
 
 
-def _describe(table: pa.Table) -> Queries:
-    """What is known of the queries of a table with one line for each."""
-    lesions, images = floats(table, "lesion_pixels"), floats(table, "image_pixels")
-    ids, patients, labels = (tuple(table[name].to_pylist()) for name in ("query", "patient", "label"))
-    return Queries(ids, patients, labels, lesions / images)
-
-
-def _places_by_row(table: pa.Table) -> dict[RowKey, IntArray]:
-    """Which lines of the table each row has."""
+def _places_by_row(table: pa.Table) -> dict[ResultKey, IntArray]:
+    """Find the lines of the table that each row has."""
     targets, target_names = _sorted_codes(table, "target")
     methods, method_names = _sorted_codes(table, "method")
     shots, of_shot = np.unique(table["shot"].to_numpy(), return_inverse=True)
@@ -198,12 +184,12 @@ def _places_by_row(table: pa.Table) -> dict[RowKey, IntArray]:
     for row, part in zip(rows.tolist(), parts, strict=True):
         rest, shot = divmod(row, len(shots))
         target, method = divmod(rest, len(method_names))
-        places[RowKey(target_names[target], method_names[method], int(shots[shot]))] = part
+        places[ResultKey(target_names[target], method_names[method], int(shots[shot]))] = part
     return places
 
 
 def _sorted_codes(table: pa.Table, column: str) -> tuple[IntArray, list[str]]:
-    """A column of strings as numbers in their order, (n_lines,), and the strings that they stand for."""
+    """Return a column of strings as numbers in their order, (n_lines,), and the strings that they stand for."""
     encoded = table[column].combine_chunks().dictionary_encode()
     names = encoded.dictionary.to_pylist()
     order = sorted(range(len(names)), key=names.__getitem__)
@@ -213,7 +199,7 @@ def _sorted_codes(table: pa.Table, column: str) -> tuple[IntArray, list[str]]:
 
 
 def _cell_means(cells: IntArray, values: FloatArray, shape: tuple[int, ...]) -> FloatArray:
-    """The mean of the values of each cell that are not NaN, (shape); NaN in cells without any."""
+    """Average the values of each cell that are not NaN, (shape); NaN in cells without any."""
     known = ~np.isnan(values)
     counts = np.bincount(cells[known], minlength=prod(shape))
     totals = np.bincount(cells[known], values[known], minlength=prod(shape))

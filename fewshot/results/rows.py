@@ -26,7 +26,7 @@ CALIBRATION_BINS = 10
 
 @dataclass(frozen=True, slots=True, order=True)
 class Cell:
-    """What is computed in one piece: a method adapted once, and all queries segmented.
+    """The part of a benchmark that is computed in one piece: a method adapted once, and all queries segmented.
 
     Attributes:
         target: dataset.
@@ -46,7 +46,7 @@ class Cell:
 
     @property
     def file_name(self) -> str:
-        """Where the cell's rows are kept until all cells are there."""
+        """Return the file of the cell's rows until all cells are there."""
         fold = "" if self.fold < 0 else f"-fold{self.fold}"
         return f"{self.target}/{self.method}/seed{self.seed}-shot{self.shot}-draw{self.draw}{fold}.parquet"
 
@@ -102,7 +102,7 @@ def write_table(path: Path, table: pa.Table, facts: Mapping[str, Any] | None = N
 
 
 def table_facts(table: pa.Table) -> dict[str, Any]:
-    """What `write_table` was given as facts; empty for a table without any.
+    """Return what `write_table` was given as facts; empty for a table without any.
 
     Raises:
         UserError: if they are damaged.
@@ -139,7 +139,7 @@ TOLERANCE_MM = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """What is found of one query.
+    """The scores and pixel counts of one query.
 
     Attributes:
         scores: of the predicted mask.
@@ -166,7 +166,7 @@ class Judgement:
     bin_positives: list[int] | None = None
 
     def columns(self) -> Mapping[str, Any]:
-        """The values by column of the results table."""
+        """Return the values by column of the results table."""
         columns = {name: getattr(self, name) for name in self.__slots__ if name != "scores"}
         return asdict(self.scores) | columns
 
@@ -208,7 +208,7 @@ def judge(
 
 
 def working_spacing(spacing: Spacing | None, original: tuple[int, int], working: tuple[int, int]) -> Spacing | None:
-    """The size of a pixel once an image is stretched to the working size.
+    """Compute the size of a pixel once an image is stretched to the working size.
 
     Args:
         spacing: of the original, (row, column); None where unknown.

@@ -1,4 +1,4 @@
-"""What lies in a run's folder beside its results table: configuration, environment, costs, and a gallery of cases."""
+"""The files of a run's folder beside its results table: configuration, environment, costs, and a gallery of cases."""
 
 import json
 from collections import defaultdict

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from episodes.errors import UserError
 from episodes.scoring.statistics import Difference, Interval, crossed_bootstrap, holm, paired_difference
-from fewshot.results.index import ResultsIndex, RowKey, ScoreGrid
+from fewshot.results.index import ResultKey, ResultsIndex, ScoreGrid
 
 # Columns of a summary beside the Dice, averaged like it over lesion images.
 LESION_SCORES = ("iou", "precision", "recall", "hd95", "nsd", "detected")
@@ -18,12 +18,12 @@ MILLIMETRE_SCORES = ("hd95_mm", "nsd_mm")
 NORMAL_SCORES = ("false_positive", "false_positive_area")
 
 Role = Literal["method", "floor", "control", "oracle"]
-Results: TypeAlias = pa.Table | ResultsIndex
+ResultsTable: TypeAlias = pa.Table | ResultsIndex
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
-    """One method at one number of shots on one target.
+class MethodResult:
+    """The result of one method at one number of shots on one target: a row of the report's table.
 
     Attributes:
         target: dataset.
@@ -73,12 +73,12 @@ class Row:
         return "floor" if self.model is None else "method"
 
     @property
-    def key(self) -> RowKey:
+    def key(self) -> ResultKey:
         """Return what tells it from the other rows."""
-        return RowKey(self.target, self.method, self.shot)
+        return ResultKey(self.target, self.method, self.shot)
 
 
-def summarise(results: Results, targets: Sequence[str]) -> list[Row]:
+def summarise(results: ResultsTable, targets: Sequence[str]) -> list[MethodResult]:
     """Return the rows of the table, best Dice first within each number of shots.
 
     Training seeds are averaged query by query; intervals are over patients and draws, the weights held fixed.
@@ -94,12 +94,12 @@ def summarise(results: Results, targets: Sequence[str]) -> list[Row]:
     return sorted(rows, key=lambda row: (targets.index(row.target), row.shot, *_best_first(row)))
 
 
-def usable_role(rows: Sequence[Row]) -> Role:
+def usable_role(rows: Sequence[MethodResult]) -> Role:
     """Return the role of a target's rows that can be used: no control or oracle, floors where nothing else is."""
     return "method" if any(row.role == "method" for row in rows) else "floor"
 
 
-def candidates(rows: Sequence[Row], shot: int) -> list[Row]:
+def candidates(rows: Sequence[MethodResult], shot: int) -> list[MethodResult]:
     """Return rows that can be used with so many annotated images, best first; of equals the one that needs fewest.
 
     Controls and oracles are never for use, and floors only where there is nothing else.
@@ -109,23 +109,23 @@ def candidates(rows: Sequence[Row], shot: int) -> list[Row]:
     return sorted(usable, key=lambda row: (-row.dice.estimate, row.shot, row.method))
 
 
-def indexed(results: Results) -> ResultsIndex:
+def indexed(results: ResultsTable) -> ResultsIndex:
     """Index results, unless they are indexed already."""
     return results if isinstance(results, ResultsIndex) else ResultsIndex(results)
 
 
-def _best_first(row: Row) -> tuple[bool, float, str]:
+def _best_first(row: MethodResult) -> tuple[bool, float, str]:
     """Sort by falling Dice, what has none last; equals by name."""
     unknown = math.isnan(row.dice.estimate)
     return unknown, 0.0 if unknown else -row.dice.estimate, row.method
 
 
-def _summarise_row(table: ResultsIndex, key: RowKey) -> Row:
+def _summarise_row(table: ResultsIndex, key: ResultKey) -> MethodResult:
     lesions, normals = table.grid(key), table.grid(key, lesion=False)
     seed_means = lesions.seed_means("dice")
     scores = {name: lesions.mean(name) for name in (*LESION_SCORES, *MILLIMETRE_SCORES)}
     scores |= {name: normals.mean(name) for name in NORMAL_SCORES}
-    return Row(
+    return MethodResult(
         *key,
         dice=dice_interval(lesions),
         seed_spread=float(np.std(list(seed_means.values()), ddof=1)) if len(seed_means) > 1 else math.nan,
@@ -152,7 +152,7 @@ def dice_interval(grid: ScoreGrid, *, unit: Literal["image", "patient"] = "image
     return crossed_bootstrap(grid.over_seeds("dice"), grid.queries.patients, unit=unit, bounds=(0, 1))
 
 
-def compare(results: Results, first: Row, second: Row) -> Difference:
+def compare(results: ResultsTable, first: MethodResult, second: MethodResult) -> Difference:
     """Compute the difference of two rows' lesion Dice, first minus second, paired on query and draw.
 
     A row without support sets stands beside every draw of the other: its masks would be the same in each.
@@ -201,13 +201,13 @@ class Comparison:
         corrected_p: the p-value after Holm's correction over all comparisons that were made together.
     """
 
-    row: Row
-    other: Row
+    row: MethodResult
+    other: MethodResult
     difference: Difference
     corrected_p: float
 
 
-def compare_all(results: Results, pairs: Sequence[tuple[Row, Row]]) -> list[Comparison]:
+def compare_all(results: ResultsTable, pairs: Sequence[tuple[MethodResult, MethodResult]]) -> list[Comparison]:
     """Compare rows with others, and correct the p-values for how many comparisons these are (Holm 1979)."""
     index = indexed(results)
     differences = [compare(index, row, other) for row, other in pairs]
@@ -228,12 +228,12 @@ class Compared:
         to_zero: the row beside the same method without annotated images; None at K = 0, or where that was not measured.
     """
 
-    row: Row
+    row: MethodResult
     to_reference: Comparison | None
     to_zero: Comparison | None
 
 
-def compare_rows(results: Results, rows: Sequence[Row], target: str, reference: str) -> list[Compared]:
+def compare_rows(results: ResultsTable, rows: Sequence[MethodResult], target: str, reference: str) -> list[Compared]:
     """Compare every row of a target with the reference row and with itself at K = 0, in the order of the rows.
 
     Args:

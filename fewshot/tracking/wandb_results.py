@@ -28,7 +28,7 @@ from fewshot.results.history import METRICS
 from fewshot.results.numbers import PLAIN, annotated_images, full_interval
 from fewshot.results.rows import SCORES
 from fewshot.results.run_files import GalleryCase, read_gallery
-from fewshot.results.summary import Row, interval_columns, summarise
+from fewshot.results.summary import MethodResult, interval_columns, summarise
 from fewshot.results.tables import Table
 from fewshot.terminal import Reporter
 from fewshot.tracking.wandb_run import (
@@ -141,8 +141,8 @@ class SeedResults:
         table: the per-query results.
     """
 
-    row: Row
-    over_seeds: Row | None
+    row: MethodResult
+    over_seeds: MethodResult | None
     seed: int
     table: pa.Table
 
@@ -162,7 +162,12 @@ class SeedResults:
 
 
 def log_benchmark(
-    folder: Path, group: str, config: Mapping[str, Any], table: pa.Table, rows: Sequence[Row], reporter: Reporter
+    folder: Path,
+    group: str,
+    config: Mapping[str, Any],
+    table: pa.Table,
+    rows: Sequence[MethodResult],
+    reporter: Reporter,
 ) -> list[str]:
     """Log a finished benchmark: its trainings, as far as they were not logged live, and all its results.
 
@@ -213,7 +218,7 @@ def _log_trainings(folder: Path, group: str) -> bool:
     return True
 
 
-def _by_seed(table: pa.Table, rows: Sequence[Row]) -> Iterator[SeedResults]:
+def _by_seed(table: pa.Table, rows: Sequence[MethodResult]) -> Iterator[SeedResults]:
     """Yield every method, target, number of shots and seed, in the order of seeds and of the report."""
     whole = {row.key: row for row in rows}
     targets = list(dict.fromkeys(row.target for row in rows))
@@ -308,7 +313,7 @@ WIDTH = 24  # of a grid of panels, in the service's units
 EVERY_RUN = 1000  # panels show ten otherwise
 
 
-def publish_report(folder: Path, benchmark: str, rows: Sequence[Row], headline: str) -> str:
+def publish_report(folder: Path, benchmark: str, rows: Sequence[MethodResult], headline: str) -> str:
     """Save a Report about a benchmark that was logged; a second call replaces it.
 
     Args:
@@ -341,7 +346,7 @@ def publish_report(folder: Path, benchmark: str, rows: Sequence[Row], headline: 
             ) from error
 
 
-def _save_report(folder: Path, benchmark: str, rows: Sequence[Row], headline: str) -> str:
+def _save_report(folder: Path, benchmark: str, rows: Sequence[MethodResult], headline: str) -> str:
     import wandb
 
     entity = os.environ.get("WANDB_ENTITY") or wandb.Api().default_entity
@@ -358,7 +363,7 @@ def _save_report(folder: Path, benchmark: str, rows: Sequence[Row], headline: st
     return url
 
 
-def build_report(entity: str, project: str, benchmark: str, rows: Sequence[Row], headline: str) -> "Report":
+def build_report(entity: str, project: str, benchmark: str, rows: Sequence[MethodResult], headline: str) -> "Report":
     """Build the Report, without any network request.
 
     For every dataset it has the project's table, shot curves per method with their spread over training seeds, the ends
@@ -404,7 +409,7 @@ def _report_library(module: str) -> Any:
         ) from error
 
 
-def _target_blocks(wr: Any, benchmark: str, rows: Sequence[Row]) -> list[Any]:
+def _target_blocks(wr: Any, benchmark: str, rows: Sequence[MethodResult]) -> list[Any]:
     target, most = rows[0].target, max(row.shot for row in rows)
     grouping = {
         "groupby": wr.Config("method"),
@@ -433,7 +438,7 @@ def _target_blocks(wr: Any, benchmark: str, rows: Sequence[Row]) -> list[Any]:
     ]
 
 
-def summary_table(rows: Sequence[Row]) -> str:
+def summary_table(rows: Sequence[MethodResult]) -> str:
     """Write the rows of one target as a Markdown table."""
     names = ("iou", "hd95", "false_positive")
     texts = [

@@ -12,7 +12,7 @@ from episodes.scoring.curves import ProbabilityHistogram, Reliability
 from episodes.scoring.statistics import Difference, Interval
 from fewshot.report.content import Answer, Control, ReportContent, Share, TargetContent
 from fewshot.results.run_files import Annotated, Cost, GalleryCase, Why
-from fewshot.results.summary import Comparison, Row
+from fewshot.results.summary import Comparison, MethodResult
 from tests.fewshot.report.made_rows import SHOTS, made_rows
 
 N_PATIENTS = 38
@@ -64,11 +64,11 @@ def made_target(target: str) -> TargetContent:
     )
 
 
-def _candidates(rows: Iterable[Row]) -> list[Row]:
+def _candidates(rows: Iterable[MethodResult]) -> list[MethodResult]:
     return [row for row in rows if row.role == "method" and row.shot in (0, SHOTS[-1])]
 
 
-def made_difference(first: Row, second: Row) -> Difference:
+def made_difference(first: MethodResult, second: MethodResult) -> Difference:
     gap = first.dice.estimate - second.dice.estimate
     wide = 0.035
     p = math.erfc(abs(gap) / (wide / 1.96) / 2**0.5)
@@ -79,7 +79,7 @@ def _p(difference: Difference) -> float:
     return min(1.0, 4 * difference.p_value)
 
 
-def _answer(rows: list[Row], shot: int) -> Answer:
+def _answer(rows: list[MethodResult], shot: int) -> Answer:
     able = sorted(
         (row for row in rows if row.role == "method" and row.shot <= shot), key=lambda row: -row.dice.estimate
     )
@@ -97,21 +97,21 @@ def _answer(rows: list[Row], shot: int) -> Answer:
     )
 
 
-def _control(rows: list[Row], row: Row) -> Control:
+def _control(rows: list[MethodResult], row: MethodResult) -> Control:
     method = next(one for one in rows if one.method == row.control_of and one.shot == row.shot)
     difference, masks = made_difference(method, row), str(row.control)
     sentence = f"{method.method} falls by {difference.interval.estimate:.3f} when its supports' masks are {masks}."
     return Control(row.target, row.shot, method.method, row.method, masks, difference, sentence)
 
 
-def _patient_means(row: Row) -> NDArray[np.float64]:
+def _patient_means(row: MethodResult) -> NDArray[np.float64]:
     rng = np.random.default_rng(7)  # the same patients are hard for every row
     hardness = rng.beta(5, 2, N_PATIENTS) - 5 / 7
     means: NDArray[np.float64] = np.clip(row.patient_dice.estimate + hardness, 0, 1)
     return means
 
 
-def _shares(rows: list[Row], names: tuple[str, ...], shifts: tuple[float, ...]) -> list[Share]:
+def _shares(rows: list[MethodResult], names: tuple[str, ...], shifts: tuple[float, ...]) -> list[Share]:
     return [
         Share(row, name, 264 // len(names), _around(row.dice.estimate + shift, 0.05))
         for name, shift in zip(names, shifts, strict=True)
@@ -123,7 +123,7 @@ def _around(value: float, wide: float) -> Interval:
     return Interval(value, value - wide, value + wide)
 
 
-def _reliability(row: Row) -> Reliability:
+def _reliability(row: MethodResult) -> Reliability:
     rng = np.random.default_rng(row.shot)
     histogram = ProbabilityHistogram()
     probabilities = rng.beta(0.3, 0.9, 20_000)
@@ -131,7 +131,7 @@ def _reliability(row: Row) -> Reliability:
     return histogram.reliability()
 
 
-def _cost(row: Row, seed: int) -> Cost:
+def _cost(row: MethodResult, seed: int) -> Cost:
     trained = row.model is not None and row.method != "PANet untrained"
     return Cost(
         target=row.target,

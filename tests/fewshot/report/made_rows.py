@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 
 from episodes.scoring.statistics import Interval
-from fewshot.results.summary import Row
+from fewshot.results.summary import MethodResult
 
 SHOTS = (0, 1, 5)
 
@@ -51,19 +51,19 @@ MADE = (
 )
 
 
-def made_rows(target: str) -> list[Row]:
+def made_rows(target: str) -> list[MethodResult]:
     """Best first within each number of shots; another target's numbers are a little lower."""
     lower = 0.004 * (sum(map(ord, target)) % 13)
     rows = [made_row(target, made, shot, max(0.0, dice - lower)) for made in MADE for shot, dice in made.dice.items()]
     return sorted(rows, key=lambda row: (row.shot, -row.dice.estimate))
 
 
-def made_row(target: str, made: Made, shot: int, dice: float) -> Row:
+def made_row(target: str, made: Made, shot: int, dice: float) -> MethodResult:
     trained = made.trained_on is not None
     wide = 0.0 if dice == 0 else 0.045 if trained else 0.02
     seeds = {seed: dice + 0.01 * (seed - 1) for seed in range(3)} if trained else {0: dice}
     false_positives = 1.0 if made.method == "centre-ellipse" else min(1.0, 0.9 * dice**0.5)
-    return Row(
+    return MethodResult(
         target=target,
         method=made.method,
         shot=shot,

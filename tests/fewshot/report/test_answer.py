@@ -11,7 +11,7 @@ from fewshot.report.collect import answers
 from fewshot.report.content import Answer
 from fewshot.report.sentences import headline
 from fewshot.results.index import ResultsIndex
-from fewshot.results.summary import Row, candidates, compare, summarise
+from fewshot.results.summary import MethodResult, candidates, compare, summarise
 from tests.fewshot.made_results import FLOOR, ORACLE, normal, scored, table
 
 INTERVAL = r"\[-?\d\.\d\d, \d\.\d\d\]"
@@ -27,7 +27,7 @@ def lesions(method: str, shot: int, dice: float, noise: float = 0.01, **facts: A
     ]
 
 
-def found(*parts: list[dict[str, Any]]) -> tuple[list[Answer], list[Row], pa.Table]:
+def found(*parts: list[dict[str, Any]]) -> tuple[list[Answer], list[MethodResult], pa.Table]:
     results = table(*(row for part in parts for row in part))
     index = ResultsIndex(results)
     rows = summarise(index, index.targets)

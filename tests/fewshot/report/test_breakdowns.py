@@ -11,12 +11,12 @@ from episodes.scoring.curves import ProbabilityHistogram
 from episodes.scoring.statistics import crossed_bootstrap
 from fewshot.report.collect import by_label, by_patient, by_size, reliability
 from fewshot.report.content import shown_rows
-from fewshot.results.index import ResultsIndex, RowKey
-from fewshot.results.summary import Row, summarise
+from fewshot.results.index import ResultKey, ResultsIndex
+from fewshot.results.summary import MethodResult, summarise
 from tests.fewshot.made_results import FLOOR, IMAGE_PIXELS, NO_BINS, ORACLE, normal, scored, study, table
 
 
-def summary(results: pa.Table) -> tuple[ResultsIndex, list[Row]]:
+def summary(results: pa.Table) -> tuple[ResultsIndex, list[MethodResult]]:
     index = ResultsIndex(results)
     return index, summarise(index, index.targets)
 
@@ -152,4 +152,4 @@ def test_rows_without_probabilities_are_left_out() -> None:
 def test_queries_without_probabilities_do_not_count() -> None:
     index, rows = summary(table(scored("q1", 0.5), scored("q3", 0.5, **NO_BINS)))
     assert sum(reliability(index, rows)["A", 1].counts) == IMAGE_PIXELS
-    assert RowKey("ours", "A", 1) == rows[0].key
+    assert ResultKey("ours", "A", 1) == rows[0].key

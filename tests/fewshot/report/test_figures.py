@@ -20,7 +20,7 @@ from fewshot.report.content import TargetContent, shown_rows
 from fewshot.report.drawings import draw, file_names, reliability, shot_curve
 from fewshot.report.forest_plots import difference, groups, patients
 from fewshot.report.page import PageImages, data_uri
-from fewshot.results.summary import Row
+from fewshot.results.summary import MethodResult
 from tests.fewshot.report.made_content import made_cases, made_content, made_target
 
 KINDS = ("shot-curve", "difference", "patients", "sizes", "labels", "normals", "reliability", "controls")
@@ -36,7 +36,7 @@ def drawings() -> list[Drawing]:
     return draw(made_content(["bus_uclm"]))
 
 
-def styles_of(rows: Iterable[Row]) -> dict[str, MethodStyle]:
+def styles_of(rows: Iterable[MethodResult]) -> dict[str, MethodStyle]:
     return method_styles({row.method: row.role for row in rows})
 
 

@@ -19,11 +19,11 @@ from fewshot.report.pairing import pair_runs
 from fewshot.report.tables import target_table
 from fewshot.results.index import ResultsIndex
 from fewshot.results.run_files import RunFiles
-from fewshot.results.summary import Row
+from fewshot.results.summary import MethodResult
 from tests.fewshot.made_results import made_run, normal, scored, study, table
 
 
-def made_row(method: str, shot: int, dice: float, **changes: Any) -> Row:
+def made_row(method: str, shot: int, dice: float, **changes: Any) -> MethodResult:
     scores = {"iou": dice / 2, "hd95": 12.34, "nsd": 0.5, "detected": 0.256, "false_positive": 0.1}
     interval = Interval(dice, dice - 0.05, dice + 0.05)
     facts: dict[str, Any] = {
@@ -43,7 +43,7 @@ def made_row(method: str, shot: int, dice: float, **changes: Any) -> Row:
         "patient_dice": interval,
         "seed_means": {0: dice},
     }
-    return Row(**(facts | changes))
+    return MethodResult(**(facts | changes))
 
 
 ROWS = [
@@ -54,13 +54,13 @@ ROWS = [
 ]
 
 
-def about(rows: list[Row]) -> TargetContent:
+def about(rows: list[MethodResult]) -> TargetContent:
     nothing: dict[str, Any] = {"answers": [], "comparisons": [], "controls": [], "patients": {}, "sizes": []}
     nothing |= {"size_edges": (), "labels": [], "reliability": {}}
     return TargetContent(target="bus_uclm", n_lesion=264, n_normal=419, n_patients=38, rows=rows, **nothing)
 
 
-def printed(rows: list[Row]) -> rich.table.Table:
+def printed(rows: list[MethodResult]) -> rich.table.Table:
     """A target's table as `print_summary` prints it."""
     shown: list[object] = []
     with pytest.MonkeyPatch.context() as patch:
@@ -70,11 +70,11 @@ def printed(rows: list[Row]) -> rich.table.Table:
     return found
 
 
-def markdown_table(rows: list[Row]) -> str:
+def markdown_table(rows: list[MethodResult]) -> str:
     return target_table(about(rows)).markdown(raw=True).partition("\n\n")[2]
 
 
-def rendered(rows: list[Row]) -> list[str]:
+def rendered(rows: list[MethodResult]) -> list[str]:
     console = Console(width=160, file=io.StringIO())
     with console.capture() as capture:
         console.print(printed(rows))

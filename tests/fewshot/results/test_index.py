@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fewshot.results.index import GRID_SCORES, ResultsIndex, RowKey, mean_of_known
+from fewshot.results.index import GRID_SCORES, ResultKey, ResultsIndex, mean_of_known
 from fewshot.results.summary import LESION_SCORES, MILLIMETRE_SCORES, NORMAL_SCORES, summarise
 from tests.fewshot.made_results import normal, scored, study, table
 
@@ -17,14 +17,14 @@ FRAME = STUDY.to_pandas()
 
 def test_the_rows_are_those_of_the_table() -> None:
     expected = FRAME[["target", "method", "shot"]].drop_duplicates().itertuples(index=False)
-    assert {key for target in INDEX.targets for key in INDEX.keys(target)} == {RowKey(*row) for row in expected}
+    assert {key for target in INDEX.targets for key in INDEX.keys(target)} == {ResultKey(*row) for row in expected}
     assert INDEX.targets == ["alpha", "beta"]
     assert INDEX.keys("alpha") == sorted(INDEX.keys("alpha"))
 
 
 @pytest.mark.parametrize("lesion", [True, False])
 def test_every_score_is_in_its_place(lesion: bool) -> None:
-    key = RowKey("beta", "U-Net fine-tuned", 5)
+    key = ResultKey("beta", "U-Net fine-tuned", 5)
     grid = INDEX.grid(key, lesion=lesion)
     part = FRAME[(FRAME.target == key.target) & (FRAME.method == key.method) & (FRAME.shot == key.shot)]
     part = part[part.lesion == lesion]
@@ -73,20 +73,20 @@ def test_means_of_patients_and_seeds_are_those_of_a_group_by() -> None:
 
 def test_a_query_that_comes_twice_in_a_run_has_its_mean() -> None:
     rows = [scored("q1", 0.2, episode=0), scored("q1", 0.6, episode=1), scored("q3", 0.5, episode=1)]
-    grid = ResultsIndex(table(*rows)).grid(RowKey("ours", "A", 1))
+    grid = ResultsIndex(table(*rows)).grid(ResultKey("ours", "A", 1))
     assert grid.scores["dice"].tolist() == [[[0.4, 0.5]]]
 
 
 def test_a_row_without_lesions_has_no_means() -> None:
     index = ResultsIndex(table(normal("n1", 1.0, 0.1), normal("n1", 0.0, 0.0, method="B"), scored("q1", 0.5, "B")))
-    grid = index.grid(RowKey("ours", "A", 1))
+    grid = index.grid(ResultKey("ours", "A", 1))
     assert grid.scores["dice"].shape == (0, 0, 1)
     assert math.isnan(grid.mean("dice"))
     assert grid.n_scored("dice") == 0
 
 
 def test_facts_and_parts_are_those_of_the_row() -> None:
-    key = RowKey("alpha", "PANet swapped", 1)
+    key = ResultKey("alpha", "PANet swapped", 1)
     assert (INDEX.fact(key, "control"), INDEX.fact(key, "control_of")) == ("swapped", "PANet")
     part = INDEX.part(key, ["method", "shot"]).to_pandas()
     expected = FRAME[(FRAME.target == "alpha") & (FRAME.method == key.method) & (FRAME.shot == 1)]

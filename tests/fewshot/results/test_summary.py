@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from episodes.scoring.statistics import crossed_bootstrap
-from fewshot.results.index import RowKey
-from fewshot.results.summary import Row, compare, summarise, without_nan
+from fewshot.results.index import ResultKey
+from fewshot.results.summary import MethodResult, compare, summarise, without_nan
 from tests.fewshot.made_results import FLOOR, NAN, ORACLE, normal, scored, table
 
 # Two draws; q2 is in the second alone, since its patient lent the first draw an image of another kind.
@@ -29,7 +29,7 @@ ZERO_SHOT = [
 ]
 
 
-def only(rows: list[Row]) -> Row:
+def only(rows: list[MethodResult]) -> MethodResult:
     assert len(rows) == 1
     return rows[0]
 
@@ -74,7 +74,7 @@ def test_what_is_known_of_a_row_is_kept() -> None:
     facts = {"kind": "fine-tuned", "model": "unet", "trained_on": "sources", "control_of": "B", "control": "swapped"}
     row = only(summarise(table(*(row | facts for row in TWO_DRAWS)), ["ours"]))
     assert {name: getattr(row, name) for name in facts} == facts
-    assert row.key == RowKey("ours", "A", 1)
+    assert row.key == ResultKey("ours", "A", 1)
 
 
 @pytest.mark.parametrize(

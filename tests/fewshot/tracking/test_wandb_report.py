@@ -11,7 +11,7 @@ import pytest
 
 from episodes.errors import UserError
 from fewshot.results.numbers import full_interval
-from fewshot.results.summary import Row, summarise
+from fewshot.results.summary import MethodResult, summarise
 from fewshot.tracking.wandb_results import build_report, publish_report, summary_table
 from fewshot.tracking.wandb_run import RunFacts, wandb_run
 from tests.fewshot.made_results import study
@@ -24,12 +24,12 @@ HEADLINE = "With 5 annotated images, PANet is best."
 
 
 @pytest.fixture(scope="module")
-def rows() -> list[Row]:
+def rows() -> list[MethodResult]:
     return summarise(study(TARGETS, patients=4, draws=2, seeds=(0,)), TARGETS)
 
 
 @pytest.fixture(scope="module")
-def blocks(rows: list[Row], tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+def blocks(rows: list[MethodResult], tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     """What the service is sent."""
     with offline_at(tmp_path_factory.mktemp("home")), logged_in_to_a_stand_in() as service:
         publish_report(tmp_path_factory.mktemp("run"), "made", rows, HEADLINE)
@@ -112,7 +112,7 @@ def test_there_are_scores_cases_bars_and_trainings(blocks: list[dict[str, Any]])
     assert [plot["metrics"] for plot in panels(trainings, "Run History Line Plot")] == [["loss"], ["validation"]]
 
 
-def test_the_table_has_every_row(blocks: list[dict[str, Any]], rows: list[Row]) -> None:
+def test_the_table_has_every_row(blocks: list[dict[str, Any]], rows: list[MethodResult]) -> None:
     tables = [block["content"] for block in blocks if block["type"] == "markdown-block"]
     own = [[row for row in rows if row.target == target] for target in TARGETS]
     assert tables == [summary_table(part) for part in own]
@@ -124,11 +124,13 @@ def test_the_table_has_every_row(blocks: list[dict[str, Any]], rows: list[Row]) 
     )
 
 
-def test_a_long_name_makes_no_longer_title_than_there_may_be(rows: list[Row]) -> None:
+def test_a_long_name_makes_no_longer_title_than_there_may_be(rows: list[MethodResult]) -> None:
     assert len(build_report("clinic", "fewshot-bus", "long " * 50, rows, HEADLINE).title) == 128
 
 
-def test_a_report_is_saved_and_a_second_call_replaces_it(tmp_path: Path, rows: list[Row], service: Service) -> None:
+def test_a_report_is_saved_and_a_second_call_replaces_it(
+    tmp_path: Path, rows: list[MethodResult], service: Service
+) -> None:
     urls = {publish_report(tmp_path, "made", rows, HEADLINE) for _ in range(2)}
     (url,) = urls
     assert url.startswith(f"{service.url}/clinic/fewshot-bus/reports/")
@@ -139,7 +141,7 @@ def test_a_report_is_saved_and_a_second_call_replaces_it(tmp_path: Path, rows: l
 
 
 def test_entity_and_project_are_the_environments(
-    tmp_path: Path, rows: list[Row], service: Service, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, rows: list[MethodResult], service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("WANDB_ENTITY", "team")
     monkeypatch.setenv("WANDB_PROJECT", "scanners")
@@ -147,12 +149,12 @@ def test_entity_and_project_are_the_environments(
     assert (service.saved[0]["entityName"], service.saved[0]["projectName"]) == ("team", "scanners")
 
 
-def test_without_a_login_the_way_to_one_is_told(tmp_path: Path, rows: list[Row]) -> None:
+def test_without_a_login_the_way_to_one_is_told(tmp_path: Path, rows: list[MethodResult]) -> None:
     with pytest.raises(UserError, match=r"run `wandb login`, then this command again$"):
         publish_report(tmp_path, "made", rows, HEADLINE)
 
 
-def test_without_a_login_what_waits_is_told(tmp_path: Path, rows: list[Row]) -> None:
+def test_without_a_login_what_waits_is_told(tmp_path: Path, rows: list[MethodResult]) -> None:
     for folder in (tmp_path, tmp_path / "models" / "unet"):
         with wandb_run(folder, RunFacts("id", "name", "made", "train", {})):
             pass
@@ -162,14 +164,16 @@ def test_without_a_login_what_waits_is_told(tmp_path: Path, rows: list[Row]) -> 
     assert str(error.value).endswith(f"upload them: wandb sync {paths}")
 
 
-def test_without_the_library_its_name_is_told(tmp_path: Path, rows: list[Row], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_library_its_name_is_told(
+    tmp_path: Path, rows: list[MethodResult], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(sys.modules, "wandb_workspaces.reports.v2", None)
     with pytest.raises(UserError, match=r'pip install "fewshot-bus\[report\]"'):
         publish_report(tmp_path, "made", rows, HEADLINE)
 
 
 def test_a_service_that_refuses_is_an_error_of_one_line(
-    tmp_path: Path, rows: list[Row], service: Service, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, rows: list[MethodResult], service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(service, "answer", lambda query, variables: {})
     with pytest.raises(UserError, match="the report was not saved") as error:
