@@ -251,6 +251,20 @@ def test_an_impossible_request_is_counted_out(records: list[Record], request_: d
         EpisodeSampler(records, **request_)  # type: ignore[arg-type]
 
 
+def test_patients_with_both_classes_are_asked_for_no_more_often_than_a_way_can_take_them() -> None:
+    """An episode takes two of benign's four patients for malignant at most: support and query are two more."""
+    both = [made_record("uclm", f"{kind}{name}", kind, name) for name in "abcd" for kind in ("benign", "malignant")]
+    spec = EpisodeSampler(both, n_shot=1, classes=BOTH)[0]
+    assert len({name[-1] for name in (*spec.support[0], *spec.support[1], *spec.query)}) == 3
+
+
+def test_a_sampler_has_seed_0_unless_told_otherwise() -> None:
+    records = made_dataset("busi", {"benign": 9})
+    unseeded, seeded = (EpisodeSampler(records, n_shot=2, **given) for given in ({}, {"seed": 0}))
+    assert list(unseeded.specs(0, 9)) == list(seeded.specs(0, 9))
+    assert unseeded.parameters == seeded.parameters
+
+
 def test_across_needs_two_datasets() -> None:
     records = made_dataset("busi", {"benign": 9})
     with pytest.raises(SamplingError, match=r"needs two datasets and there is only busi$"):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from episodes.scoring.bootstrap import FloatArray, IntArray, Unit, counts, resample, tabulate
+from episodes.scoring.bootstrap import FloatArray, IntArray, Unit, chunks, counts, resample, tabulate
 from tests.episodes.made_studies import literal_mean, study
 
 
@@ -54,6 +54,12 @@ def test_chunks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = resample(table, 100, seed=0)
     monkeypatch.setattr("episodes.scoring.bootstrap.CHUNK", 7 * len(names))
     np.testing.assert_array_equal(resample(table, 100, seed=0), whole)
+
+
+def test_a_resample_that_is_wider_than_a_chunk_is_a_chunk_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("episodes.scoring.bootstrap.CHUNK", 20)
+    assert list(chunks(3, 50)) == [slice(0, 1), slice(1, 2), slice(2, 3)]
+    assert list(chunks(5, 10)) == [slice(0, 2), slice(2, 4), slice(4, 5)]
 
 
 def test_queries_of_one_patient_in_the_same_draws_are_added_up() -> None:

@@ -201,6 +201,22 @@ def test_intervals_move_and_scale_with_the_scores(seed: int, shift: float, scale
     assert after.high == pytest.approx(before.high * scale + shift)
 
 
+def test_scores_in_single_precision_are_averaged_in_double() -> None:
+    values, patients = study(seed=4)
+    single, worse = values.astype(np.float32), (0.5 * values).astype(np.float32)
+    double = single.astype(np.float64)
+    assert crossed_bootstrap(single, patients) == crossed_bootstrap(double, patients)
+    expected = paired_difference(double, worse.astype(np.float64), patients)
+    assert paired_difference(single, worse, patients) == expected
+    assert paired_difference(double, worse, patients) == expected
+
+
+def test_a_single_resample_is_an_interval_of_one_value() -> None:
+    values, patients = study(seed=4)
+    interval = crossed_bootstrap(values, patients, n_resamples=1)
+    assert interval.low == interval.high
+
+
 def test_the_seed_alone_decides() -> None:
     values, patients = study(seed=4)
     assert crossed_bootstrap(values, patients, seed=1) == crossed_bootstrap(values, patients, seed=1)
@@ -354,7 +370,9 @@ def test_queries_of_one_patient_among_others_have_no_interval() -> None:
 
 
 def test_no_queries_have_what_the_statistic_says_of_none() -> None:
-    interval = weighted_interval(ratio(np.empty(0), np.empty(0)), patient_weights([], n_resamples=5))
+    nobody = patient_weights([], n_resamples=5)
+    assert (nobody.shape, nobody.dtype) == ((5, 0), np.int64)
+    interval = weighted_interval(ratio(np.empty(0), np.empty(0)), nobody)
     assert all(map(isnan, astuple(interval)))
 
 
