@@ -17,11 +17,11 @@ from PIL import Image
 
 from baselines.encoders import Encoder
 from episodes.curation.near_duplicates import duplicate_groups, group_patients, thumbnail
-from episodes.datasets.files import may_be_clip, named_stem
+from episodes.datasets.files import image_stem, may_be_clip
 from episodes.datasets.folder import COLUMNS, pseudonyms
-from episodes.datasets.folder_layout import TABLE, Picture
+from episodes.datasets.folder_layout import TABLE, FolderImage
 from episodes.datasets.folder_parts import IMAGE_FOLDERS
-from episodes.datasets.tables import Row, parse_label, read_table
+from episodes.datasets.tables import TableRow, parse_label, read_table
 from episodes.errors import DatasetError, UserError
 from episodes.images.decoding import read_image, stretch_image
 from episodes.images.dicom_header import is_dicom, read_facts
@@ -56,7 +56,7 @@ def find_candidates(inputs: Inputs, table: Path | None = None) -> dict[Input, Re
         UserError: if the table cannot be read, or no image is left.
     """
     table = table or _beside(inputs.root)
-    rows = {} if table is None else {named_stem(row["image"]): row for row in read_table(table, ("image",))}
+    rows = {} if table is None else {image_stem(row["image"]): row for row in read_table(table, ("image",))}
     pictures = {picture.path: picture for picture in map(_read_header, {item.path for item in inputs.items})}
     patients = pseudonyms(pictures.values())
     found = {}
@@ -83,21 +83,23 @@ def _beside(root: Path) -> Path | None:
     return next((place / TABLE for place in places if (place / TABLE).is_file()), None)
 
 
-def _row_of(item: Input, rows: Mapping[str, Row]) -> Row:
+def _row_of(item: Input, rows: Mapping[str, TableRow]) -> TableRow:
     """Return the table's row of a frame, else of its file; an empty one, if there is neither."""
     return rows.get(frame_stem(item.path, item.frame)) or rows.get(frame_stem(item.path, None)) or {}
 
 
-def _read_header(file: Path) -> Picture:
+def _read_header(file: Path) -> FolderImage:
     """Read what a file's header says if it is DICOM; one that cannot be read is found out when it is decoded."""
     try:
         facts = read_facts(file) if is_dicom(file) else None
     except (DatasetError, OSError):
         facts = None
-    return Picture(file, None, 1, {}, facts)
+    return FolderImage(file, None, 1, {}, facts)
 
 
-def _log_unknown_patients(found: Mapping[Input, Record], rows: Mapping[str, Row], patients: Mapping[Path, str]) -> None:
+def _log_unknown_patients(
+    found: Mapping[Input, Record], rows: Mapping[str, TableRow], patients: Mapping[Path, str]
+) -> None:
     unnamed = [item for item in found if not (_row_of(item, rows).get("patient") or item.path in patients)]
     if unnamed:
         of = "the patients are" if len(unnamed) == len(found) else f"the patients of {len(unnamed)} images are"

@@ -14,8 +14,8 @@ from episodes.curation.check_content import Content, Size, compare_stated_sizes,
 from episodes.curation.findings import KINDS, CheckReport, Finding
 from episodes.curation.near_duplicates import duplicate_groups, settle_duplicates
 from episodes.datasets import find_reader, read_dataset
-from episodes.datasets.complaints import Complaint, collected_complaints
 from episodes.datasets.files import SUFFIXES
+from episodes.datasets.problems import Problem, collected_problems
 from episodes.parallel import Progress, in_threads
 from episodes.records import LABEL_VALUES, Record
 
@@ -142,19 +142,19 @@ def check_dataset(name: str, root: Path, progress: Progress | None = None) -> Ch
     Raises:
         DatasetError: if there is nothing in the layout that the reader expects.
     """
-    with collected_complaints() as complaints:
+    with collected_problems() as problems:
         records = read_dataset(name, root)
     module = sys.modules[find_reader(name).__module__]
-    with collected_complaints():  # once is enough
+    with collected_problems():  # once is enough
         stated_sizes = getattr(module, "stated_sizes", _no_sizes)(root)
-    report = check_records(records, root, complaints, stated_sizes, progress)
+    report = check_records(records, root, problems, stated_sizes, progress)
     return replace(report, dataset=report.dataset or name, published=with_total(getattr(module, "PUBLISHED", {})))
 
 
 def check_records(
     records: Sequence[Record],
     root: Path,
-    complaints: Sequence[Complaint] = (),
+    problems: Sequence[Problem] = (),
     stated_sizes: Mapping[str, Size] | None = None,
     progress: Progress | None = None,
 ) -> CheckReport:
@@ -163,15 +163,15 @@ def check_records(
     Args:
         records: the dataset as its reader gives it.
         root: its folder, searched for image files that no record uses.
-        complaints: what its reader found wrong.
+        problems: what its reader found wrong.
         stated_sizes: (H, W) by the stem of the image, as the dataset states them.
         progress: called after each record with the number done and the number in all.
     """
     contents = list(in_threads(inspect, records, progress))
     findings = [
-        *(_finding(complaint, root) for complaint in complaints),
+        *(_finding(problem, root) for problem in problems),
         *(finding for content in contents for finding in content.findings),
-        *find_extra_files(records, root, [complaint.subject for complaint in complaints]),
+        *find_extra_files(records, root, [problem.subject for problem in problems]),
         *compare_stated_sizes(contents, stated_sizes or {}),
         *find_flags(records),
         *find_exact_duplicates(contents),
@@ -190,10 +190,10 @@ def check_records(
     )
 
 
-def _finding(complaint: Complaint, root: Path) -> Finding:
-    subject = complaint.subject
+def _finding(problem: Problem, root: Path) -> Finding:
+    subject = problem.subject
     inside = subject.relative_to(root) if subject.is_relative_to(root) else subject
-    return Finding(complaint.kind, (inside.as_posix(),), complaint.message)
+    return Finding(problem.kind, (inside.as_posix(),), problem.message)
 
 
 def _within(root: Path, text: str) -> str:

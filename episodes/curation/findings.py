@@ -5,10 +5,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from episodes.datasets.complaints import ComplaintKind
+from episodes.datasets.problems import ProblemKind
 
 Kind = (
-    ComplaintKind
+    ProblemKind
     | Literal[
         "truncated or damaged",
         "unknown mask colour",

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from difflib import get_close_matches
 from pathlib import Path
 
-from episodes.datasets.complaints import complain, has_complaints
+from episodes.datasets.problems import listed_problems, report_problem
 from episodes.errors import DatasetError
 from episodes.records import Record, repeated_ids
 
@@ -23,7 +23,7 @@ READERS: Mapping[str, str] = {
     "udiat": "episodes.datasets.udiat:read",
     "breast_usg": "episodes.datasets.breast_usg:read",
     "folder": "episodes.datasets.folder:read",
-    "phantom": "episodes.datasets.phantom:read",
+    "phantom": "episodes.datasets.folder:read_phantoms",
 }
 
 
@@ -64,7 +64,7 @@ def read_dataset(name: str, root: Path) -> list[Record]:
         root: the folder that holds the dataset in its native layout.
 
     Returns:
-        At least one record, sorted by id; the ids are unique. Inside `complaints.collected_complaints` it may be none.
+        At least one record, sorted by id; the ids are unique. Inside `collected_problems` it may be none.
 
     Raises:
         DatasetError: if the folder is not there or not what the reader expects.
@@ -77,8 +77,8 @@ def read_dataset(name: str, root: Path) -> list[Record]:
         records = sorted(reader(root), key=lambda record: record.id)
     except OSError as error:  # names the file
         raise DatasetError(f"{root} cannot be read: {error}; check that you may read it") from error
-    if not records and not has_complaints():
+    if not records and not listed_problems():
         raise DatasetError(f"{root}: the reader {name} found no image there")
     for record, message in repeated_ids(records):
-        complain("name taken twice", record.image, message)
+        report_problem("name taken twice", record.image, message)
     return list({record.id: record for record in reversed(records)}.values())[::-1]  # the first that bears an id

@@ -4,22 +4,13 @@ import re
 from pathlib import Path
 
 from episodes.datasets.files import (
-    by_stem,
-    complain_of_missing_mask,
-    image_files,
+    find_lesion_masks,
+    images_by_stem,
     leave_out,
+    leave_out_masks_without_image,
     sub_folders,
-    without_copies,
 )
-from episodes.datasets.tables import (
-    Row,
-    find_row,
-    image_stem,
-    key_rows,
-    parse_label,
-    read_table,
-    report_rows_without_image,
-)
+from episodes.datasets.tables import find_row, key_rows, parse_label, read_table, report_rows_without_image
 from episodes.errors import DatasetError
 from episodes.records import Label, Record
 
@@ -38,31 +29,24 @@ def read(root: Path) -> list[Record]:
     other than the lesion and are left out. Each case is a patient. Normals have no mask.
 
     Raises:
-        DatasetError: if the images or the table are missing; or, as a complaint, a row or the mask of a lesion, or if
+        DatasetError: if the images or the table are missing; or, as a problem, a row or the mask of a lesion, or if
             a label is unknown.
     """
     folder = _find_images(root)
     images, masks = _sort_files(folder)
     table = _find_table(root, folder)
     named = (row for row in read_table(table, ("Image_filename", "Classification")) if row["Image_filename"])
-    rows = {image_stem(name): row for name, row in key_rows(named, "Image_filename", table).items()}
+    rows = key_rows(named, "Image_filename", table)
     report_rows_without_image(rows, images, table)
-    found = [
-        _record(image, find_row(rows, image, table), tuple(masks.get(stem, ())), table)
-        for stem, image in images.items()
-    ]
-    return [record for record in found if record]
-
-
-def _record(image: Path, row: Row | None, masks: tuple[Path, ...], table: Path) -> Record | None:
-    label = parse_label(row["Classification"], image, table, _CLASSES) if row else None
-    if row is None or label is None:
-        return None
-    if label != "normal" and not masks:
-        complain_of_missing_mask(image, f"{image.stem}_tumor")
-        return None
-    extra = {fact: row[fact] for fact in _FACTS if row.get(fact)}
-    return Record("breast_usg", image, masks, label, patient=image.stem, extra=extra)
+    records = []
+    for stem, image in images.items():
+        row = find_row(rows, image, table)
+        label = parse_label(row["Classification"], image, table, _CLASSES) if row else None
+        found = find_lesion_masks(masks, image, label, "_tumor") if label else None
+        if row and label and found is not None:
+            extra = {fact: row[fact] for fact in _FACTS if row.get(fact)}
+            records.append(Record("breast_usg", image, found, label, patient=stem, extra=extra))
+    return records
 
 
 def _find_images(root: Path) -> Path:
@@ -90,7 +74,7 @@ def _sort_files(folder: Path) -> tuple[dict[str, Path], dict[str, list[Path]]]:
     """Key the images, and the masks of their lesions, by the image's stem."""
     images: dict[str, Path] = {}
     masks: dict[str, list[Path]] = {}
-    for stem, file in by_stem(without_copies(image_files(folder))).items():
+    for stem, file in images_by_stem(folder).items():
         mask = _MASK.fullmatch(stem)
         if re.fullmatch(r"case\d+", stem):
             images[stem] = file
@@ -100,7 +84,5 @@ def _sort_files(folder: Path) -> tuple[dict[str, Path], dict[str, list[Path]]]:
             leave_out(file, "a mask of another finding than the lesion")
         else:
             masks.setdefault(mask["stem"], []).append(file)
-    for stem in sorted(masks.keys() - images.keys()):
-        for file in masks[stem]:
-            leave_out(file, f"a mask without its image {stem}.png")
+    leave_out_masks_without_image(masks, images)
     return images, masks

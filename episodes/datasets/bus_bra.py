@@ -1,17 +1,9 @@
 """BUS-BRA (Gomez-Flores et al. 2024, doi 10.1002/mp.16812)."""
 
-from dataclasses import replace
 from pathlib import Path
 
-from episodes.datasets.files import (
-    by_stem,
-    find_folders,
-    find_mask,
-    image_files,
-    leave_out_unused_masks,
-    without_copies,
-)
-from episodes.datasets.tables import Row, find_row, key_rows, parse_label, read_table, report_rows_without_image
+from episodes.datasets.files import find_folders
+from episodes.datasets.tables import key_rows, labelled_pairs, read_table
 from episodes.records import Label, Record
 
 PUBLISHED = {"benign": 1268, "malignant": 607, "patients": 1064}
@@ -28,32 +20,21 @@ def read(root: Path) -> list[Record]:
     Both files are optional, and an image to which they give no fold has none.
 
     Raises:
-        DatasetError: if a folder or the table is missing; or, as a complaint, the mask or the row of an image, or if
-            a label is unknown.
+        DatasetError: if a folder or the table is missing; or, as a problem, the mask or the row of an image, or if a
+            label is unknown.
     """
-    image_folder, mask_folder = find_folders(root, ("Images", "Masks"))
+    folders = find_folders(root, ("Images", "Masks"))
     table = root / "bus_data.csv"
     rows = key_rows(read_table(table, ("ID", "Case", "Pathology", *_FACTS)), "ID", table)
     five_folds, ten_folds = (_read_folds(root / f"{count}-fold-cv.csv") for count in (5, 10))
-    images = by_stem(without_copies(image_files(image_folder)))
-    masks = by_stem(without_copies(image_files(mask_folder)))
-    leave_out_unused_masks(masks, [_mask_stem(stem) for stem in images])
-    report_rows_without_image(rows, images, table)
     records = []
-    for stem, image in images.items():
-        record = _record(image, find_row(rows, image, table), find_mask(masks, _mask_stem(stem), image), table)
-        if record:
-            ten_fold = {"10-fold": ten_folds[stem]} if stem in ten_folds else {}
-            records.append(replace(record, split=five_folds.get(stem), extra={**record.extra, **ten_fold}))
+    for image, mask, label, row in labelled_pairs(folders, rows, "Pathology", table, _CLASSES, _mask_stem):
+        extra = {fact: row[fact] for fact in _FACTS}
+        if image.stem in ten_folds:
+            extra["10-fold"] = ten_folds[image.stem]
+        fold = five_folds.get(image.stem)
+        records.append(Record("bus_bra", image, (mask,), label, patient=row["Case"], split=fold, extra=extra))
     return records
-
-
-def _record(image: Path, row: Row | None, mask: Path | None, table: Path) -> Record | None:
-    label = parse_label(row["Pathology"], image, table, _CLASSES) if row else None
-    if row is None or mask is None or label is None:
-        return None
-    facts = {fact: row[fact] for fact in _FACTS}
-    return Record("bus_bra", image, (mask,), label, patient=row["Case"], extra=facts)
 
 
 def stated_sizes(root: Path) -> dict[str, tuple[int, int]]:

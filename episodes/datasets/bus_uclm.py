@@ -1,26 +1,10 @@
 """BUS-UCLM (Vallez et al. 2025, doi 10.1038/s41597-025-04562-3)."""
 
 import re
-from collections.abc import Mapping
 from pathlib import Path
 
-from episodes.datasets.files import (
-    by_stem,
-    find_folders,
-    find_mask,
-    image_files,
-    leave_out_unused_masks,
-    without_copies,
-)
-from episodes.datasets.tables import (
-    Row,
-    find_row,
-    image_stem,
-    key_rows,
-    parse_label,
-    read_table,
-    report_rows_without_image,
-)
+from episodes.datasets.files import find_folders, image_stem
+from episodes.datasets.tables import key_rows, labelled_pairs, read_table
 from episodes.records import Label, Record
 
 PUBLISHED = {"benign": 174, "malignant": 90, "normal": 419, "patients": 38}
@@ -36,35 +20,24 @@ def read(root: Path) -> list[Record]:
     `SIBA_001 (1).png`, which the distribution on Kaggle carries, are left out.
 
     Raises:
-        DatasetError: if a folder or the table is missing; or, as a complaint, the mask or the row of an image, or if
+        DatasetError: if a folder or the table is missing; or, as a problem, the mask or the row of an image, or if
             a label is unknown.
     """
-    image_folder, mask_folder = find_folders(root, ("images", "masks"))
+    folders = find_folders(root, ("images", "masks"))
     table = root / "INFO.csv"
-    named = key_rows(read_table(table, ("Image", "Label", *_FLAGS)), "Image", table)
-    rows = {image_stem(name): row for name, row in named.items()}
-    images = by_stem(without_copies(image_files(image_folder)))
-    masks = by_stem(without_copies(image_files(mask_folder)))
-    leave_out_unused_masks(masks, images)
-    report_rows_without_image(rows, images, table)
-    found = [_record(image, find_row(rows, image, table), masks, table) for image in images.values()]
-    return [record for record in found if record]
-
-
-def _record(image: Path, row: Row | None, masks: Mapping[str, Path], table: Path) -> Record | None:
-    mask = find_mask(masks, image.stem, image)
-    label = parse_label(row["Label"], image, table, _CLASSES) if row else None
-    if row is None or mask is None or label is None:
-        return None
-    return Record(
-        dataset="bus_uclm",
-        image=image,
-        masks=(mask,),
-        label=label,
-        patient=image.stem.partition("_")[0],
-        mask_format="colour",
-        extra={flag: _yes_or_no(row[flag]) for flag in _FLAGS},
-    )
+    rows = key_rows(read_table(table, ("Image", "Label", *_FLAGS)), "Image", table)
+    return [
+        Record(
+            dataset="bus_uclm",
+            image=image,
+            masks=(mask,),
+            label=label,
+            patient=image.stem.partition("_")[0],
+            mask_format="colour",
+            extra={flag: _yes_or_no(row[flag]) for flag in _FLAGS},
+        )
+        for image, mask, label, row in labelled_pairs(folders, rows, "Label", table, _CLASSES)
+    ]
 
 
 def stated_sizes(root: Path) -> dict[str, tuple[int, int]]:

@@ -4,12 +4,12 @@ import re
 from pathlib import Path
 
 from episodes.datasets.files import (
-    complain_of_missing_mask,
     find_folders,
+    find_lesion_masks,
     image_files,
     leave_out,
     leave_out_copy,
-    original_of,
+    leave_out_masks_without_image,
 )
 from episodes.records import Label, Record
 
@@ -27,7 +27,7 @@ def read(root: Path) -> list[Record]:
     own until near-duplicates are grouped (`episodes.curation.near_duplicates.group_patients`).
 
     Raises:
-        DatasetError: if a class folder, or the mask of a lesion image (a complaint), is missing.
+        DatasetError: if a class folder, or the mask of a lesion image (a problem), is missing.
     """
     folders = find_folders(root, _CLASSES)
     return [record for folder, label in zip(folders, _CLASSES, strict=True) for record in _read_class(folder, label)]
@@ -44,19 +44,8 @@ def _read_class(folder: Path, label: Label) -> list[Record]:
             masks.setdefault(mask["stem"], []).append(file)
         elif re.fullmatch(rf"{label} \(\d+\)", file.stem):
             images.append(file)
-        elif original := original_of(file, stems):
-            leave_out_copy(file, original)
-        else:
+        elif not leave_out_copy(file, stems):
             leave_out(file, f"neither an image '{label} (N)' nor a mask '{label} (N)_mask'")
-    for stem in sorted(masks.keys() - {image.stem for image in images}):
-        for file in masks[stem]:
-            leave_out(file, f"a mask without its image {stem}.png")
-    found = [_record(image, label, tuple(masks.get(image.stem, ()))) for image in images]
-    return [record for record in found if record]
-
-
-def _record(image: Path, label: Label, masks: tuple[Path, ...]) -> Record | None:
-    if not masks and label != "normal":
-        complain_of_missing_mask(image, f"{image.stem}_mask")
-        return None
-    return Record("busi", image, masks, label, patient=image.stem)
+    leave_out_masks_without_image(masks, (image.stem for image in images))
+    found = ((image, find_lesion_masks(masks, image, label, "_mask")) for image in images)
+    return [Record("busi", image, drawn, label, patient=image.stem) for image, drawn in found if drawn is not None]

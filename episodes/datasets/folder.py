@@ -4,10 +4,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from math import isfinite
 from pathlib import Path
 
-from episodes.datasets.complaints import complain, note
-from episodes.datasets.files import complain_of_missing_mask, named_stem
-from episodes.datasets.folder_layout import FolderLayout, Picture, look
-from episodes.datasets.tables import Row, key_rows, parse_label, read_table, report_rows_without_image
+from episodes.datasets.files import image_stem, report_missing_mask
+from episodes.datasets.folder_layout import FolderImage, FolderLayout, read_layout
+from episodes.datasets.problems import report_left_out, report_problem
+from episodes.datasets.tables import TableRow, find_row, key_rows, parse_label, read_table, report_rows_without_image
+from episodes.errors import DatasetError, in_short
+from episodes.io.yaml_json import JSONTextError, read_json
+from episodes.phantoms.layouts import DESCRIPTION
 from episodes.records import Label, Record, frame_stem
 
 COLUMNS = ("image", "label", "patient", "spacing_mm")
@@ -16,7 +19,7 @@ COLUMNS = ("image", "label", "patient", "spacing_mm")
 def read(root: Path, dataset: str = "folder") -> list[Record]:
     """Read `images/` and `masks/`, or images and masks side by side, and `metadata.csv` if it is there.
 
-    Which folders and names are understood is said in `folder_parts.find_parts` and `mask_names.understand`. The
+    Which folders and names are known is said in `folder_parts.find_parts` and `folder_parts.parse_mask_name`. The
     table's columns are `image` (with or without suffix), `label`, `patient` and `spacing_mm` (millimetres per pixel:
     one number, or row and column as `0.1 x 0.12`); all but `image` may be missing or empty, and further ones become
     extra facts. Without a label, which a folder `benign/`, `malignant/` or `normal/` gives as well, a lesion is of
@@ -31,119 +34,125 @@ def read(root: Path, dataset: str = "folder") -> list[Record]:
         dataset: the name that the records' dataset gets.
 
     Raises:
-        DatasetError: if the layout is not understood, an image has no mask and is not labelled normal, the table has
-            no row for an image, or a value cannot be read.
+        DatasetError: if the layout is unknown, an image has no mask and is not labelled normal, the table has no row
+            for an image, or a value cannot be read.
     """
-    layout = look(root)
+    layout = read_layout(root)
     rows = read_rows(layout)
-    patients = pseudonyms(layout.pictures)
+    patients = pseudonyms(layout.images)
     records = []
-    for picture in layout.pictures:
-        for frame in _frames(picture, layout):
-            row = {} if rows is None else _find_row(rows, picture, frame, layout.table)
-            if row is not None and (record := _record(dataset, picture, frame, row, patients, layout)):
+    for image in layout.images:
+        for frame in _frames(image):
+            stems = (frame_stem(image.path, frame), image.stem)
+            row = {} if rows is None else find_row(rows, image.path, layout.table, *stems)
+            if row is not None and (record := _record(dataset, image, frame, row, patients, layout.table)):
                 records.append(record)
-    _report_frames_without_mask(layout)
+    clips = [image for image in layout.images if image.is_clip]
+    unused = sum(clip.frames - len(clip.masks) for clip in clips)
+    if unused:
+        of = f"of {len(clips)} clips" if len(clips) > 1 else f"of {clips[0].path.name}"
+        report_left_out("extra file", root, f"{root}: left out: {unused} frames {of} that have no mask")
     return records
 
 
-def pseudonyms(pictures: Iterable[Picture]) -> dict[Path, str]:
-    """Names for the patients of DICOM files, by the order in which their first file comes: they tell nothing else."""
-    names: dict[str, str] = {}
-    of_files = {}
-    for picture in sorted(pictures, key=lambda picture: picture.path):
-        if picture.facts and picture.facts.patient:
-            of_files[picture.path] = names.setdefault(picture.facts.patient, f"patient-{len(names) + 1:03d}")
-    return of_files
+def read_phantoms(root: Path) -> list[Record]:
+    """Read a dataset as `episodes.phantoms` writes it; it is named after its scanner, such as `phantom-linear`.
+
+    Args:
+        root: the folder that `prepare_phantoms` returned.
+
+    Raises:
+        DatasetError: if `phantom.json` is missing or damaged, or the folder is not as it was written.
+    """
+    description = root / DESCRIPTION
+    try:
+        described = read_json(description)
+    except FileNotFoundError as error:
+        raise DatasetError(
+            f"{description} is missing, so this is no complete phantom dataset: generate it again, "
+            "or read it as 'folder'"
+        ) from error
+    except (OSError, JSONTextError) as error:
+        raise DatasetError(f"{description} is damaged ({in_short(error)}); generate the dataset again") from error
+    scanner = described.get("scanner") if isinstance(described, dict) else None
+    if not isinstance(scanner, str):
+        raise DatasetError(f"{description} is damaged (scanner {scanner}); generate the dataset again")
+    return read(root, dataset=f"phantom-{scanner}")
 
 
-def _frames(picture: Picture, layout: FolderLayout) -> Iterator[int | None]:
-    """Which of a file's frames are records; a clip of which none has a mask is a complaint, if it is no normal."""
-    if picture.frames == 1:
-        yield None
-    elif picture.masks:
-        yield from sorted(frame for frame in picture.masks if frame is not None)
-    elif picture.is_clip and picture.label != "normal":
-        message = (
-            f"{picture.path}: none of its {picture.frames} frames has a mask; add one, such as "
-            f"{frame_stem(picture.path, 1)}{'_mask' if _is_beside(picture, layout) else ''}.png, or remove the file"
-        )
-        complain("missing file", picture.path, message)
-
-
-def _record(
-    dataset: str, picture: Picture, frame: int | None, row: Row, patients: Mapping[Path, str], layout: FolderLayout
-) -> Record | None:
-    label = _label(picture, row, layout.table)
-    if label is None:
-        return None
-    masks = picture.masks.get(frame, ())
-    if not masks and label != "normal":
-        stem = f"{picture.stem}_mask" if _is_beside(picture, layout) else picture.stem
-        complain_of_missing_mask(picture.path, stem)
-        return None
-    stated = picture.facts.spacing if picture.facts else None
-    return Record(
-        dataset=dataset,
-        image=picture.path,
-        masks=masks,
-        label=label,
-        patient=row.get("patient") or patients.get(picture.path) or picture.stem,
-        spacing=_parse_spacing(row.get("spacing_mm", ""), picture.path, layout.table) or stated,
-        extra={column: value for column, value in row.items() if column not in COLUMNS},
-        frame=frame,
-    )
-
-
-def _is_beside(picture: Picture, layout: FolderLayout) -> bool:
-    """Whether masks lie beside this image, and so need an affix."""
-    return any(part.images == part.masks == picture.path.parent for part in layout.parts)
-
-
-def _label(picture: Picture, row: Row, table: Path) -> Label | None:
-    """What the table says, else the folder; where they disagree, a complaint."""
-    text = row.get("label")
-    if not text:
-        return picture.label or "unknown"
-    label = parse_label(text, picture.path, table)
-    if label and picture.label and label != picture.label:
-        message = f"{table}, {picture.path.name}: labelled {label}, but it lies in {picture.path.parent}; mend one"
-        complain("bad label", picture.path, message)
-        return None
-    return label
-
-
-def read_rows(layout: FolderLayout) -> dict[str, Row] | None:
-    """The rows of `metadata.csv` by the stem of the image that they name; None if there is no such table.
+def read_rows(layout: FolderLayout) -> dict[str, TableRow] | None:
+    """Read the rows of `metadata.csv`, by the stem of the image that they name; None if there is no such table.
 
     Raises:
         DatasetError: if the table cannot be read.
     """
     if not layout.table.exists():
         return None
-    named = ({**row, "image": named_stem(row["image"])} for row in read_table(layout.table, ("image",)))
+    named = ({**row, "image": image_stem(row["image"])} for row in read_table(layout.table, ("image",)))
     rows = key_rows(named, "image", layout.table)
-    stems = {picture.stem for picture in layout.pictures}
-    frames = {frame_stem(picture.path, frame) for picture in layout.pictures for frame in picture.masks}
-    report_rows_without_image(rows, stems | frames, layout.table)
+    frames = {frame_stem(image.path, frame) for image in layout.images for frame in (None, *image.masks)}
+    report_rows_without_image(rows, frames, layout.table)
     return rows
 
 
-def _find_row(rows: Mapping[str, Row], picture: Picture, frame: int | None, table: Path) -> Row | None:
-    """The row of a frame, else that of its file; None, and a complaint, if there is neither."""
-    row = rows.get(frame_stem(picture.path, frame)) or rows.get(picture.stem)
-    if row is None:
-        message = f"{picture.path}: {table} has no row for it; add the row or remove the image"
-        complain("missing row", picture.path, message)
-    return row
+def pseudonyms(images: Iterable[FolderImage]) -> dict[Path, str]:
+    """Name the patients of DICOM files by the order in which their first file comes: the names tell nothing else."""
+    names: dict[str, str] = {}
+    of_files = {}
+    for image in sorted(images, key=lambda image: image.path):
+        if image.facts and image.facts.patient:
+            of_files[image.path] = names.setdefault(image.facts.patient, f"patient-{len(names) + 1:03d}")
+    return of_files
 
 
-def _report_frames_without_mask(layout: FolderLayout) -> None:
-    clips = [picture for picture in layout.pictures if picture.is_clip]
-    unused = sum(picture.frames - len(picture.masks) for picture in clips)
-    if unused:
-        of = f"of {len(clips)} clips" if len(clips) > 1 else f"of {clips[0].path.name}"
-        note("extra file", layout.root, f"{layout.root}: left out: {unused} frames {of} that have no mask")
+def _frames(image: FolderImage) -> Iterator[int | None]:
+    """Yield the frames of a file that are records; a clip of which none has a mask is a problem, if it is no normal."""
+    if image.frames == 1:
+        yield None
+    elif image.masks:
+        yield from sorted(frame for frame in image.masks if frame is not None)
+    elif image.is_clip and image.label != "normal":
+        message = (
+            f"{image.path}: none of its {image.frames} frames has a mask; add one, such as "
+            f"{frame_stem(image.path, 1)}{image.mask_affix}.png, or remove the file"
+        )
+        report_problem("missing file", image.path, message)
+
+
+def _record(
+    dataset: str, image: FolderImage, frame: int | None, row: TableRow, patients: Mapping[Path, str], table: Path
+) -> Record | None:
+    label = _label(image, row, table)
+    if label is None:
+        return None
+    masks = image.masks.get(frame, ())
+    if not masks and label != "normal":
+        report_missing_mask(image.path, f"{image.stem}{image.mask_affix}")
+        return None
+    stated = image.facts.spacing if image.facts else None
+    return Record(
+        dataset=dataset,
+        image=image.path,
+        masks=masks,
+        label=label,
+        patient=row.get("patient") or patients.get(image.path) or image.stem,
+        spacing=_parse_spacing(row.get("spacing_mm", ""), image.path, table) or stated,
+        extra={column: value for column, value in row.items() if column not in COLUMNS},
+        frame=frame,
+    )
+
+
+def _label(image: FolderImage, row: TableRow, table: Path) -> Label | None:
+    """Return what the table says, else the folder; None, and a problem, where they disagree."""
+    text = row.get("label")
+    if not text:
+        return image.label or "unknown"
+    label = parse_label(text, image.path, table)
+    if label and image.label and label != image.label:
+        message = f"{table}, {image.path.name}: labelled {label}, but it lies in {image.path.parent}; mend one"
+        report_problem("bad label", image.path, message)
+        return None
+    return label
 
 
 def _parse_spacing(text: str, image: Path, table: Path) -> tuple[float, float] | None:
@@ -161,6 +170,6 @@ def _parse_spacing(text: str, image: Path, table: Path) -> tuple[float, float] |
         numbers = []
     if len(numbers) not in (1, 2) or not all(isfinite(number) and number > 0 for number in numbers):
         message = f"{table}, {image.name}: spacing_mm {text!r} is no size; write such as 0.1 or 0.1 x 0.12"
-        complain("bad value", image, message)
+        report_problem("bad value", image, message)
         return None
     return numbers[0], numbers[-1]

@@ -1,11 +1,12 @@
 """The parts of a user's folder, and the names that masks have."""
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import compress
 from pathlib import Path
 
-from episodes.datasets.files import is_picture, may_be_clip, sub_folders
+from episodes.datasets.files import is_image_file, may_be_clip, sub_folders
 from episodes.errors import DatasetError
 from episodes.records import Label, frame_stem
 
@@ -19,11 +20,11 @@ SAME_NAME = ""
 
 @dataclass(frozen=True, slots=True)
 class MaskName:
-    """How the name of a mask is understood.
+    """The meaning of a mask's name.
 
     Attributes:
         image: the stem of its image.
-        frame: which frame of it, from 1 on; None if the image holds one picture.
+        frame: which frame of it, from 1 on; None for a still image.
         affix: what sets its name apart from the image's, without a number: masks of one affix are parts of one lesion
             map, as BUSI's `_mask` and `_mask_1`. `SAME_NAME` if nothing does.
     """
@@ -33,7 +34,7 @@ class MaskName:
     affix: str
 
 
-def understand(stem: str, frames: Mapping[str, int], *, same_name: bool) -> MaskName | None:
+def parse_mask_name(stem: str, frames: Mapping[str, int], *, same_name: bool) -> MaskName | None:
     """Find the image of a mask: the one of the same name, else the one whose name it bears with a usual affix.
 
     Args:
@@ -46,11 +47,11 @@ def understand(stem: str, frames: Mapping[str, int], *, same_name: bool) -> Mask
         None if it belongs to none of them.
 
     >>> images = {"a": 1, "clip": 20}
-    >>> understand("a_mask_1", images, same_name=False)
+    >>> parse_mask_name("a_mask_1", images, same_name=False)
     MaskName(image='a', frame=None, affix='_mask')
-    >>> understand("clip-0003", images, same_name=True)
+    >>> parse_mask_name("clip-0003", images, same_name=True)
     MaskName(image='clip', frame=3, affix='')
-    >>> understand("b_mask", images, same_name=True)
+    >>> parse_mask_name("b_mask", images, same_name=True)
     """
     for name, affix in _bare_names(stem):
         if name in frames and frames[name] == 1 and (affix or same_name):
@@ -61,13 +62,13 @@ def understand(stem: str, frames: Mapping[str, int], *, same_name: bool) -> Mask
     return None
 
 
-def clip_meant(stem: str, frames: Mapping[str, int]) -> str | None:
-    """The clip whose name a mask bears without saying which frame it is of; None if there is none."""
+def find_clip(stem: str, frames: Mapping[str, int]) -> str | None:
+    """Find the clip whose name a mask bears without saying which frame it is of; None if there is none."""
     return next((name for name, _ in _bare_names(stem) if frames.get(name, 1) > 1), None)
 
 
 def looks_like_mask(stem: str) -> bool:
-    """Whether a name bears an affix of masks.
+    """Tell whether a name bears an affix of masks.
 
     >>> looks_like_mask("scan_7_Segmentation"), looks_like_mask("scan_7"), looks_like_mask("masked")
     (True, False, False)
@@ -76,7 +77,7 @@ def looks_like_mask(stem: str) -> bool:
 
 
 def _bare_names(stem: str) -> Iterator[tuple[str, str]]:
-    """The name as it is and without affixes, each with the affix."""
+    """Yield the name as it is and without affixes, each with the affix."""
     yield stem, SAME_NAME
     if after := _AFTER.fullmatch(stem):
         yield after["image"], f"_{after['word'].lower()}"
@@ -93,7 +94,7 @@ CLASSES: tuple[Label, ...] = ("benign", "malignant", "normal")
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class FolderPart:
     """A folder of images.
 
     Attributes:
@@ -106,21 +107,8 @@ class Part:
     masks: Path
     label: Label | None = None
 
-    def text(self, root: Path) -> str:
-        """How it is described, within the root.
 
-        >>> Part(Path("a/benign/images"), Path("a/benign/masks")).text(Path("a"))
-        'images in benign/images/, masks in benign/masks/'
-        """
-        images, masks = (
-            f"{path.relative_to(root).as_posix()}/".removeprefix("./") for path in (self.images, self.masks)
-        )
-        if self.images == self.masks:
-            return f"images and masks side by side in {images or 'the folder itself'}"
-        return f"images in {images}, masks in {masks}"
-
-
-def find_parts(root: Path) -> tuple[Part, ...]:
+def find_parts(root: Path) -> tuple[FolderPart, ...]:
     """Find where a folder's images and masks lie.
 
     It may hold one folder of images and one of masks, under one of the usual names; or both side by side, told apart
@@ -139,67 +127,76 @@ def find_parts(root: Path) -> tuple[Part, ...]:
     return readings[0]
 
 
-def describe(parts: Sequence[Part], root: Path) -> str:
-    """The layout in words, such as `images in images/, masks in masks/`."""
-    return "; ".join(part.text(root) for part in parts)
+def describe(parts: Sequence[FolderPart], root: Path) -> str:
+    """Describe where images and masks lie within a root.
+
+    >>> describe([FolderPart(Path("a/benign/images"), Path("a/benign/masks"))], Path("a"))
+    'images in benign/images/, masks in benign/masks/'
+    """
+    texts = []
+    for part in parts:
+        images, masks = (
+            f"{path.relative_to(root).as_posix()}/".removeprefix("./") for path in (part.images, part.masks)
+        )
+        apart = f"images in {images}, masks in {masks}"
+        beside = f"images and masks side by side in {images or 'the folder itself'}"
+        texts.append(beside if part.images == part.masks else apart)
+    return "; ".join(texts)
 
 
-def _apart(folder: Path, label: Label | None = None) -> tuple[Part, ...]:
-    """Images in one folder, masks in another; or none."""
+def _apart(folder: Path, label: Label | None = None) -> tuple[FolderPart, ...]:
+    """Find images in one folder and masks in another, if they lie so."""
     images, masks = (_only_one(folder, names) for names in (IMAGE_FOLDERS, MASK_FOLDERS))
     if images is None:
         return ()
     if masks is None:
         is_whole = label == "normal" or _has_pairs(images)
-        return (Part(images, images, label),) if is_whole else ()
+        return (FolderPart(images, images, label),) if is_whole else ()
     classes = _class_folders(images)
     if not classes or label:
-        return (Part(images, masks, label),)
-    if any(map(is_picture, _files(images))):
+        return (FolderPart(images, masks, label),)
+    if _images(images):
         raise DatasetError(
             f"{images} can be read in two ways: as images of no label, or as the folders "
             f"{', '.join(f'{name}/' for name in classes)}: move the images among them into these"
         )
     inside = _class_folders(masks)
-    return tuple(Part(path, inside.get(name, masks), name) for name, path in classes.items())
+    return tuple(FolderPart(path, inside.get(name, masks), name) for name, path in classes.items())
 
 
-def _by_class(root: Path) -> tuple[Part, ...]:
-    """A folder for each class, each with images and masks apart or side by side; or none."""
-    parts: list[Part] = []
+def _by_class(root: Path) -> tuple[FolderPart, ...]:
+    """Find a folder for each class, each with images and masks apart or side by side, if they lie so."""
+    parts: list[FolderPart] = []
     for label, folder in _class_folders(root).items():
         inside = _apart(folder, label)
-        if not inside and any(map(is_picture, _files(folder))):
-            inside = (Part(folder, folder, label),)
+        if not inside and _images(folder):
+            inside = (FolderPart(folder, folder, label),)
         parts += inside
     return tuple(parts)
 
 
-def _side_by_side(folder: Path) -> tuple[Part, ...]:
-    return (Part(folder, folder),) if _has_pairs(folder) else ()
+def _side_by_side(folder: Path) -> tuple[FolderPart, ...]:
+    return (FolderPart(folder, folder),) if _has_pairs(folder) else ()
 
 
 def _has_pairs(folder: Path) -> bool:
-    """Whether any picture is another one's mask, or may be that of one of its frames."""
-    pictures = [file for file in _files(folder) if is_picture(file)]
-    stills = {frame_stem(file, None): 1 for file in pictures}
-    clips = stills | {frame_stem(file, None): 2 for file in pictures if may_be_clip(file)}
-    return any(understand(stem, images, same_name=False) for stem in stills for images in (stills, clips))
+    """Tell whether any image is another one's mask, or may be that of one of its frames."""
+    images = _images(folder)
+    stills = {frame_stem(file, None): 1 for file in images}
+    clips = stills | {frame_stem(file, None): 2 for file in images if may_be_clip(file)}
+    return any(parse_mask_name(stem, frames, same_name=False) for stem in stills for frames in (stills, clips))
 
 
 def _only_one(folder: Path, names: Sequence[str]) -> Path | None:
-    """The sub-folder of one of these names; of several, the one that holds pictures."""
+    """Find the sub-folder of one of these names; of several, the one that holds images."""
     found = [path for name, path in sub_folders(folder).items() if name in names]
     if len(found) > 1:
-        found = [path for path in found if _holds_pictures(path)] or found[:1]
+        holds = [any(map(_images, (path, *_class_folders(path).values()))) for path in found]
+        found = list(compress(found, holds)) or found[:1]
     if len(found) > 1:
         one, other, *_ = found
         raise DatasetError(f"{folder} can be read in two ways: by {one.name}/, or by {other.name}/; rename one of them")
     return found[0] if found else None
-
-
-def _holds_pictures(folder: Path) -> bool:
-    return any(any(map(is_picture, _files(place))) for place in (folder, *_class_folders(folder).values()))
 
 
 def _class_folders(folder: Path) -> dict[Label, Path]:
@@ -207,12 +204,13 @@ def _class_folders(folder: Path) -> dict[Label, Path]:
     return {label: inside[label] for label in CLASSES if label in inside}
 
 
-def _files(folder: Path) -> Iterable[Path]:
-    return (path for path in sorted(folder.iterdir()) if path.is_file() and not path.name.startswith("."))
+def _images(folder: Path) -> list[Path]:
+    shown = (path for path in sorted(folder.iterdir()) if path.is_file() and not path.name.startswith("."))
+    return [path for path in shown if is_image_file(path)]
 
 
 def _nothing_found(root: Path) -> str:
-    """What was expected, and where it is if it lies a level above or below."""
+    """Say what was expected, and where it is if it lies a level above or below."""
     message = f"{root} lacks the folders images/, masks/"
     for other in (*sub_folders(root).values(), root.resolve().parent):
         try:
@@ -221,8 +219,8 @@ def _nothing_found(root: Path) -> str:
             continue
         if is_one:
             return f"{message}; {other} can be read: give that folder"
-    pictures = sum(map(is_picture, _files(root)))
-    lone = f"; its {pictures} images have no masks: name them such as a_mask.png for a.png" if pictures else ""
+    images = len(_images(root))
+    lone = f"; its {images} images have no masks: name them such as a_mask.png for a.png" if images else ""
     return (
         f"{message}; give the folder that holds them, or one of images with masks beside them (a.png, a_mask.png); "
         f"folders benign/, malignant/, normal/ may lie around either{lone}"

@@ -1,16 +1,16 @@
-"""A survey of a folder that nobody has described yet."""
+"""A survey of a folder that nobody has described yet: which dataset it holds, and the facts of each image."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from episodes.datasets import read_dataset
-from episodes.datasets.complaints import Complaint, collected_complaints
 from episodes.datasets.files import sub_folders
 from episodes.datasets.folder import read_rows
-from episodes.datasets.folder_layout import FolderLayout, look
-from episodes.datasets.tables import Row
+from episodes.datasets.folder_layout import FolderLayout, read_layout
+from episodes.datasets.folder_parts import CLASSES
+from episodes.datasets.problems import Problem, collected_problems
+from episodes.datasets.tables import TableRow
 from episodes.errors import DatasetError
 from episodes.images.decoding import read_label_map, read_size
 from episodes.images.dicom_header import is_dicom, read_facts
@@ -22,53 +22,26 @@ from episodes.records import Record
 
 
 def recognise(root: Path) -> str | None:
-    """The reader of the known dataset that a folder holds in its own layout; None if it is none of them.
+    """Name the reader of the known dataset that a folder holds in its own layout; None if it is none of them.
 
     The reader is the judge of whether the dataset is complete: what makes it unmistakable is enough here.
     """
-    return next((reader for reader, holds in _HOLDS.items() if holds(root)), None)
-
-
-def _holds_phantoms(root: Path) -> bool:
-    return (root / DESCRIPTION).is_file()
-
-
-def _holds_bus_uclm(root: Path) -> bool:
-    return (root / "INFO.csv").is_file() and {"images", "masks"} <= sub_folders(root).keys()
-
-
-def _holds_bus_bra(root: Path) -> bool:
-    return (root / "bus_data.csv").is_file() and {"images", "masks"} <= sub_folders(root).keys()
-
-
-def _holds_busi(root: Path) -> bool:
     folders = sub_folders(root)
-    classes = ("benign", "malignant", "normal")
-    return all(name in folders and any(folders[name].glob(f"{name} (*).png")) for name in classes)
-
-
-def _holds_udiat(root: Path) -> bool:
-    folders = sub_folders(root).keys()
-    return {"original", "gt"} <= folders or {"benign", "malignant", "all_masks"} <= folders
-
-
-def _holds_breast_usg(root: Path) -> bool:
-    return any(any(folder.glob("case*_tumor.png")) for folder in (root, *sub_folders(root).values()))
-
-
-_HOLDS: Mapping[str, Callable[[Path], bool]] = {
-    "phantom": _holds_phantoms,
-    "bus_uclm": _holds_bus_uclm,
-    "bus_bra": _holds_bus_bra,
-    "busi": _holds_busi,
-    "udiat": _holds_udiat,
-    "breast_usg": _holds_breast_usg,
-}
+    names = folders.keys()
+    holds = {
+        "phantom": (root / DESCRIPTION).is_file(),
+        "bus_uclm": (root / "INFO.csv").is_file() and {"images", "masks"} <= names,
+        "bus_bra": (root / "bus_data.csv").is_file() and {"images", "masks"} <= names,
+        "busi": all(name in names and any(folders[name].glob(f"{name} (*).png")) for name in CLASSES),
+        "udiat": {"original", "gt"} <= names or {"benign", "malignant", "all_masks"} <= names,
+        "breast_usg": any(any(folder.glob("case*_tumor.png")) for folder in (root, *folders.values())),
+    }
+    return next((reader for reader, found in holds.items() if found), None)
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
-    """What one record's files are like.
+class SurveyedImage:
+    """The facts of one record's files.
 
     Attributes:
         size: (H, W) of the image.
@@ -89,7 +62,7 @@ class Seen:
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """What a folder was understood to hold.
+    """The content of a folder, as far as it is understood.
 
     Attributes:
         root: the folder.
@@ -97,31 +70,31 @@ class Survey:
         layout: where things lie, if the reader is `folder`.
         rows: of `metadata.csv`, by the name of the image; None if there is none, or the reader has another table.
         records: what can be read, sorted by id.
-        seen: what each record's files are like.
-        complaints: what the reader found wrong.
+        images: the facts of each record's files.
+        problems: what the reader found wrong.
     """
 
     root: Path
     reader: str
     layout: FolderLayout | None
-    rows: dict[str, Row] | None
+    rows: dict[str, TableRow] | None
     records: tuple[Record, ...]
-    seen: tuple[Seen, ...]
-    complaints: tuple[Complaint, ...]
+    images: tuple[SurveyedImage, ...]
+    problems: tuple[Problem, ...]
 
     @property
-    def readable(self) -> list[Seen]:
-        """What is known of the files that can be read."""
-        return [one for one in self.seen if not one.error]
+    def readable(self) -> list[SurveyedImage]:
+        """Return the facts of the images that can be read."""
+        return [image for image in self.images if not image.error]
 
     @property
     def forms(self) -> Counter[str]:
-        """How many images there are of each format and depth."""
-        return Counter(one.form for one in self.readable)
+        """Count the images of each format and depth."""
+        return Counter(image.form for image in self.readable)
 
 
 def survey(root: Path, progress: Progress | None = None) -> Survey:
-    """Look at a folder as the reader does that fits it, and at every file that the reader names.
+    """Read a folder with the reader that fits it, and every file that the reader names.
 
     Args:
         root: a known dataset as distributed, or a user's own folder.
@@ -134,25 +107,25 @@ def survey(root: Path, progress: Progress | None = None) -> Survey:
         what = "is a file, not a folder" if root.exists() else "does not exist"
         raise DatasetError(f"{root} {what}: give the folder that holds your images and masks")
     reader = recognise(root) or "folder"
-    with collected_complaints() as complaints:
+    with collected_problems() as problems:
         records = read_dataset(reader, root)
     layout = rows = None
     if reader == "folder":
-        with collected_complaints():  # once is enough
-            layout = look(root)
+        with collected_problems():  # once is enough
+            layout = read_layout(root)
             rows = read_rows(layout)
-    seen = tuple(in_threads(_look_at, records, progress))
-    return Survey(root, reader, layout, rows, tuple(records), seen, tuple(complaints))
+    images = tuple(in_threads(_inspect, records, progress))
+    return Survey(root, reader, layout, rows, tuple(records), images, tuple(problems))
 
 
-def _look_at(record: Record) -> Seen:
+def _inspect(record: Record) -> SurveyedImage:
     try:
         facts = read_facts(record.image) if is_dicom(record.image) else None
         size = read_size(record.image, record.frame)
         name, bits = ("DICOM", facts.bits) if facts else read_format(record.image)
-        label_map = read_label_map(record, size)
-        lesions = count_components(label_map > 0)
+        lesions = count_components(read_label_map(record, size) > 0)
         others = tuple(mask for mask in record.masks if read_size(mask) != size)
     except DatasetError as error:
-        return Seen(error=str(error))
-    return Seen(size, f"{name} {bits} bit", lesions, others, may_show_names=bool(facts and facts.may_show_names))
+        return SurveyedImage(error=str(error))
+    names = bool(facts and facts.may_show_names)
+    return SurveyedImage(size, f"{name} {bits} bit", lesions, others, may_show_names=names)

@@ -1,18 +1,18 @@
 """Tables that come with datasets, CSV or Excel, as rows of text; and the labels and images that they name."""
 
 import csv
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from io import StringIO
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import TypeVar
 from zipfile import ZipFile
 
-from episodes.datasets.complaints import are_collected, complain, note
-from episodes.datasets.files import IMAGE_SUFFIXES
+from episodes.datasets.files import find_mask, image_stem, images_by_stem, leave_out_unused_masks
+from episodes.datasets.problems import listed_problems, report_left_out, report_problem
 from episodes.errors import DatasetError
 from episodes.records import LABELS, Label
 
-Row = Mapping[str, str]
+TableRow = Mapping[str, str]
 Line = TypeVar("Line", bound=Sequence[object])
 
 # A table of 100,000 images and 30 columns has 3 million values in 20 MB.
@@ -20,7 +20,7 @@ MOST_BYTES = 128 * 2**20  # of a CSV file, or of what an Excel file says to unpa
 MOST_VALUES = 5_000_000
 
 
-def read_table(path: Path, required: Sequence[str] = ()) -> list[Row]:
+def read_table(path: Path, required: Sequence[str] = ()) -> list[TableRow]:
     """Read a table whose first row names the columns.
 
     Args:
@@ -30,7 +30,7 @@ def read_table(path: Path, required: Sequence[str] = ()) -> list[Row]:
 
     Returns:
         One mapping of column to stripped text per row; empty rows are dropped. A row of more or fewer values than
-        there are columns is a complaint.
+        there are columns is a problem.
 
     Raises:
         DatasetError: if the file is missing or damaged, or a required column is missing.
@@ -51,7 +51,7 @@ def read_table(path: Path, required: Sequence[str] = ()) -> list[Row]:
             raise DatasetError(f"{path}: the column {column!r} is missing; found {', '.join(header)}")
     for number, line in body:
         if len(line) != len(header):
-            complain("bad row", path, f"{path}, row {number}: {len(line)} values for {len(header)} columns")
+            report_problem("bad row", path, f"{path}, row {number}: {len(line)} values for {len(header)} columns")
     return [dict(zip(header, line, strict=True)) for _, line in body if len(line) == len(header)]
 
 
@@ -101,7 +101,7 @@ def read_excel(path: Path) -> list[list[str]]:
 
 
 def _no_more_than_fit(lines: Iterable[Line]) -> Iterator[Line]:
-    """Lines one by one, for as long as all of their values together are no more than a dataset's table has."""
+    """Yield lines for as long as all of their values together are no more than a dataset's table has."""
     n_values = 0
     for line in lines:
         n_values += 1 + len(line)
@@ -116,48 +116,53 @@ def _cell_text(value: object) -> str:
     return "" if value is None else str(value).strip()
 
 
-def key_rows(rows: Iterable[Row], column: str, path: Path) -> dict[str, Row]:
-    """Key rows by one column of the table at `path`; of two with the same key, which is a complaint, the first."""
-    keyed: dict[str, Row] = {}
+def key_rows(rows: Iterable[TableRow], column: str, path: Path) -> dict[str, TableRow]:
+    """Key the rows of the table at `path` by the stem of the image that a column names.
+
+    Of two rows with the same name, which is a problem, the first counts.
+    """
+    names: set[str] = set()
+    keyed: dict[str, TableRow] = {}
     for row in rows:
-        if row[column] in keyed:
-            complain("bad row", path, f"{path}: {column} {row[column]!r} comes twice; remove one of the rows")
-        keyed.setdefault(row[column], row)
+        if row[column] in names:
+            report_problem("bad row", path, f"{path}: {column} {row[column]!r} comes twice; remove one of the rows")
+        else:
+            keyed[image_stem(row[column])] = row
+        names.add(row[column])
     return keyed
 
 
-def image_stem(name: str) -> str:
-    """Take the stem of an image that a table names with or without its folder and suffix.
+def find_row(rows: Mapping[str, TableRow], image: Path, path: Path, *stems: str) -> TableRow | None:
+    """Look up the row of an image in the table at `path`; None, and a problem, if there is none.
 
-    >>> image_stem("images/scan.01.PNG"), image_stem("scan.01")
-    ('scan.01', 'scan.01')
+    Args:
+        rows: by the stem of an image.
+        image: the image.
+        path: of the table, for the message.
+        stems: under which it may stand, the first first; by default that of the image.
     """
-    path = PurePosixPath(name.replace("\\", "/"))
-    return path.stem if path.suffix.lower() in IMAGE_SUFFIXES else path.name
+    for stem in stems or (image.stem,):
+        if stem in rows:
+            return rows[stem]
+    message = f"{image}: {path} has no row for it; add the row or remove the image"
+    report_problem("missing row", image, message)
+    return None
 
 
-def find_row(rows: Mapping[str, Row], image: Path, path: Path) -> Row | None:
-    """Look up the row of an image, by its stem, in the table at `path`; None, and a complaint, if there is none."""
-    row = rows.get(image.stem)
-    if row is None:
-        message = f"{image}: {path} has no row for it; add the row or remove the image"
-        complain("missing row", image, message)
-    return row
-
-
-def report_rows_without_image(rows: Mapping[str, Row], images: Collection[str], path: Path) -> None:
+def report_rows_without_image(rows: Mapping[str, TableRow], images: Collection[str], path: Path) -> None:
     """Tell the user of rows, keyed by stem, that name no image: a partial copy is read, but not silently."""
     absent = sorted(rows.keys() - set(images))
-    if are_collected():
+    if listed_problems() is not None:
         for stem in absent:
-            note("row without image", Path(stem), f"{path} has a row for {stem}, of which there is no image")
+            message = f"{path} has a row for {stem}, of which there is no image"
+            report_left_out("row without image", Path(stem), message)
     elif absent:
         first = f"left out: {len(absent)} of {len(rows)} rows name no image (first: {absent[0]})"
-        note("row without image", path, f"{path}: {first}")
+        report_left_out("row without image", path, f"{path}: {first}")
 
 
 def parse_label(text: str, image: Path, table: Path, allowed: Sequence[Label] = LABELS) -> Label | None:
-    """Read the label of an image as a table spells it; None, and a complaint, if it is none of those allowed.
+    """Read the label of an image as a table spells it; None, and a problem, if it is none of those allowed.
 
     Args:
         text: such as `Benign`.
@@ -172,5 +177,36 @@ def parse_label(text: str, image: Path, table: Path, allowed: Sequence[Label] = 
         if text.strip().lower() == label:
             return label
     message = f"{table}, {image.name}: the label {text!r} is unknown; write one of {', '.join(allowed)}"
-    complain("bad label", image, message)
+    report_problem("bad label", image, message)
     return None
+
+
+def labelled_pairs(
+    folders: Sequence[Path],
+    rows: Mapping[str, TableRow],
+    column: str,
+    table: Path,
+    allowed: Sequence[Label],
+    mask_stem: Callable[[str], str] = str,
+) -> Iterator[tuple[Path, Path, Label, TableRow]]:
+    """Yield each image of a folder with its mask in another, its label, and its row of a table.
+
+    An image that lacks one of them is a problem; masks and rows without an image are left out.
+
+    Args:
+        folders: of the images, and of the masks.
+        rows: by the stem of the image.
+        column: which of them holds the label.
+        table: where they stand, for messages.
+        allowed: the labels that the dataset knows.
+        mask_stem: gives the stem of a mask for that of its image; by default they are the same.
+    """
+    images, masks = map(images_by_stem, folders)
+    leave_out_unused_masks(masks, map(mask_stem, images))
+    report_rows_without_image(rows, images, table)
+    for stem, image in images.items():
+        row = find_row(rows, image, table)
+        mask = find_mask(masks, mask_stem(stem), image)
+        label = parse_label(row[column], image, table, allowed) if row else None
+        if row and mask and label:
+            yield image, mask, label, row

@@ -4,18 +4,19 @@ import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from episodes.datasets.complaints import complain
 from episodes.datasets.files import (
-    by_stem,
     find_folders,
     find_mask,
     image_files,
+    image_stem,
+    images_by_stem,
     leave_out,
     leave_out_unused_masks,
     sub_folders,
     without_copies,
 )
-from episodes.datasets.tables import image_stem, read_excel
+from episodes.datasets.problems import report_problem
+from episodes.datasets.tables import read_excel
 from episodes.records import Label, Record
 
 PUBLISHED = {"benign": 110, "malignant": 53}
@@ -32,7 +33,7 @@ def read(root: Path) -> list[Record]:
     are taken from `Malignant_mask/`. The dataset has no patient ids: each image is a patient.
 
     Raises:
-        DatasetError: if a folder is missing; or, as a complaint, a mask, or if the lists leave a case out or disagree.
+        DatasetError: if a folder is missing; or, as a problem, a mask, or if the lists leave a case out or disagree.
     """
     folders = find_folders(root, ("original", "GT"), ("Benign", "Malignant", "all_masks"))
     if len(folders) == 2:
@@ -41,8 +42,7 @@ def read(root: Path) -> list[Record]:
 
 
 def _read_listed(root: Path, image_folder: Path, mask_folder: Path) -> list[Record]:
-    images = by_stem(without_copies(image_files(image_folder)))
-    masks = by_stem(without_copies(image_files(mask_folder)))
+    images, masks = images_by_stem(image_folder), images_by_stem(mask_folder)
     leave_out_unused_masks(masks, images)
     labels = _read_lists(root, images)
     unlisted = sorted(images.keys() - labels.keys())
@@ -51,7 +51,7 @@ def _read_listed(root: Path, image_folder: Path, mask_folder: Path) -> list[Reco
             f"{images[stem]}: no list of cases in {root} names it ({len(unlisted)} such); restore "
             "DatasetB.xlsx, or write benign.txt and malignant.txt with a case per line"
         )
-        complain("missing row", images[stem], message)
+        report_problem("missing row", images[stem], message)
     return _records([(images[stem], label) for stem, label in labels.items() if label], masks)
 
 
@@ -59,11 +59,10 @@ def _read_by_class(root: Path, benign: Path, malignant: Path, all_masks: Path) -
     folders = zip((benign, malignant), _CLASSES, strict=True)
     images = [(image, label) for folder, label in folders for image in without_copies(image_files(folder))]
     stems = {image.stem for image, _ in images}
-    masks = by_stem(without_copies(image_files(all_masks)))
+    masks = images_by_stem(all_masks)
     leave_out_unused_masks(masks, stems)
-    further = sub_folders(root).get("malignant_mask")
-    if further:
-        further_masks = by_stem(without_copies(image_files(further)))
+    if further := sub_folders(root).get("malignant_mask"):
+        further_masks = images_by_stem(further)
         leave_out_unused_masks(further_masks, stems)
         if masks.keys() & further_masks.keys():
             leave_out(further, f"the masks that are in {all_masks.name}/ as well")
@@ -91,7 +90,7 @@ def _read_lists(root: Path, images: Mapping[str, Path]) -> dict[str, Label | Non
                 continue
             if labels.setdefault(cases[0], said[0]) not in (said[0], None):
                 message = f"{path}: case {cases[0]} is listed as benign and as malignant; mend the list"
-                complain("bad label", images[cases[0]], message)
+                report_problem("bad label", images[cases[0]], message)
                 labels[cases[0]] = None
     return labels
 

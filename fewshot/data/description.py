@@ -8,7 +8,7 @@ from io import StringIO
 from pathlib import Path
 
 from episodes.datasets.folder import COLUMNS, pseudonyms
-from episodes.datasets.folder_layout import TABLE, Picture
+from episodes.datasets.folder_layout import TABLE, FolderImage
 from episodes.datasets.survey import Survey
 from episodes.errors import UserError
 from episodes.records import LABELS, Record, frame_stem
@@ -28,7 +28,7 @@ def understood(survey: Survey, name: str) -> list[str]:
         "patients": f"{len({record.patient for record in survey.records})} ({_patient_source(survey)})",
         "spacing": _spacing(survey.records),
     }
-    if clips := [picture for picture in _pictures(survey) if picture.is_clip]:
+    if clips := [image for image in _images(survey) if image.is_clip]:
         frames, outlined = sum(clip.frames for clip in clips), sum(len(clip.masks) for clip in clips)
         facts["clips"] = f"{len(clips)} of {frames} frames, of which the {outlined} with a mask are images"
     return [f"{name}: {layout}", *(f"  {fact:<9} {text}" for fact, text in facts.items())]
@@ -36,7 +36,7 @@ def understood(survey: Survey, name: str) -> list[str]:
 
 def doubts(survey: Survey) -> list[str]:
     """Say in lines what is missing or doubtful, each with what to do about it."""
-    return [*_complaints(survey), *_file_doubts(survey), *_fact_doubts(survey)]
+    return [*_problems(survey), *_file_doubts(survey), *_fact_doubts(survey)]
 
 
 def dataset_yaml(survey: Survey, name: str) -> str:
@@ -58,8 +58,8 @@ def dataset_name(root: Path, reader: str) -> str:
     return re.sub(r"[^A-Za-z0-9_.+]+", "-", root.resolve().name).strip("-_.+") or "mine"
 
 
-def _pictures(survey: Survey) -> tuple[Picture, ...]:
-    return survey.layout.pictures if survey.layout else ()
+def _images(survey: Survey) -> tuple[FolderImage, ...]:
+    return survey.layout.images if survey.layout else ()
 
 
 def _forms(survey: Survey) -> str:
@@ -94,7 +94,7 @@ def _label_source(survey: Survey) -> str:
     if survey.layout is None:
         return "as the dataset states them"
     sources = [TABLE] if _stated(survey, "label") else []
-    sources += ["names of the folders"] if any(picture.label for picture in _pictures(survey)) else []
+    sources += ["names of the folders"] if any(image.label for image in _images(survey)) else []
     return f"from {' and '.join(sources)}" if sources else "nothing states them"
 
 
@@ -103,7 +103,7 @@ def _patient_source(survey: Survey) -> str:
         named = any(record.patient != record.stem for record in survey.records)
         return "as the dataset states them" if named else "none are named: every image counts as one"
     sources = [TABLE] if _stated(survey, "patient") else []
-    sources += ["DICOM, under pseudonyms"] if pseudonyms(_pictures(survey)) else []
+    sources += ["DICOM, under pseudonyms"] if pseudonyms(_images(survey)) else []
     return f"from {' and '.join(sources)}" if sources else "none are named: every image counts as one"
 
 
@@ -119,41 +119,41 @@ def _spacing(records: Sequence[Record]) -> str:
     return f"known of {count} images: {min(known):.3g} to {max(known):.3g} mm per pixel"
 
 
-def _complaints(survey: Survey) -> Iterator[str]:
+def _problems(survey: Survey) -> Iterator[str]:
     """Say what the reader found wrong, the first few of each kind."""
-    kinds = Counter(complaint.kind for complaint in survey.complaints)
+    kinds = Counter(problem.kind for problem in survey.problems)
     for kind, count in kinds.items():
         if kind == "row without image":
-            first = next(complaint.subject for complaint in survey.complaints if complaint.kind == kind)
+            first = next(problem.subject for problem in survey.problems if problem.kind == kind)
             yield f"{count} rows of the table name no image (first: {first}); add the images, or remove the rows"
             continue
-        yield from [complaint.message for complaint in survey.complaints if complaint.kind == kind][:_EXAMPLES]
+        yield from [problem.message for problem in survey.problems if problem.kind == kind][:_EXAMPLES]
         if count > _EXAMPLES:
             yield f"... and {count - _EXAMPLES} more of this kind ({kind}); `fewshot data check` lists them all"
 
 
 def _file_doubts(survey: Survey) -> Iterator[str]:
-    broken = [one.error for one in survey.seen if one.error]
+    broken = [one.error for one in survey.images if one.error]
     yield from broken[:_EXAMPLES]
     if len(broken) > _EXAMPLES:
         yield f"... and {len(broken) - _EXAMPLES} more that cannot be read; `fewshot data check` lists them all"
-    others = [mask for one in survey.seen for mask in one.other_sizes]
+    others = [mask for one in survey.images for mask in one.other_sizes]
     if others:
         yield (
             f"{len(others)} masks have another size than their image (first: {others[0].name}): they are resized to it "
             "(nearest pixel); see with `fewshot data show` that they fit"
         )
-    pairs = zip(survey.records, survey.seen, strict=True)
+    pairs = zip(survey.records, survey.images, strict=True)
     empty = [record.stem for record, one in pairs if not (one.error or one.lesions) and record.label != "normal"]
     if empty:
         yield (
             f"{len(empty)} masks are empty though the image is not labelled normal (first: {empty[0]}): such an image "
             "counts as normal; outline its lesion, or label it normal"
         )
-    named = sum(one.may_show_names for one in survey.seen)
+    named = sum(one.may_show_names for one in survey.images)
     if named:
         yield (
-            f"{named} DICOM images do not state that no name is written into the picture (BurnedInAnnotation is not "
+            f"{named} DICOM images do not state that no name is written into the image (BurnedInAnnotation is not "
             "NO): look at them before you show or share anything that is made of them; pixels are not cleaned here"
         )
 
@@ -188,18 +188,18 @@ def metadata_csv(survey: Survey) -> str:
     if survey.layout is None:
         raise UserError(f"{survey.root}: holds {survey.reader}, which has its own tables and reads no {TABLE}")
     records = {record.stem: record for record in survey.records}
-    patients = pseudonyms(survey.layout.pictures)
+    patients = pseudonyms(survey.layout.images)
     text = StringIO()
     table = csv.writer(text, lineterminator="\n")
     table.writerow(COLUMNS)
-    for picture in survey.layout.pictures:
-        outlined = sorted(frame for frame in picture.masks if frame is not None)
-        for frame in outlined if picture.is_clip else (None,):
-            record = records.get(frame_stem(picture.path, frame))
-            label = record.label if record else picture.label
+    for image in survey.layout.images:
+        outlined = sorted(frame for frame in image.masks if frame is not None)
+        for frame in outlined if image.is_clip else (None,):
+            record = records.get(frame_stem(image.path, frame))
+            label = record.label if record else image.label
             known = "" if label in (None, "unknown") else label
-            name = picture.path.name if frame is None else frame_stem(picture.path, frame)
-            table.writerow((name, known, patients.get(picture.path, ""), _spacing_cell(record)))
+            name = image.path.name if frame is None else frame_stem(image.path, frame)
+            table.writerow((name, known, patients.get(image.path, ""), _spacing_cell(record)))
     return text.getvalue()
 
 

@@ -10,9 +10,9 @@ from math import isfinite
 from pathlib import Path, PurePath
 from unicodedata import normalize
 
-from episodes.datasets.files import is_picture, may_be_clip, named_stem
+from episodes.datasets.files import image_stem, is_image_file, may_be_clip
 from episodes.datasets.folder_layout import TABLE
-from episodes.datasets.folder_parts import IMAGE_FOLDERS, MASK_FOLDERS, understand
+from episodes.datasets.folder_parts import IMAGE_FOLDERS, MASK_FOLDERS, parse_mask_name
 from episodes.datasets.tables import read_table
 from episodes.errors import DatasetError, UserError
 from episodes.images.decoding import read_frames
@@ -78,9 +78,9 @@ def find_inputs(where: str, without: Sequence[Path] = ()) -> Inputs:
         root, files = path.parent, [path]
     elif path.is_dir():
         root = path
-        files, left_out = _without_masks(path, [file for file in _below(path, [*without, path]) if is_picture(file)])
+        files, left_out = _without_masks(path, [file for file in _below(path, [*without, path]) if is_image_file(file)])
     elif has_magic(where):
-        root, files = _root_of(where), [file for file in _matching(where) if is_picture(file)]
+        root, files = _root_of(where), [file for file in _matching(where) if is_image_file(file)]
     else:
         raise UserError(f"--images {where}: there is no such file or folder; check the path")
     if not files:
@@ -129,7 +129,7 @@ def _without_masks(root: Path, files: Sequence[Path]) -> tuple[list[Path], list[
         of_masks = any(part.lower() in MASK_FOLDERS for part in folder.relative_to(root).parts)
         stems = {frame_stem(file, None): 1 for file in inside}
         for file in inside:
-            is_mask = of_masks or understand(frame_stem(file, None), stems, same_name=False) is not None
+            is_mask = of_masks or parse_mask_name(frame_stem(file, None), stems, same_name=False) is not None
             (masks if is_mask else images).append(file)
     return images, masks
 
@@ -246,7 +246,7 @@ def _read_spacings(root: Path) -> dict[str, Spacing]:
     tables = [place / TABLE for place in places if (place / TABLE).is_file()]
     rows = read_table(tables[0], ("image",)) if tables else []
     return {
-        named_stem(row["image"]): parse_spacing(row["spacing_mm"], f"{tables[0]}, {row['image']}: spacing_mm")
+        image_stem(row["image"]): parse_spacing(row["spacing_mm"], f"{tables[0]}, {row['image']}: spacing_mm")
         for row in rows
         if row.get("spacing_mm")
     }

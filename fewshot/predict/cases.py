@@ -9,8 +9,8 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from numpy.typing import NDArray
 
-from episodes.datasets.files import is_picture
-from episodes.datasets.folder_parts import understand
+from episodes.datasets.files import is_image_file
+from episodes.datasets.folder_parts import parse_mask_name
 from episodes.errors import DatasetError, UserError
 from episodes.images.decoding import read_image, read_label_map
 from episodes.io.files import file_hash
@@ -59,7 +59,7 @@ def find_truths(folder: Path, inputs: Sequence[Input]) -> Truths:
     if not folder.is_dir():
         raise UserError(f"--masks {folder}: there is no such folder; check the path")
     images = {one.path.resolve() for one in inputs}
-    files = [path for path in sorted(folder.rglob("*")) if path.is_file() and is_picture(path)]
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file() and is_image_file(path)]
     masks = [path for path in files if path.resolve() not in images]
     beside, anywhere = _by_name(inputs)
     found: dict[Key, tuple[Path, ...]] = {}
@@ -102,7 +102,7 @@ class _Named:
 
     def meant(self, mask: Path) -> Key | None:
         """The image whose mask a file is."""
-        name = understand(frame_stem(mask, None), self.frames, same_name=True)
+        name = parse_mask_name(frame_stem(mask, None), self.frames, same_name=True)
         return None if name is None else self.keys.get((name.image, name.frame))
 
 

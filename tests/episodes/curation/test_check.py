@@ -127,8 +127,8 @@ def test_findings_come_in_the_order_of_kinds(root: Path) -> None:
 
 
 def test_every_kind_is_in_the_table() -> None:
-    complaints, others = get_args(Kind)
-    assert set(get_args(complaints)) | set(get_args(others)) == set(KINDS)
+    problems, others = get_args(Kind)
+    assert set(get_args(problems)) | set(get_args(others)) == set(KINDS)
     assert all(facts.done for facts in KINDS.values())
 
 

@@ -6,7 +6,7 @@ import pytest
 from episodes.datasets import folder, read_dataset
 from episodes.errors import DatasetError
 from episodes.images.decoding import read_image, read_label_map
-from episodes.phantoms.layouts import write_folder
+from episodes.phantoms.layouts import prepare_phantoms, write_folder
 from episodes.phantoms.population import PhantomSpec, generate
 from tests.episodes.datasets.made_trees import by_stem, save_image, save_mask, write_table
 
@@ -106,3 +106,34 @@ def test_the_phantom_tree_reads_back(tmp_path: Path) -> None:
         assert records[name].spacing == pytest.approx(phantom.spacing, rel=1e-5)
         np.testing.assert_array_equal(read_image(records[name].image), phantom.image)
         np.testing.assert_array_equal(read_label_map(records[name], (48, 48)), phantom.label_map)
+
+
+# Phantoms
+
+
+SPEC = PhantomSpec("portable", n_images=12, size=32)
+
+
+def test_phantoms_are_those_that_were_written(tmp_path: Path) -> None:
+    records = sorted(folder.read_phantoms(prepare_phantoms(SPEC, tmp_path)), key=lambda record: record.id)
+    for record, phantom in zip(records, generate(SPEC), strict=True):
+        assert record.id == f"phantom-portable/{phantom.name}"
+        assert (record.label, record.patient, record.spacing) == (
+            phantom.label,
+            phantom.patient,
+            phantom.spacing,
+        )
+        assert record.mask_format == "binary"
+
+
+def test_reading_a_folder_without_its_description_names_the_fix(tmp_path: Path) -> None:
+    write_folder(generate(SPEC), tmp_path)
+    with pytest.raises(DatasetError, match=r"phantom\.json is missing.*generate it again.*'folder'"):
+        folder.read_phantoms(tmp_path)
+
+
+@pytest.mark.parametrize("content", ["{", "[]", "{}", '{"scanner": 1}', "\xff"])
+def test_a_damaged_description_is_one_readable_line(tmp_path: Path, content: str) -> None:
+    (tmp_path / "phantom.json").write_bytes(content.encode("latin-1"))
+    with pytest.raises(DatasetError, match=r"phantom\.json is damaged"):
+        folder.read_phantoms(tmp_path)

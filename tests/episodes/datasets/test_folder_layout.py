@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 
 from episodes.datasets import folder, read_dataset
-from episodes.datasets.complaints import collected_complaints
-from episodes.datasets.folder_layout import look
+from episodes.datasets.folder_layout import read_layout
+from episodes.datasets.problems import collected_problems
 from episodes.errors import DatasetError
 from episodes.images.decoding import read_image, read_label_map
 from tests.episodes.datasets.made_trees import save_image, save_mask, write_table
@@ -29,7 +29,7 @@ def test_usual_names_of_folders(tmp_path: Path, images: str, masks: str) -> None
     save_image(tmp_path / images / "a.png")
     save_mask(tmp_path / masks / "a.png")
     assert masks_of(tmp_path) == {"a": [f"{masks}/a.png"]}
-    assert str(look(tmp_path)) == f"images in {images}/, masks in {masks}/"
+    assert str(read_layout(tmp_path)) == f"images in {images}/, masks in {masks}/"
 
 
 @pytest.mark.parametrize(
@@ -46,7 +46,7 @@ def test_side_by_side(tmp_path: Path) -> None:
         save_image(tmp_path / f"{name}.jpg")
         save_mask(tmp_path / f"{name}_mask.png")
     assert masks_of(tmp_path) == {name: [f"{name}_mask.png"] for name in ("a", "b_2", "benign (1)")}
-    assert str(look(tmp_path)) == "images and masks side by side in the folder itself"
+    assert str(read_layout(tmp_path)) == "images and masks side by side in the folder itself"
 
 
 def test_numbered_masks_are_one_lesion_map(tmp_path: Path) -> None:
@@ -102,7 +102,7 @@ def test_two_layouts(tmp_path: Path) -> None:
     save_mask(tmp_path / "masks" / "a.png")
     save_image(tmp_path / "benign" / "b.png")
     with pytest.raises(DatasetError, match=r"can be read in two ways: images in images/, masks in masks/; or images"):
-        look(tmp_path)
+        read_layout(tmp_path)
 
 
 def test_two_folders_of_images(tmp_path: Path) -> None:
@@ -112,7 +112,7 @@ def test_two_folders_of_images(tmp_path: Path) -> None:
     assert masks_of(tmp_path) == {"a": ["masks/a.png"]}  # an empty folder is no rival
     save_image(tmp_path / "images" / "b.png")
     with pytest.raises(DatasetError, match=r"can be read in two ways: by images/, or by img/; rename one of them"):
-        look(tmp_path)
+        read_layout(tmp_path)
 
 
 def test_two_masks_for_one_image(tmp_path: Path) -> None:
@@ -120,7 +120,7 @@ def test_two_masks_for_one_image(tmp_path: Path) -> None:
     for name in ("a.png", "a_mask.png"):
         save_mask(tmp_path / "masks" / name)
     with pytest.raises(DatasetError, match=r"a\.png: a_mask\.png may be the mask of a\.png as well; remove one of the"):
-        look(tmp_path)
+        read_layout(tmp_path)
 
 
 def test_a_mask_that_may_be_an_image(tmp_path: Path) -> None:
@@ -129,7 +129,7 @@ def test_a_mask_that_may_be_an_image(tmp_path: Path) -> None:
     assert masks_of(tmp_path) == {"scan_label": ["scan_label_mask.png"]}
     save_image(tmp_path / "scan.png")
     with pytest.raises(DatasetError, match=r"scan_label\.png: may be the mask of scan\.png, or an image with a mask"):
-        look(tmp_path)
+        read_layout(tmp_path)
 
 
 # What is missing
@@ -137,16 +137,16 @@ def test_a_mask_that_may_be_an_image(tmp_path: Path) -> None:
 
 def test_what_was_expected(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match=r"lacks the folders images/, masks/; give the folder that holds them, or"):
-        look(tmp_path)
+        read_layout(tmp_path)
     save_image(tmp_path / "a.png")
     with pytest.raises(DatasetError, match=r"; its 1 images have no masks: name them such as a_mask\.png for a\.png"):
-        look(tmp_path)
+        read_layout(tmp_path)
     save_image(tmp_path / "inner" / "images" / "a.png")
     save_mask(tmp_path / "inner" / "masks" / "a.png")
     with pytest.raises(DatasetError, match=r"lacks the folders images/, masks/; .*inner can be read: give that folder"):
-        look(tmp_path)
+        read_layout(tmp_path)
     with pytest.raises(DatasetError, match=r"images lacks the folders images/, masks/; .*inner can be read: give that"):
-        look(tmp_path / "inner" / "images")
+        read_layout(tmp_path / "inner" / "images")
 
 
 def test_everything_that_is_wrong_is_listed(tmp_path: Path) -> None:
@@ -154,10 +154,10 @@ def test_everything_that_is_wrong_is_listed(tmp_path: Path) -> None:
         save_image(tmp_path / "images" / f"{name}.png")
     save_mask(tmp_path / "masks" / "a.png")
     save_mask(tmp_path / "masks" / "z_mask.png")
-    with collected_complaints() as complaints:
+    with collected_problems() as problems:
         records = folder.read(tmp_path)
     assert [record.stem for record in records] == ["a"]
-    assert [(one.kind, one.subject.name) for one in complaints] == [
+    assert [(one.kind, one.subject.name) for one in problems] == [
         ("extra file", "z_mask.png"),
         ("missing file", "b.png"),
         ("missing file", "c.png"),
@@ -242,9 +242,9 @@ def test_a_damaged_header_is_a_complaint(tmp_path: Path) -> None:
     (tmp_path / "images" / "b.dcm").write_bytes(b"nothing")
     for name in ("a", "b"):
         save_mask(tmp_path / "masks" / f"{name}.png")
-    with collected_complaints() as complaints:
+    with collected_problems() as problems:
         assert [record.stem for record in folder.read(tmp_path)] == ["a"]
-    assert [(one.kind, one.subject.name) for one in complaints] == [("bad value", "b.dcm")]
+    assert [(one.kind, one.subject.name) for one in problems] == [("bad value", "b.dcm")]
 
 
 def test_a_mask_may_be_dicom(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from episodes.datasets import read_dataset
-from episodes.datasets.complaints import Complaint, collected_complaints, complain, note
+from episodes.datasets.problems import Problem, collected_problems, report_left_out, report_problem
 from episodes.errors import DatasetError
 from episodes.records import Record
 from tests.episodes.datasets.made_trees import save_image, save_mask, write_table
@@ -16,16 +16,16 @@ Found = set[tuple[str, str]]
 
 
 def listed(name: str, root: Path) -> tuple[list[str], Found]:
-    """The stems of the records that can be used, and the kind and file of each complaint.
+    """The stems of the records that can be used, and the kind and file of each problem.
 
     Outside of the collection, the first thing that is no mere note is raised in the same words.
     """
-    with collected_complaints() as complaints:
+    with collected_problems() as problems:
         records = read_dataset(name, root)
     with pytest.raises(DatasetError) as error:
         read_dataset(name, root)
-    assert str(error.value) in [complaint.message for complaint in complaints]
-    return [record.stem for record in records], {(one.kind, one.subject.name) for one in complaints}
+    assert str(error.value) in [problem.message for problem in problems]
+    return [record.stem for record in records], {(one.kind, one.subject.name) for one in problems}
 
 
 def busi(root: Path) -> None:
@@ -89,7 +89,7 @@ def breast_usg(root: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "write", "kept", "complaints"),
+    ("name", "write", "kept", "problems"),
     [
         (
             "busi",
@@ -155,10 +155,10 @@ def breast_usg(root: Path) -> None:
     ],
 )
 def test_readers_list_all_that_is_wrong(
-    tmp_path: Path, name: str, write: Callable[[Path], None], kept: Sequence[str], complaints: Found
+    tmp_path: Path, name: str, write: Callable[[Path], None], kept: Sequence[str], problems: Found
 ) -> None:
     write(tmp_path)
-    assert listed(name, tmp_path) == (kept, complaints)
+    assert listed(name, tmp_path) == (kept, problems)
 
 
 def read_twice(root: Path) -> list[Record]:
@@ -166,38 +166,38 @@ def read_twice(root: Path) -> list[Record]:
 
 
 def test_of_two_images_with_one_name_the_first_is_kept(tmp_path: Path) -> None:
-    stems, complaints = listed(f"{__name__}:read_twice", tmp_path)
-    assert (stems, complaints) == (["a"], {("name taken twice", "a.png")})
-    with collected_complaints():
+    stems, problems = listed(f"{__name__}:read_twice", tmp_path)
+    assert (stems, problems) == (["a"], {("name taken twice", "a.png")})
+    with collected_problems():
         (record,) = read_dataset(f"{__name__}:read_twice", tmp_path)
     assert record.image == tmp_path / "one" / "a.png"
 
 
 def test_a_dataset_that_is_not_there_at_all_still_raises(tmp_path: Path) -> None:
-    with collected_complaints() as complaints, pytest.raises(DatasetError, match="lacks the folders"):
+    with collected_problems() as problems, pytest.raises(DatasetError, match="lacks the folders"):
         read_dataset("busi", tmp_path)
-    assert complaints == []
+    assert problems == []
 
 
 def test_what_comes_before_and_after_is_raised_and_logged(caplog: pytest.LogCaptureFixture) -> None:
     path = Path("a.png")
-    with collected_complaints() as outer:
-        complain("missing file", path, "a.png: gone")
-        with collected_complaints() as inner:
-            note("extra file", path, "a.png: left out")
-        note("stray copy", path, "a.png: a copy")
-    assert inner == [Complaint("extra file", path, "a.png: left out")]
-    assert outer == [Complaint("missing file", path, "a.png: gone"), Complaint("stray copy", path, "a.png: a copy")]
+    with collected_problems() as outer:
+        report_problem("missing file", path, "a.png: gone")
+        with collected_problems() as inner:
+            report_left_out("extra file", path, "a.png: left out")
+        report_left_out("stray copy", path, "a.png: a copy")
+    assert inner == [Problem("extra file", path, "a.png: left out")]
+    assert outer == [Problem("missing file", path, "a.png: gone"), Problem("stray copy", path, "a.png: a copy")]
     assert not caplog.messages
     with pytest.raises(DatasetError, match=r"^a\.png: gone$"):
-        complain("missing file", path, "a.png: gone")
+        report_problem("missing file", path, "a.png: gone")
     with caplog.at_level(logging.WARNING):
-        note("stray copy", path, "a.png: 100 % a copy")
+        report_left_out("stray copy", path, "a.png: 100 % a copy")
     assert caplog.messages == ["a.png: 100 % a copy"]
 
 
 def test_an_error_ends_the_collection() -> None:
-    with pytest.raises(ZeroDivisionError), collected_complaints():
+    with pytest.raises(ZeroDivisionError), collected_problems():
         raise ZeroDivisionError
     with pytest.raises(DatasetError):
-        complain("missing file", Path("a.png"), "a.png: gone")
+        report_problem("missing file", Path("a.png"), "a.png: gone")

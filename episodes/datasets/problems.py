@@ -1,0 +1,102 @@
+"""Problems of a dataset that a reader finds: the first is an error, or all are listed.
+
+Training on half a dataset unknowingly is worse than not training, so a reader stops at the first image without a mask.
+Who wants to mend the dataset needs all of them: inside `collected_problems` a reader goes on without the record.
+"""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from episodes.errors import DatasetError
+
+ProblemKind = Literal[
+    "missing file",
+    "unreadable",
+    "missing row",
+    "bad row",
+    "bad label",
+    "bad value",
+    "name taken twice",
+    "row without image",
+    "stray copy",
+    "extra file",
+]
+
+log = logging.getLogger("episodes.datasets")
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing that a reader found wrong.
+
+    Attributes:
+        kind: what it is.
+        subject: the file that it is about; for a row without image, the image that the row names.
+        message: one line that names the file and, where there is something to mend, how.
+    """
+
+    kind: ProblemKind
+    subject: Path
+    message: str
+
+
+_collected: ContextVar[list[Problem] | None] = ContextVar("collected_problems", default=None)
+
+
+@contextmanager
+def collected_problems() -> Iterator[list[Problem]]:
+    """Let readers list what is wrong instead of raising or logging it.
+
+    Yields:
+        The problems so far; complete once the reader is done.
+
+    >>> with collected_problems() as problems:
+    ...     report_problem("missing file", Path("a.png"), "a.png: its mask is missing")
+    ...     report_left_out("stray copy", Path("a (1).png"), "a (1).png: left out: a stray copy of a.png")
+    >>> [problem.kind for problem in problems]
+    ['missing file', 'stray copy']
+    """
+    problems: list[Problem] = []
+    token = _collected.set(problems)
+    try:
+        yield problems
+    finally:
+        _collected.reset(token)
+
+
+def listed_problems() -> list[Problem] | None:
+    """Return the problems that are listed so far; None where they are raised and logged instead."""
+    return _collected.get()
+
+
+def report_problem(kind: ProblemKind, subject: Path, message: str) -> None:
+    """Raise what makes a record unusable; inside `collected_problems`, list it and return.
+
+    A caller therefore goes on without the record: it returns None, or leaves it out of its list.
+
+    Args:
+        kind: what is wrong.
+        subject: the file that it is about.
+        message: the whole line, which names the file and the fix.
+
+    Raises:
+        DatasetError: with the message, outside `collected_problems`.
+    """
+    problems = _collected.get()
+    if problems is None:
+        raise DatasetError(message)
+    problems.append(Problem(kind, subject, message))
+
+
+def report_left_out(kind: ProblemKind, subject: Path, message: str) -> None:
+    """Log what a reader leaves out, which is no error; inside `collected_problems`, list it. Arguments as above."""
+    problems = _collected.get()
+    if problems is None:
+        log.warning("%s", message)
+    else:
+        problems.append(Problem(kind, subject, message))
