@@ -1,10 +1,8 @@
 """What a user's folder was understood as, in words, YAML and as a metadata table."""
 
-import csv
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from io import StringIO
 from pathlib import Path
 
 from episodes.datasets.folder import COLUMNS, pseudonyms
@@ -12,6 +10,7 @@ from episodes.datasets.folder_layout import TABLE, FolderImage
 from episodes.datasets.survey import Survey
 from episodes.errors import UserError
 from episodes.records import LABELS, Record, frame_stem
+from fewshot.results.tables import csv_text
 
 _EXAMPLES = 3
 
@@ -24,7 +23,7 @@ def understood(survey: Survey, name: str) -> list[str]:
         "images": f"{len(survey.records)} ({_forms(survey)}), {_sizes(survey)}",
         "masks": str(sum(len(record.masks) for record in survey.records)),
         "lesions": f"{sum(n_lesions)} in {sum(map(bool, n_lesions))} images, none in {n_lesions.count(0)}",
-        "labels": f"{_labels(survey.records)} ({_label_source(survey)})",
+        "labels": f"{count_labels(survey.records)} ({_label_source(survey)})",
         "patients": f"{len({record.patient for record in survey.records})} ({_patient_source(survey)})",
         "spacing": _spacing(survey.records),
     }
@@ -67,7 +66,8 @@ def _forms(survey: Survey) -> str:
     return forms[0][0] if len(forms) == 1 else ", ".join(f"{count} {form}" for form, count in forms)
 
 
-def _labels(records: Sequence[Record]) -> str:
+def count_labels(records: Sequence[Record]) -> str:
+    """Say how many records there are of each label, such as `12 benign, 3 normal`."""
     counts = Counter(record.label for record in records)
     return ", ".join(f"{counts[label]} {label}" for label in LABELS if counts[label])
 
@@ -121,22 +121,23 @@ def _spacing(records: Sequence[Record]) -> str:
 
 def _problems(survey: Survey) -> Iterator[str]:
     """Say what the reader found wrong, the first few of each kind."""
-    kinds = Counter(problem.kind for problem in survey.problems)
-    for kind, count in kinds.items():
+    for kind in dict.fromkeys(problem.kind for problem in survey.problems):
+        found = [problem for problem in survey.problems if problem.kind == kind]
         if kind == "row without image":
-            first = next(problem.subject for problem in survey.problems if problem.kind == kind)
-            yield f"{count} rows of the table name no image (first: {first}); add the images, or remove the rows"
-            continue
-        yield from [problem.message for problem in survey.problems if problem.kind == kind][:_EXAMPLES]
-        if count > _EXAMPLES:
-            yield f"... and {count - _EXAMPLES} more of this kind ({kind}); `fewshot data check` lists them all"
+            first = found[0].subject
+            yield f"{len(found)} rows of the table name no image (first: {first}); add the images, or remove the rows"
+        else:
+            yield from _first([problem.message for problem in found], f"of this kind ({kind})")
+
+
+def _first(lines: Sequence[str], what: str) -> Iterator[str]:
+    yield from lines[:_EXAMPLES]
+    if len(lines) > _EXAMPLES:
+        yield f"... and {len(lines) - _EXAMPLES} more {what}; `fewshot data check` lists them all"
 
 
 def _file_doubts(survey: Survey) -> Iterator[str]:
-    broken = [one.error for one in survey.images if one.error]
-    yield from broken[:_EXAMPLES]
-    if len(broken) > _EXAMPLES:
-        yield f"... and {len(broken) - _EXAMPLES} more that cannot be read; `fewshot data check` lists them all"
+    yield from _first([one.error for one in survey.images if one.error], "that cannot be read")
     others = [mask for one in survey.images for mask in one.other_sizes]
     if others:
         yield (
@@ -189,9 +190,7 @@ def metadata_csv(survey: Survey) -> str:
         raise UserError(f"{survey.root}: holds {survey.reader}, which has its own tables and reads no {TABLE}")
     records = {record.stem: record for record in survey.records}
     patients = pseudonyms(survey.layout.images)
-    text = StringIO()
-    table = csv.writer(text, lineterminator="\n")
-    table.writerow(COLUMNS)
+    rows: list[Sequence[str]] = [COLUMNS]
     for image in survey.layout.images:
         outlined = sorted(frame for frame in image.masks if frame is not None)
         for frame in outlined if image.is_clip else (None,):
@@ -199,9 +198,6 @@ def metadata_csv(survey: Survey) -> str:
             label = record.label if record else image.label
             known = "" if label in (None, "unknown") else label
             name = image.path.name if frame is None else frame_stem(image.path, frame)
-            table.writerow((name, known, patients.get(image.path, ""), _spacing_cell(record)))
-    return text.getvalue()
-
-
-def _spacing_cell(record: Record | None) -> str:
-    return " x ".join(f"{number:.6g}" for number in record.spacing) if record and record.spacing else ""
+            spacing = " x ".join(f"{number:.6g}" for number in (record and record.spacing) or ())
+            rows.append((name, known, patients.get(image.path, ""), spacing))
+    return csv_text(rows)

@@ -132,12 +132,8 @@ def choose_images(records: Sequence[Record], count: int, seed: int = 0) -> dict[
     {'benign': ['0'], 'normal': ['1', '4', '6']}
     """
     stream = Stream(seed, 0)
-    waiting = {
-        label: _by_turns(
-            [record for record in sorted(records, key=lambda one: one.id) if record.label == label], stream
-        )
-        for label in LABEL_COLOURS
-    }
+    ordered = sorted(records, key=lambda one: one.id)
+    waiting = {label: _by_turns([one for one in ordered if one.label == label], stream) for label in LABEL_COLOURS}
     shown: dict[Label, int] = dict.fromkeys(waiting, 0)
     for _ in range(min(count, len(records))):
         open_classes = [label for label in waiting if shown[label] < len(waiting[label])]
@@ -205,13 +201,11 @@ def show_dataset(
 def _groups(store: Store, count: int, seed: int) -> list[TileGroup]:
     rows = {record.id: row for row, record in enumerate(store.records)}
     totals = Counter(record.label for record in store.records)
-    groups = []
-    for label, records in choose_images(store.records, count, seed).items():
-        tiles = []
-        for record in records:
-            row = rows[record.id]
-            height, width = store.original_sizes[row]
-            name = record.id.partition("/")[2]
-            tiles.append(Tile(name, store.images[row], store.label_maps[row], height / width))
-        groups.append(TileGroup(label, tiles, totals[label]))
-    return groups
+
+    def tile(record: Record) -> Tile:
+        row = rows[record.id]
+        height, width = store.original_sizes[row]
+        return Tile(record.id.partition("/")[2], store.images[row], store.label_maps[row], height / width)
+
+    chosen = choose_images(store.records, count, seed)
+    return [TileGroup(label, list(map(tile, records)), totals[label]) for label, records in chosen.items()]

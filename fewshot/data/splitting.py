@@ -1,7 +1,6 @@
 """Splits of configured datasets: read from a configuration, made, written and described."""
 
 import logging
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -9,7 +8,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict
 
 from episodes.errors import ManifestError
-from episodes.records import LABELS, Record, records_hash
+from episodes.records import Record, records_hash
 from episodes.sampling.splits import (
     FRACTIONS,
     Split,
@@ -25,6 +24,7 @@ from episodes.storage.store import Collection
 from fewshot.config.data import DataConfig, SampleConfig
 from fewshot.config.parsing import load_config, parse_config
 from fewshot.config.training import TrainConfig
+from fewshot.data.description import count_labels
 from fewshot.training.partition import describe_crossings
 
 logger = logging.getLogger(__name__)
@@ -128,11 +128,9 @@ def describe_split(split: Split, records: Sequence[Record]) -> Iterator[str]:
     parts = set(split.parts.values())
     for part in (*(usual for usual in FRACTIONS if usual in parts), *sorted(parts - FRACTIONS.keys())):
         chosen = split.select(records, part)
-        labels = Counter(record.label for record in chosen)
-        classes = ", ".join(f"{labels[label]} {label}" for label in LABELS if labels[label])
         patients = len({record.patient_id for record in chosen})
         of_whom = "1 patient" if patients == 1 else f"{patients} patients"
-        yield f"{part}: {len(chosen)} images of {of_whom} ({classes})"
+        yield f"{part}: {len(chosen)} images of {of_whom} ({count_labels(chosen)})"
 
 
 def _report_official(folds: Mapping[str, Split], collection: Collection) -> None:

@@ -118,9 +118,8 @@ class Guard:
         if not may_be_called(_hostname(called), self.host):
             return "this server does not answer to that name; open the address that it has printed"
         origin = headers.get("origin")
-        if origin is not None and urlsplit(origin).netloc != called:
-            return "requests of other pages are not served"
-        if headers.get("sec-fetch-site", "none") not in ("same-origin", "none"):
+        of_others = origin is not None and urlsplit(origin).netloc != called
+        if of_others or headers.get("sec-fetch-site", "none") not in ("same-origin", "none"):
             return "requests of other pages are not served"
         return None
 
@@ -136,7 +135,6 @@ PAGE = Path(__file__).parent / "page"
 
 # Between looks for sessions that were not used for long.
 TIDYING_SECONDS = 20.0
-
 
 KINDS: tuple[Kind, ...] = ("supports", "queries")
 ROUTES = [
@@ -191,7 +189,7 @@ def build_app(choices: Sequence[MethodChoice], sessions: Sessions, host: str = "
     app = Starlette(
         routes=ROUTES,
         middleware=[Middleware(Guard, host=host)],
-        exception_handlers={UserError: _refuse, HTTPException: _refuse_request, Exception: _fail},
+        exception_handlers=dict.fromkeys((UserError, HTTPException, Exception), _explain),
         lifespan=lifespan,
     )
     app.state.demo = demo
@@ -204,19 +202,13 @@ async def _tidy(sessions: Sessions) -> None:
         sessions.expire()
 
 
-async def _refuse(request: Request, error: Exception) -> Response:
+async def _explain(request: Request, error: Exception) -> Response:
+    """Answer with what went wrong; of a fault of the program nothing is told, but the server logs it."""
     del request
-    return JSONResponse({"error": str(error)}, error.code if isinstance(error, RefusedError) else 422)
-
-
-async def _refuse_request(request: Request, error: Exception) -> Response:
-    del request
-    assert isinstance(error, HTTPException)  # noqa: S101 - it is registered for these
-    return JSONResponse({"error": error.detail}, error.status_code, error.headers)
-
-
-async def _fail(request: Request, error: Exception) -> Response:
-    del request, error  # the server logs it
+    if isinstance(error, UserError):
+        return JSONResponse({"error": str(error)}, error.code if isinstance(error, RefusedError) else 422)
+    if isinstance(error, HTTPException):
+        return JSONResponse({"error": error.detail}, error.status_code, error.headers)
     return JSONResponse({"error": "a fault of the program; the terminal where it runs says more"}, 500)
 
 

@@ -150,9 +150,8 @@ class Session:
         """Delete an image; nothing happens if it is gone already."""
         image = self.images(kind).pop(image_id, None)
         if image is not None:
-            for file in (image.path, image.mask):
-                if file is not None:
-                    file.unlink(missing_ok=True)
+            for file in filter(None, (image.path, image.mask)):
+                file.unlink(missing_ok=True)
 
     def painted(self) -> list[StoredImage]:
         """Return the support images whose lesion is painted."""

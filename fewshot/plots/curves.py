@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import EngFormatter, MaxNLocator, NullLocator
 from numpy.typing import NDArray
+from scipy.ndimage import uniform_filter1d
 
 from episodes.scoring.class_scores import LabelRoc
 from episodes.scoring.curves import Reliability, RocCurve
@@ -28,9 +29,6 @@ def roc_figure(path: Path, curves: Mapping[str, RocCurve | LabelRoc]) -> Path:
     Args:
         path: of the file.
         curves: by name of the class; one without points, as where a class has no image, is in the legend alone.
-
-    Returns:
-        The file written.
 
     Raises:
         ValueError: if there is no curve.
@@ -78,9 +76,6 @@ def confusion_figure(path: Path, matrix: NDArray[np.integer], names: Sequence[st
         matrix: counts, (truth, predicted).
         names: of the classes, in the order of both axes.
 
-    Returns:
-        The file written.
-
     Raises:
         ValueError: if there is no class, or the matrix has not a row and a column for each.
     """
@@ -112,9 +107,6 @@ def confusion_figure(path: Path, matrix: NDArray[np.integer], names: Sequence[st
 
 def reliability_figure(path: Path, found: Reliability) -> Path:
     """Draw observed shares over predicted probabilities, and below how many predictions each bin holds.
-
-    Returns:
-        The file written.
 
     Raises:
         ValueError: if all bins are empty.
@@ -182,9 +174,6 @@ def history_figure(path: Path, history: History, *, kept_step: int | None = None
             `validation_dice` beside it. Other columns are not drawn.
         kept_step: the step whose weights were kept, marked in every panel.
 
-    Returns:
-        The file written.
-
     Raises:
         ValueError: if the history has no loss and no score.
     """
@@ -222,10 +211,9 @@ def smooth(values: NDArray[np.floating], window: int) -> NDArray[np.float64]:
     >>> smooth(np.array([0.0, 3.0, 6.0, 0.0]), 3).tolist()
     [1.5, 3.0, 3.0, 3.0]
     """
-    total = np.concatenate([[0.0], np.cumsum(values, dtype=np.float64)])
-    middle = np.arange(len(values))
-    first, last = np.maximum(middle - window // 2, 0), np.minimum(middle + window // 2 + 1, len(values))
-    means: NDArray[np.float64] = (total[last] - total[first]) / (last - first)
+    both = np.stack([values, np.ones(len(values))])
+    sums, counts = uniform_filter1d(both, window, axis=1, mode="constant")
+    means: NDArray[np.float64] = sums / counts
     return means
 
 

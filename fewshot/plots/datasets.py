@@ -31,9 +31,6 @@ def classes_figure(path: Path, records: Sequence[Record], *, title: str) -> Path
         records: of one dataset.
         title: above the bars.
 
-    Returns:
-        The file written.
-
     Raises:
         ValueError: if there is no record.
     """
@@ -65,9 +62,6 @@ def splits_figure(path: Path, records: Sequence[Record], parts: Mapping[str, str
         records: of one or several datasets.
         parts: record id -> part, of every record; drawn in the order train, val, test, others.
         title: above the bars.
-
-    Returns:
-        The file written.
 
     Raises:
         ValueError: if there is no record.

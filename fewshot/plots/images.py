@@ -76,9 +76,6 @@ class Case:
 def cases_figure(path: Path, rows: Sequence[Case]) -> Path:
     """Draw each case as a row: image, truth, prediction over the probability, and uncertainty where any has one.
 
-    Returns:
-        The file written.
-
     Raises:
         ValueError: if there is no row.
     """
@@ -208,9 +205,6 @@ class TileGroup:
 
 def contact_sheet(path: Path, groups: Sequence[TileGroup], *, title: str) -> Path:
     """Draw images in rows, group by group, each in its own proportions.
-
-    Returns:
-        The file written.
 
     Raises:
         ValueError: if there is no image.

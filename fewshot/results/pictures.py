@@ -47,9 +47,6 @@ def probability_png(probability: NDArray[np.floating]) -> bytes:
 def write_mask(path: Path, mask: NDArray[np.bool_]) -> Path:
     """Write a mask (H, W) as an 8-bit PNG, 255 inside and 0 outside.
 
-    Returns:
-        The file written.
-
     Raises:
         ValueError: if it is no mask, or has no pixels.
     """
@@ -60,9 +57,6 @@ def write_mask(path: Path, mask: NDArray[np.bool_]) -> Path:
 
 def write_map(path: Path, values: NDArray[np.floating]) -> Path:
     """Write a map (H, W) of values in [0, 1], such as probabilities, as a 16-bit PNG, 65535 at 1.
-
-    Returns:
-        The file written.
 
     Raises:
         ValueError: if it is no such map, or has no pixels.
