@@ -1,4 +1,4 @@
-"""The README's Python examples, run as a reader would."""
+"""The README's Python examples, run as a reader would; documents name nothing that is not there."""
 
 import os
 import re
@@ -18,7 +18,9 @@ from fewshot.results.summary import summarise
 from tests.fewshot.made_results import study
 from tests.fewshot.small_networks import ENCODER, MODELS, small_network
 
-README = Path(__file__).parents[1] / "README.md"
+ROOT = Path(__file__).parents[1]
+README = ROOT / "README.md"
+DOCUMENTS = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
 BLOCKS = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), flags=re.DOTALL)
 
 
@@ -75,3 +77,26 @@ def test_the_results_table_in_pandas_gives_the_table_of_the_report(capsys: pytes
     expected = {(row.target, row.method, row.shot): row.dice.estimate for row in rows}
     assert means.to_dict() == pytest.approx(expected)
     assert "U-Net fine-tuned" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_documents_name_files_that_are_there(document: Path) -> None:
+    text = document.read_text(encoding="utf-8")
+    links = [document.parent / link for link in re.findall(r"\]\(((?!https?:)[^)#]+)", text)]
+    paths = [ROOT / path for path in re.findall(r"`((?:episodes|baselines|fewshot|configs|tests|docs)/[\w/.]+)`", text)]
+    assert [str(path) for path in links + paths if not path.exists()] == []
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_documents_name_modules_that_are_there(document: Path) -> None:
+    """`package.module.name` is a module, or a name that stands in one."""
+    named = re.findall(r"`((?:episodes|baselines|fewshot)(?:\.\w+)+)`", document.read_text(encoding="utf-8"))
+    assert [name for name in named if not is_there(name)] == []
+
+
+def is_there(name: str) -> bool:
+    path, last = ROOT.joinpath(*name.split(".")), name.rpartition(".")[2]
+    if path.is_dir() or path.with_suffix(".py").is_file():
+        return True
+    module = path.parent / "__init__.py" if path.parent.is_dir() else path.parent.with_suffix(".py")
+    return module.is_file() and re.search(rf"\b{last}\b", module.read_text(encoding="utf-8")) is not None
