@@ -31,8 +31,8 @@ class ImageBatches(Dataset[dict[str, Tensor]]):
         augmentation: of each image with its label map, other at every visit.
         seed: of order, augmentation and scanner.
         scanner: `random` shows each image, after augmentation, as a random scanner of its own would.
-        balance: `none` shows every image once per epoch; with `labels`, a weighted random sampler, every image is drawn
-            with replacement, and each label equally often.
+        balance: `none` shows every image once per epoch; with `labels` every image is drawn with replacement, and each
+            label equally often.
         label_augmentation: of images of some labels, in place of `augmentation`.
 
     Raises:
@@ -65,9 +65,8 @@ class ImageBatches(Dataset[dict[str, Tensor]]):
     def __getitem__(self, step: int) -> dict[str, Tensor]:
         """Load what a network's `loss` takes.
 
-        Returns:
-            `images` (batch, 3, H, W) in [0, 1], `label_maps` (batch, H, W) int64 and `labels` (batch,) int64, both with
-            values as in `LABEL_VALUES`.
+        That is `images` (batch, 3, H, W) in [0, 1], `label_maps` (batch, H, W) int64 and `labels` (batch,) int64, both
+        with values as in `LABEL_VALUES`.
         """
         places = range(step * self.batch_size, (step + 1) * self.batch_size)
         ids = [self.ids[self._choice(place)] for place in places]

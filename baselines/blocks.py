@@ -14,11 +14,8 @@ Norm = Literal["group", "batch", "none"]
 class DoubleConvolution(nn.Sequential):
     """Two 3x3 convolutions, each with normalisation and ReLU.
 
-    Args:
-        in_channels: of what comes in.
-        out_channels: of both convolutions.
-        norm: `group` does not look at other images, as fine-tuning needs it: one to five images have no batch
-            statistics worth the name; `batch` is usual in training from scratch; `none` is the published U-Net.
+    The norm `group` does not look at other images, as fine-tuning needs it: one to five images have no batch statistics
+    worth the name; `batch` is usual in training from scratch; `none` is the published U-Net.
     """
 
     def __init__(self, in_channels: int, out_channels: int, norm: Norm = "group") -> None:
@@ -60,12 +57,9 @@ def expanding_stages(
 ) -> nn.ModuleList:
     """Build the stages of an expanding path, deep to shallow, for `expand`.
 
-    Args:
-        channels: of the encoder's levels, shallow to deep.
-        stages: channels of the stages, deep to shallow: one fewer than the levels.
-        n_hints: channels of the hints that every stage is shown beside its skip connection.
-        upsampling: how a stage enlarges what comes from below; `transposed` convolutions, as published, or bilinear.
-        norm: of the stages' convolutions.
+    The encoder's `channels` go from shallow to deep, those of the `stages` from deep to shallow, one fewer. Hints are
+    channels that every stage is shown beside its skip connection. What comes from below is enlarged by `transposed`
+    convolutions, as published, or bilinearly.
 
     Raises:
         ValueError: if the numbers of stages and levels do not go together.
@@ -97,14 +91,9 @@ def expand(stages: nn.ModuleList, levels: Sequence[Tensor], hints: Tensor | None
 
 
 class ExpandingStage(nn.Module):
-    """Enlarge what comes from below, and convolve it with what is seen at this level.
+    """A stage that enlarges what comes from below (`deep` channels) and convolves it with what its level sees (`seen`).
 
-    Args:
-        deep: channels of what comes from below.
-        seen: channels of what is seen.
-        out: channels of the result.
-        upsampling: `transposed` is a 2x2 convolution of stride 2 that also changes the channels.
-        norm: of the convolutions.
+    `transposed` upsampling is a 2x2 convolution of stride 2 that also changes the channels.
     """
 
     def __init__(self, deep: int, seen: int, out: int, upsampling: Upsampling, norm: Norm) -> None:

@@ -25,11 +25,8 @@ class EncoderError(UserError):
 def load_encoder_weights(network: nn.Module, path: Path) -> list[str]:
     """Fill a timm feature network from a safetensors file, and log which layers it filled.
 
-    Half-precision tensors are widened. Layers that the file does not hold keep their values; a tensor that the
-    network should have but cannot take is an error.
-
-    Returns:
-        The names of the network's tensors that the file does not hold.
+    Half-precision tensors are widened. Layers that the file does not hold keep their values, and their tensors' names
+    are returned; a tensor that the network should have but cannot take is an error.
 
     Raises:
         EncoderError: if the file is missing or damaged, fits no layer, or has a tensor of another shape or kind.
@@ -108,27 +105,21 @@ class Encoder(nn.Module):
 
     Args:
         name: a timm model name that supports `features_only`, such as `resnet18`.
-        weights: `none` (random), `imagenet` (timm's own download) or the path of a safetensors file with timm's
-            keys. A file may end before the network does; what it left unfilled is logged.
+        weights: `none` (random), `imagenet` (timm's own download) or the path of a safetensors file with timm's keys. A
+            file may end before the network does; what it left unfilled is logged.
         levels: which feature maps, rising, counted from the shallowest: a ResNet's 0 is its stem (stride 2) and 1 to 4
             its layers; a ConvNeXt's 0 is its first stage (stride 4).
         output_stride: input pixels per feature pixel of the deepest level, at most; 8 and 16 trade strides for
             dilation, where the network can.
         freeze_norm: keep the statistics and weights of norms that average over images (batch norm and its kin) as
-            loaded, also in training: with an episode's few images their batch statistics would be noise. Layer and
-            group norms look at one image at a time; they have no statistics to keep, and their weights are trained.
-            Pointless with random weights.
-        frozen: how many of the shallowest levels, counted as `levels` are, keep their weights and statistics as
-            loaded, also in training: 1 is the stem, 2 a ResNet's stem and layer1. Dropout in them is off. Pointless
-            with random weights.
-
-    Attributes:
-        channels: of each level.
-        strides: of each level, input pixels per feature pixel.
+            loaded, also in training: with an episode's few images their batch statistics would be noise. Pointless with
+            random weights.
+        frozen: how many of the shallowest levels, counted as `levels` are, keep their weights and statistics as loaded,
+            also in training: 1 is the stem, 2 a ResNet's stem and layer1. Dropout in them is off.
 
     Raises:
-        EncoderError: unknown name, a stride or a level the network does not have, more frozen levels than there are,
-            or weights that do not fit.
+        EncoderError: unknown name, a stride or a level the network does not have, more frozen levels than there are, or
+            weights that do not fit.
     """
 
     mean: Tensor

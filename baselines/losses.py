@@ -33,15 +33,11 @@ ClassLoss = Literal["cross-entropy", "cross-entropy-dice", "focal-dice"]
 
 
 def class_loss(logits: Tensor, classes: Tensor, kind: ClassLoss) -> Tensor:
-    """Compute the loss of a mask of several classes, by name.
+    """Compute the loss of a mask of several classes, by name: a scalar.
 
-    Args:
-        logits: (n, classes, H, W); index 0 is background.
-        classes: (n, H, W) int64, class indices.
-        kind: `cross-entropy`, the same with the foreground classes' Dice loss added, or focal loss with Dice.
-
-    Returns:
-        A scalar. For two classes whose background logit is 0, `cross-entropy-dice` is `bce_dice_loss`.
+    Logits are (n, classes, H, W), index 0 background, and classes (n, H, W) int64 class indices. `kind` is
+    cross-entropy, the same with the foreground classes' Dice loss added, or focal loss with Dice. For two classes whose
+    background logit is 0, `cross-entropy-dice` is `bce_dice_loss`.
     """
     per_pixel = F.cross_entropy(logits, classes, reduction="none")
     if kind == "cross-entropy":
@@ -75,12 +71,8 @@ def label_map_loss(logits: Tensor, label_maps: Tensor, *, class_weights: Tensor,
     Args:
         logits: (n, 3, H, W), of background, benign and malignant.
         label_maps: (n, H, W) int64, values as in `LABEL_VALUES`.
-        class_weights: of background, benign and malignant in the cross-entropy, (3,); an unknown lesion has the mean
-            of both kinds.
+        class_weights: of the three in the cross-entropy, (3,); an unknown lesion has the mean of both kinds.
         focal: weigh down what is right already.
-
-    Returns:
-        A scalar.
     """
     unknown = label_maps == UNKNOWN
     classes = label_maps.masked_fill(unknown, 0)
@@ -104,8 +96,7 @@ def regions_dice_loss(logits: Tensor, label_maps: Tensor) -> Tensor:
 
     Args:
         logits: (n, 3, H, W), of background, benign and malignant.
-        label_maps: (n, H, W) int64, values as in `LABEL_VALUES`; images with a lesion of unknown kind count for any
-            lesion alone.
+        label_maps: (n, H, W) int64, values as in `LABEL_VALUES`; a lesion of unknown kind counts for any lesion alone.
 
     Returns:
         A scalar in [0, 1]; 0 where there is no lesion at all.

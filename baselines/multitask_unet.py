@@ -25,11 +25,9 @@ ImageLabel = Literal["normal", "benign", "malignant"]
 class MultitaskUNet(UNet):
     """One encoder, two heads: a U-Net's decoder, and a classifier on the deepest features' averages.
 
+    The options are those of `UNet`, and:
+
     Args:
-        encoder: its levels, shallow to deep, are the contracting path.
-        decoder_channels: of the decoder's stages, deep to shallow: one fewer than the encoder's levels.
-        upsampling: between the stages.
-        norm: of the stages' convolutions.
         labels: what the classifier tells apart.
         hidden: channels of its hidden layers.
         label_dropout: share of each hidden layer that training leaves out.
@@ -38,8 +36,8 @@ class MultitaskUNet(UNet):
         label_weights: of a label in the cross-entropy, 1 where not given: `{malignant: 2}` makes missing one dearer.
 
     Raises:
-        ValueError: if the numbers of stages and levels do not go together, there are fewer than two labels, a
-            dropout is missing or no share, or a weight is negative or of no label.
+        ValueError: if the numbers of stages and levels do not go together, there are fewer than two labels, a dropout
+            is missing or no share, or a weight is negative or of no label.
     """
 
     def __init__(

@@ -15,9 +15,7 @@ UNKNOWN = LABEL_VALUES["unknown"]
 class Pyramid(Protocol):
     """An encoder that networks are built on, such as `Encoder` or `PlainEncoder`: feature maps at several strides.
 
-    Attributes:
-        channels: of each level, shallow to deep.
-        strides: of each level, input pixels per feature pixel.
+    Levels go from shallow to deep; a level's stride is in input pixels per feature pixel.
     """
 
     channels: tuple[int, ...]
@@ -29,12 +27,7 @@ class Pyramid(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """Logits of a batch of images.
-
-    Attributes:
-        classes: of every pixel, (n, 1 + n_classes, H, W); index 0 is background.
-        labels: of every image, (n, n_labels); None of a network without such a head.
-    """
+    """Logits of pixels, (n, 1 + n_classes, H, W), index 0 background, and of whole images, (n, n_labels), or None."""
 
     classes: Tensor
     labels: Tensor | None = None
@@ -73,9 +66,7 @@ def label_indices(labels: Tensor, names: Sequence[str]) -> Tensor:
 class SegmentationNetwork(nn.Module):
     """A network that gives lesion logits (n, H, W) of images (n, 3, H, W) in [0, 1] when called.
 
-    Attributes:
-        classes: that its masks tell apart, background aside; lesions alone, where not said otherwise.
-        labels: that it gives to whole images; none, where not said otherwise.
+    Its masks tell `classes` apart, background aside; whole images get one of its `labels`, if it has any.
     """
 
     trains_on = "images"
@@ -89,20 +80,17 @@ class SegmentationNetwork(nn.Module):
     def loss(self, images: Tensor, label_maps: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """Compute the training losses; `loss` is minimised, the others are watched.
 
-        Args:
-            images: (n, 3, H, W) in [0, 1].
-            label_maps: (n, H, W) int64, values as in `LABEL_VALUES`.
-            labels: (n,) int64 of the whole images, likewise; only a network that gives labels looks at them.
+        Images are (n, 3, H, W) in [0, 1], label maps (n, H, W) int64, values as in `LABEL_VALUES`, and the whole
+        images' labels (n,) int64, likewise; only a network that gives labels looks at them.
         """
         raise NotImplementedError
 
 
 def mask_scores(logits: Tensor, masks: Tensor) -> dict[str, Tensor]:
-    """Score thresholded lesion logits (n, H, W) by masks (n, H, W) of 0 and 1.
+    """Score thresholded lesion logits (n, H, W) by masks (n, H, W) of 0 and 1, without gradients.
 
-    Returns:
-        `dice`, the mean over the images that show a lesion (a missed one counts 0; NaN where none does), and
-        `accuracy`, the share of right pixels; without gradients.
+    `dice` is the mean over the images that show a lesion (a missed one counts 0; NaN where none does), and `accuracy`
+    the share of right pixels.
     """
     with torch.no_grad():
         predicted, truth = logits > 0, masks > 0

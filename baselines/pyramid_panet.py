@@ -20,11 +20,7 @@ class PathAggregation(nn.Module):
 
     Liu et al., "Path aggregation network for instance segmentation", CVPR 2018, section 3.1, on the feature pyramid of
     Lin et al., CVPR 2017: what fine levels know of borders reaches deep ones over a few layers in place of a hundred.
-
-    Args:
-        channels: of the encoder's levels, shallow to deep.
-        strides: of these levels.
-        out_channels: of every level of the pyramid; a multiple of 8.
+    `out_channels`, of every level of the pyramid, is a multiple of 8.
     """
 
     def __init__(self, channels: Sequence[int], strides: Sequence[int], out_channels: int) -> None:
@@ -45,16 +41,7 @@ class PathAggregation(nn.Module):
 
 
 class AggregatedEncoder(nn.Module):
-    """An encoder followed by path aggregation, in the place of an encoder: every level has as many channels.
-
-    Args:
-        encoder: gives the levels.
-        out_channels: of every level; a multiple of 8.
-
-    Attributes:
-        channels: of each level.
-        strides: of each level, input pixels per feature pixel.
-    """
+    """An encoder followed by path aggregation, in an encoder's place; levels have `out_channels`, a multiple of 8."""
 
     def __init__(self, encoder: Pyramid, out_channels: int) -> None:
         super().__init__()

@@ -21,10 +21,6 @@ class PlainEncoder(nn.Module):
         width: channels of level 0; 64 as published.
         norm: of the convolutions; `none` as published.
 
-    Attributes:
-        channels: of each level.
-        strides: of each level, input pixels per feature pixel.
-
     Raises:
         ValueError: if the levels do not rise from 0 or more, the width is below 1, or no multiple of 8 with group norm.
     """

@@ -123,11 +123,9 @@ class CheckpointError(UserError):
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """The content of a checkpoint file.
+    """The content of a checkpoint file: tensors by name, those of the network under `network.`, and JSON facts.
 
-    Attributes:
-        tensors: by name; the network's begin with `network.`.
-        facts: JSON values, among them `encoder` and `model`, from which the network is built again.
+    Among the facts are `encoder` and `model`, from which the network is built again.
     """
 
     tensors: Mapping[str, Tensor]
@@ -153,14 +151,10 @@ def save_checkpoint(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[st
 
 
 def load_checkpoint(path: Path, prefix: str = "") -> Checkpoint:
-    """Read a checkpoint.
+    """Read a checkpoint, or those of its tensors alone whose names begin with a prefix.
 
     The file's header has to account for every byte of it before the first tensor is read, so that none can ask for more
     memory than the file has bytes.
-
-    Args:
-        path: the file.
-        prefix: read only the tensors whose names begin so.
 
     Raises:
         CheckpointError: if the file is missing, damaged, no checkpoint of ours, or of a newer schema.
@@ -299,8 +293,7 @@ def fill_optimizer(optimizer: torch.optim.Optimizer, checkpoint: Checkpoint) -> 
     """Put back what `optimizer_tensors` saved.
 
     Raises:
-        ValueError: if a tensor belongs to no parameter, or is not of its shape: the optimiser would only find out, or
-            not even that, in its next step.
+        ValueError: if a tensor belongs to no parameter, or is not of its shape, which the optimiser might never notice.
     """
     shapes = dict(enumerate(parameter.shape for group in optimizer.param_groups for parameter in group["params"]))
     state: dict[int, dict[str, Tensor]] = {}

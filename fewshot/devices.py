@@ -53,9 +53,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 def within_memory(compute: Callable[[], Result], doing: str) -> Result:
     """Compute something if memory suffices for it; any other error is raised as it is.
 
-    Args:
-        compute: must leave nothing behind if it fails.
-        doing: where and what, for the message, such as `cuda:0, adapting to 5 images`.
+    `compute` must leave nothing behind if it fails; `doing` is where and what, such as `cuda:0, adapting to 5 images`.
 
     Raises:
         NotEnoughMemoryError: if memory does not suffice. Nothing of the failed computation is held any more by then,
@@ -84,17 +82,10 @@ Item = TypeVar("Item")
 
 
 class Batching:
-    """How many images are computed at once: fewer for good, once memory has not sufficed for so many.
+    """The `size` of batches, in images: halved for good, once memory has not sufficed; `default_batch_size` at first.
 
     What is computed of an image does not depend on its batch but for rounding (and dropout, where it is sampled), so
     the results are those of a run that had the smaller batches from the start.
-
-    Args:
-        device: where they are computed.
-        size: images at once; None for `default_batch_size`.
-
-    Attributes:
-        size: images at once, as it is now.
     """
 
     def __init__(self, device: torch.device, size: int | None = None) -> None:
@@ -104,14 +95,9 @@ class Batching:
     def over(
         self, items: Sequence[Item], compute: Callable[[list[Item]], Result]
     ) -> Iterator[tuple[list[Item], Result]]:
-        """Compute something of all items, a batch at a time.
+        """Compute something of all items, a batch at a time; yield every batch with what was computed of it, in order.
 
-        Args:
-            items: what there is, such as rows of a store.
-            compute: of one batch; must leave nothing behind if memory does not suffice for it.
-
-        Yields:
-            Every batch with what was computed of it, in order.
+        `compute` must leave nothing behind if memory does not suffice for a batch.
 
         Raises:
             NotEnoughMemoryError: if memory does not suffice for a single item.
@@ -150,12 +136,7 @@ def batched(items: Sequence[int], size: int) -> Iterator[list[int]]:
 
 @dataclass(frozen=True, slots=True)
 class Processes:
-    """This process's place among those that train together.
-
-    Attributes:
-        rank: 0 for the one that writes files.
-        count: how many there are.
-    """
+    """This process's place among those that train together; rank 0 writes the files."""
 
     rank: int = 0
     count: int = 1

@@ -27,11 +27,8 @@ def release_pages(mapped: mmap.mmap | NDArray[np.generic]) -> None:
     """Stop counting a map's pages as this process's memory; reading them again brings them back.
 
     Nothing is lost: what was written is the file's, which the system keeps in its cache for as long as it has room.
-    Without it a pass over a large file would leave all of it resident.
-
-    Args:
-        mapped: a map, or an array over the whole of one, as `np.load(..., mmap_mode="r")` gives it. Of any other array
-            nothing is released.
+    Without it a pass over a large file would leave all of it resident. `mapped` is a map, or an array over the whole of
+    one, as `np.load(..., mmap_mode="r")` gives it; of any other array nothing is released.
     """
     source = mapped.base if isinstance(mapped, np.ndarray) else mapped
     if isinstance(source, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
@@ -40,12 +37,7 @@ def release_pages(mapped: mmap.mmap | NDArray[np.generic]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Features:
-    """Encoder features of images, whatever the episode they appear in.
-
-    Attributes:
-        levels: encoder outputs, shallow to deep, each (..., channels, h, w) with the same leading axes.
-        size: (H, W) of the images they came from.
-    """
+    """Encoder features of images of `size` (H, W), whatever the episode: levels (..., channels, h, w), finest first."""
 
     levels: tuple[Tensor, ...]
     size: tuple[int, int]
@@ -100,15 +92,11 @@ FEATURE_MEMORY = GIB
 
 
 class SpilledFeatures:
-    """Features of many images on disk; what is taken from them are ordinary tensors, with the same bits.
+    """Features of `count` images on disk; what is taken from them are ordinary tensors, with the same bits.
 
     Memory holds what is being taken or put alone. The files have no names, so that nothing is left of them when the
     process ends, however it ends; their space is reserved at once, so that a disk that becomes full later does no harm.
-
-    Args:
-        like: features of some of the images; all are of its levels' shapes and types, and on its device when taken.
-        count: how many images there are.
-        folder: where the files lie.
+    All features are of the shapes, types and device of those in `like`.
 
     Raises:
         StorageError: if the disk is too small, or nothing can be written there; it says how much is needed.
@@ -148,12 +136,7 @@ class SpilledFeatures:
 
 
 class MappedTensor:
-    """A tensor in a memory-mapped file without a name.
-
-    Args:
-        shape: first axis rows.
-        dtype: any of torch's.
-        folder: where the file lies.
+    """A tensor in a memory-mapped file without a name, in a folder.
 
     Raises:
         OSError: if it cannot be written there, or there is too little space.
@@ -185,13 +168,7 @@ class MappedTensor:
 
 
 def room_for(like: Features, count: int, memory: int, folder: Path) -> Features | SpilledFeatures:
-    """Make room for the features of many images: in memory, on their device, if they fit, else on disk.
-
-    Args:
-        like: features of some of them.
-        count: how many images there are.
-        memory: the most that may be held in memory, in bytes.
-        folder: for files, if they do not fit.
+    """Make room for `count` images' features like those given: on their device if `memory` bytes suffice, else on disk.
 
     Raises:
         StorageError: as `SpilledFeatures`.

@@ -49,11 +49,11 @@ def tensor_budget(n_bytes: int) -> Iterator[None]:
     Traceback (most recent call last):
     fewshot.networks.TooLargeError: needs more than 1,000 bytes of weights
     """
-    with _Budget(n_bytes):
+    with _TensorBudget(n_bytes):
         yield
 
 
-class _Budget(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class _TensorBudget(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """A counter of the bytes that operations are about to make tensors of."""
 
     def __init__(self, n_bytes: int) -> None:
@@ -100,11 +100,8 @@ def build_network(
 ) -> nn.Module:
     """Build the network that a configuration describes.
 
-    Args:
-        encoder: the timm network under it.
-        model: which network, on which of the encoder's levels.
-        weights: in place of the encoder's own, such as `none` where a checkpoint fills them next.
-        budget: bytes that its weights may take while it is built.
+    `weights` is in place of the encoder's own, such as `none` where a checkpoint fills them next; `budget` is in bytes
+    that its weights may take while it is built.
 
     Raises:
         ConfigError: for an unknown network, options that its constructor does not take, or a network beyond its budget.
@@ -171,16 +168,10 @@ def find_attribute(name: str, registry: dict[str, str], what: str) -> Callable[.
 
 
 def checked_options(kind: Callable[..., Any], options: dict[str, Any], origin: str, skip: int) -> dict[str, Any]:
-    """Convert options to what a callable's annotations ask for.
-
-    Args:
-        kind: the callable; its parameters after the first `skip` are its options.
-        options: as a user wrote them.
-        origin: names them in errors.
-        skip: how many leading parameters are not options.
+    """Convert options to what a callable's annotations ask for, its parameters after the first `skip`.
 
     Raises:
-        ConfigError: for an unknown option or one of the wrong type.
+        ConfigError: for an unknown option or one of the wrong type; `origin` names the options.
     """
     target = kind.__init__ if inspect.isclass(kind) else kind
     hints = get_type_hints(target)

@@ -39,11 +39,7 @@ def policy_of(config: DataConfig, name: str) -> Policy:
 
 
 def read_corrections(path: Path, names: tuple[str, ...]) -> Corrections:
-    """Read a YAML file of corrections.
-
-    Args:
-        path: the file.
-        names: of the dataset at hand, of which the file must give one.
+    """Read a YAML file of corrections, which must give one of the names of the dataset at hand.
 
     Raises:
         ConfigError: if the file cannot be read, is not as `CorrectionsConfig` says, or is for another dataset.
@@ -102,20 +98,14 @@ DATA = "data.json"
 def data_record(stores: Iterable[Store]) -> dict[str, Any]:
     """Describe datasets, by name.
 
-    Returns:
-        For each, `store`, which depends on the content of its files; its `policy`; how many images are `kept`, in all,
-        of how many patients and of each label; how many are `dropped` for each reason; and each of these by id.
+    Each has `store`, which depends on the content of its files; its `policy`; how many images are `kept`, in all, of
+    how many patients and of each label; how many are `dropped` for each reason; and each of these by id.
     """
     return {store.records[0].dataset: _describe(store) for store in stores}
 
 
 def write_data_record(folder: Path, stores: Iterable[Store], *, going_on: bool = False) -> None:
-    """Write the data that a run uses to its folder, `data.json`.
-
-    Args:
-        folder: the run's.
-        stores: the datasets.
-        going_on: whether the run was begun before, so that the data must be those that it began with.
+    """Write the data that a run uses to its folder, `data.json`; those of a run that goes on must be as they were.
 
     Raises:
         UserError: if they are not.

@@ -34,7 +34,7 @@ from fewshot.networks import seeded_network
 from fewshot.results.rows import CALIBRATION, Cell, Judgement, write_rows
 from fewshot.results.run_files import Cost, write_costs
 from fewshot.terminal import Reporter, Update
-from fewshot.training.partition import Part
+from fewshot.training.partition import SplitPart
 from fewshot.training.run import SECONDS
 
 STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
@@ -76,15 +76,7 @@ def cost_path(folder: Path, cell: Cell) -> Path:
 
 
 class CellEvaluation:
-    """The evaluation of one run's cells.
-
-    Args:
-        config: of the benchmark.
-        folder: of the run, in which its models are trained.
-        device: where to compute.
-        stores: of all datasets.
-        protocols: by target.
-    """
+    """The evaluation of one run's cells; the folder holds its models, and protocols are by target."""
 
     def __init__(
         self,
@@ -136,7 +128,9 @@ class CellEvaluation:
             collection = Collection(self.stores[name] for name in self.config.sources_of(cell.target))
             return Sources(collection, collection.records)
         own = Collection([self.stores[cell.target]])
-        others = Part(own, (record for record in own.records if self._fold_of(cell, record.patient_id) != cell.fold))
+        others = SplitPart(
+            own, (record for record in own.records if self._fold_of(cell, record.patient_id) != cell.fold)
+        )
         return Sources(others, others.records)
 
     def in_fold(self, cell: Cell, query: str) -> Cell:
@@ -266,14 +260,7 @@ def _judged(
 
 
 def gather_costs(folder: Path, config: BenchmarkConfig, cells: Iterable[Cell], device: torch.device) -> Path:
-    """Write `costs.json`: one entry per target, row, seed and number of shots.
-
-    Args:
-        folder: of the run.
-        config: of the benchmark.
-        cells: all of them, evaluated.
-        device: where they were.
-    """
+    """Write `costs.json` for cells that were all evaluated: one entry per target, row, seed and number of shots."""
     costs = []
     names = ("target", "method", "seed", "shot")
     for row, group in groupby(sorted(cells), key=attrgetter(*names)):

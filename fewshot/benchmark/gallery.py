@@ -22,14 +22,7 @@ WORST, MEDIAN, FALSE = 3, 2, 1
 
 @dataclass(frozen=True, slots=True, order=True)
 class ChosenQuery:
-    """A query to look at, as one cell segmented it.
-
-    Attributes:
-        cell: the method as it had adapted.
-        query: id of the record.
-        why: what it is an example of.
-        dice: of that cell; None for an image without a lesion.
-    """
+    """A query to look at, as one cell segmented it; `dice` is None for an image without a lesion."""
 
     cell: Cell
     query: str
@@ -40,13 +33,9 @@ class ChosenQuery:
 def choose_queries(table: pa.Table, target: str) -> list[ChosenQuery]:
     """Choose the worst, the median and the worst false-positive queries of the best method at each number of shots.
 
-    Queries are ranked by their mean over draws and training seeds, and each is shown as that draw of the first seed
-    had it which was nearest to its mean: neither the luckiest nor the unluckiest. Floors, controls and oracles are left
-    out.
-
-    Args:
-        table: per-query results of the `support-draws` protocol.
-        target: dataset.
+    Of the per-query results of the `support-draws` protocol, queries are ranked by their mean over draws and training
+    seeds, and each is shown as that draw of the first seed had it which was nearest to its mean: neither the luckiest
+    nor the unluckiest. Floors, controls and oracles are left out.
     """
     usual = pc.and_(pc.is_null(table["control"]), pc.is_valid(table["model"]))
     own = table.filter(pc.and_(usual, pc.equal(table["target"], target)))
@@ -99,15 +88,9 @@ def _typical(table: pa.Table, query: str, score: str, why: Why) -> ChosenQuery:
 
 
 def draw_gallery(evaluation: CellEvaluation, table: pa.Table, reporter: Reporter) -> Path | None:
-    """Segment the chosen queries once more and write them to `gallery/`, unless they are there.
+    """Segment the chosen queries once more and write them to `gallery/`, unless they are there; return the index.
 
-    Args:
-        evaluation: of the run.
-        table: its results.
-        reporter: shows progress.
-
-    Returns:
-        The gallery's index; None under the `classic` protocol, whose episodes are many and arbitrary.
+    There is none under the `classic` protocol, whose episodes are many and arbitrary.
     """
     index = evaluation.folder / GALLERY / GALLERY_INDEX
     if index.is_file() or evaluation.config.protocol == "classic":

@@ -14,14 +14,7 @@ from fewshot.results.rows import Cell
 
 @dataclass(frozen=True, slots=True)
 class Training:
-    """One training of a benchmark.
-
-    Attributes:
-        model: its name in the configuration.
-        seed: of the training.
-        target: that it is for; None where it serves all targets.
-        fold: of the target, which it is trained on but for this fold; None where it is trained on sources.
-    """
+    """One training of a benchmark: on the sources, for one target or all (None), or on a target but for one fold."""
 
     model: str
     seed: int
@@ -72,12 +65,7 @@ class Training:
 def training_for(benchmark: BenchmarkConfig, model: str, seed: int, target: str, fold: int = -1) -> Training | None:
     """Return the training whose network segments a target's queries; None for a model that is not trained here.
 
-    Args:
-        benchmark: the configuration.
-        model: its name.
-        seed: of the training.
-        target: dataset.
-        fold: of the target that the queries are in; -1 for a model that is trained on sources.
+    `fold` is the target's that the queries are in; -1 for a model that is trained on sources.
     """
     settings = benchmark.models[model]
     if settings.train is None:
@@ -107,11 +95,6 @@ def list_cells(
     With K support images, a method has one cell for each draw or run. A method that uses no support set has one for
     each that differs without, and so has at K = 0 one that can do without; a control always has a support set. Of a
     model that is trained on the target, every cell is divided into the target's folds.
-
-    Args:
-        config: the benchmark.
-        methods: those of its rows, built.
-        protocols: by target.
 
     Raises:
         ConfigError: if none of the numbers of shots is one that a row can be evaluated at.

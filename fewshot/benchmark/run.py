@@ -44,10 +44,8 @@ PLACES = {"data_root", "cache", "device", "feature_memory_gib", "runs", "trackin
 def open_run(config: BenchmarkConfig, inputs: Mapping[str, str], *, overwrite: bool) -> Path:
     """Make the run's folder, or find the same run there and continue it.
 
-    Args:
-        config: the resolved configuration.
-        inputs: what else the results depend on, as a hash by key: `datasets.busi` and the like.
-        overwrite: delete what another configuration or other data left there.
+    `inputs` is what else the results depend on, as a hash by key: `datasets.busi` and the like. `overwrite` deletes
+    what another configuration or other data left there.
 
     Raises:
         UserError: if the folder holds the run of another configuration or of other data, or files that are no run's.
@@ -131,20 +129,12 @@ def run_benchmark(
 ) -> Path:
     """Train what has to be trained, evaluate every cell and write `results.parquet`, `costs.json` and `gallery/`.
 
-    A run that was interrupted goes on where it stopped: finished trainings and cells are not repeated.
-
-    Args:
-        config: the resolved configuration.
-        reporter: shows progress.
-        overwrite: delete what another configuration left in the run's folder.
-        listener: follows the trainings.
-
-    Returns:
-        The run's folder.
+    A run that was interrupted goes on where it stopped: finished trainings and cells are not repeated. `overwrite`
+    deletes what another configuration left in the run's folder, which is returned; `listener` follows the trainings.
 
     Raises:
-        UserError: for whatever in the configuration or the data is wrong, before anything is trained where it can
-            be known by then; or if the folder holds another configuration's run, or another process is at work there.
+        UserError: for whatever in the configuration or the data is wrong, before anything is trained where it can be
+            known by then; or if the folder holds another configuration's run, or another process is at work there.
     """
     device = choose_device(config.device)
     _check_methods(config)

@@ -27,12 +27,9 @@ from fewshot.results.rows import Cell
 def control_masks(collection: Collection, draw: Sequence[str], n_shot: int, control: Control) -> Tensor | None:
     """Make the masks that a control shows in place of those of a draw's first `n_shot` records.
 
-    Args:
-        collection: holds the records' pixels.
-        draw: ordered ids of the draw's support records, all of different images; longer than `n_shot` or not.
-        n_shot: how many of them are the support set.
-        control: `emptied` for masks without a lesion; `swapped` for the mask of the next record of the draw, and of
-            the first one for the last, so that no image has its own and a single shot can be swapped as well.
+    `emptied` gives masks without a lesion; `swapped` the mask of the next record of the draw, and of the first one for
+    the last, so that no image has its own and a single shot can be swapped as well. The draw is ordered, its records of
+    different images, as many as `n_shot` or more.
 
     Returns:
         (1, n_shot, H, W), 0 or 1; None where nothing is controlled.
@@ -76,12 +73,8 @@ def require_emptied_taken(method: Method, support: Support) -> None:
 class SupportDraws:
     """The `support-draws` protocol on one target: each draw's first K images, and everything else as a query.
 
-    Attributes:
-        target: its name.
-        records: of the target, by id.
-        support_records: of the dataset that supports are drawn from, where it is another one; else empty.
-        drawn: the draws.
-        parameters: how they were drawn.
+    `support_records` are of the dataset that supports are drawn from, where it is another one; `parameters` say how the
+    draws were made.
     """
 
     target: str
@@ -129,15 +122,9 @@ class SupportDraws:
 
 @dataclass(frozen=True, slots=True)
 class Classic:
-    """The protocol of papers on one target: several runs of random episodes.
+    """The protocol of papers on one target: several runs of random episodes, each with a sampler of its own.
 
     Fewer shots take an episode's first support images, and no shots its queries alone, so that all are asked the same.
-
-    Attributes:
-        target: its name.
-        records: of the target.
-        samplers: one for each run.
-        settings: how many episodes.
     """
 
     target: str
@@ -179,13 +166,7 @@ TargetProtocol = SupportDraws | Classic
 def protocol_of(
     config: BenchmarkConfig, target: str, records: Sequence[Record], support_records: Sequence[Record] = ()
 ) -> TargetProtocol:
-    """Build the configured protocol on one target.
-
-    Args:
-        config: of the benchmark.
-        target: its name.
-        records: its records.
-        support_records: of the dataset that supports are drawn from, if it is another.
+    """Build the configured protocol on one target; another dataset's `support_records` replace its own as supports.
 
     Raises:
         SamplingError: if there are too few patients.
@@ -220,15 +201,8 @@ def selected_protocol(
 ) -> SupportDraws:
     """Order every draw's support images of a protocol as the network's encoder selects them; the queries stay.
 
-    They are selected once and written to a file, from which a run that goes on takes them.
-
-    Args:
-        protocol: as drawn.
-        path: of the file.
-        network: of the row, on the device.
-        collection: holds the images.
-        by: what makes a choice good.
-        device: where to compute.
+    They are selected once, on the device that holds the network, and written to the file `path`, from which a run that
+    goes on takes them.
 
     Raises:
         ManifestError: if the file is damaged, or belongs to other records.

@@ -23,10 +23,8 @@ class Method(Protocol):
     `adapt` returns what it learned from the support set; nothing is stored on the method, so one method serves many
     support sets in any order.
 
-    Attributes:
-        uses_support: False for a method whose masks do not depend on the support set; it is called without one.
-
-    A method that uses a support set but can do without has `needs_support`, False: `adapt(None)` is then a valid call,
+    `uses_support` is False for a method whose masks do not depend on the support set; it is called without one. A
+    method that uses a support set but can do without has `needs_support`, False: `adapt(None)` is then a valid call,
     and the benchmark's K = 0. It is known of the built method alone, since it may depend on the network.
     """
 
@@ -72,12 +70,7 @@ def needs_support(method: Method) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Sources:
-    """The source datasets as a method may know them.
-
-    Attributes:
-        collection: the source datasets' pixels.
-        records: those that may be used.
-    """
+    """The source datasets as a method may know them: pixels, and the records that may be used."""
 
     collection: Collection
     records: Sequence[Record]
@@ -97,14 +90,7 @@ class Sources:
 
 @dataclass(frozen=True, slots=True)
 class Ingredients:
-    """All that a method may be built from.
-
-    Attributes:
-        network: the trained (or untrained) network, in evaluation mode, on its device; None for methods without.
-        sources: the source datasets.
-        device: where to compute.
-        seed: of whatever the method draws at random.
-    """
+    """All that a method may be built from; the network, if any, is in evaluation mode and on its device."""
 
     network: nn.Module | None
     sources: Sources
@@ -141,12 +127,7 @@ DEFAULT_METHODS = {"panet": "prototypes", "maml": "maml"}
 
 
 def build_method(name: str, options: Mapping[str, Any], ingredients: Ingredients) -> Method:
-    """Build a method.
-
-    Args:
-        name: a registered one, or `module:attribute`.
-        options: its further arguments.
-        ingredients: what it is made of.
+    """Build a registered method, or one named `module:attribute`, with its options.
 
     Raises:
         ConfigError: for an unknown method, options that it does not take, or a model that it cannot use.
@@ -168,12 +149,9 @@ def find_method(name: str) -> type[Method]:
 
 
 def default_method(network_name: str, network: nn.Module, *, tuned: bool = False) -> str:
-    """Name the method that goes with a network unless another is asked for.
+    """Name the method that goes with a network, by its name in a configuration, unless another is asked for.
 
-    Args:
-        network_name: as in a configuration.
-        network: the network itself.
-        tuned: whether there are annotated images to tune a supervised network on; else it is used as it is.
+    `tuned` says that there are annotated images to tune a supervised network on; else it is used as it is.
 
     Raises:
         ConfigError: if no method goes with the network by itself.

@@ -52,12 +52,7 @@ class CentreEllipse:
 
 
 def average_lesion(sources: Sources, levels: int = 20) -> NDArray[np.bool_]:
-    """Compute the sources' average lesion mask (H, W), cut where it overlaps best with the single masks.
-
-    Args:
-        sources: the source datasets.
-        levels: how many cuts between none and the whole are tried.
-    """
+    """Compute the sources' average lesion mask (H, W), cut at that of `levels` levels where it overlaps best."""
     n_lesions = len(sources.lesions())
     areas = np.zeros(n_lesions, np.int64)
     total: NDArray[np.int64] | None = None

@@ -105,14 +105,12 @@ class MAML(nn.Module):
     def adapt(self, images: Tensor, masks: Tensor, *, steps: int | None = None) -> tuple[nn.Module, list[Tensor]]:
         """Go down the loss on a support set from the meta-learned weights, which stay as they are.
 
-        Args:
-            images: (1, n_shot, 3, H, W) in [0, 1].
-            masks: (1, n_shot, H, W), 0 or 1.
-            steps: in place of `inner_steps`.
+        Images are (1, n_shot, 3, H, W) in [0, 1], masks (1, n_shot, H, W), 0 or 1; `steps` is in place of
+        `inner_steps`.
 
         Returns:
             The adapted U-Net, through which gradients flow back to this network's weights, and the loss before each
-            step, as a number alone.
+                step, as a number alone.
 
         Raises:
             ConfigError: if there is more than one way.
@@ -138,17 +136,11 @@ class MAML(nn.Module):
     def loss(
         self, support_images: Tensor, support_masks: Tensor, query_images: Tensor, query_masks: Tensor
     ) -> dict[str, Tensor]:
-        """Compute the training losses of a batch of equally shaped episodes.
-
-        Args:
-            support_images: (n_episodes, 1, n_shot, 3, H, W) in [0, 1].
-            support_masks: (n_episodes, 1, n_shot, H, W), 0 or 1.
-            query_images: (n_episodes, n_query, 3, H, W) in [0, 1].
-            query_masks: (n_episodes, n_query, H, W), 0 or 1.
+        """Compute the training losses of a batch of 1-way episodes, shaped as in `PublishedPANet.loss`.
 
         Returns:
             Scalars, averaged over the episodes: `loss`, the adapted U-Net's on the queries, which is minimised, and
-            `support`, the loss on the support set before any step.
+                `support`, the loss on the support set before any step.
         """
         outer, inner = [], []
         for task in zip(support_images, support_masks, query_images, query_masks, strict=True):
@@ -186,12 +178,7 @@ def _inner_precision(device: str) -> AbstractContextManager[object]:
 
 
 class InnerLoop:
-    """A method that takes a MAML's inner steps on the support set.
-
-    Args:
-        ingredients: with a MAML.
-        steps: gradient steps; as many as in training where not given, and 0 for the network as it is.
-    """
+    """A method that takes a MAML's inner steps on the support set: as many as in training where `steps` is None."""
 
     uses_support = True
     needs_support = False

@@ -61,13 +61,9 @@ class SupportPrototypes:
 
 
 class SourcePrototypes:
-    """Segment with source images as the support set: the same network, and no target image at all.
+    """A few-shot network whose support set are source images with a lesion, evenly spread over all of them.
 
-    The row against which any claim of few-shot learning has to be made.
-
-    Args:
-        ingredients: with a PANet.
-        n_images: of the sources' lesion images, evenly spread over them, to adapt to.
+    The row, without any target image, against which any claim of few-shot learning has to be made.
     """
 
     uses_support = False
@@ -104,11 +100,8 @@ class TunedPrototypes:
     """Tune a copy of the network on episodes made of the support set alone, then segment by its prototypes.
 
     At 5 shots each image is in turn the query of an episode whose support are the other four; at 1 shot the image is
-    both, under two augmentations. Unlike prototypes, a tuned network needs every query encoded anew.
-
-    Args:
-        ingredients: with a PANet.
-        steps: one episode each; as in `Tuning`, like the options that follow.
+    both, under two augmentations. Unlike prototypes, a tuned network needs every query encoded anew. The options are
+    those of `Tuning`; a step is one episode.
     """
 
     uses_support = True

@@ -27,13 +27,7 @@ class LesionNetwork(Protocol):
 
 
 class Supervised:
-    """A supervised network as a method, but for how it adapts.
-
-    Args:
-        ingredients: with a supervised network.
-        flips: as in `Sampling`.
-        dropout_samples: as in `Sampling`.
-    """
+    """A supervised network as a method, but for how it adapts; the options are those of `Sampling`."""
 
     def __init__(self, ingredients: Ingredients, flips: bool, dropout_samples: int) -> None:
         self.network: nn.Module = ingredients.require_network(LesionNetwork)
@@ -70,13 +64,8 @@ class FineTuned(Supervised):
     """Go on training a copy of the network on the support set, augmented.
 
     One to five images leave none to stop early by, so the budget is fixed. It was chosen on sources alone, BUSI to
-    BUS-BRA and back (docs/baselines.md): all the way, one image does harm; a part of the way it helps.
-
-    Args:
-        ingredients: with a supervised network.
-        steps: as in `Tuning`, like the options that follow.
-        flips: as in `Sampling`.
-        dropout_samples: as in `Sampling`.
+    BUS-BRA and back (docs/baselines.md): all the way, one image does harm; a part of the way it helps. The options are
+    those of `Tuning` and `Sampling`.
     """
 
     uses_support = True

@@ -82,10 +82,8 @@ class Tuning:
     ) -> Network:
         """Return a tuned copy of a network, in evaluation mode; the same for the same support set and seed.
 
-        Args:
-            network: has `loss(**batch)`; it stays as it is. Gradients may be off.
-            support: what is tuned on.
-            batches: makes the steps' batches of the support set, its augmentation and the seed.
+        The network has `loss(**batch)` and stays as it is; gradients may be off. `batches` makes the steps' batches of
+        the support set, its augmentation and the seed.
         """
         n_shot = support.images.shape[1]
         with torch.inference_mode(False), torch.enable_grad():

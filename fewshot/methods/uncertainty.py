@@ -16,11 +16,9 @@ from fewshot.config.parsing import ConfigError
 class Sampling:
     """Repeated predictions of the same images by one network.
 
-    Attributes:
-        flips: also ask about the images mirrored left to right, and mirror the answer back.
-        dropout_samples: ask so many times with dropout as in training (Monte-Carlo dropout, Gal and Ghahramani, ICML
-            2016); 0 asks once without dropout.
-        seed: of the dropout.
+    With `flips` it is also asked about the images mirrored left to right, and the answer is mirrored back; with
+    `dropout_samples` so many times with dropout as in training (Monte-Carlo dropout, Gal and Ghahramani, ICML 2016), 0
+    for once without. The seed is that of the dropout.
     """
 
     flips: bool = False
@@ -86,14 +84,11 @@ def _dropouts(network: nn.Module) -> list[Dropout]:
 
 @dataclass(frozen=True, slots=True)
 class PooledPrediction:
-    """Several predictions of the same images as one.
+    """Several predictions of the same images as one, whose softmax is the mean of theirs.
 
-    Attributes:
-        prediction: whose softmax is the mean of theirs.
-        entropy: of lesion against background under that mean, in bits: 0 where it is sure, 1 where it cannot say;
-            (n, H, W).
-        disagreement: the part of it that is due to the predictions' differences, in bits: the mutual information of
-            prediction and network (BALD, Houlsby et al. 2011); 0 of a single prediction; (n, H, W).
+    The entropy is that of lesion against background under that mean, in bits: 0 where it is sure, 1 where it cannot
+    say; (n, H, W). The disagreement is the part of it that is due to the predictions' differences, in bits: the mutual
+    information of prediction and network (BALD, Houlsby et al. 2011); 0 of a single prediction; (n, H, W).
     """
 
     prediction: Prediction
@@ -102,11 +97,7 @@ class PooledPrediction:
 
 
 def pool(members: Sequence[Prediction]) -> PooledPrediction:
-    """Average predictions of the same images, class by class.
-
-    Args:
-        members: at least one, all with the same classes and labels.
-    """
+    """Average one or more predictions of the same images, class by class; all have the same classes and labels."""
     lesions = torch.stack([lesion_logits(member.classes).sigmoid() for member in members])
     entropy = binary_entropy(lesions.mean(0))
     alone = len(members) == 1

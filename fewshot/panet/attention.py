@@ -13,10 +13,8 @@ from fewshot.panet.blocks import LearnedScalars, unit
 class Attention:
     """Weights of support pixels and of shots for each query.
 
-    Attributes:
-        weights: of pixels, summing to 1 over each region's grid (or 0 for an empty one),
-            (n_episodes, n_query, n_way, n_shot, 2, h, w); background first.
-        shots: of shots, summing to 1 over them, (n_episodes, n_query, n_way, n_shot).
+    Those of pixels sum to 1 over each region's grid (or 0 for an empty one), background first, (n_episodes, n_query,
+    n_way, n_shot, 2, h, w); those of shots to 1 over them, (n_episodes, n_query, n_way, n_shot).
     """
 
     weights: Tensor
@@ -25,12 +23,7 @@ class Attention:
 
 @dataclass(frozen=True, slots=True)
 class SupportKeys:
-    """A support set as attention compares queries with it.
-
-    Attributes:
-        pixels: keys (n_episodes, n_way, n_shot, width, h, w).
-        shots: mean unit features, at length 1, (n_episodes, n_way, n_shot, channels).
-    """
+    """Keys of support pixels, (n_episodes, n_way, n_shot, width, h, w), and unit features of shots, (..., channels)."""
 
     pixels: Tensor
     shots: Tensor
@@ -39,15 +32,11 @@ class SupportKeys:
 class SupportAttention(nn.Module):
     """Weigh support pixels and shots by what the query looks like.
 
-    A pixel's score is the scaled dot product (Vaswani et al., NeurIPS 2017, eq. 1) of its projected unit feature with
-    a projection of the query's mean unit feature, one projection for either region; a region's pixel weights are
+    A pixel's score is the scaled dot product (Vaswani et al., NeurIPS 2017, eq. 1) of its projected unit feature with a
+    projection of the query's mean unit feature, one projection for either region; a region's pixel weights are
     multiplied by the exponential of the scores and sum to 1 again. A shot's score is the cosine of its image's mean
-    feature with the query's, times a learned strength. With all weights at zero every score is zero and what
-    remains is the published form: plain means over pixels and shots.
-
-    Args:
-        channels: of the features.
-        width: of the projections.
+    feature with the query's, times a learned strength. With all weights at zero every score is zero and what remains is
+    the published form: plain means over pixels and shots. `width` is that of the projections.
     """
 
     def __init__(self, channels: int, width: int = 32) -> None:
@@ -65,12 +54,9 @@ class SupportAttention(nn.Module):
         return SupportKeys(pixels, unit(directions.mean((-2, -1)), -1))
 
     def forward(self, keys: SupportKeys, weights: Tensor, query: Tensor) -> Attention:
-        """Weigh a support set for each query.
+        """Weigh a support set's keys, which `read` gives, for each query (n_episodes, n_query, channels, h, w).
 
-        Args:
-            keys: what `read` gives of the support set's features.
-            weights: of their regions, (n_episodes, n_way, n_shot, 2, h, w).
-            query: features (n_episodes, n_query, channels, h, w).
+        The regions' weights are (n_episodes, n_way, n_shot, 2, h, w).
         """
         gist = unit(query, -3).mean((-2, -1))  # (e, q, channels)
         asked = self.queries(gist).unflatten(-1, (2, -1)) / math.sqrt(keys.pixels.shape[3])

@@ -21,12 +21,9 @@ def pool(features: Tensor, weights: Tensor) -> Tensor:
 
 
 def pooling_weights(masks: Tensor, grid: tuple[int, int], *, empty_is_zero: bool = False) -> Tensor:
-    """Compute the weights (..., h, w) that masks (..., H, W) give the feature grid; each image's sum to 1.
+    """Compute the weights (..., h, w) that masks (..., H, W) in [0, 1] give the feature grid; each image's sum to 1.
 
-    Args:
-        masks: weights in [0, 1].
-        grid: (h, w) of the features.
-        empty_is_zero: give an empty mask weights of 0, where a prior stands in for its prototype.
+    With `empty_is_zero` an empty mask has weights of 0, where a prior stands in for its prototype.
 
     Raises:
         ValueError: if a mask is empty, unless it may be.
@@ -81,11 +78,7 @@ def unit(vectors: Tensor, axis: int) -> Tensor:
 
 
 class LearnedScalars(nn.Module):
-    """A few numbers that learn at a pace of their own.
-
-    Args:
-        start: their values at first.
-    """
+    """A few numbers that learn at a pace of their own."""
 
     def __init__(self, start: Sequence[float]) -> None:
         super().__init__()
@@ -98,11 +91,7 @@ class LearnedScalars(nn.Module):
 
 
 class Temperature(nn.Module):
-    """A positive factor that scales a similarity before the softmax, fixed or learned.
-
-    Args:
-        value: at first.
-        learned: train it, by its logarithm, so that it stays positive.
+    """A positive factor that scales a similarity before the softmax, fixed or learned, by its logarithm.
 
     Raises:
         ValueError: if the value is not positive.

@@ -53,12 +53,8 @@ def grid_prototypes(features: Tensor, masks: Tensor, cells: int) -> tuple[Tensor
 def several_cosines(features: Tensor, vectors: Tensor) -> Tensor:
     """Compare every pixel with every prototype of classes that have several.
 
-    Args:
-        features: (n_episodes, n_query, channels, h, w).
-        vectors: (n_episodes, n_query or 1, classes, n_prototypes, channels).
-
-    Returns:
-        (n_episodes, n_query, classes, n_prototypes, h, w), in [-1, 1].
+    Features are (n_episodes, n_query, channels, h, w), vectors (n_episodes, n_query or 1, classes, n_prototypes,
+    channels), and the cosines (n_episodes, n_query, classes, n_prototypes, h, w), in [-1, 1].
     """
     every = unit(vectors, -1).expand(-1, features.shape[1], -1, -1, -1)
     return torch.einsum("eqchx,eqkpc->eqkphx", unit(features, -3), every)
@@ -67,15 +63,9 @@ def several_cosines(features: Tensor, vectors: Tensor) -> Tensor:
 def match_several(cosines: Tensor, valid: Tensor, temperature: Tensor) -> Tensor:
     """Compare every pixel with every class of several prototypes (ALPNet, eq. 4 and 5).
 
-    The prototypes' cosines are averaged with their own softmax as weights, so the nearest count most.
-
-    Args:
-        cosines: (n_episodes, n_query, classes, n_prototypes, h, w).
-        valid: which of them count, (n_episodes, n_query or 1, classes, n_prototypes); one per class at least.
-        temperature: of the softmax, a scalar.
-
-    Returns:
-        (n_episodes, n_query, classes, h, w), in [-1, 1].
+    The prototypes' cosines, (n_episodes, n_query, classes, n_prototypes, h, w), are averaged with their own softmax as
+    weights, so the nearest count most: (n_episodes, n_query, classes, h, w), in [-1, 1]. Those count that are valid,
+    (n_episodes, n_query or 1, classes, n_prototypes); one per class at least.
     """
     absent = ~valid.unsqueeze(-1).unsqueeze(-1)
     shares = (temperature * cosines).masked_fill(absent, -torch.inf).softmax(3)

@@ -14,12 +14,9 @@ from fewshot.panet.blocks import LearnedScalars, resize_logits
 
 @dataclass(frozen=True, slots=True)
 class Matched:
-    """Logits of queries, background first.
+    """Logits of queries, background first: by level on the finest matched grid, of the deepest on its own, and fused.
 
-    Attributes:
-        levels: of each level on the finest matched grid, (n_levels, n_episodes, n_query, 1 + n_way, h, w).
-        deepest: of the deepest level on its own grid.
-        fused: their weighted mean, (n_episodes, n_query, 1 + n_way, h, w).
+    The levels' are (n_levels, n_episodes, n_query, 1 + n_way, h, w); `fused` is their weighted mean.
     """
 
     levels: Tensor
@@ -33,11 +30,7 @@ class Matched:
 
 
 class MultiLevelMatcher(nn.Module):
-    """One matcher per level, their logits averaged with learned weights.
-
-    Args:
-        matchers: of the encoder's deepest levels, deepest last; each is a `PrototypeMatcher` or a `RidgeMatcher`.
-    """
+    """One matcher per level, prototypes or ridge, deepest level last; their logits are averaged by learned weights."""
 
     def __init__(self, matchers: Sequence[nn.Module]) -> None:
         super().__init__()
@@ -52,16 +45,7 @@ class MultiLevelMatcher(nn.Module):
         return factor
 
     def adapt(self, levels: Sequence[Tensor], masks: Tensor, kept: Tensor | None = None) -> tuple[Any, ...]:
-        """Adapt every level's matcher to a support set.
-
-        Args:
-            levels: features, each (n_episodes, n_way, n_shot, channels, h, w).
-            masks: (n_episodes, n_way, n_shot, H, W).
-            kept: which episodes may use their support set; None for all.
-
-        Raises:
-            ValueError: as `PrototypeMatcher.adapt`.
-        """
+        """Adapt every level's matcher to a support set: see `PrototypeMatcher.adapt`, also for errors."""
         pairs: Any = zip(self.matchers, levels, strict=True)
         return tuple(matcher.adapt(level, masks, kept) for matcher, level in pairs)
 
@@ -78,12 +62,8 @@ class MultiLevelMatcher(nn.Module):
 class SpatialDecoder(nn.Module):
     """A U-Net's expanding path (Ronneberger et al., MICCAI 2015) that is told where the support's class is.
 
-    Every way is decoded by itself, with the same weights, so that permuting ways permutes their logits.
-
-    Args:
-        channels: of the encoder's levels, shallow to deep.
-        stages: channels of the decoder's stages, deep to shallow: one fewer than the levels.
-        n_maps: similarity maps per way.
+    Every way is decoded by itself, with the same weights, so that permuting ways permutes their logits. Channels are of
+    the encoder's levels, shallow to deep, stages of the decoder, deep to shallow, one fewer; `n_maps` is per way.
 
     Raises:
         ValueError: if the numbers of stages and levels do not go together.
@@ -97,9 +77,8 @@ class SpatialDecoder(nn.Module):
     def forward(self, query: Features, maps: Tensor) -> Tensor:
         """Compute logits (n_episodes, n_query, 1 + n_way, H, W), background 0.
 
-        Args:
-            query: its features, with leading axes (n_episodes, n_query).
-            maps: similarity maps, (n_episodes, n_query, n_way, n_maps, h, w).
+        The query's features have leading axes (n_episodes, n_query); maps are (n_episodes, n_query, n_way, n_maps, h,
+        w).
         """
         n_way = maps.shape[2]
         levels = [level.flatten(0, 1) for level in query.levels]

@@ -24,10 +24,9 @@ from fewshot.panet.ridge import RidgeMatcher
 class Prototypes:
     """Prototypes of a support set; the query axis has length 1 where queries share them.
 
-    Attributes:
-        vectors: one per class, (n_episodes, n_query or 1, 1 + n_way, channels); index 0 is background.
-        local: vectors of the grid's cells, (n_episodes, 1, 1, n_prototypes, channels), the same for every class, and
-            which of them count for which, (n_episodes, 1, 1 + n_way, n_prototypes); None without a grid.
+    There is one per class, (n_episodes, n_query or 1, 1 + n_way, channels), index 0 background. With a grid, `local`
+    has vectors of its cells, (n_episodes, 1, 1, n_prototypes, channels), the same for every class, and which of them
+    count for which, (n_episodes, 1, 1 + n_way, n_prototypes).
     """
 
     vectors: Tensor
@@ -38,11 +37,8 @@ class Prototypes:
 class SupportMaps:
     """A support set's features as attention needs them: its prototypes wait for the query.
 
-    Attributes:
-        features: (n_episodes, n_way, n_shot, channels, h, w).
-        weights: pooling weights of background and lesion, (n_episodes, n_way, n_shot, 2, h, w).
-        keys: what attention compares queries with.
-        local: as in `Prototypes`.
+    Features are (n_episodes, n_way, n_shot, channels, h, w); pooling weights of background and lesion (n_episodes,
+    n_way, n_shot, 2, h, w).
     """
 
     features: Tensor
@@ -54,14 +50,7 @@ class SupportMaps:
 class PrototypeMatcher(nn.Module):
     """Match query pixels of one encoder level with class prototypes by cosine; every option off is PANet's form.
 
-    Args:
-        channels: of the level's features.
-        temperature: scales the cosine.
-        learned_temperature: train the temperature.
-        attention: weigh support pixels and shots by the query (`SupportAttention`).
-        prior: start prototypes from what the sources know (`PriorPrototypes`).
-        grid: cells along each side of the grid that gives further, local prototypes; 0 for none.
-        self_support: match a second time, with prototypes moved towards the query's confident pixels.
+    The options are those of `PANet`.
     """
 
     def __init__(
@@ -88,13 +77,10 @@ class PrototypeMatcher(nn.Module):
         return self.temperature.factor
 
     def adapt(self, features: Tensor, masks: Tensor, kept: Tensor | None = None) -> Prototypes | SupportMaps:
-        """Learn from a support set.
+        """Learn from a support set's features (n_episodes, n_way, n_shot, channels, h, w) and masks (..., H, W).
 
-        Args:
-            features: (n_episodes, n_way, n_shot, channels, h, w); n_shot may be 0 with a prior.
-            masks: (n_episodes, n_way, n_shot, H, W).
-            kept: which episodes may use their support set, (n_episodes,) boolean; None for all. The others are left
-                with the prior.
+        The number of shots may be 0 with a prior. `kept` says which episodes may use their support set, (n_episodes,)
+        boolean; the others are left with the prior.
 
         Raises:
             ValueError: if a region is empty and there is no prior to stand in for it.

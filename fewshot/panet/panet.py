@@ -42,12 +42,8 @@ def masked_average_pooling(features: Tensor, masks: Tensor) -> Tensor:
 def class_prototypes(features: Tensor, masks: Tensor) -> Tensor:
     """Average foregrounds over shots (eq. 1), and backgrounds over shots and ways (eq. 2).
 
-    Args:
-        features: of the support set, (..., n_way, n_shot, channels, h, w).
-        masks: (..., n_way, n_shot, H, W), 1 where the pixel belongs to the way's class, neither empty nor all ones.
-
-    Returns:
-        Prototypes (..., 1 + n_way, channels); index 0 is background.
+    Features are (..., n_way, n_shot, channels, h, w), masks (..., n_way, n_shot, H, W), 1 where the pixel belongs to
+    the way's class, neither empty nor all ones; prototypes (..., 1 + n_way, channels), index 0 background.
     """
     return join_backgrounds(masked_average_pooling(features, both_regions(masks)).mean(-3))
 

@@ -34,14 +34,10 @@ class PriorPrototypes(nn.Module):
         self.log_strength = LearnedScalars([math.log(strength)] * 2)
 
     def forward(self, shots: Tensor, shot_weights: Tensor | None = None) -> Tensor:
-        """Compute the posterior prototypes.
+        """Compute the posterior prototypes (..., 1 + n_way, channels); index 0 is background, as all images show it.
 
-        Args:
-            shots: pooled vectors (..., n_way, n_shot, 2, channels), background first; n_shot may be 0.
-            shot_weights: (..., n_way, n_shot), summing to 1 over shots; None for equal ones.
-
-        Returns:
-            (..., 1 + n_way, channels); index 0 is background, to which all ways' images give evidence.
+        Shots are pooled vectors (..., n_way, n_shot, 2, channels), background first; n_shot may be 0. Their weights are
+        (..., n_way, n_shot), summing to 1 over shots; None for equal ones.
         """
         evidence = unit(shots, -1)
         if shot_weights is not None:

@@ -14,18 +14,11 @@ def ridge_weights(features: Tensor, targets: Tensor, weights: Tensor, prior: Ten
     """Solve min_w sum_p s_p (w . f_p - y_p)^2 + strength |w - prior|^2 in closed form.
 
     R2D2, Bertinetto et al., "Meta-learning with differentiable closed-form solvers", ICLR 2019, eq. 5, with weighted
-    pixels and a prior in place of zero: w = prior + (F'SF + strength I)^-1 F'S (y - F prior). Without evidence
-    (all weights zero, or no pixel) it is the prior.
+    pixels and a prior in place of zero: w = prior + (F'SF + strength I)^-1 F'S (y - F prior). Without evidence (all
+    weights zero, or no pixel) it is the prior.
 
-    Args:
-        features: (..., pixels, channels).
-        targets: (..., pixels).
-        weights: not negative, (..., pixels).
-        prior: (channels,).
-        strength: positive, a scalar.
-
-    Returns:
-        (..., channels).
+    Features are (..., pixels, channels), targets and weights (not negative) (..., pixels), the prior (channels,), the
+    strength a positive scalar, and the result (..., channels).
     """
     weighted = features * weights.unsqueeze(-1)
     gram = weighted.mT @ features + strength * torch.eye(features.shape[-1], device=features.device)
@@ -38,14 +31,9 @@ def ridge_weights(features: Tensor, targets: Tensor, weights: Tensor, prior: Ten
 class RidgeMatcher(nn.Module):
     """Separate lesion from background by a linear head on unit features, solved on the support set.
 
-    A shot weighs 1, half on its lesion and half on its background, so that `strength`, which is learned, says how
-    many shots the prior is worth. Targets are +1 and -1.
-
-    Args:
-        channels: of the level's features.
-        temperature: scales the head's output.
-        learned_temperature: train the temperature.
-        prior: learn the weights that the head is shrunk towards; otherwise towards zero, as in R2D2.
+    A shot weighs 1, half on its lesion and half on its background, so that `strength`, which is learned, says how many
+    shots the prior is worth. Targets are +1 and -1. With `prior` the weights that the head is shrunk towards are
+    learned; otherwise it is towards zero, as in R2D2.
     """
 
     def __init__(
@@ -73,18 +61,9 @@ class RidgeMatcher(nn.Module):
         return self.log_strength.values[0].exp().clamp_min(LEAST_STRENGTH)
 
     def adapt(self, features: Tensor, masks: Tensor, kept: Tensor | None = None) -> Tensor:
-        """Solve one linear head per way.
+        """Solve one linear head per way, (n_episodes, n_way, channels + 1); the last entry is the offset.
 
-        Returns:
-            (n_episodes, n_way, channels + 1); the last entry is the offset.
-
-        Args:
-            features: (n_episodes, n_way, n_shot, channels, h, w); n_shot may be 0 with a prior.
-            masks: (n_episodes, n_way, n_shot, H, W).
-            kept: as in `PrototypeMatcher.adapt`.
-
-        Raises:
-            ValueError: if a region is empty and there is no prior to stand in for it.
+        The arguments and errors are those of `PrototypeMatcher.adapt`.
         """
         grid = (features.shape[-2], features.shape[-1])
         regions = pooling_weights(both_regions(masks), grid, empty_is_zero=self.prior is not None) / 2

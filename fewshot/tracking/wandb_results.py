@@ -62,15 +62,7 @@ DICE = "lesion_dice"
 def log_evaluation(
     out: Path, about: Mapping[str, Any], assessment: Assessment, images: Sequence[ImageResult], store: Store
 ) -> None:
-    """Log an evaluation: its scores, the table of images, the figures, and the cases of `cases.png`.
-
-    Args:
-        out: the folder, with all its files.
-        about: what was judged.
-        assessment: its scores.
-        images: every image's.
-        store: holds their pixels.
-    """
+    """Log an evaluation whose files are written: scores, the table of images, figures, and the cases of `cases.png`."""
     scores = _headline_scores(assessment)
     facts = RunFacts(digest("evaluate", about, scores), out.name, str(about["dataset"]), "evaluate", dict(about))
     with wandb_run(out, facts) as run:
@@ -132,14 +124,7 @@ QUERY_COLUMNS: dict[str, type] = {
 
 @dataclass(frozen=True, slots=True)
 class SeedResults:
-    """A row of the report as one training seed has it: what one run of wandb shows.
-
-    Attributes:
-        row: means and intervals of this training seed alone.
-        over_seeds: the row of the report, over all seeds; None if it was not given.
-        seed: of the training.
-        table: the per-query results.
-    """
+    """A row of the report as one training seed has it, shown by one run of wandb, and the same row over all seeds."""
 
     row: MethodResult
     over_seeds: MethodResult | None
@@ -171,18 +156,8 @@ def log_benchmark(
 ) -> list[str]:
     """Log a finished benchmark: its trainings, as far as they were not logged live, and all its results.
 
-    What is in wandb already is left out. The first failure of wandb ends it with a warning.
-
-    Args:
-        folder: of the run.
-        group: the benchmark's name.
-        config: resolved, as JSON values.
-        table: the per-query results.
-        rows: of the report.
-        reporter: shows progress.
-
-    Returns:
-        The ids of the runs that were logged now.
+    What is in wandb already is left out. The first failure of wandb ends it with a warning. `config` is resolved, as
+    JSON values; the ids of the runs that were logged now are returned.
     """
     with reporter.step(f"wandb: {group}") as update:
         if not _log_trainings(folder, group):
@@ -314,16 +289,7 @@ EVERY_RUN = 1000  # panels show ten otherwise
 
 
 def publish_report(folder: Path, benchmark: str, rows: Sequence[MethodResult], headline: str) -> str:
-    """Save a Report about a benchmark that was logged; a second call replaces it.
-
-    Args:
-        folder: of the run.
-        benchmark: the group of its runs.
-        rows: of the benchmark.
-        headline: the answer, in a sentence.
-
-    Returns:
-        Its address.
+    """Save a Report about a benchmark that was logged, and return its address; a second call replaces it.
 
     Raises:
         UserError: without a login, without the library of reports, or where the service does not answer.
@@ -364,17 +330,10 @@ def _save_report(folder: Path, benchmark: str, rows: Sequence[MethodResult], hea
 
 
 def build_report(entity: str, project: str, benchmark: str, rows: Sequence[MethodResult], headline: str) -> "Report":
-    """Build the Report, without any network request.
+    """Build the Report, without any network request; `entity` is the user or team that it will belong to.
 
     For every dataset it has the project's table, shot curves per method with their spread over training seeds, the ends
     of the intervals, all scores, cases to look at, and all rows at the largest number of shots; then the trainings.
-
-    Args:
-        entity: user or team that the report will belong to.
-        project: of the runs.
-        benchmark: their group.
-        rows: of the benchmark.
-        headline: the answer, in a sentence.
 
     Raises:
         UserError: if the library of reports is not installed.

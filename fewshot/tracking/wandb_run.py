@@ -178,12 +178,7 @@ class LoggedRuns:
 class RunFacts:
     """The name, place and configuration of a run of wandb, and an id made from its content.
 
-    Attributes:
-        id: the same for the same content (see `digest`), so that a repeated call replaces and never doubles a run.
-        name: shown.
-        group: what it belongs to, such as the benchmark.
-        job_type: what was done.
-        config: JSON values.
+    The id is the same for the same content (see `digest`), so that a repeated call replaces and never doubles a run.
     """
 
     id: str
@@ -205,9 +200,7 @@ def digest(*content: Any) -> str:
 class WandbRun:
     """A run that passes on what it is given until wandb fails, which costs one warning; after that it does nothing.
 
-    Attributes:
-        folder: of the run; wandb's own files go to `wandb/` in it.
-        complete: whether everything was given to wandb, and the run has ended well.
+    It is `complete` once everything was given to wandb and the run has ended well.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -320,12 +313,7 @@ class WandbTrainings:
 
 
 class LiveRun:
-    """A training's run. Training that goes on from a saved state logs its earlier steps first, so that it is whole.
-
-    Args:
-        run: of wandb.
-        metrics: the local log, which is written before.
-    """
+    """A training's run. Training that goes on from a saved state logs its earlier steps first, so that it is whole."""
 
     def __init__(self, run: WandbRun, metrics: Path) -> None:
         self.run = run
@@ -387,13 +375,7 @@ def _remember(run: WandbRun, facts: RunFacts) -> None:
 
 
 def log_finetuning(checkpoint: Path, out: Path, facts: Mapping[str, Any]) -> None:
-    """Log what was fine-tuned on what; its files go beside the new checkpoint.
-
-    Args:
-        checkpoint: the one before.
-        out: the new checkpoint.
-        facts: of the new checkpoint, among them `finetuned`: the options and the support images' ids.
-    """
+    """Log the facts of a new checkpoint, which say what was fine-tuned on what; wandb's files go beside it."""
     config = {**facts["finetuned"], "checkpoint": str(checkpoint), "training": dict(facts)}
     run_facts = RunFacts(digest("finetune", out.stem, facts), out.stem, "finetune", "finetune", config)
     with wandb_run(out.parent, run_facts) as run:

@@ -54,13 +54,8 @@ def episode_samplers(collection: Collection, config: EpisodesConfig, seed: int) 
 class EpisodeBatches(Dataset[dict[str, Tensor]]):
     """Batches of equally shaped episodes. Every step draws which of the samplers its episodes come from.
 
-    Args:
-        collection: holds the pixels of the samplers' records.
-        samplers: say which records each episode has: one or several, that differ in their shots.
-        batch_size: episodes per step.
-        augmentation: of every image with its mask.
-        seed: of the choice among samplers, the augmentation and the scanners.
-        scanner: `random` shows each episode as one random scanner would.
+    The seed is of that choice, the augmentation and the scanners; `scanner: random` shows each episode as one random
+    scanner would.
     """
 
     def __init__(
@@ -97,13 +92,7 @@ class EpisodeBatches(Dataset[dict[str, Tensor]]):
 
 @dataclass(frozen=True, slots=True)
 class HeldOut:
-    """A fixed number of episodes or images, in batches that are the same at every validation.
-
-    Attributes:
-        batches: by index; dictionaries of tensors whose first axis is that of episodes or images.
-        count: how many episodes or images there are.
-        batch_size: how many a batch has; of the last one, no more are taken than are left.
-    """
+    """A fixed `count` of episodes or images, in batches that are the same at every validation."""
 
     batches: Dataset[dict[str, Tensor]]
     count: int

@@ -38,9 +38,9 @@ def fit(
     """Train a network in place, with Adam or AdamW, a linear warm-up and a cosine decay.
 
     Step i's batch is `batches[i]`, so the number of data workers changes nothing, and a killed training goes on from
-    its last saved state as if nothing had happened. With several processes, process r of n takes batch
-    `i * n + r` and gradients are averaged; process 0 validates, and decides for all. Where memory does not suffice,
-    batches are computed in parts from there on, also after a resume (see `_fill_gradients`).
+    its last saved state as if nothing had happened. With several processes, process r of n takes batch `i * n + r` and
+    gradients are averaged; process 0 validates, and decides for all. Where memory does not suffice, batches are
+    computed in parts from there on, also after a resume (see `_fill_gradients`).
 
     Args:
         network: has `loss(**batch)`, which returns scalars, among them `loss`.
@@ -48,20 +48,18 @@ def fit(
         config: how to train.
         seed: of whatever is random within a step, such as dropout.
         device: where to train.
-        state: file of the training state, removed by the caller when the result is safe. If it is there already,
-            training continues from it.
+        state: file of the training state, continued if it is there; the caller removes it when the result is safe.
         facts: saved with the state.
         processes: this process's place among several.
         held_out: what to validate on, where `config.validation` asks for it.
-        on_step: called by process 0 after each step with the number of steps done and the losses; after a
-            validation, its loss is among them as `validation`, its other means as `validation_dice` and the like.
+        on_step: called by process 0 after each step with the number of steps done and the losses; after a validation,
+            its loss is among them as `validation`, its other means as `validation_dice` and the like.
 
     Returns:
         The step whose weights the network has: the last, or the one that validated best.
 
     Raises:
-        UserError: if a loss is not finite, or memory does not suffice for a single item of a batch. The state stays as
-            it was last saved.
+        UserError: if a loss is not finite, or memory does not suffice for a single item. The state stays as last saved.
     """
     if (config.validation is None) != (held_out is None):
         raise ValueError("held_out goes with config.validation; give both or neither")
@@ -105,7 +103,7 @@ def _step(learner: Learner, config: TrainingConfig, batch: Batch, step: int, see
 
 
 def _fill_gradients(learner: Learner, batch: Batch, step: int, seed: int) -> dict[str, float]:
-    """Compute the gradients of one step's loss, the mean over all processes.
+    """Compute the gradients of one step's loss, the mean over all processes; return this process's losses and scores.
 
     A batch that does not fit in memory is computed in two parts, one after the other, then in four, and so on, as all
     later ones are. Each part's loss counts by its share of the items, so that the gradients are the whole batch's, but
@@ -116,18 +114,6 @@ def _fill_gradients(learner: Learner, batch: Batch, step: int, seed: int) -> dic
 
     Gradients are averaged over processes when all have computed theirs, not meanwhile: where one ran out of memory
     halfway, the others would wait for it for ever. So they all know, and all divide their batches alike.
-
-    Args:
-        learner: the network, and what its training needs; its gradients are replaced.
-        batch: of this process.
-        step: its number, for messages.
-        seed: of whatever is random within the step.
-
-    Returns:
-        The losses and scores of this process's batch; of several parts, their means over the parts that have them.
-
-    Raises:
-        NotEnoughMemoryError: if memory does not suffice for a single item, in any process.
     """
     buffers = [buffer.clone() for buffer in learner.network.buffers()]
     while True:
@@ -216,16 +202,10 @@ def _validation_within_memory(learner: Learner, held_out: HeldOut, done: int) ->
 def validation_means(
     network: nn.Module, batches: Iterable[Batch], device: torch.device, autocast: torch.autocast
 ) -> dict[str, float]:
-    """Average a network's own losses and scores in evaluation mode over episodes or images.
+    """Average a network's own losses and scores in evaluation mode over episodes or images; its mode is restored.
 
     They are always the same for the same weights. A score that is NaN for a batch is left out of its mean; one that is
     so for every batch is not given.
-
-    Args:
-        network: has `loss(**batch)`; it is left in the mode that it is in.
-        batches: as its `loss` takes them.
-        device: the network's.
-        autocast: the precision to compute in.
     """
     means, done, training = _Means(), 0, network.training
     network.eval()

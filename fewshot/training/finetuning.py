@@ -31,14 +31,11 @@ def finetune_checkpoint(
     Args:
         checkpoint: of a supervised model.
         support: folder with `images/` and `masks/` of equal names; every image must show a lesion.
-        out: the checkpoint to write; it must not exist.
+        out: the checkpoint to write, and the path returned; it must not exist.
         overrides: `key=value` options of `FineTuned`.
         reporter: shows progress.
         shots: how many of the images to take, the first by name; None for all.
         listener: is told the new checkpoint and its facts once it is written.
-
-    Returns:
-        The path written.
 
     Raises:
         UserError: if the output exists or another process is writing it, the support cannot be used, or the model is

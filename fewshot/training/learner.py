@@ -30,13 +30,10 @@ logger = logging.getLogger(__name__)
 def averaged(network: nn.Module, decay: float) -> AveragedModel:
     """Copy a network; the copy's weights follow the network's with every `update_parameters(network)`.
 
-    Polyak and Juditsky, "Acceleration of stochastic approximation by averaging", 1992, in the exponential form.
-    Statistics of batch norm are averaged like weights, because they belong to these; integers are copied.
-
-    Args:
-        network: to be followed.
-        decay: of the average, above 0 and below 1. The n-th update takes (1 + n) / (10 + n) where that is less, so
-            that a short training's average is not that of its beginning.
+    Polyak and Juditsky, "Acceleration of stochastic approximation by averaging", 1992, in the exponential form, with a
+    decay above 0 and below 1. The n-th update takes (1 + n) / (10 + n) where that is less, so that a short training's
+    average is not that of its beginning. Statistics of batch norm are averaged like weights, because they belong to
+    these; integers are copied.
 
     >>> line = nn.Linear(1, 1, bias=False)
     >>> average = averaged(line, 0.9)
@@ -91,14 +88,7 @@ def _computes_in_bfloat16(device: torch.device) -> bool:
 
 @dataclass(slots=True)
 class Best:
-    """The weights with the lowest validation loss so far.
-
-    Attributes:
-        step: after how many steps they were there; 0 before the first validation.
-        loss: their validation loss.
-        waited: validations since then.
-        tensors: their network's state, empty before the first validation.
-    """
+    """The weights with the lowest validation loss so far, of which step; `waited` counts the validations since then."""
 
     step: int = 0
     loss: float = float("inf")
@@ -118,21 +108,14 @@ class Best:
 class Parts:
     """The numbers of parts that batches are computed in: one, until memory does not suffice.
 
-    Attributes:
-        training: of a training batch.
-        validation: of a validation batch, which needs no gradients and so may do with fewer.
+    A validation batch needs no gradients, and so may do with fewer.
     """
 
     training: int = 1
     validation: int = 1
 
     def double(self, kind: Literal["training", "validation"], n_items: int, step: int) -> None:
-        """Compute in twice as many parts from here on.
-
-        Args:
-            kind: which batches did not fit.
-            n_items: that the largest of them has.
-            step: of the training, for the message.
+        """Compute in twice as many parts from here on; the largest of the batches that did not fit has `n_items`.
 
         Raises:
             NotEnoughMemoryError: if every item is a part already.
@@ -152,20 +135,7 @@ class Parts:
 
 @dataclass(frozen=True, slots=True)
 class Learner:
-    """A network, and all that its training needs from step to step.
-
-    Attributes:
-        network: is trained.
-        trainable: those of its parameters that an optimiser step changes.
-        optimizer: of these.
-        scaler: of gradients under float16; does nothing otherwise.
-        average: of the weights, where one is kept.
-        device: where the network is.
-        autocast: the precision that it computes in.
-        processes: this process's place among those that train together.
-        best: the weights that validated best so far.
-        parts: in how many batches are divided, where memory does not suffice.
-    """
+    """A network, and all that its training needs from step to step."""
 
     network: nn.Module
     trainable: tuple[nn.Parameter, ...]
@@ -223,10 +193,7 @@ def save_learner(path: Path, learner: Learner, steps_done: int, facts: Mapping[s
 
 
 def fill_learner(learner: Learner, path: Path) -> int:
-    """Restore what `save_learner` saved, if there is a file.
-
-    Returns:
-        The number of steps done.
+    """Restore what `save_learner` saved, if there is a file, and return the number of steps done.
 
     Raises:
         CheckpointError: if the file is damaged, or holds another network.

@@ -35,11 +35,8 @@ SHOWN = 3
 def read_parts(path: Path, records: Sequence[Record], grouped: Sequence[Record]) -> dict[str, set[str]]:
     """Read the ids of each part of a split on disk, which keeps patients apart and so near-duplicates.
 
-    Args:
-        path: what `fewshot data split` wrote, or anything of that form.
-        records: of the sources, as their stores have them.
-        grouped: the same, patients merged where images look alike. Where such a group is on two sides there is a
-            warning and no more: that two look alike is a guess.
+    `grouped` are the same records, patients merged where images look alike. Where such a group is on two sides there is
+    a warning and no more: that two look alike is a guess.
 
     Raises:
         ManifestError: if it is no split of these records, has other parts or none to train on, or has a patient on two
@@ -84,7 +81,7 @@ def describe_crossings(crossings: Sequence[Crossing], who: str, where: str) -> s
     return f"{how_many} in more than one {where}: {'; '.join(map(str, crossings[:SHOWN]))}{more}"
 
 
-class Part(Collection):
+class SplitPart(Collection):
     """Some of a collection's records, in the same stores."""
 
     def __init__(self, whole: Collection, records: Iterable[Record]) -> None:
@@ -101,15 +98,12 @@ class Part(Collection):
 class Partition:
     """The parts of a training's sources; no patient, and so no near-duplicate, is in two of them.
 
-    Attributes:
-        train: changes the weights.
-        validation: chooses among them; None without validation.
-        test: is never seen in training, and holds images of all labels; None where all are trained on.
+    The test part is never seen in training, and holds images of all labels; None where all are trained on.
     """
 
-    train: Part
-    validation: Part | None
-    test: Part | None
+    train: SplitPart
+    validation: SplitPart | None
+    test: SplitPart | None
 
 
 def divide(sources: Collection, config: TrainConfig) -> Partition:
@@ -119,14 +113,16 @@ def divide(sources: Collection, config: TrainConfig) -> Partition:
         SamplingError: if there are too few patients for the parts, or a part has no image of `train.labels`.
         ManifestError: if the split on disk is none of these sources, or has a patient on two sides.
     """
-    whole = Part(sources, sources.records)
+    whole = SplitPart(sources, sources.records)
     divided = config.train.validation or config.test_share or config.test_fold or config.split
     grouped = look_alikes_together(whole) if divided else whole.records
     try:
         names = _parts(whole, grouped, config)
     except SamplingError as error:
         raise SamplingError(f"{_asked_for(config)}: {error}; change the shares, or leave them out") from error
-    parts = {part: Part(whole, (record for record in whole.records if record.id in ids)) for part, ids in names.items()}
+    parts = {
+        part: SplitPart(whole, (record for record in whole.records if record.id in ids)) for part, ids in names.items()
+    }
     for part in parts.keys() - {"train"}:
         patients = len({record.patient_id for record in grouped if record.id in names[part]})
         logger.info("%s: %d images of %d patients are held out", part, len(parts[part].records), patients)
@@ -134,8 +130,8 @@ def divide(sources: Collection, config: TrainConfig) -> Partition:
     return Partition(chosen["train"], chosen.get("validation"), parts.get("test"))
 
 
-def _with_labels(part: Part, labels: Sequence[str], name: str) -> Part:
-    chosen = Part(part, (record for record in part.records if record.label in labels))
+def _with_labels(part: SplitPart, labels: Sequence[str], name: str) -> SplitPart:
+    chosen = SplitPart(part, (record for record in part.records if record.label in labels))
     if not chosen.records:
         raise SamplingError(
             f"the {name} part of the sources has {len(part.records)} images, and none of train.labels,"
@@ -144,7 +140,7 @@ def _with_labels(part: Part, labels: Sequence[str], name: str) -> Part:
     return chosen
 
 
-def _parts(whole: Part, grouped: Sequence[Record], config: TrainConfig) -> dict[str, set[str]]:
+def _parts(whole: SplitPart, grouped: Sequence[Record], config: TrainConfig) -> dict[str, set[str]]:
     """Return the ids of each part, of records whose patients are merged where they look alike."""
     given, rest = _given_parts(whole, grouped, config)
     shares = {"test": config.test_share}
@@ -159,7 +155,7 @@ def _parts(whole: Part, grouped: Sequence[Record], config: TrainConfig) -> dict[
 
 
 def _given_parts(
-    whole: Part, grouped: Sequence[Record], config: TrainConfig
+    whole: SplitPart, grouped: Sequence[Record], config: TrainConfig
 ) -> tuple[dict[str, set[str]], list[Record]]:
     """Return what a split on disk or a fold holds out already, and the records left to train on, or to divide."""
     if config.split is not None:

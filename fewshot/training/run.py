@@ -66,22 +66,14 @@ def train(
     group: str | None = None,
     listener: TrainingListener | None = None,
 ) -> Path:
-    """Train the configured model and write `folder/checkpoint.safetensors`.
+    """Train the configured model, write `folder/checkpoint.safetensors` and return its path.
 
-    A finished training of the same configuration is not repeated; an interrupted one is continued.
+    A finished training of the same configuration is not repeated; an interrupted one is continued. The folder also gets
+    `data.json`, what the data are, `metrics.jsonl`, the losses of every step, them as `history.csv` and `history.png`,
+    and `seconds.json`. The checkpoint is written last: where it is, the others are.
 
-    Args:
-        config: the resolved configuration.
-        folder: the run's folder; also gets `data.json`, what the data are, `metrics.jsonl`, the losses of every step,
-            them as `history.csv` and `history.png`, and `seconds.json`. The checkpoint is written last: where it is,
-            the others are.
-        reporter: shows progress.
-        collection: the sources' stores, where they are open already.
-        group: what the training is for, such as a benchmark; the training's own name if not given.
-        listener: follows the training beside its local log.
-
-    Returns:
-        The checkpoint's path.
+    `collection` are the sources' stores, where they are open already; `group` is what the training is for, such as a
+    benchmark, or its own name; `listener` follows it beside its local log.
 
     Raises:
         UserError: if the folder holds the training of another configuration, another process is training there, the

@@ -18,7 +18,7 @@ from fewshot.inference.out_of_distribution import (
     load_training_features,
     training_feature_tensors,
 )
-from fewshot.training.partition import Part
+from fewshot.training.partition import SplitPart
 from tests.fewshot.small_networks import CPU, SMALL, small_network
 
 
@@ -76,7 +76,7 @@ def test_of_many_images_some_that_are_spread_evenly_are_kept(
 
 def test_where_nothing_can_be_told_nothing_is_kept(network: nn.Module, linear_phantoms: Collection) -> None:
     patient = linear_phantoms.records[0].patient_id
-    one_patient = Part(linear_phantoms, (one for one in linear_phantoms.records if one.patient_id == patient))
+    one_patient = SplitPart(linear_phantoms, (one for one in linear_phantoms.records if one.patient_id == patient))
     assert training_feature_tensors(network, one_patient, CPU) == {}
     assert training_feature_tensors(nn.Linear(2, 2), linear_phantoms, CPU) == {}
     blind = small_network("unet").eval()

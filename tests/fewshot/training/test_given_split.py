@@ -15,7 +15,7 @@ from episodes.storage.store import Collection
 from fewshot.checkpoints import load_checkpoint
 from fewshot.config.training import FoldConfig, TrainConfig
 from fewshot.data.splitting import make_splits, write_splits
-from fewshot.training.partition import Part, divide, read_parts, split_hash
+from fewshot.training.partition import SplitPart, divide, read_parts, split_hash
 from fewshot.training.run import train, training_facts
 from tests.fewshot.made_stores import Made, made_store, picture
 from tests.fewshot.small_networks import train_config
@@ -54,7 +54,7 @@ def written(folder: Path, split: Split) -> Path:
     return folder / "split.json"
 
 
-def patients(part: Part | None) -> set[int]:
+def patients(part: SplitPart | None) -> set[int]:
     assert part is not None
     return {int(record.patient[1:]) for record in part.records}
 
@@ -166,7 +166,7 @@ def test_parts_that_a_training_has_no_use_for_are_named(
 
 def test_a_split_of_other_records_is_refused(made: Collection, tmp_path: Path) -> None:
     path = written(tmp_path, by_patient(made, train=range(12)))
-    fewer = Part(made, made.records[:-2])
+    fewer = SplitPart(made, made.records[:-2])
     with pytest.raises(ManifestError, match=r"not all of its records are among the 22 at hand"):
         read_parts(path, fewer.records, fewer.records)
     with pytest.raises(ManifestError, match=r"nowhere\.json: there is no such file"):

@@ -16,7 +16,7 @@ from episodes.sampling.splits import LOOK_ALIKE
 from episodes.storage.store import Collection
 from fewshot.config.parsing import ConfigError
 from fewshot.config.training import TrainConfig
-from fewshot.training.partition import Part, Partition, divide, require_labels
+from fewshot.training.partition import Partition, SplitPart, divide, require_labels
 from tests.fewshot.made_stores import Made, made_store, picture
 from tests.fewshot.small_networks import small_network, train_config
 
@@ -45,12 +45,12 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Collection:
     return Collection([made_store(tmp_path_factory.mktemp("many"), images)])
 
 
-def ids(part: Part | None) -> set[str]:
+def ids(part: SplitPart | None) -> set[str]:
     assert part is not None
     return {record.id for record in part.records}
 
 
-def parts(partition: Partition) -> list[Part]:
+def parts(partition: Partition) -> list[SplitPart]:
     return [part for part in (partition.train, partition.validation, partition.test) if part is not None]
 
 
@@ -152,7 +152,9 @@ def test_a_validation_without_a_malignant_patient_is_named(name: str, many: Coll
     whole = divide(many, config(0.2))
     assert whole.validation is not None
     lacking = Partition(
-        whole.train, Part(whole.validation, [one for one in whole.validation.records if one.label != "malignant"]), None
+        whole.train,
+        SplitPart(whole.validation, [one for one in whole.validation.records if one.label != "malignant"]),
+        None,
     )
     with pytest.raises(ConfigError, match="the validation part of the sources has no malignant image") as caught:
         require_labels(small_network(name), lacking)
@@ -188,7 +190,7 @@ def test_no_near_duplicates_are_on_two_sides(copied: Collection) -> None:
 
 
 def test_shares_that_leave_a_part_nobody_are_named(copied: Collection) -> None:
-    few = Part(copied, copied.records[:2])
+    few = SplitPart(copied, copied.records[:2])
     with pytest.raises(
         SamplingError,
         match=r"^test_share 0\.3, train\.validation\.share 0\.3: part .* got no patient: .*change the shares",
