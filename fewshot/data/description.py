@@ -154,7 +154,7 @@ def _file_doubts(survey: Survey) -> Iterator[str]:
     named = sum(one.may_show_names for one in survey.images)
     if named:
         yield (
-            f"{named} DICOM images do not state that no name is written into the image (BurnedInAnnotation is not "
+            f"{named} DICOM images do not state that no name is written into the picture (BurnedInAnnotation is not "
             "NO): look at them before you show or share anything that is made of them; pixels are not cleaned here"
         )
 
