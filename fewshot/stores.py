@@ -8,8 +8,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from episodes.curation.corrections import Corrections, count_by_reason
-from episodes.curation.policy import CuratedList, Policy
+from episodes.curation.policy import Corrections, CuratedList, Policy, count_by_reason
 from episodes.datasets import read_dataset
 from episodes.errors import UserError
 from episodes.io.files import write_text

@@ -4,127 +4,36 @@ import os
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from episodes.curation.check_content import Content, Size, compare_stated_sizes, find_flags, inspect
-from episodes.curation.findings import KINDS, CheckReport, Finding
-from episodes.curation.near_duplicates import duplicate_groups, settle_duplicates
+from episodes.curation.findings import KINDS, CheckReport, Finding, Kind
+from episodes.curation.near_duplicates import duplicate_groups, settle_duplicates, thumbnail
 from episodes.datasets import find_reader, read_dataset
 from episodes.datasets.files import SUFFIXES
 from episodes.datasets.problems import Problem, collected_problems
+from episodes.errors import DatasetError
+from episodes.images.decoding import read_image, read_label_map, read_size
+from episodes.images.regions import count_components
 from episodes.parallel import Progress, in_threads
 from episodes.records import LABEL_VALUES, Record
 
+TINY = 0.001  # of the image's area
+# Columns of tables, as `Record.extra` holds them.
+_FLAGS: Mapping[str, Kind] = {
+    "Doppler": "Doppler overlay",
+    "Marks": "marks on image",
+    "Combined": "combined image",
+}
+# Pixels by which the shorter side of an image may differ after scaling: half of one is rounding.
+_ROUNDING = 0.6
 
-def count_labels(records: Sequence[Record]) -> dict[str, int]:
-    """Count `images`, `patients`, and the images of each label."""
-    labels = Counter(record.label for record in records)
-    return {
-        "images": len(records),
-        "patients": len({record.patient_id for record in records}),
-        **{label: labels[label] for label in LABEL_VALUES},
-    }
-
-
-def count_by_patient(records: Sequence[Record]) -> dict[str, dict[str, int]]:
-    """Count each patient's images by label; nothing where the dataset names no patients."""
-    if not names_patients(records):
-        return {}
-    counts: dict[str, Counter[str]] = {}
-    for record in sorted(records, key=lambda record: record.patient):
-        counts.setdefault(record.patient, Counter())[record.label] += 1
-    return {
-        patient: {label: found[label] for label in LABEL_VALUES if found[label]} for patient, found in counts.items()
-    }
-
-
-def names_patients(records: Sequence[Record]) -> bool:
-    """Whether a dataset says whose images they are: where it does not, each is a patient of its own name."""
-    return any(record.patient != record.stem for record in records)
-
-
-def with_total(published: Mapping[str, int]) -> dict[str, int]:
-    """Add the number of images to the published numbers of each label.
-
-    >>> with_total({"benign": 110, "malignant": 53, "patients": 160})
-    {'images': 163, 'benign': 110, 'malignant': 53, 'patients': 160}
-    """
-    labels = [published[label] for label in LABEL_VALUES if label in published]
-    return {**({"images": sum(labels)} if labels else {}), **published}
-
-
-def find_extra_files(records: Sequence[Record], root: Path, known: Collection[Path]) -> Iterator[Finding]:
-    """Find the image files below a folder, DICOM included, that no record uses.
-
-    Args:
-        records: the dataset.
-        root: its folder.
-        known: files, and folders with all that is in them, of which something has been said already.
-    """
-    used = {path.resolve() for record in records for path in (record.image, *record.masks)}
-    spoken_of = {path.resolve() for path in known}
-    for path in sorted(root.rglob("*")):
-        if path.suffix.lower() not in SUFFIXES or not path.is_file():
-            continue
-        file = path.resolve()
-        if file not in used and spoken_of.isdisjoint((file, *file.parents)):
-            yield Finding("extra file", (path.relative_to(root).as_posix(),), "no record uses it")
-
-
-def find_exact_duplicates(contents: Sequence[Content]) -> Iterator[Finding]:
-    """Find images of equal size and pixels, and say whether the files are equal as well."""
-    same: dict[str, list[Record]] = defaultdict(list)
-    for content in contents:
-        if content.digest:
-            same[content.digest].append(content.record)
-    for records in same.values():
-        if len(records) > 1:
-            ids = tuple(record.id for record in records)
-            yield Finding("exact duplicates", ids, f"the same pixels in {_files(records)}")
-
-
-def _files(records: Sequence[Record]) -> str:
-    paths = {record.image for record in records}
-    if len(paths) == 1:
-        return "frames of one file"
-    first, *others = sorted(paths)
-    content = first.read_bytes()
-    return "byte-identical files" if all(other.read_bytes() == content for other in others) else "files that differ"
-
-
-def find_near_duplicates(contents: Sequence[Content]) -> Iterator[Finding]:
-    """Find groups of near-duplicates, and say where their labels contradict each other or their patients differ."""
-    readable = [(content.record, content.thumbnail) for content in contents if content.thumbnail is not None]
-    if not readable:
-        return
-    thumbnails = np.stack([small for _, small in readable])
-    knows_patients = names_patients([record for record, _ in readable])
-    for group in duplicate_groups(thumbnails):
-        members = [readable[index][0] for index in group]
-        ids = tuple(record.id for record in members)
-        patients = sorted({record.patient for record in members})
-        of_one = ", of one patient" if len(patients) == 1 else ""
-        yield Finding("near-duplicates", ids, _likeness(thumbnails[group]) + of_one)
-        if settle_duplicates(members, [range(len(members))], "group").dropped:
-            yield Finding("conflicting labels", ids, _labels(members))
-        if len(patients) > 1 and knows_patients:
-            yield Finding("patient under two names", ids, ", ".join(patients))
-
-
-def _likeness(thumbnails: NDArray[np.uint8]) -> str:
-    least = np.corrcoef(thumbnails.reshape(len(thumbnails), -1)).min()
-    return f"correlation {least:.3f}" if len(thumbnails) == 2 else f"correlation {least:.3f} of the least alike two"
-
-
-def _labels(records: Sequence[Record]) -> str:
-    by_label: dict[str, list[str]] = defaultdict(list)
-    for record in records:
-        by_label[record.label].append(record.stem)
-    return "; ".join(f"{label}: {', '.join(stems)}" for label, stems in by_label.items())
+Size = tuple[int, int]
+Note = tuple[Kind, str]
 
 
 def check_dataset(name: str, root: Path, progress: Progress | None = None) -> CheckReport:
@@ -146,9 +55,12 @@ def check_dataset(name: str, root: Path, progress: Progress | None = None) -> Ch
         records = read_dataset(name, root)
     module = sys.modules[find_reader(name).__module__]
     with collected_problems():  # once is enough
-        stated_sizes = getattr(module, "stated_sizes", _no_sizes)(root)
+        stated_sizes = module.stated_sizes(root) if hasattr(module, "stated_sizes") else {}
     report = check_records(records, root, problems, stated_sizes, progress)
-    return replace(report, dataset=report.dataset or name, published=with_total(getattr(module, "PUBLISHED", {})))
+    published: dict[str, int] = dict(getattr(module, "PUBLISHED", {}))
+    if labels := [published[label] for label in LABEL_VALUES if label in published]:
+        published = {"images": sum(labels), **published}
+    return replace(report, dataset=report.dataset or name, published=published)
 
 
 def check_records(
@@ -169,7 +81,7 @@ def check_records(
     """
     contents = list(in_threads(inspect, records, progress))
     findings = [
-        *(_finding(problem, root) for problem in problems),
+        *(Finding(one.kind, (_within(root, one.subject),), one.message) for one in problems),
         *(finding for content in contents for finding in content.findings),
         *find_extra_files(records, root, [problem.subject for problem in problems]),
         *compare_stated_sizes(contents, stated_sizes or {}),
@@ -177,29 +89,240 @@ def check_records(
         *find_exact_duplicates(contents),
         *find_near_duplicates(contents),
     ]
-    places = {kind: place for place, kind in enumerate(KINDS)}
+    findings.sort(key=lambda finding: list(KINDS).index(finding.kind))
+    labels = Counter(record.label for record in records)
+    patients = {record.patient_id for record in records}
     return CheckReport(
         dataset=", ".join(sorted({record.dataset for record in records})),
         root=str(root),
-        counts=count_labels(records),
-        patients=count_by_patient(records),
-        findings=tuple(
-            replace(finding, detail=_within(root, finding.detail))
-            for finding in sorted(findings, key=lambda finding: places[finding.kind])
-        ),
+        counts={"images": len(records), "patients": len(patients), **{one: labels[one] for one in LABEL_VALUES}},
+        patients=_count_by_patient(records),
+        # The root is said once.
+        findings=tuple(replace(one, detail=one.detail.replace(f"{root}{os.sep}", "")) for one in findings),
     )
 
 
-def _finding(problem: Problem, root: Path) -> Finding:
-    subject = problem.subject
-    inside = subject.relative_to(root) if subject.is_relative_to(root) else subject
-    return Finding(problem.kind, (inside.as_posix(),), problem.message)
+def _within(root: Path, path: Path) -> str:
+    return (path.relative_to(root) if path.is_relative_to(root) else path).as_posix()
 
 
-def _within(root: Path, text: str) -> str:
-    """Take the root from the paths in a text: it is said once."""
-    return text.replace(f"{root}{os.sep}", "")
+def _count_by_patient(records: Sequence[Record]) -> dict[str, dict[str, int]]:
+    """Count each patient's images by label; nothing where the dataset names no patients."""
+    counts: dict[str, Counter[str]] = {}
+    if _names_patients(records):
+        for record in sorted(records, key=lambda record: record.patient):
+            counts.setdefault(record.patient, Counter())[record.label] += 1
+    return {one: {label: found[label] for label in LABEL_VALUES if found[label]} for one, found in counts.items()}
 
 
-def _no_sizes(root: Path) -> Mapping[str, Size]:  # noqa: ARG001 - the form of a reader's stated_sizes
-    return {}
+def _names_patients(records: Sequence[Record]) -> bool:
+    """Tell whether a dataset says whose images they are: where it does not, each is a patient of its own name."""
+    return any(record.patient != record.stem for record in records)
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """What decoding a record yielded; the rest only where its image could be decoded.
+
+    Attributes:
+        record: which was decoded.
+        findings: what is wrong with its files.
+        size: (H, W) of the image.
+        digest: of the image's pixels and size; equal for images that are the same in files that may differ.
+        thumbnail: see `episodes.curation.near_duplicates.thumbnail`.
+    """
+
+    record: Record
+    findings: tuple[Finding, ...]
+    size: Size | None = None
+    digest: str = ""
+    thumbnail: NDArray[np.uint8] | None = None
+
+
+def inspect(record: Record) -> Content:
+    """Decode the image and the masks of a record and compare them with each other and with the label."""
+    try:
+        image = read_image(record.image, record.frame)
+    except DatasetError as error:
+        return Content(record, (Finding(_damage(record.image, record.frame, error), (record.id,), str(error)),))
+    height, width = image.shape
+    notes = list(_inspect_masks(record, (height, width)))
+    if np.ptp(image) == 0:
+        notes.append(("blank image", f"every pixel is {image[0, 0]}"))
+    return Content(
+        record=record,
+        findings=tuple(Finding(kind, (record.id,), detail) for kind, detail in notes),
+        size=(height, width),
+        digest=sha256(repr(image.shape).encode() + image.tobytes()).hexdigest(),
+        thumbnail=thumbnail(image),
+    )
+
+
+def _inspect_masks(record: Record, size: Size) -> Iterator[Note]:
+    """Yield what is wrong with the masks of a record whose image has this size."""
+    # A normal's binary mask decodes to nothing; without the label, what is drawn there shows.
+    drawn = replace(record, label="unknown") if record.label == "normal" else record
+    label_map = np.zeros(size, np.uint8)
+    sizes: dict[Path, Size] = {}
+    broken = False
+    for path in record.masks:
+        try:
+            sizes[path] = read_size(path)
+            np.maximum(label_map, read_label_map(replace(drawn, masks=(path,)), size), out=label_map)
+        except DatasetError as error:
+            broken = True
+            yield _mask_damage(path), str(error)
+    for path, mask_size in sizes.items():
+        if mask_size != size:
+            yield "mask of another size", f"{path.name} is {_size_text(mask_size)}, the image {_size_text(size)}"
+    if len(record.masks) > 1:
+        yield "several masks", f"{len(record.masks)}: {', '.join(path.name for path in record.masks)}"
+    if not broken:
+        yield from _compare_label(record, label_map)
+
+
+def _compare_label(record: Record, label_map: NDArray[np.uint8]) -> Iterator[Note]:
+    """Yield what the masks show that does not fit the label, and lesions that are tiny or not in one piece.
+
+    Args:
+        record: whose label it is.
+        label_map: what its masks show, (H, W); for a normal in the value of any lesion.
+    """
+    lesion = label_map > 0
+    share = float(lesion.mean())
+    percent = f"{100 * share:.3f} %"
+    if record.label == "normal":
+        if share:
+            yield "normal with lesion", f"labelled normal, but {percent} of the image is marked"
+        return
+    if not share:
+        yield "empty lesion mask", f"labelled {record.label}, but no pixel is marked"
+        return
+    classes = {label for label, value in LABEL_VALUES.items() if value and (label_map == value).any()}
+    if classes != {record.label}:
+        yield "class against label", f"labelled {record.label}, but marked {' and '.join(sorted(classes))}"
+    if share < TINY:
+        yield "tiny lesion", f"{percent} of the image"
+    parts = count_components(lesion)
+    if parts > 1:
+        files = f"{len(record.masks)} mask files" if len(record.masks) > 1 else "one mask file"
+        yield "several lesions", f"{parts} separate parts in {files}"
+
+
+def _size_text(size: Size) -> str:
+    height, width = size
+    return f"{width} x {height}"
+
+
+def _damage(path: Path, frame: int | None, error: DatasetError) -> Kind:
+    """Tell a file that is no usable image from one that begins as an image and then breaks off."""
+    try:
+        read_size(path, frame)
+    except DatasetError:
+        return "unreadable" if path.exists() else "missing file"
+    # Without a decoder's error behind it, the pixels are all there but of no meaning, such as negative.
+    return "truncated or damaged" if error.__cause__ else "unreadable"
+
+
+def _mask_damage(path: Path) -> Kind:
+    """Tell a mask that cannot be decoded from one that can, but does not mean anything."""
+    try:
+        read_image(path)
+    except DatasetError as undecoded:
+        return _damage(path, None, undecoded)
+    return "unknown mask colour"
+
+
+def find_extra_files(records: Sequence[Record], root: Path, known: Collection[Path]) -> Iterator[Finding]:
+    """Find the image files below a folder, DICOM included, that no record uses.
+
+    Args:
+        records: the dataset.
+        root: its folder.
+        known: files, and folders with all that is in them, of which something has been said already.
+    """
+    used = {path.resolve() for record in records for path in (record.image, *record.masks)}
+    spoken_of = {path.resolve() for path in known}
+    for path in sorted(root.rglob("*")):
+        if path.suffix.lower() not in SUFFIXES or not path.is_file():
+            continue
+        file = path.resolve()
+        if file not in used and spoken_of.isdisjoint((file, *file.parents)):
+            yield Finding("extra file", (path.relative_to(root).as_posix(),), "no record uses it")
+
+
+def compare_stated_sizes(contents: Sequence[Content], stated: Mapping[str, Size]) -> Iterator[Finding]:
+    """Find images whose size is not what the dataset's table says.
+
+    Of copies at another scale only those are wrong that have another aspect ratio.
+
+    Args:
+        contents: the decoded images.
+        stated: (H, W) by the stem of the image.
+    """
+    for content in contents:
+        size, said = content.size, stated.get(content.record.stem)
+        if size is None or said is None or size == said:
+            continue
+        kind: Kind = "scaled copy" if _is_scaled(size, said) else "size against table"
+        yield Finding(kind, (content.record.id,), f"{_size_text(size)}, but {_size_text(said)} in the table")
+
+
+def _is_scaled(size: Size, said: Size) -> bool:
+    """Tell whether both sides were scaled alike.
+
+    >>> _is_scaled((227, 320), (606, 856)), _is_scaled((252, 320), (606, 856))
+    (True, False)
+    """
+    scale = max(size) / max(said)
+    return scale != 1 and all(abs(here - there * scale) <= _ROUNDING for here, there in zip(size, said, strict=True))
+
+
+def find_flags(records: Sequence[Record]) -> Iterator[Finding]:
+    """Find the images on which, as the dataset states, more than tissue is to be seen."""
+    for record in records:
+        for column, kind in _FLAGS.items():
+            if record.extra.get(column, "").lower() == "yes":
+                yield Finding(kind, (record.id,), f"{column}: {record.extra[column]}")
+
+
+def find_exact_duplicates(contents: Sequence[Content]) -> Iterator[Finding]:
+    """Find images of equal size and pixels, and say whether the files are equal as well."""
+    same: dict[str, list[Record]] = defaultdict(list)
+    for content in contents:
+        if content.digest:
+            same[content.digest].append(content.record)
+    for records in same.values():
+        if len(records) > 1:
+            ids = tuple(record.id for record in records)
+            yield Finding("exact duplicates", ids, f"the same pixels in {_compare_files(records)}")
+
+
+def _compare_files(records: Sequence[Record]) -> str:
+    first, *others = sorted({record.image for record in records})
+    if not others:
+        return "frames of one file"
+    content = first.read_bytes()
+    return "byte-identical files" if all(other.read_bytes() == content for other in others) else "files that differ"
+
+
+def find_near_duplicates(contents: Sequence[Content]) -> Iterator[Finding]:
+    """Find groups of near-duplicates, and say where their labels contradict each other or their patients differ."""
+    readable = [(content.record, content.thumbnail) for content in contents if content.thumbnail is not None]
+    knows_patients = _names_patients([record for record, _ in readable])
+    for group in duplicate_groups([small for _, small in readable]):
+        records, thumbnails = zip(*(readable[index] for index in group), strict=True)
+        ids = tuple(record.id for record in records)
+        patients = sorted({record.patient for record in records})
+        least = np.corrcoef(np.reshape(thumbnails, (len(group), -1))).min()
+        of_all = "" if len(group) == 2 else " of the least alike two"
+        of_one = ", of one patient" if len(patients) == 1 else ""
+        yield Finding("near-duplicates", ids, f"correlation {least:.3f}{of_all}{of_one}")
+        if settle_duplicates(records, [range(len(records))], "group").dropped:
+            by_label: dict[str, list[str]] = defaultdict(list)
+            for record in records:
+                by_label[record.label].append(record.stem)
+            labels = "; ".join(f"{label}: {', '.join(stems)}" for label, stems in by_label.items())
+            yield Finding("conflicting labels", ids, labels)
+        if len(patients) > 1 and knows_patients:
+            yield Finding("patient under two names", ids, ", ".join(patients))

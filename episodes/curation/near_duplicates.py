@@ -1,4 +1,4 @@
-"""Near-duplicate images: how they are found, and which are kept."""
+"""Near-duplicate images: groups of them, which make one patient, and the policies that say which are kept."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -10,8 +10,7 @@ from PIL import Image
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from episodes.curation.corrections import Curated, Dropped
-from episodes.curation.policy import Duplicates
+from episodes.curation.policy import Curated, Dropped, Duplicates
 from episodes.records import Record
 
 THUMBNAIL = 48  # pixels a side
@@ -141,27 +140,16 @@ def group_patients(records: Sequence[Record], groups: Sequence[Sequence[int]]) -
     """
     patients = sorted({(record.dataset, record.patient) for record in records})
     numbers = {patient: number for number, patient in enumerate(patients)}
-    links = [
-        (
-            numbers[records[first].dataset, records[first].patient],
-            numbers[records[i].dataset, records[i].patient],
-        )
-        for group in groups
-        for first, *others in _by_dataset(records, group)
-        for i in others
-    ]
+    links = []
+    for group in groups:
+        first: dict[str, int] = {}  # of each dataset
+        for record in (records[index] for index in group):
+            number = numbers[record.dataset, record.patient]
+            links.append((first.setdefault(record.dataset, number), number))
     names = {patient: patient[1] for patient in patients}
-    for component in _components(np.array(links, np.intp).reshape(-1, 2), len(patients)):
-        for number in component:  # patients are sorted, so the component's first has the smallest name
-            names[patients[number]] = patients[component[0]][1]
+    for smallest, *others in _components(np.array(links, np.intp).reshape(-1, 2), len(patients)):
+        names |= {patients[number]: patients[smallest][1] for number in others}
     return [replace(record, patient=names[record.dataset, record.patient]) for record in records]
-
-
-def _by_dataset(records: Sequence[Record], group: Sequence[int]) -> list[list[int]]:
-    parts: dict[str, list[int]] = {}
-    for index in group:
-        parts.setdefault(records[index].dataset, []).append(index)
-    return list(parts.values())
 
 
 def _linked(blocks: Iterable[NDArray[np.intp]], count: int) -> list[list[int]]:
@@ -195,7 +183,7 @@ def settle_duplicates(records: Sequence[Record], groups: Sequence[Sequence[int]]
 
     Args:
         records: of one dataset.
-        groups: indices into them, as from `episodes.curation.near_duplicates.duplicate_groups`.
+        groups: indices into them, as from `duplicate_groups`.
         how: the policy.
 
     >>> from pathlib import Path
@@ -204,32 +192,22 @@ def settle_duplicates(records: Sequence[Record], groups: Sequence[Sequence[int]]
     (Dropped(id='d/b', reason='near-duplicate of an image that is kept', detail='shows the same as d/a'),)
     """
     grouped = group_patients(records, groups)
-    dropped = [one for group in groups for one in _settle(sorted((records[i] for i in group), key=_id), how)]
+    by_id = [sorted((records[index] for index in group), key=lambda record: record.id) for group in groups]
+    dropped = tuple(one for group in by_id for one in _settle(group, how))
     lost = {one.id for one in dropped}
-    return Curated(tuple(record for record in grouped if record.id not in lost), tuple(dropped))
+    return Curated(tuple(record for record in grouped if record.id not in lost), dropped)
 
 
 def _settle(group: Sequence[Record], how: Duplicates) -> list[Dropped]:
-    """What of one group, sorted by id, is dropped."""
-    if _contradict(group):
-        labels = ", ".join(f"{record.id} {record.label}" for record in group)
-        return [Dropped(record.id, CONTRADICTING, labels) for record in group]
-    if how == "drop-all":
-        return [Dropped(one.id, DUPLICATED, _same_as(other for other in group if other is not one)) for one in group]
-    if how == "keep-first":
-        return [Dropped(record.id, REPEATED, _same_as(group[:1])) for record in group[1:]]
-    return []
-
-
-def _contradict(group: Sequence[Record]) -> bool:
-    """Whether labels cannot all be true; a lesion of unknown kind may be of any, but is no normal."""
+    """List what is dropped of one group, sorted by id."""
     labels = {record.label for record in group}
-    return len(labels - {"unknown"}) > 1 or labels == {"normal", "unknown"}
-
-
-def _same_as(others: Iterable[Record]) -> str:
-    return f"shows the same as {', '.join(map(_id, others))}"
-
-
-def _id(record: Record) -> str:
-    return record.id
+    if len(labels - {"unknown"}) > 1 or labels == {"normal", "unknown"}:  # a lesion of unknown kind is no normal
+        stated = ", ".join(f"{record.id} {record.label}" for record in group)
+        return [Dropped(record.id, CONTRADICTING, stated) for record in group]
+    ids = [record.id for record in group]
+    if how == "drop-all":
+        others = {one: ", ".join(other for other in ids if other != one) for one in ids}
+        return [Dropped(one, DUPLICATED, f"shows the same as {others[one]}") for one in ids]
+    if how == "keep-first":
+        return [Dropped(one, REPEATED, f"shows the same as {ids[0]}") for one in ids[1:]]
+    return []

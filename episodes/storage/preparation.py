@@ -19,9 +19,8 @@ from zipfile import BadZipFile
 import numpy as np
 from numpy.typing import NDArray
 
-from episodes.curation.corrections import Curated, count_by_reason
 from episodes.curation.near_duplicates import THUMBNAIL, duplicate_groups, settle_duplicates, thumbnail
-from episodes.curation.policy import Policy, curate, require_some
+from episodes.curation.policy import Curated, Policy, count_by_reason, curate, require_some
 from episodes.errors import DatasetError, StorageError
 from episodes.images.decoding import read_image, read_label_map, stretch_image, stretch_labels
 from episodes.io.files import file_hash, reserve_space, waiting_lock

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
-from episodes.curation.corrections import Dropped
+from episodes.curation.policy import Dropped
 from episodes.errors import DatasetError
 from episodes.io.files import write_text
 from episodes.io.yaml_json import JSONTextError, read_json

@@ -148,7 +148,7 @@ def _open_store(
 
 def describe_dropped(store: "Store") -> list[str]:
     """Describe which images were left out and why, the first few of each reason by name, line by line."""
-    from episodes.curation.corrections import count_by_reason
+    from episodes.curation.policy import count_by_reason
     from episodes.storage.store import INDEX
 
     lines = []

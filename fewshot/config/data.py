@@ -5,8 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, StringConstraints, model_validator
 
-from episodes.curation.corrections import Corrections, Relabel, Rename
-from episodes.curation.policy import Doppler, Duplicates
+from episodes.curation.policy import Corrections, Doppler, Duplicates, Relabel, Rename
 from episodes.datasets import find_reader
 from episodes.phantoms.imaging import scanner_named
 from episodes.records import Label

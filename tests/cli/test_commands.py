@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from episodes.curation.corrections import Dropped
+from episodes.curation.policy import Dropped
 from episodes.datasets import read_dataset
 from episodes.phantoms.layouts import write_folder
 from episodes.phantoms.population import PhantomSpec, generate

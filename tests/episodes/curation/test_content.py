@@ -1,4 +1,4 @@
-"""One record's files: what cannot be decoded, and masks that do not fit."""
+"""Files that cannot be decoded, masks that do not fit, what a dataset states of its images, and files of no record."""
 
 from collections.abc import Sequence
 from io import BytesIO
@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from episodes.curation.check_content import inspect
+from episodes.curation.check import Content, compare_stated_sizes, find_extra_files, find_flags, inspect
 from episodes.curation.findings import Finding
 from episodes.records import Label, MaskFormat, Record
 from tests.episodes.datasets.made_trees import save_image, save_mask
@@ -149,3 +149,59 @@ def test_a_frame_of_a_clip(tmp_path: Path) -> None:
     frames[0].save(path, save_all=True, append_images=frames[1:])
     (finding,) = inspect(Record("d", path, (), "normal", "p", frame=2)).findings
     assert finding == Finding("blank image", ("d/clip-0002",), "every pixel is 20")
+
+
+# What a dataset states of its images
+
+
+def content(size: tuple[int, int] | None, stem: str = "a") -> Content:
+    return Content(Record("d", Path(f"{stem}.png"), (), "normal", "p"), (), size)
+
+
+def kinds(size: tuple[int, int] | None, stated: tuple[int, int]) -> list[str]:
+    return [finding.kind for finding in compare_stated_sizes([content(size)], {"a": stated})]
+
+
+def test_flags() -> None:
+    said = {"Doppler": "Yes", "Marks": "No", "Combined": "yes", "Device": "Yes"}
+    record = Record("d", Path("a.png"), (), "normal", "p", extra=said)
+    assert list(find_flags([record])) == [
+        Finding("Doppler overlay", ("d/a",), "Doppler: Yes"),
+        Finding("combined image", ("d/a",), "Combined: yes"),
+    ]
+
+
+def test_sizes_as_they_are_stated() -> None:
+    assert kinds((606, 856), (606, 856)) == []
+    assert kinds(None, (606, 856)) == []
+    assert list(compare_stated_sizes([content((5, 5), "b")], {"a": (6, 6)})) == []
+
+
+# BUS-BRA states 540 x 354 of an image of 540 x 352, which is 256 x 167 in a copy of at most 256 pixels.
+@pytest.mark.parametrize(("size", "stated"), [((352, 540), (354, 540)), ((167, 256), (354, 540)), ((60, 80), (80, 60))])
+def test_sizes_of_another_shape(size: tuple[int, int], stated: tuple[int, int]) -> None:
+    assert kinds(size, stated) == ["size against table"]
+
+
+@given(height=st.integers(100, 1200), width=st.integers(100, 1200), longest=st.integers(64, 2000))
+def test_copies_at_another_scale(height: int, width: int, longest: int) -> None:
+    scale = longest / max(height, width)
+    copy = (round(height * scale), round(width * scale))
+    assert kinds(copy, (height, width)) == (["scaled copy"] if scale != 1 else [])
+
+
+# Files that no record uses
+
+
+def test_image_files_that_no_record_uses(tmp_path: Path) -> None:
+    record = Record(
+        "d", save_image(tmp_path / "images" / "a.png"), (save_mask(tmp_path / "masks" / "a.png"),), "benign", "p"
+    )
+    save_image(tmp_path / "images" / "notes" / "sketch.JPG")
+    save_mask(tmp_path / "masks" / "absent.png")
+    told = save_mask(tmp_path / "masks" / "told.png")
+    save_mask(tmp_path / "old" / "deep" / "b.png")
+    (tmp_path / "readme.txt").write_text("not an image")
+    findings = list(find_extra_files([record], tmp_path, [told, tmp_path / "old"]))
+    assert [finding.subjects for finding in findings] == [("images/notes/sketch.JPG",), ("masks/absent.png",)]
+    assert {(finding.kind, finding.detail) for finding in findings} == {("extra file", "no record uses it")}

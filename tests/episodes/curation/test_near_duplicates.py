@@ -7,9 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from episodes.curation.corrections import Curated
 from episodes.curation.near_duplicates import settle_duplicates
-from episodes.curation.policy import Duplicates
+from episodes.curation.policy import Curated, Duplicates
 from episodes.records import LABELS, Label, Record
 
 POLICIES: tuple[Duplicates, ...] = ("group", "keep-first", "drop-all")

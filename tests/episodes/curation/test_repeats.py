@@ -6,8 +6,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from episodes.curation.check import find_exact_duplicates, find_near_duplicates
-from episodes.curation.check_content import inspect
+from episodes.curation.check import find_exact_duplicates, find_near_duplicates, inspect
 from episodes.curation.findings import Finding
 from episodes.records import Label, Record
 from tests.episodes.datasets.made_trees import save_image

@@ -11,8 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from episodes.curation.corrections import Corrections, Dropped, Rename
-from episodes.curation.policy import CuratedList, Policy
+from episodes.curation.policy import Corrections, CuratedList, Dropped, Policy, Rename
 from episodes.errors import DatasetError
 from episodes.records import Record
 from episodes.storage import preparation

@@ -5,8 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from episodes.curation.corrections import Corrections
-from episodes.curation.policy import Policy
+from episodes.curation.policy import Corrections, Policy
 from episodes.errors import UserError
 from episodes.records import Record
 from episodes.storage.preparation import prepare_store

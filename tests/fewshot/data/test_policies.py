@@ -7,8 +7,7 @@ from typing import Any, get_args
 import pytest
 import yaml
 
-from episodes.curation.corrections import Relabel, Rename
-from episodes.curation.policy import CuratedList, Duplicates, Policy, curate
+from episodes.curation.policy import CuratedList, Duplicates, Policy, Relabel, Rename, curate
 from episodes.datasets import read_dataset
 from episodes.storage.preparation import prepare_store
 from fewshot.config.data import CorrectionsConfig, DataConfig

@@ -6,8 +6,17 @@ from pathlib import Path
 
 import pytest
 
-from episodes.curation.corrections import Corrections, Curated, Dropped, Relabel, Rename, count_by_reason
-from episodes.curation.policy import CuratedList, Policy, curate
+from episodes.curation.policy import (
+    Corrections,
+    Curated,
+    CuratedList,
+    Dropped,
+    Policy,
+    Relabel,
+    Rename,
+    count_by_reason,
+    curate,
+)
 from episodes.errors import DatasetError, ManifestError
 from episodes.records import Label, Record
 
