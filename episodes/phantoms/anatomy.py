@@ -56,11 +56,7 @@ def draw_breast(rng: np.random.Generator, depth: float) -> Breast:
 
 
 def build(breast: Breast, grid: Grid, rng: np.random.Generator) -> Tissue:
-    """Fill a section with the layers of a breast; `rng` draws its boundaries and textures.
-
-    Returns:
-        The tissue without any inclusion.
-    """
+    """Fill a section with the layers of a breast, without any inclusion; `rng` draws its boundaries and textures."""
     fat_end = _fat_end(breast, grid, rng)
     fascia = breast.fascia + curve(rng, grid.x, 60, 0.6) + grid.x * rng.normal(0, 0.05)
     tissue = Tissue.homogeneous(grid.size, breast.fat_level, attenuation=0.5)

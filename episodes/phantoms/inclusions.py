@@ -109,11 +109,7 @@ class _Frame:
 
 
 def insert(tissue: Tissue, grid: Grid, inclusion: Inclusion, rng: np.random.Generator) -> NDArray[np.bool_]:
-    """Put an inclusion into the tissue, in place; `rng` draws its texture.
-
-    Returns:
-        Its pixels, (H, W).
-    """
+    """Put an inclusion into the tissue, in place, and return its pixels, (H, W); `rng` draws its texture."""
     mask = np.zeros((grid.size, grid.size), dtype=np.bool_)
     window = _window(inclusion, grid)
     if mask[window].size:

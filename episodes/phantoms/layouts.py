@@ -23,13 +23,10 @@ _COLOURS = np.array([(0, 0, 0), (0, 255, 0), (255, 0, 0)], np.uint8)
 
 
 def write_folder(phantoms: Iterable[Phantom], root: Path, spec: PhantomSpec | None = None) -> None:
-    """Write `images/NAME.png`, `masks/NAME.png` (0 and 255) and `metadata.csv`.
+    """Write `images/NAME.png`, `masks/NAME.png` (0 and 255) and `metadata.csv` to an empty or new folder.
 
-    Args:
-        phantoms: what to write.
-        root: an empty or new folder.
-        spec: what they were generated from; if given, `phantom.json` says so. It is written last: where it
-            is, the dataset is complete.
+    With a specification `phantom.json` says what they were generated from. It is written last: where it is, the dataset
+    is complete.
     """
     rows = []
     for phantom in phantoms:
@@ -42,17 +39,10 @@ def write_folder(phantoms: Iterable[Phantom], root: Path, spec: PhantomSpec | No
 
 
 def prepare_phantoms(spec: PhantomSpec, parent: Path) -> Path:
-    """Generate a dataset unless it is there already.
+    """Generate a dataset unless it is there, in a folder named after the specification and the generator's version.
 
     It is written to a temporary folder that is renamed when complete. Of several processes that want the same dataset
     one writes it, and the others wait.
-
-    Args:
-        spec: what to generate.
-        parent: the folder in which the dataset's own folder lies.
-
-    Returns:
-        The dataset's folder, named after the specification and the generator's version.
 
     Raises:
         DatasetError: if a folder of that name is there but holds something else.
@@ -131,9 +121,10 @@ def write_bus_uclm(phantoms: Iterable[Phantom], root: Path) -> None:
 
 
 def write_udiat(phantoms: Iterable[Phantom], root: Path) -> None:
-    """Write `original/000001.png`, `GT/000001.png`, `benign.txt` and `malignant.txt` as UDIAT's Dataset B does.
+    """Write the lesions among the phantoms as UDIAT's Dataset B does; it has no normals.
 
-    The lists name the cases of a class. It has no normals: those among the phantoms are left out.
+    `by_class` gives the second layout, `Benign/`, `Malignant/`, `all_masks/`, `Malignant_mask/`, instead of
+    `original/`, `GT/` and the lists of cases, `benign.txt` and `malignant.txt`.
     """
     lesions = [phantom for phantom in phantoms if phantom.label != "normal"]
     for number, phantom in enumerate(lesions, start=1):

@@ -121,11 +121,8 @@ GOLDEN_RATIO = (5**0.5 - 1) / 2
 class PhantomSpec:
     """The specification of a dataset, which is a pure function of it.
 
-    Attributes:
-        scanner: a key of `SCANNERS`.
-        n_images: how many; the first n of a longer dataset are the dataset of length n.
-        seed: another one gives other patients.
-        size: pixels along each side of the square images.
+    The first n of a longer dataset are the dataset of length n; another seed gives other patients. Images are square,
+    of `size` pixels along each side.
     """
 
     scanner: str
@@ -142,15 +139,10 @@ class PhantomSpec:
 
 @dataclass(frozen=True, slots=True)
 class Phantom:
-    """One image and the truth about it.
+    """One image and the truth about it; images of a patient share their name and label.
 
-    Attributes:
-        name: unique within its dataset.
-        patient: images of a patient share it.
-        label: of the image and of its patient.
-        image: grey levels, (H, W).
-        label_map: 0, or the label's value from `LABEL_VALUES` on the lesion, (H, W).
-        spacing: mm per pixel (row, column).
+    The image is of grey levels, (H, W), the label map 0, or the label's value from `LABEL_VALUES` on the lesion, (H,
+    W); the spacing is in mm per pixel (row, column).
     """
 
     name: str

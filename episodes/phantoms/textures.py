@@ -12,12 +12,7 @@ FloatArray = NDArray[np.floating[Any]]  # float32 in fact: numpy keeps it when P
 
 @dataclass(frozen=True, slots=True)
 class Grid:
-    """Pixel centres of a square image: x runs to the right from the middle, z downwards from the skin.
-
-    Attributes:
-        size: pixels along each side.
-        spacing: mm per pixel.
-    """
+    """Pixel centres of a square image, spaced in mm: x runs to the right from the middle, z downwards from the skin."""
 
     size: int
     spacing: float

@@ -13,12 +13,9 @@ from episodes.sampling.streams import GOLDEN, MASK, Stream, mix
 class SupportDraw:
     """One selection of support images of a dataset, and everything that is left to segment.
 
-    Attributes:
-        index: the draw's number.
-        support: ordered record ids, (depth,), each of another patient. The K-shot support set is its first K,
-            so a shot curve compares like with like.
-        queries: sorted ids of every record, with or without a lesion, whose patient is nowhere in `support`.
-            They are the same for every K.
+    Support ids are ordered, (depth,), each of another patient. The K-shot support set is its first K, so a shot curve
+    compares like with like. Queries are the sorted ids of every record, with or without a lesion, whose patient is
+    nowhere in `support`: the same for every K.
     """
 
     index: int
@@ -29,21 +26,15 @@ class SupportDraw:
 def support_draws(records: Sequence[Record], *, n_draws: int = 5, depth: int = 10, seed: int = 0) -> list[SupportDraw]:
     """Draw ordered support lists from one dataset, each stratified over benign and malignant.
 
-    Patients are drawn uniformly, then one image of each. For every K, the malignant among the first K
-    images number K times the dataset's share of malignant patients, rounded down or up; over the draws the
-    1-shot images are malignant in the same share. Lesions of unknown kind count with the benign, so a dataset
-    that has no other is not stratified. Draw d depends on the records, the seed and d alone, and a shallower
-    list is the beginning of a deeper one.
-
-    Args:
-        records: all of one dataset, or of its test split.
-        n_draws: how many lists.
-        depth: support images per list, the largest K.
-        seed: names the sequence of draws.
+    Patients are drawn uniformly, then one image of each. For every K, the malignant among the first K images number K
+    times the dataset's share of malignant patients, rounded down or up; over the draws the 1-shot images are malignant
+    in the same share. Lesions of unknown kind count with the benign, so a dataset that has no other is not stratified.
+    Draw d depends on the records, the seed and d alone, and a shallower list is the beginning of a deeper one: `depth`
+    is the largest K.
 
     Raises:
-        SamplingError: if the records are of several datasets, or have too few patients with a lesion: `depth`
-            for the support and one for the queries.
+        SamplingError: if the records are of several datasets, or have too few patients with a lesion: `depth` for the
+            support and one for the queries.
 
     >>> from pathlib import Path
     >>> labels = {"a": "benign", "b": "malignant", "c": "benign", "d": "normal"}

@@ -17,12 +17,10 @@ from episodes.storage.store import Collection
 
 @dataclass(frozen=True, slots=True)
 class Support:
-    """The annotated images that a method adapts to.
+    """The annotated images that a method adapts to: (n_way, n_shot, 3, H, W) in [0, 1].
 
-    Attributes:
-        images: (n_way, n_shot, 3, H, W) in [0, 1].
-        masks: (n_way, n_shot, H, W), 1 where the pixel belongs to the way's class, else 0.
-        ids: record ids, (n_way, n_shot); empty where the images have none.
+    Masks are (n_way, n_shot, H, W), 1 where the pixel belongs to the way's class, else 0; record ids (n_way, n_shot),
+    empty where the images have none.
     """
 
     images: Tensor
@@ -94,15 +92,11 @@ def load_episode(
     seed: int = 0,
     scanner: ScannerChoice = "recorded",
 ) -> Episode:
-    """Load the tensors of an episode.
+    """Load the tensors of an episode from a collection that holds its records.
 
-    Args:
-        collection: holds every record that the specification names.
-        spec: the episode.
-        augmentation: changes every image on its own, reproducibly from `seed`, the episode and the image's place.
-        seed: of augmentation and scanner.
-        scanner: `random` then shows all images of the episode as one random scanner would, another in each
-            episode: what tells a lesion there is best read from the support.
+    Augmentation changes every image on its own, reproducibly from `seed`, the episode and the image's place. `scanner:
+    random` then shows all images of the episode as one random scanner would, another in each episode: what tells a
+    lesion there is best read from the support.
     """
     places = [*(i for way in spec.support for i in way), *spec.query]
     pairs = [(collection.image(i), collection.label_map(i)) for i in places]

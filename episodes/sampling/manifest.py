@@ -43,17 +43,11 @@ def write_manifest(
     overwrite: bool = False,
     **parameters: object,
 ) -> None:
-    """Write episodes, so that others can be measured on the very same ones.
+    """Write episodes over records, so that others can be measured on the very same ones.
 
-    The first line is a header: `{"format": "fewshot-episodes", "version": 1, "records": <hash>,
-    "n_episodes": n}` and the parameters. One line per episode follows. The file appears whole or not at all.
-
-    Args:
-        path: the file; its folder is made where needed.
-        specs: episodes over `records`.
-        records: those that the sampler was given.
-        overwrite: whether an existing file may be replaced.
-        parameters: how the episodes were sampled, as JSON values: `**sampler.parameters`.
+    The first line is a header: `{"format": "fewshot-episodes", "version": 1, "records": <hash>, "n_episodes": n}` and
+    the parameters, JSON values that say how the episodes were sampled (`**sampler.parameters`). One line per episode
+    follows. The file appears whole or not at all; its folder is made where needed.
 
     Raises:
         ManifestError: if the file exists and `overwrite` is not set, or it cannot be written.
@@ -62,15 +56,11 @@ def write_manifest(
 
 
 def read_manifest(path: Path, records: Sequence[Record]) -> list[EpisodeSpec]:
-    """Read episodes back.
-
-    Args:
-        path: a file of `write_manifest`.
-        records: those at hand, which must be the ones that the episodes were sampled from, in any order.
+    """Read episodes back; the records at hand must be those that they were sampled from, in any order.
 
     Raises:
-        ManifestError: if the file is missing, not a manifest of a known version, truncated, damaged (the
-            message gives the line), or belongs to other records (it names the missing ones).
+        ManifestError: if the file is missing, not a manifest of a known version, truncated, damaged (the message gives
+            the line), or belongs to other records (it names the missing ones).
     """
     return _read(path, _EPISODES, records)
 

@@ -14,13 +14,9 @@ Pairing = Literal["within", "across"]
 
 @dataclass(frozen=True, slots=True)
 class EpisodeSpec:
-    """One episode, by record ids; never pixels.
+    """One episode, by record ids: support (n_way, n_shot), query (n_query,); never pixels.
 
-    Attributes:
-        index: its place in the sampler's sequence.
-        classes: the class of each way; way w is index w + 1 in masks, 0 is background.
-        support: record ids, (n_way, n_shot).
-        query: record ids, (n_query,).
+    Way w's class is w + 1 in masks, 0 is background.
     """
 
     index: int

@@ -14,20 +14,17 @@ _DECIMALS = 3  # of summed distances: nearer ones count as equal, so that roundi
 
 
 def choose(features: NDArray[np.float32], patients: Sequence[str], count: int, by: By = "k-medoids") -> list[int]:
-    """Choose images that cover the space that all of them fill.
+    """Choose images that cover the space that all of them fill; return their indices, the most useful first.
 
     No patient is chosen twice while there is one of whom no image is, nor a third time while there is one of whom only
-    one is. Of images that are as good, the first is chosen.
+    one is. Of images that are as good, the first is chosen; all of them, if there are not more than `count`.
 
     Args:
         features: what describes each image, unit vectors (n_images, n_values).
         patients: of each image.
-        count: how many to choose; all of them, if there are not more.
+        count: how many to choose.
         by: `k-medoids`, so that images are near the chosen ones on average; or `k-centres`, so that the one that is
             farthest from them is as near as may be.
-
-    Returns:
-        Their indices, the most useful first.
 
     Raises:
         ValueError: if the counts differ.
@@ -49,12 +46,9 @@ def choose(features: NDArray[np.float32], patients: Sequence[str], count: int, b
 def nearest_chosen(
     features: NDArray[np.float32], chosen: Sequence[int]
 ) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
-    """Find which of the chosen images stands for each image, by its place among them, and how far it is from that.
+    """Find the chosen image that stands for each image, by its place among them, and how far it is; both (n_images,).
 
     A chosen image stands for itself; of two that are as near, the one that was chosen first does.
-
-    Returns:
-        Both (n_images,).
     """
     far = np.concatenate([_distances(features[[index]], features) for index in chosen])
     far[np.arange(len(chosen)), chosen] = 0
@@ -64,7 +58,16 @@ def nearest_chosen(
 
 
 class _Turns:
-    """The images that may be chosen next, so that no patient has two more than another one who has images left."""
+    """The images that may be chosen next, so that no patient has two more than another one who has images left.
+
+    >>> turns = _Turns(["a", "a", "b"])
+    >>> turns.take(0)
+    >>> turns.open.tolist()
+    [False, False, True]
+    >>> turns.take(2)
+    >>> turns.open.tolist()
+    [False, True, False]
+    """
 
     def __init__(self, patients: Sequence[str]) -> None:
         _, self._patient = np.unique(np.array(patients, dtype=str), return_inverse=True)

@@ -38,12 +38,9 @@ Choose = Callable[[Lacking, Mapping[str, int], str, Stream], str]
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """A split: the part that each record belongs to.
+    """A split: the part, such as `train`, that each record id belongs to, and a hash of the records.
 
-    Attributes:
-        parts: record id -> part, such as `train`.
-        records: hash of the records that were split.
-        seed: what the split was drawn with; None where it was not drawn but given.
+    The seed is what the split was drawn with; None where it was not drawn but given.
     """
 
     parts: Mapping[str, str]
@@ -58,13 +55,9 @@ class Split:
 def split_records(records: Sequence[Record], fractions: Mapping[str, float] = FRACTIONS, seed: int = 0) -> Split:
     """Split into parts of about the given fractions of images, of each label of each dataset.
 
-    A patient's images stay together. A label is in every part if there are as many patients as parts who have
-    images of that label alone. The split depends on the seed and the set of records.
-
-    Args:
-        records: of one or several datasets.
-        fractions: part -> share of the images, positive and adding up to 1.
-        seed: names the split.
+    A patient's images stay together. A label is in every part if there are as many patients as parts who have images of
+    that label alone. The split depends on the seed and the set of records. The fractions, by part, are positive and add
+    up to 1.
 
     Raises:
         SamplingError: if the fractions are not such, or there are too few patients to fill every part.
@@ -128,8 +121,8 @@ def _assign(
 ) -> dict[str, str]:
     """Give each patient to a part, after iterative stratification (Sechidis et al., ECML PKDD 2011).
 
-    The rarest label comes first, as it is the hardest to spread, and within it the patients with most images,
-    so that those with few even out what is left.
+    The rarest label comes first, as it is the hardest to spread, and within it the patients with most images, so that
+    those with few even out what is left. A SamplingError says that a part gets nobody.
     """
     n_patients = Counter(stratum for images in patients.values() for stratum in images)
     n_images = sum(patients.values(), Counter[str]())
@@ -249,15 +242,11 @@ def official_folds(records: Sequence[Record], n_folds: int) -> dict[str, Split]:
 
     BUS-BRA (Gomez-Flores et al. 2024) has one of 5 and one of 10 folds, whose files also choose, within what is not
     tested on, what to validate on. That choice is not taken over: it puts images of more than 200 patients on both
-    sides.
-
-    Args:
-        records: of one dataset, whose `split`, or extra fact such as `10-fold`, is the fold.
-        n_folds: how many there are.
+    sides. A record's fold is its `split`, or an extra fact such as `10-fold`.
 
     Returns:
         Fold as the authors call it -> split, in the order of their numbers. Nobody vouches for their patients: see
-        `find_crossings`.
+            `find_crossings`.
 
     Raises:
         SamplingError: if the records are of several datasets, or do not state exactly so many folds.
@@ -300,12 +289,7 @@ def _stated_folds(records: Sequence[Record], n_folds: int) -> Mapping[str, str]:
 
 @dataclass(frozen=True, slots=True)
 class Crossing:
-    """One patient with images in several parts: what is learned of them in one is no news in the other.
-
-    Attributes:
-        patient: their name, with that of the dataset.
-        records: ids of their images by part.
-    """
+    """One patient, named with the dataset, who has images in several parts, so that one part tells of another."""
 
     patient: str
     records: Mapping[str, Sequence[str]]
@@ -316,13 +300,9 @@ class Crossing:
 
 
 def find_crossings(records: Iterable[Record], parts: Mapping[str, str]) -> list[Crossing]:
-    """List the patients who have images in several parts, by name.
+    """List the patients who have images in several parts, by name; records that are in no part do not matter.
 
     Near-duplicates count as well where they bear one patient's name, as those of a store do.
-
-    Args:
-        records: of one or several datasets; those that are in no part do not matter.
-        parts: record id -> part.
 
     >>> from pathlib import Path
     >>> a, b, c = (Record("d", Path(f"{name}.png"), (), "benign", patient) for name, patient in ("ap", "bp", "cq"))

@@ -21,14 +21,10 @@ def mix(value: int) -> int:
 
 
 class Stream:
-    """Random numbers of one (seed, index): SplitMix64 (Steele et al., OOPSLA 2014).
+    """Random numbers of one (seed, index), of which the lowest 64 bits count: SplitMix64 (Steele et al., OOPSLA 2014).
 
-    Written out here, not taken from a library, because episodes must be the same under every version of
-    Python and numpy, and because a stream starts in a microsecond: each episode can have its own.
-
-    Args:
-        seed: names the family of streams; any integer, of which the lowest 64 bits count.
-        index: names the stream within the family; likewise.
+    Written out here, not taken from a library, because episodes must be the same under every version of Python and
+    numpy, and because a stream starts in a microsecond: each episode can have its own.
 
     >>> stream = Stream(seed=0, index=7)
     >>> [stream.below(10) for _ in range(5)]

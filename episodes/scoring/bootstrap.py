@@ -21,12 +21,9 @@ CHUNK = 1 << 20
 class ScoreTable:
     """Scores by draw, summed over the queries that always come and go together: of one patient, in the same draws.
 
-    Attributes:
-        sums: of the scores, (n_draws, n_groups); 0 where a group is not in a draw.
-        present: whether a group is in a draw, 0 or 1, (n_draws, n_groups).
-        sizes: how many queries each group has, (n_groups,).
-        starts: index of each patient's first group, increasing, (n_patients,).
-        unit: what counts once in the mean: an image (a query) or a patient.
+    `sums` and `present` are (n_draws, n_groups), 0 where a group is not in a draw; `sizes` is the queries of each
+    group; `starts` is the index of each patient's first group, increasing. The unit counts once in the mean: image
+    (query) or patient.
     """
 
     sums: FloatArray
@@ -46,15 +43,10 @@ class ScoreTable:
         return len(self.starts)
 
     def fractions(self, draws: NDArray[np.number]) -> tuple[FloatArray, FloatArray]:
-        """Return what each patient adds to the numerator and the denominator of the mean over weighted draws.
+        """Return what patients add to numerator and denominator of the mean over weighted draws, both (m, n_patients).
 
-        A query whose draws all weigh 0 has no mean and is left out, as is a patient without any other.
-
-        Args:
-            draws: how often each draw counts, (m, n_draws).
-
-        Returns:
-            Numerators and denominators, both (m, n_patients).
+        A query whose draws all weigh 0 has no mean and is left out, as is a patient without any other. `draws` says how
+        often each draw counts, (m, n_draws).
         """
         weights = draws.astype(np.float64)  # whole numbers, as floats for the matrix product
         totals, counts = weights @ self.sums, weights @ self.present
@@ -69,12 +61,8 @@ class ScoreTable:
     def means(self, patients: IntArray, draws: IntArray) -> FloatArray:
         """Return the mean score of each resample: queries over their draws first, then over queries (and patients).
 
-        Args:
-            patients: how often each resample holds each patient, (n_resamples, n_patients).
-            draws: how often each resample holds each draw, (n_resamples, n_draws).
-
-        Returns:
-            One mean per resample, (n_resamples,); NaN where a resample holds no score at all.
+        `patients` (n_resamples, n_patients) and `draws` (n_resamples, n_draws) say how often each resample holds each
+        of them; the mean is NaN where it holds no score at all.
         """
         different, which = np.unique(draws, axis=0, return_inverse=True)
         tops, bottoms = self.fractions(different)
@@ -92,12 +80,9 @@ def ratio(top: FloatArray, bottom: FloatArray) -> FloatArray:
 
 
 def tabulate(values: FloatArray, owners: IntArray, unit: Unit = "image") -> ScoreTable:
-    """Sum the scores of queries that share their patient and their draws.
+    """Sum the scores (n_draws, n_queries), NaN where there is none, of queries that share their patient and draws.
 
-    Args:
-        values: scores, (n_draws, n_queries), NaN where there is none.
-        owners: index of each query's patient, from 0 with none left out, (n_queries,).
-        unit: what counts once in the mean.
+    `owners` is the index of each query's patient, from 0 with none left out, (n_queries,).
     """
     present = ~np.isnan(values)
     keys = np.vstack([owners, present]).T  # the patient first, so that a patient's groups lie side by side
@@ -116,10 +101,8 @@ def tabulate(values: FloatArray, owners: IntArray, unit: Unit = "image") -> Scor
 def resample(table: ScoreTable, n_resamples: int, seed: int) -> FloatArray:
     """Compute the mean score on resamples of whole patients and whole draws, both drawn anew with replacement.
 
-    What there is one of is not resampled. A resample that holds no score has no mean and is left out.
-
-    Returns:
-        One mean per resample that holds a score, (at most n_resamples,).
+    What there is one of is not resampled. A resample that holds no score has no mean and is left out: (at most
+    n_resamples,).
     """
     of_patients, of_draws = np.random.default_rng(seed).spawn(2)
     sizes = [rows.stop - rows.start for rows in chunks(n_resamples, table.n_patients)]
@@ -142,14 +125,10 @@ def chunks(n_rows: int, width: int) -> Iterator[slice]:
 
 @dataclass(frozen=True, slots=True)
 class Variance:
-    """The variance of a mean score over patients and draws, by where it comes from.
+    """The variance of a mean score over patients and draws, by where it comes from, and how many there are of both.
 
-    Attributes:
-        patients: jackknife variance over patients, what patients and draws do together included; 0 for one patient.
-        draws: likewise over draws.
-        together: what both of them include: that one draw suits some patients more than another draw does.
-        n_patients: how many there are.
-        n_draws: how many there are.
+    Those of patients and of draws are jackknife variances, 0 for one alone; both include `together`: that one draw
+    suits some patients more than another draw does.
     """
 
     patients: float
@@ -204,13 +183,10 @@ def _squares(values: FloatArray) -> float:
 
 
 def widen(resamples: FloatArray, estimate: float, variance: Variance) -> FloatArray:
-    """Stretch resamples away from the estimate, so that their percentiles are bounds of the right width.
+    """Stretch resamples from the estimate, so that their percentiles are bounds of the right width; return them sorted.
 
-    The deviations get the standard deviation of `variance`, and each is multiplied by the ratio of its quantile, by
-    its rank, to that of a normal distribution. What is lopsided stays so.
-
-    Returns:
-        As many values, in increasing order, (n,).
+    The deviations get the standard deviation of `variance`, and each is multiplied by the ratio of its quantile, by its
+    rank, to that of a normal distribution. What is lopsided stays so.
     """
     ordered = np.sort(resamples)
     spread = float(ordered.std())

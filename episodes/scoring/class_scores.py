@@ -17,18 +17,10 @@ from episodes.scoring.statistics import Interval, weighted_interval
 class ClassScores:
     """Scores of how well the pixels of one class are found; every score with its interval over patients.
 
-    Attributes:
-        name: of the class.
-        n_images: how many images hold the class.
-        n_absent: how many do not, and have no Dice or IoU.
-        dice: mean over the images that hold the class; a missed one scores 0.
-        iou: likewise.
-        sensitivity: share of the class's pixels that are found, pixels pooled over all images.
-        specificity: share of all other pixels that are not taken for the class, pooled.
-        precision: share of the pixels taken for the class that are of it, pooled.
-        f1: harmonic mean of precision and sensitivity, pooled (the Dice of all images laid side by side).
-        dice_empty_as_one: mean Dice over *all* images, 1 where the class is neither present nor predicted: what
-            published code reports. It rewards predicting nothing and is here for comparison alone.
+    Dice and IoU are means over the images that hold the class, a missed one scoring 0; sensitivity, specificity,
+    precision and F1 are of pixels pooled over all images. `dice_empty_as_one` is the mean Dice over *all* images, 1
+    where the class is neither present nor predicted: what published code reports. It rewards predicting nothing and is
+    here for comparison alone.
     """
 
     name: str
@@ -47,13 +39,7 @@ class ClassScores:
 class ClassLabelScores:
     """Scores of how well the images of one class are told from all others; every score with its interval over patients.
 
-    Attributes:
-        name: of the class.
-        n_images: how many images are of the class; without any, all scores but specificity are NaN.
-        precision: share of the images called the class that are of it.
-        recall: share of its images that are called so (sensitivity).
-        specificity: share of all other images that are not called so.
-        f1: harmonic mean of precision and recall.
+    Recall is sensitivity. Without any image of the class, all scores but specificity are NaN.
     """
 
     name: str
@@ -68,13 +54,8 @@ class ClassLabelScores:
 class LabelScores:
     """Scores of how well images are labelled; every score with its interval over patients.
 
-    Attributes:
-        confusion: number of images by truth (rows) and prediction (columns).
-        accuracy: share of the images with the right label.
-        macro_precision: mean over the classes that have images, each counting once.
-        macro_recall: likewise; also called balanced accuracy.
-        macro_f1: likewise, the mean of the classes' F1.
-        classes: one entry per class.
+    The confusion is by truth (rows) and prediction (columns). Macro means are over the classes that have images, each
+    counting once; macro recall is also called balanced accuracy.
     """
 
     confusion: tuple[tuple[int, ...], ...]
@@ -87,14 +68,9 @@ class LabelScores:
 
 @dataclass(frozen=True, slots=True)
 class LabelRoc:
-    """The receiver operating characteristic of one class against the rest, over images.
+    """The receiver operating characteristic of one class against the rest, over images; the area with its interval.
 
-    Attributes:
-        name: of the class.
-        n_images: how many images are of the class.
-        false_positive_rates: of falling thresholds, from 0 to 1; empty where all images or none are of the class.
-        true_positive_rates: at the same thresholds.
-        auc: area under the curve with its interval over patients.
+    The rates are those at falling thresholds, from 0 to 1; empty where all images or none are of the class.
     """
 
     name: str
@@ -182,15 +158,11 @@ def confusion_matrix(truths: NDArray[np.integer], predictions: NDArray[np.intege
 
 
 def count_pixels(predicted: NDArray[np.integer], truth: NDArray[np.integer], n_classes: int) -> IntArray:
-    """Count one image's pixels by what each class got right and wrong.
+    """Count one image's pixels by what each class got right and wrong, (n_classes, 4).
 
-    Args:
-        predicted: class map, 0 background and 1 to n_classes, (H, W).
-        truth: the same for the annotation; a lesion of unknown kind has no place among benign and malignant.
-        n_classes: how many classes there are beside background.
-
-    Returns:
-        True positives, false positives, false negatives and true negatives of classes 1 to n_classes, (n_classes, 4).
+    The class maps (H, W) are 0 for background and 1 to n_classes; a lesion of unknown kind has no place among benign
+    and malignant. The counts are true positives, false positives, false negatives and true negatives of classes 1 to
+    n_classes.
 
     Raises:
         ValueError: if the shapes differ or a value is out of range.
@@ -207,15 +179,12 @@ def count_pixels(predicted: NDArray[np.integer], truth: NDArray[np.integer], n_c
 
 
 def class_scores(counts: IntArray, names: Sequence[str], weights: IntArray) -> list[ClassScores]:
-    """Score how well the pixels of each class are found.
+    """Score how well the pixels of each class are found, in the order of `names`.
 
     Args:
         counts: `count_pixels` of every image, stacked, (n_images, n_classes, 4).
         names: of the classes.
         weights: how often each image counts in each resample, `patient_weights`, (n_resamples, n_images).
-
-    Returns:
-        One entry per class, in the order of `names`.
 
     Raises:
         ValueError: if the counts do not fit names and weights.
@@ -247,11 +216,8 @@ def label_scores(
 ) -> LabelScores:
     """Score how well images are labelled.
 
-    Args:
-        truths: each image's class as an index into `names`, (n_images,).
-        predictions: the predicted classes, (n_images,).
-        names: of the classes.
-        weights: how often each image counts in each resample, `patient_weights`, (n_resamples, n_images).
+    Truths and predictions are indices into `names`, (n_images,); the weights are `patient_weights`, (n_resamples,
+    n_images).
 
     Raises:
         ValueError: if the shapes differ, or an index is out of range.
@@ -290,16 +256,10 @@ def label_scores(
 def label_rocs(
     scores: NDArray[np.floating], truths: NDArray[np.integer], names: Sequence[str], weights: IntArray
 ) -> list[LabelRoc]:
-    """Compute the ROC of each class against the rest over images, and the area under it.
+    """Compute the ROC of each class against the rest over images, and the area under it, in the order of `names`.
 
-    Args:
-        scores: large where a class is likely, such as probabilities, (n_images, n_classes).
-        truths: each image's class as an index into `names`, (n_images,).
-        names: of the classes.
-        weights: how often each image counts in each resample, `patient_weights`, (n_resamples, n_images).
-
-    Returns:
-        One entry per class, in the order of `names`.
+    Scores are large where a class is likely, such as probabilities, (n_images, n_classes); truths are indices into
+    `names`, (n_images,); the weights are `patient_weights`, (n_resamples, n_images).
 
     Raises:
         ValueError: if the shapes differ, or a score is not finite.

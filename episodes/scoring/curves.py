@@ -16,13 +16,10 @@ ROUNDING = 1e-5
 
 @dataclass(frozen=True, slots=True)
 class RocCurve:
-    """A receiver operating characteristic, from the highest threshold to the lowest.
+    """A receiver operating characteristic, from the highest threshold to the lowest; rates in [0, 1].
 
-    Attributes:
-        false_positive_rates: share of the negatives at or above each threshold, from 0 to 1.
-        true_positive_rates: share of the positives there, from 0 to 1.
-        auc: area under the curve, with straight lines between its points; NaN without positives or negatives.
-        auc_error: the exact area of the unbinned probabilities differs by no more than this.
+    The area is that under straight lines between the points, NaN without positives or negatives; the exact one of the
+    unbinned probabilities differs by no more than `auc_error`.
     """
 
     false_positive_rates: tuple[float, ...]
@@ -33,14 +30,10 @@ class RocCurve:
 
 @dataclass(frozen=True, slots=True)
 class Reliability:
-    """Predicted probability against observed frequency, in bins of equal width over [0, 1].
+    """Predicted probability against observed frequency, in bins of equal width over [0, 1]; NaN where a bin is empty.
 
-    Attributes:
-        mean_confidences: mean predicted probability of each bin; NaN where it is empty.
-        observed_frequencies: share of positives in each bin; NaN where it is empty.
-        counts: how many predictions each bin holds.
-        expected_calibration_error: mean gap between the two over all predictions (Guo et al. 2017, eq. 3, for the
-            probability of one class); NaN without predictions.
+    The calibration error is the mean gap between the two over all predictions (Guo et al. 2017, eq. 3, for the
+    probability of one class); NaN without predictions.
     """
 
     mean_confidences: tuple[float, ...]
@@ -66,15 +59,10 @@ class Reliability:
 
 
 class ProbabilityHistogram:
-    """Counts of how many positives and negatives were given each probability of being positive; one per class.
+    """Counts of how many positives and negatives were given each probability of being positive, by bin; one per class.
 
-    Costs the same memory for one pixel and for a billion.
-
-    Attributes:
-        n_bins: number of bins of equal width over [0, 1]; the last holds 1 itself.
-        positives: predictions whose truth is positive, by bin, (n_bins,).
-        negatives: the others, (n_bins,).
-        sums: summed probability of both, (n_bins,), so that mean confidences are exact.
+    Costs the same memory for one pixel and for a billion. Bins are of equal width over [0, 1]; the last holds 1 itself.
+    Probabilities are summed by bin as well, so that mean confidences are exact.
 
     >>> histogram = ProbabilityHistogram()
     >>> histogram.add(np.array([[0.1, 0.4], [0.35, 0.8]]), np.array([[False, False], [True, True]]))
@@ -93,11 +81,7 @@ class ProbabilityHistogram:
         self.sums: FloatArray = np.zeros(n_bins)
 
     def add(self, probabilities: NDArray[np.floating], truths: NDArray[np.bool_]) -> None:
-        """Count predictions.
-
-        Args:
-            probabilities: of being positive, in [0, 1], of any shape.
-            truths: whether each is positive, boolean, of the same shape.
+        """Count predictions: probabilities of being positive, in [0, 1], and boolean truths of the same shape.
 
         Raises:
             ValueError: if the shapes differ, truths are not boolean, or a probability is NaN or outside [0, 1].
@@ -131,10 +115,7 @@ class ProbabilityHistogram:
         )
 
     def reliability(self, n_bins: int = RELIABILITY_BINS) -> Reliability:
-        """Compare predicted probabilities with observed frequencies.
-
-        Args:
-            n_bins: bins of equal width over [0, 1]; their edges are rounded to those of the histogram.
+        """Compare predicted probabilities with observed frequencies, in bins whose edges are rounded to those here.
 
         Raises:
             ValueError: if there would be less than one bin, or more than the histogram has.
@@ -153,12 +134,8 @@ class ProbabilityHistogram:
 def area_under_roc(positives: NDArray[np.number], negatives: NDArray[np.number]) -> FloatArray:
     """Compute the area under the ROC: how often a positive scores above a negative, ties counting half (trapezoids).
 
-    Args:
-        positives: number or weight of positives at each score, scores ascending, (..., n_scores).
-        negatives: the same for negatives.
-
-    Returns:
-        Areas in [0, 1], (...); NaN where there are no positives or no negatives.
+    Positives and negatives are numbers or weights at each score, scores ascending, (..., n_scores); areas are in [0,
+    1], (...), NaN where there are no positives or no negatives.
 
     >>> area_under_roc(np.array([0, 1, 1]), np.array([1, 1, 0]))  # of four pairs three in order, one tied
     array(0.875)

@@ -23,10 +23,7 @@ DETECTION_IOU = 0.5
 
 
 def dice(prediction: BoolArray, truth: BoolArray) -> float:
-    """Compute the Dice coefficient 2 |P and T| / (|P| + |T|) of two boolean masks (H, W).
-
-    Returns:
-        From 0 to 1; NaN where `truth` is empty.
+    """Compute the Dice coefficient 2 |P and T| / (|P| + |T|) of two boolean masks (H, W); NaN where `truth` is empty.
 
     Raises:
         ValueError: if a mask is not boolean (H, W), or the shapes differ.
@@ -159,17 +156,15 @@ def _count(prediction: BoolArray, truth: BoolArray) -> tuple[int, int, int]:
 def pooled_iou(overlap: NDArray[np.int64], union: NDArray[np.int64], classes: NDArray[np.int64]) -> tuple[float, float]:
     """Compute the IoU over many episodes as PANet's code defines it (Wang et al. 2019, its `util/metric.py`).
 
-    Pixels are summed over all episodes before the division, so large lesions dominate, and a class is counted
-    only in the images that hold it, so its false positives elsewhere go unseen. Hence never a headline.
+    Pixels are summed over all episodes before the division, so large lesions dominate, and a class is counted only in
+    the images that hold it, so its false positives elsewhere go unseen. Hence never a headline.
 
-    Args:
-        overlap: pixels that prediction and truth share, of each class in each image that holds it, (n,).
-        union: pixels that either of them has, (n,).
-        classes: what the pixels are of: 0 the background, others any class, (n,).
+    Overlap and union are the pixels that prediction and truth share and that either of them has, of each class in each
+    image that holds it, (n,); classes are 0 for the background, others any class, (n,).
 
     Returns:
-        The mean over the foreground classes; and the mean of background and foreground, all classes as one. NaN
-        where no image holds what is needed.
+        The mean over the foreground classes; and the mean of background and foreground, all classes as one. NaN where
+            no image holds what is needed.
 
     >>> pooled_iou(np.array([2, 1, 1, 2]), np.array([3, 2, 2, 2]), np.array([1, 2, 1, 0]))
     (0.55, 0.785714...)

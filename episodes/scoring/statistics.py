@@ -35,11 +35,9 @@ class Interval:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """A paired difference between two methods, its interval, and how easily no difference would show it.
+    """A paired difference (first minus second), its interval, and how easily no difference would show it, two-sided.
 
-    Attributes:
-        interval: mean of first minus second, and its interval.
-        p_value: two-sided; NaN where there is nothing to resample.
+    The p-value is NaN where there is nothing to resample.
     """
 
     interval: Interval
@@ -208,11 +206,6 @@ def patient_weights(patients: Sequence[str], *, n_resamples: int = 2000, seed: i
     The resamples are those of `crossed_bootstrap` with the same seed and patients, and a single draw. There are fewer
     of them unless asked for: 10,000 for each of 2000 images would take 160 MB, and as much again in every score.
 
-    Args:
-        patients: whose image each query is, (n_queries,).
-        n_resamples: how many times patients are resampled.
-        seed: of the resampling.
-
     Returns:
         Whole numbers from 0, equal for all queries of one patient, (n_resamples, n_queries).
 
@@ -268,14 +261,9 @@ def holm(p_values: Sequence[float]) -> list[float]:
     """Adjust p-values so that the chance of any false finding among them stays below the level (Holm 1979).
 
     Step-down: the smallest of m is multiplied by m, the next by m - 1, and so on; none falls below one before it and
-    none exceeds 1. It asks nothing of how the comparisons depend on each other, so that one reference method may be
-    in all of them (Scandinavian Journal of Statistics 6(2), 65-70).
-
-    Args:
-        p_values: of one family of comparisons; NaN where one could not be tested, which does not count among them.
-
-    Returns:
-        The adjusted p-values in the order given, NaN where there was NaN.
+    none exceeds 1. It asks nothing of how the comparisons depend on each other, so that one reference method may be in
+    all of them (Scandinavian Journal of Statistics 6(2), 65-70). One that is NaN could not be tested, does not count
+    among them, and stays NaN.
 
     Raises:
         ValueError: if a p-value does not lie between 0 and 1.
