@@ -27,21 +27,13 @@ from fewshot.results.tables import Record, Table
 
 @dataclass(frozen=True, slots=True)
 class ScoreColumn:
-    """A score of every row.
+    """A score of every row."""
 
-    Attributes:
-        name: in the results.
-        title: above its column on the page.
-        meaning: in a few words, for those who point at it.
-        digits: decimals; None for a share in hundredths.
-        heading: above its column in other tables, where it stands there.
-    """
-
-    name: str
-    title: str
-    meaning: str
-    digits: int | None = 3
-    heading: str = ""
+    name: str  # in the results
+    title: str  # above its column on the page
+    meaning: str  # in a few words, for those who point at it
+    digits: int | None = 3  # None for a share in hundredths
+    heading: str = ""  # above its column in other tables, where it stands there
 
     def interval(self, row: MethodResult) -> Interval | None:
         """Return a row's score with its interval; None for a score without one."""
@@ -98,23 +90,15 @@ def target_table(part: TargetContent) -> Table:
     """Return the rows of one target, a section for each number of annotated images."""
     rows = part.rows
     sections = [place for place in range(1, len(rows)) if rows[place].shot != rows[place - 1].shot]
-    return Table(
-        ROW_HEADINGS, [_row_texts(row) for row in rows], best=best_rows(rows), sections=sections, title=_counts(part)
-    )
-
-
-def _counts(part: TargetContent) -> str:
     patients = "1 patient" if part.n_patients == 1 else f"{part.n_patients} patients"
-    return f"{part.target}: {part.n_lesion} lesion and {part.n_normal} normal images of {patients}"
+    title = f"{part.target}: {part.n_lesion} lesion and {part.n_normal} normal images of {patients}"
+    return Table(ROW_HEADINGS, [_row_texts(row) for row in rows], best=best_rows(rows), sections=sections, title=title)
 
 
 def best_rows(rows: Sequence[MethodResult]) -> frozenset[int]:
     """Return positions of the rows that are the best of their target at their number of shots and can be used.
 
-    Controls and oracles never are, and floors only where a target has nothing else.
-
-    Args:
-        rows: as `summarise` gives them.
+    Controls and oracles never are, and floors only where a target has nothing else. Rows are as `summarise` gives them.
     """
     best: dict[tuple[str, int], int] = {}
     for target, group in groupby(enumerate(rows), key=lambda entry: entry[1].target):
@@ -292,25 +276,19 @@ Line = Sequence[tuple[ScoreColumn, MethodResult] | None]
 
 
 @dataclass(frozen=True, slots=True)
-class ScoreTable:
-    """Scores on the page, each with its numbers in full behind it.
+class PageTable:
+    """Scores on the page, each with its numbers in full behind it."""
 
-    Attributes:
-        heads: title and meaning of every column.
-        groups: the lines with each number of annotated images, by title.
-        best: the rows with the highest lesion Dice at each number of shots; no floor, control or oracle.
-    """
-
-    heads: Sequence[tuple[str, str]]
-    groups: Mapping[str, Sequence[Line]]
-    best: Sequence[ResultKey]
+    heads: Sequence[tuple[str, str]]  # title and meaning of every column
+    groups: Mapping[str, Sequence[Line]]  # the lines with each number of annotated images, by title
+    best: Sequence[ResultKey]  # the highest lesion Dice at each number of shots; no floor, control or oracle
 
 
 TAGS = {"floor": "floor", "control": "control", "oracle": "trained on it"}
 """Said on the page beside the names of rows that are no methods to use."""
 
 
-def overview(content: ReportContent) -> ScoreTable:
+def overview(content: ReportContent) -> PageTable:
     """Return the lesion Dice of every method on every dataset."""
     known = {(row.shot, row.method, row.target): row for row in content.rows}
     names = [part.target for part in content.targets]
@@ -319,14 +297,14 @@ def overview(content: ReportContent) -> ScoreTable:
         for shot, method in dict.fromkeys((shot, method) for shot, method, _ in known)
     ]
     best = [key for part in content.targets for key in best_methods(part)]
-    return ScoreTable([(name, "lesion Dice, mean over lesion images") for name in names], _grouped(lines), best)
+    return PageTable([(name, "lesion Dice, mean over lesion images") for name in names], _grouped(lines), best)
 
 
-def details(part: TargetContent) -> ScoreTable:
+def details(part: TargetContent) -> PageTable:
     """Return all scores of one dataset, as far as any row has them."""
     columns = [one for one in SCORE_COLUMNS if any(not isnan(one.value(row)) for row in part.rows)]
     lines = [[(column, row) for column in columns] for row in part.rows]
-    return ScoreTable([(column.title, column.meaning) for column in columns], _grouped(lines), best_methods(part))
+    return PageTable([(column.title, column.meaning) for column in columns], _grouped(lines), best_methods(part))
 
 
 def best_methods(part: TargetContent) -> list[ResultKey]:
