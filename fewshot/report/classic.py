@@ -44,17 +44,9 @@ class OverRuns:
 class ClassicRow:
     """One method at one number of shots on one target, as papers report it.
 
-    Attributes:
-        target: dataset.
-        method: name in the configuration.
-        shot: support images.
-        pooled_mean_iou: PANet's mean IoU (see `episodes.scoring.mask_scores`): pixels of a class summed over the
-            queries of a run that hold it, then the mean over classes.
-        pooled_binary_iou: the mean of background and foreground IoU, all classes as one, summed likewise.
-        episode_dice: mean over episodes of the mean Dice of an episode's queries that hold its class.
-        episode_iou: the same of IoU.
-        n_runs: how many.
-        n_episodes: of each run.
+    The pooled mean IoU is PANet's (see `episodes.scoring.mask_scores`): pixels of a class summed over the queries of a
+    run that hold it, then the mean over classes. The binary IoU is the mean of background and foreground, all classes
+    as one, summed likewise. An episode's Dice and IoU are means over those of its queries that hold its class.
     """
 
     target: str
@@ -65,7 +57,7 @@ class ClassicRow:
     episode_dice: OverRuns
     episode_iou: OverRuns
     n_runs: int
-    n_episodes: int
+    n_episodes: int  # of each run
 
 
 def classic_rows(table: ResultsIndex, target: str) -> list[ClassicRow]:

@@ -22,13 +22,10 @@ from fewshot.results.summary import MethodResult, ResultsTable, candidates, comp
 
 
 def collect(path: Path) -> ReportContent:
-    """Gather everything that a report of one run says.
+    """Gather everything that a report of a run's folder, or of a results table by itself, says.
 
     Numbers come from the results table alone, so that they can be computed again from a copy of it; configuration,
     environment, costs and gallery are added where they are.
-
-    Args:
-        path: a run's folder, or a results table.
 
     Raises:
         UserError: if there is no results table, it is empty, or a file beside it is damaged.
@@ -43,15 +40,12 @@ def collect(path: Path) -> ReportContent:
 
 
 def content_of(index: ResultsIndex, title: str, files: RunFiles) -> ReportContent:
-    """Gather everything that a report of a results table says.
-
-    Args:
-        index: its rows, at least one.
-        title: of the report.
-        files: what lies beside it.
-    """
+    """Gather everything that a report says of results, at least one row, and of the files that lie beside them."""
     facts = table_facts(index.table)
-    targets = _in_order(index.targets, facts.get("targets", []))
+    listed = facts.get("targets", [])
+    targets = sorted(
+        index.targets, key=lambda target: (listed.index(target) if target in listed else len(listed), target)
+    )
     rows = summarise(index, targets)
     classic = facts.get("protocol") == "classic"
     parts = [_target_content(index, rows, target, files, classic=classic) for target in targets]
@@ -64,11 +58,6 @@ def content_of(index: ResultsIndex, title: str, files: RunFiles) -> ReportConten
         environment=files.environment,
     )
     return replace(content, warnings=warnings_of(content, 0 if classic else _fewest_draws(index)))
-
-
-def _in_order(targets: Sequence[str], listed: Sequence[str]) -> list[str]:
-    """Order the targets as they are listed, then others by name."""
-    return sorted(targets, key=lambda target: (listed.index(target) if target in listed else len(listed), target))
 
 
 def _target_content(
@@ -113,12 +102,7 @@ def _fewest_draws(index: ResultsIndex) -> int:
 def answers(index: ResultsIndex, rows: Sequence[MethodResult]) -> list[Answer]:
     """Find what to use on one target at each number of annotated images that was measured, rising.
 
-    Args:
-        index: per-query results.
-        rows: those of the target.
-
-    Returns:
-        None for a number of images at which nothing could be scored.
+    A number of images at which nothing could be scored has no answer. The rows are those of the target.
     """
     shots = sorted({row.shot for row in rows})
     return [_answer(index, usable, shot) for shot in shots if (usable := candidates(rows, shot))]
@@ -168,10 +152,6 @@ FEWEST_LESIONS = 9
 
 def by_size(index: ResultsIndex, rows: Sequence[MethodResult]) -> tuple[list[Share], tuple[float, ...]]:
     """Compute lesion Dice of small, medium and large lesions: thirds of the target's lesion images.
-
-    Args:
-        index: per-query results.
-        rows: of one target, those to show.
 
     Returns:
         The shares, row by row, and the two sizes between the thirds, as shares of the image; both empty where there

@@ -18,37 +18,20 @@ from fewshot.results.summary import Comparison, MethodResult
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The answer to what to use with so many annotated images on one dataset.
-
-    Attributes:
-        shot: annotated images at hand.
-        best: the row with the highest lesion Dice among those that need no more; no control, oracle or floor.
-        rival: the best row of another method at as many images; None where there is no other.
-        lead: lesion Dice of `best` minus `rival`, paired.
-        without: the best row that needs no annotated image at all; None where there is none, or at K = 0.
-        gain: lesion Dice of `best` minus `without`, paired.
-        sentence: all of that in words that need no statistics.
-    """
+    """The answer to what to use with so many annotated images (`shot`) on one dataset."""
 
     shot: int
-    best: MethodResult
-    rival: MethodResult | None
-    lead: Difference | None
-    without: MethodResult | None
-    gain: Difference | None
-    sentence: str = ""
+    best: MethodResult  # the highest lesion Dice among rows that need no more images; no control, oracle or floor
+    rival: MethodResult | None  # the best row of another method at as many images; None where there is no other
+    lead: Difference | None  # lesion Dice of `best` minus `rival`, paired
+    without: MethodResult | None  # the best row that needs no annotated image; None where there is none, or at K = 0
+    gain: Difference | None  # lesion Dice of `best` minus `without`, paired
+    sentence: str = ""  # all of that in words that need no statistics
 
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """The mean lesion Dice of one row over some of the queries.
-
-    Attributes:
-        row: the row.
-        group: which queries, such as `small` or `malignant`.
-        n_images: how many.
-        dice: with its interval.
-    """
+    """The mean lesion Dice of one row over a group of the queries, such as `small` or `malignant`."""
 
     row: MethodResult
     group: str
@@ -58,67 +41,37 @@ class Share:
 
 @dataclass(frozen=True, slots=True)
 class Control:
-    """A method beside its control: what its lesion Dice owes to the masks of its support sets.
-
-    Attributes:
-        target: dataset.
-        shot: support images.
-        method: the method.
-        control: its control.
-        masks: what the control does to them, `emptied` or `swapped`.
-        difference: of lesion Dice, method minus control, paired on query and draw.
-        sentence: what that says.
-    """
+    """A method beside its control: what its lesion Dice owes to the masks of its support sets."""
 
     target: str
     shot: int
     method: str
     control: str
-    masks: str
-    difference: Difference
+    masks: str  # what the control does to them, `emptied` or `swapped`
+    difference: Difference  # of lesion Dice, method minus control, paired on query and draw
     sentence: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class TargetContent:
-    """Everything that is said of one dataset.
-
-    Attributes:
-        target: its name.
-        n_lesion: lesion images that were segmented.
-        n_normal: images without a lesion.
-        n_patients: patients of both.
-        rows: the whole table, best first within each number of shots.
-        answers: by number of annotated images, rising.
-        comparisons: of every other row with the best at the largest number of annotated images, p-values corrected
-            over all of them.
-        controls: as far as there are any.
-        patients: mean lesion Dice of every patient that the row has lesion images of, rising, by (method, shot).
-        sizes: by tercile of lesion size, `small`, `medium`, `large`; their edges are in `size_edges`.
-        size_edges: share of the image that a lesion covers, between the terciles; empty with too few lesions.
-        labels: by label.
-        reliability: of lesion probabilities, by (method, shot), of methods that give any.
-        costs: mean over training seeds are for the reader to take; as measured here.
-        cases: to look at.
-        classic: what papers report, best first within each number of shots; of the `classic` protocol alone.
-    """
+    """Everything that is said of one dataset."""
 
     target: str
-    n_lesion: int
+    n_lesion: int  # images that were segmented
     n_normal: int
-    n_patients: int
-    rows: Sequence[MethodResult]
-    answers: Sequence[Answer]
-    comparisons: Sequence[Comparison]
+    n_patients: int  # of both kinds of images
+    rows: Sequence[MethodResult]  # best first within each number of shots
+    answers: Sequence[Answer]  # by number of annotated images, rising
+    comparisons: Sequence[Comparison]  # of every other row with the best at the most images, p-values corrected
     controls: Sequence[Control]
-    patients: Mapping[tuple[str, int], NDArray[np.float64]]
-    sizes: Sequence[Share]
-    size_edges: tuple[float, ...]
+    patients: Mapping[tuple[str, int], NDArray[np.float64]]  # mean lesion Dice of each, rising, by (method, shot)
+    sizes: Sequence[Share]  # by tercile of lesion size
+    size_edges: tuple[float, ...]  # shares of the image between the terciles; empty with too few lesions
     labels: Sequence[Share]
-    reliability: Mapping[tuple[str, int], Reliability]
-    costs: Sequence[Cost] = ()
+    reliability: Mapping[tuple[str, int], Reliability]  # of lesion probabilities, by (method, shot)
+    costs: Sequence[Cost] = ()  # of each training seed
     cases: Sequence[GalleryCase] = ()
-    classic: Sequence[ClassicRow] = ()
+    classic: Sequence[ClassicRow] = ()  # of the `classic` protocol alone, best first within each number of shots
 
     @property
     def n_significant(self) -> int:
@@ -130,25 +83,17 @@ class TargetContent:
 class ReportContent:
     """Everything a report shows.
 
-    Attributes:
-        title: such as the run's name, or `A and B`.
-        headline: the answer at the largest number of annotated images, over all datasets, in one sentence.
-        targets: by dataset.
-        facts: what holds for the whole table: protocol, working size, tolerance of NSD and the like.
-        config: the resolved configuration as YAML, by run; empty where only the table is there.
-        environment: versions and device, by run.
-        warnings: what a reader should know before believing a number, a sentence each.
-        pairs: of two runs, the rows that both have, by their key in both: the second run's beside the first's, with
-            p-values corrected over all of them; empty for one run.
+    `pairs` has, of two runs, the rows that both have, by their key in both: the second run's beside the first's, with
+    p-values corrected over all of them; it is empty for one run.
     """
 
-    title: str
-    headline: str
+    title: str  # such as the run's name, or `A and B`
+    headline: str  # the answer at the most annotated images, over all datasets, in one sentence
     targets: Sequence[TargetContent]
-    facts: Mapping[str, Any]
-    config: Mapping[str, str] = field(default_factory=dict)
-    environment: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    warnings: Sequence[str] = ()
+    facts: Mapping[str, Any]  # what holds for the whole table: protocol, working size, tolerance of NSD and the like
+    config: Mapping[str, str] = field(default_factory=dict)  # as resolved, YAML by run
+    environment: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # versions and device, by run
+    warnings: Sequence[str] = ()  # what a reader should know before believing a number, a sentence each
     pairs: Mapping[ResultKey, Comparison] = field(default_factory=dict)
 
     @property

@@ -23,8 +23,7 @@ PANEL_LEFT, SIDE, GAP, PANEL_TOP, PANEL_FOOT = 0.58, 1.2, 0.14, 0.5, 0.5
 def reliability(target: TargetContent, styles: Mapping[str, MethodStyle]) -> Drawing | None:
     """Draw the observed share of lesion pixels over the predicted probability, a small plot for each of the best rows.
 
-    Returns:
-        None where no method gives probabilities.
+    It is None where no method gives probabilities.
     """
     keys = [(row.method, row.shot) for row in shown_rows(target.rows)]
     chosen = [(key, target.reliability[key]) for key in keys if key in target.reliability]

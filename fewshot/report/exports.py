@@ -28,15 +28,7 @@ from fewshot.terminal import output_console, print_line
 
 
 def write_tables(content: ReportContent, folder: Path) -> list[Path]:
-    """Write every table of a report as CSV, with numbers in full, and to read as Markdown and LaTeX.
-
-    Args:
-        content: all that the report says.
-        folder: where to; it is made where needed.
-
-    Returns:
-        The files written.
-    """
+    """Write every table of a report as CSV, with numbers in full, and to read as Markdown and LaTeX."""
     files = []
     for table in tables_of(content):
         for suffix, text in (("csv", table.csv()), ("md", table.markdown()), ("tex", table.latex())):
@@ -49,11 +41,7 @@ SUMMARY = "summary.json"
 
 
 def write_summary(folder: Path, content: ReportContent) -> Path:
-    """Write all of a report but its pictures, configuration and environment as strict JSON, NaN as null.
-
-    Returns:
-        The file written.
-    """
+    """Write all of a report but its pictures, configuration and environment as strict JSON, NaN as null."""
     path = folder / SUMMARY
     write_text(path, json.dumps(without_nan(summary_of(content)), indent=1, allow_nan=False) + "\n")
     return path
@@ -117,11 +105,7 @@ MARKDOWN = "summary.md"
 
 
 def write_markdown(folder: Path, content: ReportContent) -> Path:
-    """Write `summary.md`: the headline, then each target's table, answers and what its controls say, then warnings.
-
-    Returns:
-        The file written.
-    """
+    """Write `summary.md`: the headline, then each target's table, answers and what its controls say, then warnings."""
     parts = [f"{content.headline}\n", *(text for part in content.targets for text in _markdown_parts(part))]
     if content.pairs:
         parts.append(pair_table(content).markdown())

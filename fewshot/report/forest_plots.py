@@ -64,34 +64,21 @@ MOST_GROUPED = 6  # rows
 
 @dataclass(frozen=True, slots=True)
 class PlotRow:
-    """One row of a forest plot.
+    """One row of a forest plot."""
 
-    Attributes:
-        name: at the left.
-        note: at the right, numbers.
-        tall: height of what is drawn, in inches.
-        heading: whether nothing is drawn, since the name stands for the rows that follow.
-    """
-
-    name: str
-    note: str = ""
-    tall: float = TEXT
-    heading: bool = False
+    name: str  # at the left
+    note: str = ""  # at the right, numbers
+    tall: float = TEXT  # height of what is drawn, in inches
+    heading: bool = False  # nothing is drawn: the name stands for the rows that follow
 
 
 @dataclass(frozen=True, slots=True)
 class ForestPlot:
-    """Rows laid out on a page.
-
-    Attributes:
-        page: to draw on.
-        axes: over all rows; y in inches from the top.
-        heights: y of the middle line of each row that is no heading, where its marks go.
-    """
+    """Rows laid out on a page."""
 
     page: Page
-    axes: Axes
-    heights: Sequence[float]
+    axes: Axes  # over all rows; y in inches from the top
+    heights: Sequence[float]  # y of the middle line of each row that is no heading, where its marks go
 
 
 @contextmanager
@@ -106,17 +93,10 @@ def forest_plot(
     names: float = NAMES,
     notes: float = 0.55,
 ) -> Iterator[ForestPlot]:
-    """Write names and notes, and give the axes to draw on inside the block.
+    """Write names and notes of rows, from top to bottom, and give the axes to draw on inside the block.
 
-    Args:
-        rows: from top to bottom.
-        xlabel: under the axis.
-        limits: of the axis.
-        key: in grey above the first row.
-        note_key: likewise, above the notes.
-        above: whether names stand above their marks, which leaves these more room, or beside them.
-        names: room for names beside their marks, in inches.
-        notes: room for notes at the right, in inches.
+    The keys stand in grey above the first row and above the notes. Room for names beside their marks, and for notes at
+    the right, is in inches; names that stand `above` their marks have more.
     """
     top = MARGIN + (TEXT + 0.04 if key else 0)
     left = MARGIN + 0.06 if above else MARGIN + names
@@ -219,11 +199,7 @@ def _box(axes: Axes, y: float, tall: float, ends: tuple[float, float], colour: s
 
 
 def controls(target: TargetContent, styles: Mapping[str, MethodStyle]) -> Drawing | None:
-    """Draw a method's lesion Dice (filled) and that of its control (hollow), joined by a line.
-
-    Returns:
-        None where there is no control.
-    """
+    """Draw a method's lesion Dice (filled) and its control's (hollow), joined by a line; None without controls."""
     if not target.controls:
         return None
     dice = {(row.method, row.shot): row.dice.estimate for row in target.rows}
@@ -289,11 +265,7 @@ def _limits(found: Sequence[Comparison]) -> tuple[float, float]:
 
 
 def groups(target: TargetContent, styles: Mapping[str, MethodStyle], by: Literal["sizes", "labels"]) -> Drawing | None:
-    """Draw lesion Dice with intervals in each group of queries, of the first rows of the content.
-
-    Returns:
-        None where there is no group.
-    """
+    """Draw lesion Dice with intervals in each group of queries, of the content's first rows; None without groups."""
     shares = target.sizes if by == "sizes" else target.labels
     names = list(dict.fromkeys(share.group for share in shares))
     keys = list(dict.fromkeys(share.row.key for share in shares))[:MOST_GROUPED]
@@ -338,8 +310,7 @@ def _between(place: int, edges: Sequence[float]) -> str:
 def normals(target: TargetContent, styles: Mapping[str, MethodStyle]) -> Drawing | None:
     """Draw the share of normal images with a false lesion, as bars, for every row but floors and controls.
 
-    Returns:
-        None where there is no normal image.
+    It is None where there is no normal image.
     """
     shares = [
         (row, share)
@@ -362,8 +333,7 @@ def normals(target: TargetContent, styles: Mapping[str, MethodStyle]) -> Drawing
 def patients(target: TargetContent, styles: Mapping[str, MethodStyle]) -> Drawing | None:
     """Draw one dot per patient for the best rows of every number of shots, over a box of the middle half of patients.
 
-    Returns:
-        None where there is no patient.
+    It is None where there is no patient.
     """
     keys = [(row.method, row.shot) for row in shown_rows(target.rows)]
     chosen = [(key, target.patients[key]) for key in keys if len(target.patients.get(key, ()))]

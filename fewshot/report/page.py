@@ -32,22 +32,13 @@ LEVELS, SMALL = 64, 128
 
 @dataclass(frozen=True, slots=True)
 class OutlinedImage:
-    """One image with outlines over it.
+    """One image with outlines over it."""
 
-    Attributes:
-        place: id of the image within the page.
-        width: in pixels; outlines are in these units.
-        height: likewise.
-        alt: what is seen.
-        truth: outline as an SVG path; empty without one.
-        prediction: likewise.
-    """
-
-    place: str
-    width: int
+    place: str  # id of the image within the page
+    width: int  # in pixels, the outlines' units
     height: int
-    alt: str
-    truth: str = ""
+    alt: str  # what is seen
+    truth: str = ""  # outline as an SVG path; empty without one
     prediction: str = ""
 
 
@@ -64,11 +55,7 @@ class ShownCase:
 
 @dataclass
 class PageImages:
-    """The images of a page, each held once however often it is shown.
-
-    Attributes:
-        sources: (id, width, height, data URI) in the order they were first shown.
-    """
+    """The images of a page, each held once however often it is shown."""
 
     sources: list[tuple[str, int, int, str]] = field(default_factory=list)
     _places: dict[tuple[bytes, bool], str] = field(default_factory=dict)
@@ -107,11 +94,9 @@ class PageImages:
 
 
 def data_uri(image: NDArray[np.uint8], longest: int | None = None) -> str:
-    """Return an image as a PNG of at most 64 grey levels in a `data:` address.
+    """Return grey levels (H, W) as a PNG of at most 64 of them in a `data:` address.
 
-    Args:
-        image: grey levels, (H, W).
-        longest: shrink it to this many pixels along its longer side; None leaves it as it is.
+    It is shrunk to `longest` pixels along its longer side, unless that is None.
     """
     picture = Image.fromarray(image)
     if longest is not None and max(picture.size) > longest:
@@ -129,15 +114,7 @@ PAGE = "report.html"
 
 
 def write_report(content: ReportContent, folder: Path) -> Path:
-    """Write `report.html` and, in `figures/`, every figure as PNG and SVG; the same content gives the same bytes.
-
-    Args:
-        content: what to say.
-        folder: made where it is missing.
-
-    Returns:
-        The page.
-    """
+    """Write `report.html` and, in `figures/`, every figure as PNG and SVG; the same content gives the same bytes."""
     drawings = draw(content)
     write_figures(folder, drawings)
     write_text(folder / PAGE, render(content, drawings))
@@ -214,11 +191,7 @@ def flat(facts: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, str]]
 
 
 def write_everything(content: ReportContent, folder: Path) -> Sequence[Path]:
-    """Write the page, its figures and tables, and the summary as JSON and Markdown.
-
-    Args:
-        content: what to say.
-        folder: made where it is missing; files of an earlier report are replaced.
+    """Write the page, its figures and tables, and the summary as JSON and Markdown, in place of an earlier report's.
 
     Returns:
         What a reader would open first: `report.html`, `summary.json` and `summary.md`; there are `figures/` and

@@ -29,12 +29,7 @@ MOST_NAMED = 3
 
 
 def require_same_manifests(first: Path, second: Path, target: str) -> None:
-    """Check that two runs have the same manifest of a target, without needing its images.
-
-    Args:
-        first: a run's folder.
-        second: another one.
-        target: dataset.
+    """Check that two runs' folders have the same manifest of a target, without needing its images.
 
     Raises:
         UserError: if they differ; it names the first difference. If a manifest is missing or damaged.
@@ -119,17 +114,10 @@ FREE_FACTS = ("benchmark", "shots", "targets")
 
 
 def pair_runs(first: Path, second: Path) -> ReportContent:
-    """Compare two runs on the same manifest.
+    """Compare two runs' folders on the same manifest, as a report whose `pairs` has the differences.
 
     Their rows stand in one table, each method named `RUN: method`, and every row that both runs have gets the paired
     difference of the two, second minus first.
-
-    Args:
-        first: a run's folder.
-        second: another one.
-
-    Returns:
-        What a report of both says; `pairs` has the differences.
 
     Raises:
         UserError: if the runs have other targets, another protocol or other draws, and in what they differ; or if a

@@ -15,10 +15,6 @@ def headline(by_target: Sequence[Sequence[Answer]], rows: Sequence[MethodResult]
 
     For several targets it is the method with the highest mean over them, each target counting once, and on how many of
     them it is the best.
-
-    Args:
-        by_target: the answers for each target.
-        rows: of all targets.
     """
     last = [answers[-1] for answers in by_target if answers]
     if not last:
@@ -175,9 +171,7 @@ MOST_MARKED_NORMALS = 0.5
 def warnings_of(content: ReportContent, n_draws: int) -> list[str]:
     """Return the warnings about a report, a sentence each.
 
-    Args:
-        content: all that it says.
-        n_draws: support draws, the fewest of any row; 0 where there are none, or episodes draw anew.
+    The fewest support draws of any row are `n_draws`, 0 where there are none, or episodes draw anew.
     """
     return [*_about_the_run(content, n_draws), *(line for part in content.targets for line in _about(part))]
 
@@ -202,16 +196,10 @@ def _about(part: TargetContent) -> Iterator[str]:
     n_patients = max(map(len, part.patients.values()), default=0)
     if n_patients < FEWEST_PATIENTS:
         yield f"{part.target} has lesion images of {_patients(n_patients)} only: its intervals are rough."
-    yield from _about_controls(part)
+    yield from (f"On {part.target}: {one.sentence}" for one in part.controls if uses_support(one) is False)
     if part.answers:
         yield from _about_floors(part, part.answers[-1])
         yield from _about_the_answer(part.target, part.answers[-1])
-
-
-def _about_controls(part: TargetContent) -> Iterator[str]:
-    for control in part.controls:
-        if uses_support(control) is False:
-            yield f"On {part.target}: {control.sentence}"
 
 
 def _about_floors(part: TargetContent, answer: Answer) -> Iterator[str]:

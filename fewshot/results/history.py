@@ -22,7 +22,7 @@ METRICS = "metrics.jsonl"
 
 
 class Tracker:
-    """Writes one JSON line per step.
+    """The log of a training, one JSON line per step; the file's folder is made where it is missing.
 
     The file is the only one that grows in place. That is safe: each line is given to the system as soon as it is
     complete, `keep` waits until the lines are on the disk before a state is saved that says they are there, and what a
@@ -30,9 +30,6 @@ class Tracker:
 
     Training that goes on from a saved state logs some steps again: the first one logged replaces what an earlier
     process wrote of it and after it.
-
-    Args:
-        path: of the file; its folder is made where it is missing.
     """
 
     def __init__(self, path: Path) -> None:
@@ -103,15 +100,10 @@ def _step(line: str) -> float:
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """The metrics of a training.
+    """The metrics of a training."""
 
-    Attributes:
-        steps: number of steps done, in the order of logging, (n,).
-        columns: by name, in the order of their first mention, (n,); NaN at steps that did not log them.
-    """
-
-    steps: NDArray[np.int64]
-    columns: Mapping[str, NDArray[np.float64]]
+    steps: NDArray[np.int64]  # number of steps done, in the order of logging, (n,)
+    columns: Mapping[str, NDArray[np.float64]]  # by name, as first mentioned, (n,); NaN at steps without
 
     def curve(self, name: str) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """Return the steps at which a metric was logged as a number, and its values; both empty for an unknown name."""
@@ -144,11 +136,7 @@ def read_history(path: Path) -> History:
 
 
 def write_history_csv(history: History, path: Path) -> Path:
-    """Write a history as a table: one row per step, empty where nothing was logged, numbers to their last digit.
-
-    Returns:
-        The file written.
-    """
+    """Write a history as a table: one row per step, empty where nothing was logged, numbers to their last digit."""
     columns = (column.tolist() for column in history.columns.values())
     write_text(path, csv_text([["step", *history.columns], *zip(history.steps.tolist(), *columns, strict=True)]))
     return path

@@ -15,38 +15,26 @@ from fewshot.results.rows import MILLIMETRES, SCORES
 
 @dataclass(frozen=True, slots=True)
 class Queries:
-    """Images of one target, sorted by id; every attribute is (n_queries,).
+    """Images of one target, sorted by id; every attribute is (n_queries,)."""
 
-    Attributes:
-        ids: of the records.
-        patients: whose image each is.
-        labels: `benign` and the like.
-        lesion_shares: share of the image that the lesion covers, in [0, 1]; NaN where pixels were not counted.
-        codes: numbers that stand for their ids, rising.
-    """
-
-    ids: Sequence[str]
+    ids: Sequence[str]  # of the records
     patients: Sequence[str]
-    labels: Sequence[str]
-    lesion_shares: FloatArray
-    codes: IntArray
+    labels: Sequence[str]  # `benign` and the like
+    lesion_shares: FloatArray  # of the image that the lesion covers, in [0, 1]; NaN where pixels were not counted
+    codes: IntArray  # numbers that stand for their ids, rising
 
 
 @dataclass(frozen=True, slots=True)
 class ScoreGrid:
     """One row's scores of the lesion images of its target, or of the normal ones.
 
-    Attributes:
-        queries: those of the target; the ones that the row lacks have no value.
-        seeds: training seeds, rising, (n_seeds,).
-        draws: numbers of draws, rising, (n_draws,); -1 alone for a row without support sets.
-        scores: by name, (n_seeds, n_draws, n_queries); NaN where a query is not in a draw or its score is undefined.
-            A query that comes several times in a run of the `classic` protocol has its mean.
+    Scores by name are (n_seeds, n_draws, n_queries); NaN where a query is not in a draw or its score is undefined. A
+    query that comes several times in a run of the `classic` protocol has its mean.
     """
 
-    queries: Queries
-    seeds: IntArray
-    draws: IntArray
+    queries: Queries  # those of the target; the ones that the row lacks have no value
+    seeds: IntArray  # training seeds, rising, (n_seeds,)
+    draws: IntArray  # numbers of draws, rising, (n_draws,); -1 alone for a row without support sets
     scores: Mapping[str, FloatArray]
 
     def over_seeds(self, score: str) -> FloatArray:
@@ -98,17 +86,10 @@ class ResultKey(NamedTuple):
 
 
 class ResultsIndex:
-    """A per-query table whose rows are looked up by target, method and shots.
+    """A per-query table, as `fewshot.results.rows.read_table` gives it, with rows by target, method and shots.
 
     A real run's table has hundreds of thousands of lines, and a report asks for its rows again and again: names are
     turned into numbers once, and all that follows is indexing.
-
-    Args:
-        table: per-query results, as `fewshot.results.rows.read_table` gives them.
-
-    Attributes:
-        table: the same.
-        targets: its datasets, sorted.
     """
 
     def __init__(self, table: pa.Table) -> None:

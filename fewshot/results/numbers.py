@@ -8,21 +8,13 @@ from episodes.scoring.statistics import Interval
 
 @dataclass(frozen=True, slots=True)
 class NumberStyle:
-    """A way to write numbers.
+    """A way to write numbers."""
 
-    Attributes:
-        digits: decimals where a call asks for no others.
-        unknown: stands for None and NaN.
-        minus: before negative numbers.
-        percent: behind a share in hundredths.
-        zero: `z` drops the minus of what rounds to zero; nothing keeps it.
-    """
-
-    digits: int = 3
-    unknown: str = "-"
-    minus: str = "-"
-    percent: str = "%"
-    zero: str = ""
+    digits: int = 3  # where a call asks for no others
+    unknown: str = "-"  # stands for None and NaN
+    minus: str = "-"  # before negative numbers
+    percent: str = "%"  # behind a share in hundredths
+    zero: str = ""  # `z` drops the minus of what rounds to zero; nothing keeps it
 
     def number(self, value: float | None, digits: int | None = None, *, sign: bool = False) -> str:
         """Return a number, with `sign` a plus before positive ones.

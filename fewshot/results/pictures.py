@@ -30,12 +30,7 @@ def png(pixels: Pixels, level: int = QUICK) -> bytes:
 
 
 def mask_png(mask: NDArray[np.bool_], label_map: NDArray[np.uint8] | None = None) -> bytes:
-    """Encode a mask (H, W) as 0 and 255; with classes in their colours, green for benign and red for malignant.
-
-    Args:
-        mask: where there is a lesion.
-        label_map: which kind, values of `LABEL_VALUES`, (H, W).
-    """
+    """Encode a mask (H, W) as 0 and 255; with `LABEL_VALUES` (H, W), green for benign and red for malignant."""
     return png(_grey_mask(mask) if label_map is None else _palette(GREEN, RED)[label_map])
 
 
@@ -78,18 +73,10 @@ def write_picture(path: Path, pixels: Pixels) -> Path:
 def overlay(
     image: NDArray[np.uint8], mask: NDArray[np.bool_], label_map: NDArray[np.uint8] | None = None
 ) -> NDArray[np.uint8]:
-    """Draw the outline of a mask on an image.
+    """Draw the outline of a mask (H, W) on a grey image (H, W); the result has colours, (H, W, 3).
 
     The line lies on the mask's own outermost pixels, also along the image's edge, with a dark seam around it, so that
-    it shows on bright tissue too.
-
-    Args:
-        image: grey values, (H, W).
-        mask: (H, W).
-        label_map: whose values colour the line; None for one colour.
-
-    Returns:
-        Colours, (H, W, 3).
+    it shows on bright tissue too. A label map (H, W) colours it by its values.
     """
     colours = np.repeat(image[..., None], 3, axis=2)
     if not mask.any():

@@ -26,23 +26,14 @@ CALIBRATION_BINS = 10
 
 @dataclass(frozen=True, slots=True, order=True)
 class Cell:
-    """The part of a benchmark that is computed in one piece: a method adapted once, and all queries segmented.
-
-    Attributes:
-        target: dataset.
-        method: row of the table.
-        seed: of the training.
-        shot: support images; 0 for none.
-        draw: number of the support draw, or of the run under the `classic` protocol; -1 where there is none.
-        fold: part of the target that the queries are in, of a model trained on the others; -1 of any other.
-    """
+    """The part of a benchmark that is computed in one piece: a method adapted once, and all queries segmented."""
 
     target: str
-    method: str
-    seed: int
-    shot: int
-    draw: int
-    fold: int = -1
+    method: str  # row of the table
+    seed: int  # of the training
+    shot: int  # support images; 0 for none
+    draw: int  # number of the support draw, or of the run under the `classic` protocol; -1 where there is none
+    fold: int = -1  # part of the target that the queries are in, of a model trained on the others; -1 of any other
 
     @property
     def file_name(self) -> str:
@@ -90,10 +81,7 @@ def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
 def write_table(path: Path, table: pa.Table, facts: Mapping[str, Any] | None = None) -> None:
     """Write a table as one Parquet file, whole.
 
-    Args:
-        path: of the file.
-        table: the rows.
-        facts: what holds for all of them, as JSON values; they stand in the file's metadata (see `table_facts`).
+    What holds for all its rows, JSON values, stands in the file's metadata (see `table_facts`).
     """
     if facts is not None:
         table = table.replace_schema_metadata({FACTS: json.dumps(facts, sort_keys=True).encode()})
@@ -139,31 +127,18 @@ TOLERANCE_MM = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """The scores and pixel counts of one query.
-
-    Attributes:
-        scores: of the predicted mask.
-        hd95_mm: 95 % Hausdorff distance in millimetres; NaN where the size of a pixel is unknown.
-        nsd_mm: normalised surface Dice at `TOLERANCE_MM`; likewise.
-        image_pixels: of the image.
-        lesion_pixels: of the truth.
-        predicted_pixels: of the prediction.
-        overlap_pixels: of both.
-        bin_counts: pixels in each bin of predicted probability, (CALIBRATION_BINS,); None without probabilities.
-        bin_confidences: their summed probability; likewise.
-        bin_positives: how many of them are lesion; likewise.
-    """
+    """The scores and pixel counts of one query."""
 
     scores: Scores
-    hd95_mm: float
-    nsd_mm: float
+    hd95_mm: float  # NaN where the size of a pixel is unknown
+    nsd_mm: float  # normalised surface Dice at `TOLERANCE_MM`; likewise
     image_pixels: int
-    lesion_pixels: int
+    lesion_pixels: int  # of the truth
     predicted_pixels: int
-    overlap_pixels: int
-    bin_counts: list[int] | None = None
-    bin_confidences: list[float] | None = None
-    bin_positives: list[int] | None = None
+    overlap_pixels: int  # of truth and prediction
+    bin_counts: list[int] | None = None  # by predicted probability, (CALIBRATION_BINS,); None without any
+    bin_confidences: list[float] | None = None  # their summed probability; likewise
+    bin_positives: list[int] | None = None  # how many of them are lesion; likewise
 
     def columns(self) -> Mapping[str, Any]:
         """Return the values by column of the results table."""
@@ -177,13 +152,10 @@ def judge(
     probability: NDArray[np.floating] | None = None,
     spacing: Spacing | None = None,
 ) -> Judgement:
-    """Score a query.
+    """Score a query's predicted mask against the annotated one, both boolean (H, W).
 
-    Args:
-        prediction: predicted lesion, boolean (H, W).
-        truth: annotated lesion, boolean (H, W).
-        probability: of lesion, in [0, 1], (H, W); None where a method gives none.
-        spacing: millimetres from one pixel to the next, (row, column), at this size; None where unknown.
+    The probability of lesion, in [0, 1], (H, W), is None where a method gives none; the spacing, millimetres from one
+    pixel to the next, (row, column), at this size, is None where it is unknown.
     """
     bins: dict[str, list[Any]] = {}
     if probability is not None:
@@ -208,12 +180,7 @@ def judge(
 
 
 def working_spacing(spacing: Spacing | None, original: tuple[int, int], working: tuple[int, int]) -> Spacing | None:
-    """Compute the size of a pixel once an image is stretched to the working size.
-
-    Args:
-        spacing: of the original, (row, column); None where unknown.
-        original: (height, width) in pixels.
-        working: likewise.
+    """Compute the size of a pixel, (row, column), once an image of (height, width) is stretched to the working size.
 
     >>> working_spacing((0.1, 0.25), (400, 600), (200, 200))
     (0.2, 0.75)

@@ -28,42 +28,25 @@ GALLERY_INDEX = "gallery.json"
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """The cost of one row of the table with one training seed.
-
-    Attributes:
-        target: dataset.
-        method: row of the table.
-        seed: of the training.
-        shot: support images; 0 for none.
-        adapt_seconds: to adapt to one support set, mean over draws.
-        image_seconds: to segment one image, its encoding included, mean over images and draws.
-        peak_bytes: most memory held meanwhile, by the process or on the accelerator; None where it is not known.
-        parameters: weights of the network; None for methods without one.
-        training_seconds: of the model, on the device it was trained on; None where nothing was trained here.
-        device: what it was measured on.
-    """
+    """The cost of one row of the table with one training seed."""
 
     target: str
-    method: str
-    seed: int
-    shot: int
-    adapt_seconds: float
-    image_seconds: float
-    peak_bytes: int | None
-    parameters: int | None
-    training_seconds: float | None
-    device: str
+    method: str  # row of the table
+    seed: int  # of the training
+    shot: int  # support images; 0 for none
+    adapt_seconds: float  # to one support set, mean over draws
+    image_seconds: float  # to segment one image, its encoding included, mean over images and draws
+    peak_bytes: int | None  # held meanwhile, by the process or on the accelerator; None where it is not known
+    parameters: int | None  # None for methods without a network
+    training_seconds: float | None  # on the device of the training; None where nothing was trained here
+    device: str  # what it was measured on
 
 
 _COSTS = TypeAdapter(list[Cost])
 
 
 def write_costs(folder: Path, costs: Sequence[Cost]) -> Path:
-    """Write a run's costs.
-
-    Returns:
-        The file written.
-    """
+    """Write a run's costs."""
     path = folder / COSTS
     write_text(path, json.dumps([asdict(cost) for cost in costs], indent=1) + "\n")
     return path
@@ -98,6 +81,9 @@ class MeanCost:
     n_seeds: int
 
 
+_MEASURED = ("adapt_seconds", "image_seconds", "peak_bytes", "parameters", "training_seconds")
+
+
 def mean_costs(costs: Sequence[Cost]) -> list[MeanCost]:
     """Average over seeds, rows in the order of their shots and names."""
     groups: dict[tuple[int, str], list[Cost]] = defaultdict(list)
@@ -107,11 +93,7 @@ def mean_costs(costs: Sequence[Cost]) -> list[MeanCost]:
         MeanCost(
             method,
             shot,
-            adapt_seconds=_mean(cost.adapt_seconds for cost in group),
-            image_seconds=_mean(cost.image_seconds for cost in group),
-            peak_bytes=_mean(cost.peak_bytes for cost in group),
-            parameters=_mean(cost.parameters for cost in group),
-            training_seconds=_mean(cost.training_seconds for cost in group),
+            **{name: _mean(getattr(cost, name) for cost in group) for name in _MEASURED},
             n_seeds=len(group),
         )
         for (shot, method), group in sorted(groups.items())
@@ -128,59 +110,35 @@ Why = Literal["worst", "median", "best", "false lesion"]
 
 @dataclass(frozen=True, slots=True)
 class Annotated:
-    """An image and its lesion.
+    """An image, grey levels (H, W), and where its lesion is, (H, W)."""
 
-    Attributes:
-        id: of the record.
-        image: grey levels, (H, W).
-        mask: where the lesion is, (H, W).
-    """
-
-    id: str
+    id: str  # of the record
     image: NDArray[np.uint8]
     mask: NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
 class GalleryCase:
-    """One query as one method segmented it.
-
-    Attributes:
-        target: dataset.
-        method: row of the table.
-        seed: of the training.
-        shot: support images.
-        draw: number of the support draw; -1 where there is none.
-        why: what it is an example of.
-        label: of the query.
-        dice: of the prediction; None for an image without a lesion.
-        query: with its true lesion.
-        prediction: where the method sees a lesion, (H, W).
-        supports: the support set, with the masks that the method was shown; empty without one.
-    """
+    """One query as one method segmented it."""
 
     target: str
-    method: str
-    seed: int
+    method: str  # row of the table
+    seed: int  # of the training
     shot: int
-    draw: int
-    why: Why
-    label: str
-    dice: float | None
-    query: Annotated
-    prediction: NDArray[np.bool_]
-    supports: tuple[Annotated, ...] = ()
+    draw: int  # number of the support draw; -1 where there is none
+    why: Why  # what it is an example of
+    label: str  # of the query
+    dice: float | None  # None for an image without a lesion
+    query: Annotated  # with its true lesion
+    prediction: NDArray[np.bool_]  # where the method sees a lesion, (H, W)
+    supports: tuple[Annotated, ...] = ()  # with the masks that the method was shown
 
 
 _FACTS = ("target", "method", "seed", "shot", "draw", "why", "label", "dice")
 
 
 def write_gallery(folder: Path, cases: Sequence[GalleryCase]) -> Path:
-    """Write cases as PNG files into `gallery/` of a run's folder, and `gallery.json`, which names them, last.
-
-    Returns:
-        The index.
-    """
+    """Write cases as PNG files into `gallery/` of a run's folder, and `gallery.json`, which names them, last."""
     root, seen = folder / GALLERY, dict[tuple[str, bytes], dict[str, str]]()
     entries: list[dict[str, Any]] = []
     for number, case in enumerate(cases):
@@ -268,17 +226,10 @@ def _read_annotated(root: Path, shown: _Shown) -> Annotated:
 
 @dataclass(frozen=True, slots=True)
 class RunFiles:
-    """The files beside the results; a table by itself has none of them.
+    """The files beside the results; a table by itself has none of them."""
 
-    Attributes:
-        config: the resolved configuration as YAML, by run.
-        environment: versions and device, by run.
-        costs: what rows cost.
-        cases: to look at.
-    """
-
-    config: Mapping[str, str] = field(default_factory=dict)
-    environment: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    config: Mapping[str, str] = field(default_factory=dict)  # as resolved, YAML by run
+    environment: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # versions and device, by run
     costs: Sequence[Cost] = ()
     cases: Sequence[GalleryCase] = ()
 
@@ -289,19 +240,15 @@ def results_file(path: Path) -> Path:
 
 
 def read_run_files(folder: Path, name: str) -> RunFiles:
-    """Read what a run's folder holds beside the results.
-
-    Args:
-        folder: of the run.
-        name: to show it by.
+    """Read what a run's folder holds beside the results; the name is to show the run by.
 
     Raises:
         UserError: if a file is damaged.
     """
     try:
-        config = _text(folder / "config.yaml")
+        config = folder / "config.yaml"
         return RunFiles(
-            config={} if config is None else {name: config},
+            config={name: config.read_text(encoding="utf-8")} if config.is_file() else {},
             environment=_environment(folder / "environment.json", name),
             costs=read_costs(folder),
             cases=read_gallery(folder),
@@ -319,7 +266,3 @@ def _environment(path: Path, name: str) -> dict[str, Mapping[str, Any]]:
     if not isinstance(found, dict):
         raise JSONTextError("environment.json is not an object")
     return {name: found}
-
-
-def _text(path: Path) -> str | None:
-    return path.read_text(encoding="utf-8") if path.is_file() else None

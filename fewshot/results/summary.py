@@ -25,42 +25,26 @@ ResultsTable: TypeAlias = pa.Table | ResultsIndex
 class MethodResult:
     """The result of one method at one number of shots on one target: a row of the report's table.
 
-    Attributes:
-        target: dataset.
-        method: name in the configuration.
-        shot: support images; 0 for none.
-        dice: lesion Dice, mean over lesion images with its 95 % interval over patients and draws.
-        seed_spread: standard deviation of the mean Dice over training seeds; NaN for a single seed.
-        scores: the other means: of lesion images, in millimetres as well (NaN where the size of a pixel is unknown),
-            and of normal images those in `NORMAL_SCORES`.
-        n_lesion: lesion images scored.
-        n_normal: normal images scored.
-        control: what was done to the support sets' masks; None where the row is no control.
-        control_of: the method that it is a control of; None without one.
-        kind: the way of using a model, such as `fine-tuned`.
-        model: its name; None for floors.
-        trained_on: `sources` or `target`; None where nothing was trained.
-        within: whether no row of the table was trained on sources: what is trained on the target is then no oracle
-            beside the methods, but all that there is.
-        patient_dice: lesion Dice as the mean over patients of each patient's mean, with its interval.
-        seed_means: mean lesion Dice by training seed.
+    The other means in `scores` are of lesion images, in millimetres as well (NaN where the size of a pixel is unknown),
+    and of normal images those in `NORMAL_SCORES`. Where no row of the table was trained on sources (`within`), what is
+    trained on the target is no oracle beside the methods, but all that there is.
     """
 
     target: str
     method: str
     shot: int
-    dice: Interval
-    seed_spread: float
+    dice: Interval  # mean over lesion images with its 95 % interval over patients and draws
+    seed_spread: float  # standard deviation of the mean Dice over training seeds; NaN for a single seed
     scores: dict[str, float]
-    n_lesion: int
+    n_lesion: int  # images scored
     n_normal: int
-    control: str | None
-    control_of: str | None
-    kind: str
-    model: str | None
-    trained_on: str | None
-    patient_dice: Interval
-    seed_means: dict[int, float]
+    control: str | None  # what was done to the support sets' masks; None where the row is no control
+    control_of: str | None  # a method
+    kind: str  # the way of using a model, such as `fine-tuned`
+    model: str | None  # None for floors
+    trained_on: str | None  # `sources` or `target`; None where nothing was trained
+    patient_dice: Interval  # mean over patients of each patient's mean, with its interval
+    seed_means: dict[int, float]  # mean lesion Dice by training seed
     within: bool = False
 
     @property
@@ -79,13 +63,9 @@ class MethodResult:
 
 
 def summarise(results: ResultsTable, targets: Sequence[str]) -> list[MethodResult]:
-    """Return the rows of the table, best Dice first within each number of shots.
+    """Return the rows of the table, targets in the order given, best Dice first within each number of shots.
 
     Training seeds are averaged query by query; intervals are over patients and draws, the weights held fixed.
-
-    Args:
-        results: per-query results.
-        targets: in the order to show them.
     """
     table = indexed(results)
     rows = [_summarise_row(table, key) for target in targets for key in table.keys(target)]
@@ -143,24 +123,14 @@ def _summarise_row(table: ResultsIndex, key: ResultKey) -> MethodResult:
 
 
 def dice_interval(grid: ScoreGrid, *, unit: Literal["image", "patient"] = "image") -> Interval:
-    """Compute the mean Dice of a grid with its 95 % interval over patients and draws.
-
-    Args:
-        grid: of lesion images.
-        unit: what counts once in the mean: every image, or every patient.
-    """
+    """Compute the mean Dice of lesion images with its 95 % interval; every image, or every patient, counts once."""
     return crossed_bootstrap(grid.over_seeds("dice"), grid.queries.patients, unit=unit, bounds=(0, 1))
 
 
 def compare(results: ResultsTable, first: MethodResult, second: MethodResult) -> Difference:
-    """Compute the difference of two rows' lesion Dice, first minus second, paired on query and draw.
+    """Compute the difference of two rows' lesion Dice on one target, first minus second, paired on query and draw.
 
     A row without support sets stands beside every draw of the other: its masks would be the same in each.
-
-    Args:
-        results: per-query results.
-        first: a row of theirs.
-        second: another one of the same target.
     """
     table = indexed(results)
     ours, theirs = (table.grid(row.key) for row in (first, second))
@@ -192,19 +162,12 @@ def interval_columns(name: str, interval: Interval) -> dict[str, float]:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Two rows beside each other.
-
-    Attributes:
-        row: one row.
-        other: another one of the same target.
-        difference: lesion Dice of `row` minus `other`, paired on query and draw.
-        corrected_p: the p-value after Holm's correction over all comparisons that were made together.
-    """
+    """Two rows of one target beside each other."""
 
     row: MethodResult
     other: MethodResult
-    difference: Difference
-    corrected_p: float
+    difference: Difference  # lesion Dice of `row` minus `other`, paired on query and draw
+    corrected_p: float  # after Holm's correction over all comparisons that were made together
 
 
 def compare_all(results: ResultsTable, pairs: Sequence[tuple[MethodResult, MethodResult]]) -> list[Comparison]:
@@ -221,11 +184,9 @@ def compare_all(results: ResultsTable, pairs: Sequence[tuple[MethodResult, Metho
 class Compared:
     """A row of the table and its paired differences in lesion Dice.
 
-    Attributes:
-        row: the row.
-        to_reference: the row beside the reference row at as many shots, or at none where it has none at as many; None
-            for the reference itself, or where there is neither.
-        to_zero: the row beside the same method without annotated images; None at K = 0, or where that was not measured.
+    It stands beside the reference method at as many shots, or at none where that has none at as many; `to_reference`
+    is None for the reference itself, or where there is neither. And it stands beside its own method without annotated
+    images; `to_zero` is None at K = 0, or where that was not measured.
     """
 
     row: MethodResult
@@ -234,13 +195,7 @@ class Compared:
 
 
 def compare_rows(results: ResultsTable, rows: Sequence[MethodResult], target: str, reference: str) -> list[Compared]:
-    """Compare every row of a target with the reference row and with itself at K = 0, in the order of the rows.
-
-    Args:
-        results: per-query results.
-        rows: as `summarise` gives them.
-        target: dataset.
-        reference: a method of the table.
+    """Compare every row of a target with the reference method's and with itself at K = 0, in the order of the rows.
 
     Raises:
         UserError: if the table has no such method on the target.

@@ -27,37 +27,23 @@ _LATEX = {
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A table, written to be read, and the numbers behind it.
-
-    Attributes:
-        headings: above the columns.
-        texts: the cells, (n_rows, n_headings).
-        words: headings of the columns that hold words, which begin at the left; numbers end at the right.
-        best: positions of the rows that stand out.
-        sections: positions of the rows that begin a section.
-        title: in words.
-        name: of its files.
-        records: numbers in full precision by column of a file, a bound a column; (n_rows,).
-    """
+    """A table, written to be read, and the numbers behind it."""
 
     headings: Sequence[str]
-    texts: Sequence[Sequence[str]]
-    words: Collection[str] = WORDS
-    best: Collection[int] = ()
-    sections: Collection[int] = ()
+    texts: Sequence[Sequence[str]]  # the cells, (n_rows, n_headings)
+    words: Collection[str] = WORDS  # headings of columns of words, which begin at the left; numbers end at the right
+    best: Collection[int] = ()  # positions of the rows that stand out
+    sections: Collection[int] = ()  # positions of the rows that begin one
     title: str = ""
-    name: str = ""
-    records: Sequence[Record] = ()
+    name: str = ""  # of its files
+    records: Sequence[Record] = ()  # in full precision by column of a file, (n_rows,)
 
     def csv(self) -> str:
         """Return the records as CSV, numbers as precise as they are, nothing where they are unknown."""
         return csv_text([self.records[0].keys(), *(record.values() for record in self.records)])
 
     def markdown(self, *, raw: bool = False) -> str:
-        r"""Return the table as Markdown below its title, the best rows bold.
-
-        Args:
-            raw: take titles and cells for Markdown already.
+        r"""Return the table as Markdown below its title, the best rows bold; `raw` takes cells for Markdown already.
 
         >>> print(Table(["K", "method"], [["1", "PANet"], ["5", "a|b"]], best={1}).markdown(), end="")
         | K | method |
@@ -88,13 +74,9 @@ class Table:
     def terminal(
         self, *, caption: str | None = None, mark: str = "", style: str = "bold", unbroken: Collection[str] = ()
     ) -> rich.table.Table:
-        """Return a table for rich's console.
+        """Return a table for rich's console; cells of `unbroken` headings stay on one line.
 
-        Args:
-            caption: below the table.
-            mark: behind the first words of the best rows: a style is lost where output is piped or colour is off.
-            style: of the best rows.
-            unbroken: headings of the columns whose cells stay on one line.
+        The best rows have a mark behind their first words: their style is lost where output is piped or colour is off.
         """
         table = rich.table.Table(
             title=self.title or None, title_justify="left", caption=caption, caption_justify="left"
