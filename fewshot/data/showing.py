@@ -27,12 +27,7 @@ _EXAMPLES = 30  # characters
 
 
 def print_check(report: CheckReport, *, details: bool = False) -> None:
-    """Print what is in a dataset beside what its paper says, then a table of what was found.
-
-    Args:
-        report: what was found.
-        details: whether to list every finding below the table.
-    """
+    """Print what is in a dataset beside what its paper says, then a table, or all the details, of what was found."""
     console = output_console()
     print_line(console, f"{report.dataset}: {report.root}")
     console.print(counts_table(report))
@@ -117,15 +112,11 @@ SHEET, CLASSES, SPLITS = "contact_sheet.png", "classes.png", "splits.png"
 
 
 def choose_images(records: Sequence[Record], count: int, seed: int = 0) -> dict[Label, list[Record]]:
-    """Choose images to look at: of each class as many as of the others, as far as there are, and of many patients.
-
-    Args:
-        records: of one dataset.
-        count: how many in all; fewer where there are not as many.
-        seed: another seed chooses others.
+    """Choose images of a dataset to look at: of each class as many as of the others, if it has them, of many patients.
 
     Returns:
-        Class -> its images by id, in the order in which figures show classes.
+        Class -> its images by id, in the order in which figures show classes; fewer in all than `count` where there
+        are not as many.
 
     >>> records = [Record("d", Path(f"{n}.png"), (), "normal" if n else "benign", f"{n // 3}") for n in range(9)]
     >>> {label: [record.image.stem for record in chosen] for label, chosen in choose_images(records, 4).items()}
@@ -172,15 +163,7 @@ def require_free(folder: Path, *, with_split: bool, overwrite: bool) -> list[Pat
 def show_dataset(
     store: Store, folder: Path, *, count: int = 48, seed: int = 0, split: Path | None = None, overwrite: bool = False
 ) -> list[Path]:
-    """Draw a contact sheet, the classes, and with a split its parts.
-
-    Args:
-        store: the dataset.
-        folder: to write to.
-        count: images on the contact sheet.
-        seed: chooses them.
-        split: a split of the store's records on disk.
-        overwrite: replace what is there.
+    """Draw a contact sheet of so many images, which the seed chooses, the classes, and with a split its parts.
 
     Returns:
         The files written.

@@ -41,10 +41,8 @@ class _AnyKeys(BaseModel):
 def load_data_config(path: Path, overrides: Sequence[str] = ()) -> tuple[DataConfig, tuple[str, ...]]:
     """Read which datasets are to be split from a configuration of data, of episodes or of a training.
 
-    Which of these it is shows in its keys, `episodes` or `train`; each is read as strictly as its own command does.
-
-    Returns:
-        The configuration, and the names of its datasets: of a training, its sources.
+    Which of these it is shows in its keys, `episodes` or `train`; each is read as strictly as its own command does. The
+    names of the datasets come with it: of a training, its sources.
 
     Raises:
         ConfigError: if it is wrong.
@@ -69,14 +67,8 @@ def make_splits(
 ) -> dict[str, Split]:
     """Split so that no patient, no near-duplicate and no look-alike is on two sides, each label spread evenly.
 
-    The dataset's own folds are as they are: what crosses them is warned of.
-
-    Args:
-        collection: the datasets' stores.
-        fractions: part -> share of the images, for one split; unless one of the others is given.
-        folds: number of folds to draw.
-        official: number of folds of the dataset's own partition.
-        seed: of what is drawn.
+    One split has parts of these shares of the images, unless a number of `folds` to draw, or of the dataset's own,
+    `official` ones, is asked for. Official folds are as they are: what crosses them is warned of.
 
     Returns:
         What to add to a file's name -> split: nothing to that of a single one, `fold0`, ... to those of folds. Each is
@@ -99,12 +91,9 @@ def make_splits(
 
 
 def write_splits(path: Path, splits: Mapping[str, Split], *, overwrite: bool = False) -> dict[Path, Split]:
-    """Write each split to a file of its own, so that each can be a training's `split` as it is.
+    """Write each of `make_splits` to a file of its own, so that each can be a training's `split` as it is.
 
-    Args:
-        path: of the file; those of folds are called after it, such as `mine-fold0.json` after `mine.json`.
-        splits: as from `make_splits`.
-        overwrite: replace what is there.
+    Files of folds are called after the path, such as `mine-fold0.json` after `mine.json`.
 
     Returns:
         The files, with what is in them.

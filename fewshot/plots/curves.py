@@ -26,9 +26,7 @@ from fewshot.results.numbers import TYPESET
 def roc_figure(path: Path, curves: Mapping[str, RocCurve | LabelRoc]) -> Path:
     """Draw the receiver operating characteristic of every class against the rest, with the areas in the legend.
 
-    Args:
-        path: of the file.
-        curves: by name of the class; one without points, as where a class has no image, is in the legend alone.
+    A curve without points, as where a class has no image, is in the legend alone.
 
     Raises:
         ValueError: if there is no curve.
@@ -69,12 +67,7 @@ def area_label(name: str, area: float | Interval) -> str:
 
 
 def confusion_figure(path: Path, matrix: NDArray[np.integer], names: Sequence[str]) -> Path:
-    """Draw a confusion matrix: counts, and the share of each true class.
-
-    Args:
-        path: of the file.
-        matrix: counts, (truth, predicted).
-        names: of the classes, in the order of both axes.
+    """Draw a confusion matrix, counts (truth, predicted): each with its share of the true class.
 
     Raises:
         ValueError: if there is no class, or the matrix has not a row and a column for each.
@@ -131,14 +124,7 @@ def reliability_figure(path: Path, found: Reliability) -> Path:
 
 
 def draw_reliability(axes: Axes, found: Reliability, diagonal: str, **how: Any) -> None:
-    """Draw a reliability diagram: observed over predicted, empty bins left out, and the diagonal where both agree.
-
-    Args:
-        axes: to draw on.
-        found: the bins.
-        diagonal: its colour.
-        how: keywords of the line through the bins.
-    """
+    """Draw a reliability diagram: observed over predicted, empty bins left out, and the diagonal where both agree."""
     filled = np.array(found.counts) > 0
     predicted, observed = np.array(found.mean_confidences)[filled], np.array(found.observed_frequencies)[filled]
     axes.plot([0, 1], [0, 1], color=diagonal, **DIAGONAL)
@@ -168,11 +154,8 @@ SCORES = {"dice": "Dice", "accuracy": "right pixels", "label_accuracy": "right i
 def history_figure(path: Path, history: History, *, kept_step: int | None = None) -> Path:
     """Draw the loss, and every score of `SCORES` that was logged: in training (smoothed) and on validation data.
 
-    Args:
-        path: of the file.
-        history: `loss`, and where they were logged `validation` (a loss), scores such as `dice`, and
-            `validation_dice` beside it. Other columns are not drawn.
-        kept_step: the step whose weights were kept, marked in every panel.
+    These are the columns `loss`, `validation` (a loss), scores such as `dice`, and `validation_dice` beside it. The
+    step whose weights were kept is marked in every panel.
 
     Raises:
         ValueError: if the history has no loss and no score.

@@ -24,12 +24,7 @@ Panel = tuple[str, Mapping[Label, int], int]  # heading, number by class, number
 
 
 def classes_figure(path: Path, records: Sequence[Record], *, title: str) -> Path:
-    """Draw how many images, and how many patients, there are of each class.
-
-    Args:
-        path: of the file.
-        records: of one dataset.
-        title: above the bars.
+    """Draw how many images, and how many patients, of a dataset there are of each class.
 
     Raises:
         ValueError: if there is no record.
@@ -55,13 +50,9 @@ def classes_figure(path: Path, records: Sequence[Record], *, title: str) -> Path
 
 
 def splits_figure(path: Path, records: Sequence[Record], parts: Mapping[str, str], *, title: str) -> Path:
-    """Draw for each part of a split which share of its images is of which class.
+    """Draw for each part of a split (record id -> part) which share of its images is of which class.
 
-    Args:
-        path: of the file.
-        records: of one or several datasets.
-        parts: record id -> part, of every record; drawn in the order train, val, test, others.
-        title: above the bars.
+    Parts come in the order train, val, test, others; the records may be of several datasets.
 
     Raises:
         ValueError: if there is no record.

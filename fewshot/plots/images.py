@@ -42,25 +42,15 @@ LABEL_LINES: dict[Label, dict[str, Any]] = {
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One image, as it is shown in a row.
+    """One image, as it is shown in a row."""
 
-    Attributes:
-        title: such as `best 0.94`.
-        name: of the image; a long one is shortened.
-        image: grey levels, (H, W).
-        truth: where the lesion is, (H, W).
-        prediction: where it was predicted, (H, W).
-        probability: of lesion, in [0, 1], (H, W).
-        uncertainty: at least 0, on one scale for all rows, (H, W).
-    """
-
-    title: str
-    name: str
-    image: NDArray[np.uint8]
-    truth: NDArray[np.bool_]
-    prediction: NDArray[np.bool_]
-    probability: NDArray[np.floating] | None = None
-    uncertainty: NDArray[np.floating] | None = None
+    title: str  # such as `best 0.94`
+    name: str  # of the image; a long one is shortened
+    image: NDArray[np.uint8]  # grey levels, (H, W)
+    truth: NDArray[np.bool_]  # where the lesion is, (H, W)
+    prediction: NDArray[np.bool_]  # likewise
+    probability: NDArray[np.floating] | None = None  # of lesion, in [0, 1], (H, W)
+    uncertainty: NDArray[np.floating] | None = None  # at least 0, on one scale for all rows, (H, W)
 
     def __post_init__(self) -> None:
         if self.image.ndim != 2 or not self.image.size:
@@ -164,19 +154,12 @@ THIN_HALO: list[AbstractPathEffect] = [withStroke(linewidth=2.0, foreground="bla
 
 @dataclass(frozen=True, slots=True)
 class Tile:
-    """One image.
+    """One image."""
 
-    Attributes:
-        name: shown below it; a long one is shortened.
-        image: grey levels, (H, W), stretched as its store has it.
-        label_map: values of `LABEL_VALUES`, (H, W).
-        aspect: height over width of the image as it was recorded.
-    """
-
-    name: str
-    image: NDArray[np.uint8]
-    label_map: NDArray[np.uint8]
-    aspect: float
+    name: str  # shown below it; a long one is shortened
+    image: NDArray[np.uint8]  # grey levels, (H, W), stretched as its store has it
+    label_map: NDArray[np.uint8]  # values of `LABEL_VALUES`, (H, W)
+    aspect: float  # height over width of the image as it was recorded
 
     def __post_init__(self) -> None:
         if self.image.ndim != 2 or self.image.shape != self.label_map.shape:
@@ -188,19 +171,12 @@ class Tile:
 
 @dataclass(frozen=True, slots=True)
 class TileGroup:
-    """Images that belong together, such as those of one class.
+    """Images that belong together, such as those of one class."""
 
-    Attributes:
-        label: what stands above them, such as the class.
-        tiles: those that are shown.
-        total: how many there are in all.
-        note: what stands beside the label; None for how many there are, and are shown.
-    """
-
-    label: str
-    tiles: Sequence[Tile]
-    total: int
-    note: str | None = None
+    label: str  # what stands above them, such as the class
+    tiles: Sequence[Tile]  # those that are shown
+    total: int  # how many there are in all
+    note: str | None = None  # beside the label; None for how many there are, and are shown
 
 
 def contact_sheet(path: Path, groups: Sequence[TileGroup], *, title: str) -> Path:

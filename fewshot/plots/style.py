@@ -103,8 +103,7 @@ _GREY_STYLES = {"floor": MethodStyle(MUTED, "x", (0, (1, 2))), "oracle": MethodS
 def method_styles(roles: Mapping[str, str]) -> dict[str, MethodStyle]:
     """Choose a style for each method, in the order of their names, so that a new number changes no colour.
 
-    Args:
-        roles: by method; all but a `method`, such as a `control`, `floor` or `oracle`, are grey.
+    Roles are by method; all but a `method`, such as a `control`, `floor` or `oracle`, are grey.
     """
     methods = sorted(method for method, role in roles.items() if role == "method")
     styles = {
@@ -118,13 +117,9 @@ def method_styles(roles: Mapping[str, str]) -> dict[str, MethodStyle]:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """A figure on which things are placed in inches from its upper left corner.
+    """A figure on which things are placed in inches from its upper left corner, at 150 pixels per inch.
 
-    Attributes:
-        figure: drawn on inside `new_page`.
-        width: in inches, at 150 pixels per inch.
-        height: likewise.
-        settings: matplotlib's, with which it is drawn and saved.
+    It is drawn on inside `new_page`, and both drawn and saved with the same settings of matplotlib.
     """
 
     figure: Figure
@@ -170,13 +165,9 @@ def new_page(width: float, height: float, settings: Mapping[str, Any] = STYLE) -
 
 @contextmanager
 def page_at(path: Path, width: float, height: float, *, constrained: bool = False) -> Iterator[Page]:
-    """Give an empty page, written to a PNG file, whole, when the block ends without an error.
+    """Give an empty page, in inches, written to a PNG file, whole, when the block ends without an error.
 
-    Args:
-        path: of the file.
-        width: in inches.
-        height: likewise.
-        constrained: let matplotlib place the axes so that nothing overlaps; where shapes are fixed, that leaves holes.
+    If `constrained`, matplotlib places the axes so that nothing overlaps; where shapes are fixed, that leaves holes.
     """
     with new_page(width, height) as page:
         if constrained:
@@ -225,25 +216,17 @@ WIDTH = 4.6
 
 @dataclass(frozen=True, slots=True)
 class Drawing:
-    """One figure of a report.
+    """One figure of a report, drawn with the settings `THEMED`."""
 
-    Attributes:
-        kind: which figure, such as `shot-curve`.
-        target: of which dataset.
-        label: what it shows, for readers who cannot see it.
-        page: as drawn, with the settings `THEMED`.
-    """
-
-    kind: str
-    target: str
-    label: str
+    kind: str  # such as `shot-curve`
+    target: str  # of which dataset
+    label: str  # what it shows, for readers who cannot see it
     page: Page
 
     def inline(self, prefix: str) -> str:
         """Return the figure as an SVG element in a page's colours, without the style and fonts that belong to a page.
 
-        Args:
-            prefix: put before every name inside, so that the figures of one page do not take each other's shapes.
+        The prefix of every name inside keeps the figures of one page from taking each other's shapes.
         """
         svg = self.page.svg()
         element = re.sub(r"<style[^>]*>.*?</style>", "", svg[svg.index("<svg") :], flags=re.DOTALL)
