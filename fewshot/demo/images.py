@@ -13,12 +13,7 @@ MEBIBYTE = 2**20
 
 
 class RefusedError(UserError):
-    """A request that the page's server does not serve; the message is shown beside what caused it.
-
-    Args:
-        message: one line in plain words.
-        code: the HTTP status of the answer.
-    """
+    """A request that the page's server refuses with an HTTP status (`code`); the message is shown beside its cause."""
 
     def __init__(self, message: str, code: int = 422) -> None:
         super().__init__(message)
@@ -27,39 +22,22 @@ class RefusedError(UserError):
 
 @dataclass(frozen=True, slots=True)
 class SessionLimits:
-    """Upper bounds.
+    """Upper bounds."""
 
-    Attributes:
-        file_bytes: of one uploaded file.
-        session_bytes: of all files of one session.
-        supports: annotated images of a session.
-        queries: images to segment of a session.
-        sessions: pages open at one time.
-        idle_seconds: after which an unused session ends.
-    """
-
-    file_bytes: int = 32 * MEBIBYTE
-    session_bytes: int = 1024 * MEBIBYTE
-    supports: int = 5
-    queries: int = 200
-    sessions: int = 8
-    idle_seconds: float = 30 * 60
+    file_bytes: int = 32 * MEBIBYTE  # of one uploaded file
+    session_bytes: int = 1024 * MEBIBYTE  # of all files of one session
+    supports: int = 5  # annotated images of a session
+    queries: int = 200  # images to segment of a session
+    sessions: int = 8  # pages open at one time
+    idle_seconds: float = 30 * 60  # after which an unused session ends
 
     def check_file(self, size: int, name: str) -> None:
-        """Refuse a file that is too large.
-
-        Raises:
-            RefusedError: says the limit.
-        """
+        """Refuse (`RefusedError`) a file that is too large."""
         if size > self.file_bytes:
             raise RefusedError(f"{name}: larger than {self.file_bytes // MEBIBYTE} MB; shrink the image", 413)
 
     def check_session(self, size: int) -> None:
-        """Refuse what makes a session's files too large together.
-
-        Raises:
-            RefusedError: says the limit.
-        """
+        """Refuse (`RefusedError`) what makes a session's files too large together."""
         if size > self.session_bytes:
             limit = self.session_bytes // MEBIBYTE
             raise RefusedError(f"all files together exceed {limit} MB; remove some images first", 413)
@@ -67,25 +45,15 @@ class SessionLimits:
 
 @dataclass(frozen=True, slots=True)
 class StoredImage:
-    """An image that a user has brought, decoded.
+    """An image that a user has brought, decoded."""
 
-    Attributes:
-        id: unique in its session.
-        name: as the user's file is called; text, never a path.
-        path: its grey values, as a PNG of the image's own size.
-        size: (H, W).
-        mask: the painted lesion, of the image's size; None as long as nothing is painted.
-        revision: how often it was painted.
-        spacing: millimetres from pixel to pixel (row, column), where the file says so.
-    """
-
-    id: str
-    name: str
-    path: Path
-    size: tuple[int, int]
-    mask: Path | None = None
-    revision: int = 0
-    spacing: Spacing | None = None
+    id: str  # unique in its session
+    name: str  # as the user's file is called; text, never a path
+    path: Path  # its grey values, as a PNG of the image's own size
+    size: tuple[int, int]  # (H, W)
+    mask: Path | None = None  # the painted lesion, of the image's size; None as long as nothing is painted
+    revision: int = 0  # how often it was painted
+    spacing: Spacing | None = None  # millimetres from pixel to pixel (row, column), where the file says so
 
 
 Key = TypeVar("Key", bound=Hashable)
@@ -93,11 +61,7 @@ Value = TypeVar("Value")
 
 
 class Recent(Generic[Key, Value]):
-    """Values by key; those not used for longest make room for new ones.
-
-    Args:
-        capacity: in the units of `size`.
-        size: of one value.
+    """Values by key, up to a capacity in the units of `size`; those not used for longest make room for new ones.
 
     >>> kept = Recent[str, str](5, len)
     >>> [kept.get(word, lambda word=word: word.upper()) for word in ("one", "to", "one", "of")]

@@ -45,14 +45,7 @@ Result = TypeVar("Result")
 
 
 class Worker:
-    """A thread that does one thing after another.
-
-    Args:
-        name: of the thread.
-
-    Attributes:
-        waiting: how many things are being done or wait to be.
-    """
+    """A named thread that does one thing after another; `waiting` counts those being done or waiting to be."""
 
     def __init__(self, name: str) -> None:
         self.waiting = 0
@@ -73,19 +66,12 @@ class Worker:
 
 @dataclass(frozen=True, slots=True)
 class Demo:
-    """What the requests of all pages share.
+    """What the requests of all pages share."""
 
-    Attributes:
-        choices: methods by id.
-        sessions: the open pages.
-        computing: does what needs a network.
-        decoding: does what needs a file's pixels.
-    """
-
-    choices: dict[str, MethodChoice]
+    choices: dict[str, MethodChoice]  # by id
     sessions: Sessions
-    computing: Worker
-    decoding: Worker
+    computing: Worker  # does what needs a network
+    decoding: Worker  # does what needs a file's pixels
 
 
 async def begin(request: Request) -> Response:

@@ -112,12 +112,7 @@ def write_archive(
 ) -> None:
     """Write the masks of all queries, and the support set from which the command line makes the same masks.
 
-    Args:
-        path: the file.
-        choice: the method.
-        supports: painted images; those that the method does not use are left in, they are the user's work.
-        queries: images to segment.
-        predictions: of the session.
+    Painted images that the method does not use are left in, they are the user's work.
     """
     rows = []
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:

@@ -64,14 +64,10 @@ def is_loopback(host: str) -> bool:
 
 
 def may_be_called(name: str, host: str) -> bool:
-    """Tell whether requests may call the server by a name.
+    """Tell whether requests may call a server that listens at a host by a name, as in the Host header without its port.
 
     A page of anybody's may let its own domain's name point to this computer and then ask in that name (DNS
     rebinding). Addresses cannot be redirected, so all are good if the server listens to the network.
-
-    Args:
-        name: from the Host header, without the port.
-        host: where the server listens.
     """
     if is_loopback(name):
         return True
@@ -87,12 +83,7 @@ def may_be_called(name: str, host: str) -> bool:
 
 
 class Guard:
-    """Middleware that turns away what comes from other pages, and tells the browser what this one may do.
-
-    Args:
-        app: what is guarded.
-        host: where the server listens.
-    """
+    """Middleware that turns away what comes from other pages, and tells the browser what this one may do."""
 
     def __init__(self, app: ASGIApp, host: str) -> None:
         self.app = app
@@ -161,13 +152,7 @@ ROUTES = [
 
 
 def build_app(choices: Sequence[MethodChoice], sessions: Sessions, host: str = "127.0.0.1") -> Starlette:
-    """Build the server of the page.
-
-    Args:
-        choices: methods to choose from.
-        sessions: where uploads are kept; all are closed when the server stops.
-        host: where it will listen.
-    """
+    """Build the server of the page, which will listen at a host; all sessions are closed when it stops."""
     demo = requests.Demo(
         {choice.id: choice for choice in choices}, sessions, requests.Worker("computing"), requests.Worker("decoding")
     )
@@ -263,12 +248,8 @@ def serve(
 ) -> None:
     """Serve the page until Ctrl-C or SIGTERM, then delete all that was uploaded.
 
-    Args:
-        checkpoints: what `fewshot train` wrote; each is offered on the page.
-        console: told the page's address.
-        host: name or address to listen at; any but this computer's own can be reached by others.
-        port: 0 for any that is free.
-        device: where to compute.
+    Each checkpoint is offered on the page, whose address the console is told. Any host but this computer's own can be
+    reached by others; the port is 0 for any that is free.
 
     Raises:
         UserError: if a checkpoint cannot be read, or the port is taken.
@@ -307,11 +288,7 @@ def _announce(console: Console, host: str, port: int) -> None:
 
 @contextmanager
 def _listening(host: str, port: int) -> Iterator[socket.socket]:
-    """Listen at an address.
-
-    Raises:
-        UserError: if there is no such address here, or it is taken.
-    """
+    """Listen at an address; a `UserError` says if there is none such here, or it is taken."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

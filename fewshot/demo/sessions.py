@@ -33,27 +33,16 @@ Pixels = TypeVar("Pixels", NDArray[np.uint8], NDArray[np.bool_])
 
 @dataclass(eq=False)
 class Session:
-    """One open page.
+    """One open page."""
 
-    Attributes:
-        token: known to that page alone.
-        folder: holds all its files.
-        limits: what it may bring.
-        used: when it was last heard of, on the sessions' clock.
-        supports: annotated images, in the order they were added.
-        queries: images to segment, likewise.
-        predictions: what methods have made of the images.
-        closed: whether it has ended: its files are gone, and must not come back.
-    """
-
-    token: str
-    folder: Path
+    token: str  # known to that page alone
+    folder: Path  # holds all its files
     limits: SessionLimits
-    used: float = 0.0
-    supports: dict[str, StoredImage] = field(default_factory=dict)
-    queries: dict[str, StoredImage] = field(default_factory=dict)
+    used: float = 0.0  # when it was last heard of, on the sessions' clock
+    supports: dict[str, StoredImage] = field(default_factory=dict)  # annotated, in the order they were added
+    queries: dict[str, StoredImage] = field(default_factory=dict)  # to segment, likewise
     predictions: SessionPredictions = field(default_factory=SessionPredictions)
-    closed: bool = False
+    closed: bool = False  # its files are gone, and must not come back
     _numbers: Iterator[int] = field(default_factory=count)
 
     @contextmanager
@@ -75,11 +64,7 @@ class Session:
                 shutil.rmtree(self.folder, ignore_errors=True)
 
     def require_open(self) -> None:
-        """Refuse to work for a page that was closed.
-
-        Raises:
-            RefusedError: if it was.
-        """
+        """Refuse (`RefusedError`) to work for a page that was closed."""
         if self.closed:
             raise RefusedError(ENDED, 410)
 
@@ -103,11 +88,7 @@ class Session:
         return total
 
     def add(self, kind: Kind, image: StoredImage) -> None:
-        """Take in a decoded image as one of the `supports` or `queries`.
-
-        Raises:
-            RefusedError: if there are as many as may be.
-        """
+        """Take in a decoded image as one of the `supports` or `queries`, as far as `check_room` allows."""
         try:
             self.check_room(kind)
         except RefusedError:
@@ -116,11 +97,7 @@ class Session:
         self.images(kind)[image.id] = image
 
     def check_room(self, kind: Kind) -> None:
-        """Refuse one more of the `supports` or `queries` than may be.
-
-        Raises:
-            RefusedError: says the limit.
-        """
+        """Refuse (`RefusedError`) one more of the `supports` or `queries` than may be."""
         most = self.limits.supports if kind == "supports" else self.limits.queries
         if len(self.images(kind)) >= most:
             what = "support images" if kind == "supports" else "images to segment"
@@ -131,11 +108,7 @@ class Session:
         return self.supports if kind == "supports" else self.queries
 
     def find(self, kind: Kind, image_id: str) -> StoredImage:
-        """Find one of the `supports` or `queries`.
-
-        Raises:
-            RefusedError: if it is not there any more.
-        """
+        """Find one of the `supports` or `queries`; refuse (`RefusedError`) what is not there any more."""
         image = self.images(kind).get(image_id)
         if image is None:
             raise RefusedError("the image is not there any more", 404)
@@ -159,13 +132,7 @@ class Session:
 
 
 class Sessions:
-    """The sessions of one server.
-
-    Args:
-        folder: of this server alone; each session gets a folder in it.
-        limits: of each session.
-        clock: seconds that never run backwards.
-    """
+    """The sessions of one server, each in a folder of its own within the server's; the clock never runs backwards."""
 
     def __init__(self, folder: Path, limits: SessionLimits, clock: Callable[[], float] = time.monotonic) -> None:
         self.limits = limits
@@ -177,11 +144,7 @@ class Sessions:
         return len(self._open)
 
     def open(self) -> Session:
-        """Begin a session.
-
-        Raises:
-            RefusedError: if too many are open.
-        """
+        """Begin a session, unless too many are open (`RefusedError`)."""
         self.expire()
         if len(self._open) >= self.limits.sessions:
             raise RefusedError(f"{self.limits.sessions} pages are open already; close one and reload this one", 503)
@@ -193,11 +156,7 @@ class Sessions:
         return self._open[token]
 
     def find(self, token: str) -> Session:
-        """Find the session of a token.
-
-        Raises:
-            RefusedError: if there is none, or none any more.
-        """
+        """Find the session of a token; refuse (`RefusedError`) where there is none, or none any more."""
         session = self._open.get(token)
         if session is None:
             raise RefusedError(ENDED, 410)
@@ -244,11 +203,7 @@ def _suffix(name: str) -> str:
 
 
 async def receive(body: AsyncIterator[bytes], session: Session, name: str) -> Path:
-    """Write an upload to a file of the session.
-
-    Raises:
-        RefusedError: if it is empty or too large; nothing is left of it.
-    """
+    """Write an upload to a file of the session; nothing is left of it where it is refused, empty or too large."""
     path = session.folder / f"upload-{session.new_id()}{_suffix(name)}"
     with session.writing():
         room, size = session.bytes(), 0
@@ -268,11 +223,7 @@ async def receive(body: AsyncIterator[bytes], session: Session, name: str) -> Pa
 
 
 def take_image(upload: Path, session: Session, name: str) -> StoredImage:
-    """Decode an uploaded image and keep its grey values; the upload is deleted.
-
-    Raises:
-        RefusedError: if it cannot be read.
-    """
+    """Decode an uploaded image and keep its grey values; the upload is deleted, and refused if it cannot be read."""
     image_id = session.new_id()
     with session.writing() as folder:
         spacing = _spacing(upload)
@@ -291,11 +242,7 @@ def _spacing(upload: Path) -> Spacing | None:
 
 
 def take_mask(upload: Path, session: Session, name: str, image: StoredImage) -> NDArray[np.bool_]:
-    """Read an uploaded mask (H, W) of an image; the upload is deleted.
-
-    Raises:
-        RefusedError: if it cannot be read, or is not of the image's size.
-    """
+    """Read an uploaded mask (H, W), which must be of the image's size; the upload is deleted."""
     with session.writing():
         mask = _read(upload, name, lesion_mask)
     if mask.shape != image.size:
@@ -305,16 +252,9 @@ def take_mask(upload: Path, session: Session, name: str, image: StoredImage) -> 
 
 
 def take_painting(upload: Path, session: Session, image: StoredImage, image_size: int) -> NDArray[np.bool_]:
-    """Keep what was painted on an image, stretched to its own size; the upload is deleted.
+    """Keep what was painted on an image, a mask (H, W) stretched to its own size; the upload is deleted.
 
-    Args:
-        upload: a mask, of the size at which the image was shown.
-        session: whose image it is.
-        image: what was painted on.
-        image_size: the smallest working size of the models, at which something must be left of the lesion.
-
-    Returns:
-        The mask, (H, W).
+    Something must be left of the lesion at `image_size`, the smallest working size of the models.
 
     Raises:
         RefusedError: if nothing is painted, or everything, or too little to be seen.
