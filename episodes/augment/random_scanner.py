@@ -32,24 +32,6 @@ class RandomScanner:
     together. Images of one scanner share all attributes; each has a speckle pattern and a contact with the
     skin of its own.
 
-    Attributes:
-        zoom: magnification: above 1 the scanner shows less depth than was recorded, below 1 more.
-        smoothing: share of a median filter in the image: speckle reduction.
-        blur: standard deviations of the point spread at the probe, axial and lateral.
-        defocus: point spread at the bottom over that at the probe.
-        sharpening: weight of edge enhancement.
-        brightness: mean grey level of tissue that the operator sets the gain for, before the grey map.
-        regulation: share of an image's distance from that brightness which the gain makes up for.
-        compensation: time-gain compensation at equal depths from top to bottom, grey levels.
-        shading: how far bad contact changes the gain across the image, grey levels.
-        speckle: standard deviation of speckle, grey levels.
-        grain: standard deviations of its correlation, axial and lateral.
-        lines: amplitude of a pattern of scan lines, grey levels.
-        line_spacing: from one line to the next.
-        window: grey levels that are shown as black and as white.
-        gamma: exponent of the grey map; above 1 it darkens the mid-greys.
-        steepness: share of an S-shaped curve in the grey map: more contrast in the mid-greys.
-
     >>> image, labels = np.full((64, 64), 100, np.uint8), np.zeros((64, 64), np.uint8)
     >>> scanner = RandomScanner.draw(7)
     >>> scanned, _ = scanner(image, labels, seed=0)
@@ -57,22 +39,22 @@ class RandomScanner:
     (True, (64, 64))
     """
 
-    zoom: float
-    smoothing: float
-    blur: tuple[float, float]
-    defocus: float
-    sharpening: float
-    brightness: float
-    regulation: float
-    compensation: tuple[float, ...]
-    shading: float
-    speckle: float
-    grain: tuple[float, float]
-    lines: float
-    line_spacing: float
-    window: tuple[float, float]
-    gamma: float
-    steepness: float
+    zoom: float  # magnification: above 1 the scanner shows less depth than was recorded, below 1 more
+    smoothing: float  # share of a median filter in the image: speckle reduction
+    blur: tuple[float, float]  # standard deviations of the point spread at the probe, axial and lateral
+    defocus: float  # point spread at the bottom over that at the probe
+    sharpening: float  # weight of edge enhancement
+    brightness: float  # mean grey level of tissue that the operator sets the gain for, before the grey map
+    regulation: float  # share of an image's distance from that brightness which the gain makes up for
+    compensation: tuple[float, ...]  # time-gain compensation at equal depths from top to bottom, grey levels
+    shading: float  # how far bad contact changes the gain across the image, grey levels
+    speckle: float  # standard deviation of speckle, grey levels
+    grain: tuple[float, float]  # standard deviations of its correlation, axial and lateral
+    lines: float  # amplitude of a pattern of scan lines, grey levels
+    line_spacing: float  # from one line to the next
+    window: tuple[float, float]  # grey levels that are shown as black and as white
+    gamma: float  # exponent of the grey map; above 1 it darkens the mid-greys
+    steepness: float  # share of an S-shaped curve in the grey map: more contrast in the mid-greys
 
     @classmethod
     def draw(cls, seed: int) -> "RandomScanner":
@@ -115,16 +97,10 @@ class RandomScanner:
         )
 
     def __call__(self, image: ByteArray, label_map: ByteArray, *, seed: int) -> Pair:
-        """Show an image as this scanner would.
+        """Show a grey image with its labels, both (H, W) uint8, as this scanner would; no label but 0 is new.
 
-        Args:
-            image: grey image, (H, W) uint8.
-            label_map: its labels, (H, W) uint8. Each of its lesions stays in the frame: where the zoom would push
-                one out, the frame follows it; where it would fill the frame, the zoom is less.
-            seed: of what differs between images of one scanner; not negative.
-
-        Returns:
-            The image and the label map, both (H, W) uint8; the labels are those given, and 0.
+        Each lesion stays in the frame: where the zoom would push one out, the frame follows it; where it would fill the
+        frame, the zoom is less. The seed, not negative, is of what differs between images of one scanner.
 
         Raises:
             ValueError: if an array is not uint8 (H, W), or the shapes differ.

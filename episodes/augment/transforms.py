@@ -47,9 +47,8 @@ class Augmentation:
     (brightness, contrast, gamma), blur and speckle change the image alone. Never upside down: sound enters at
     the top, and shadows lie below what casts them. What moves in from outside the image is black background.
 
-    Attributes:
-        strength: how far the changes go; `none` returns the pair as it is, `elastic` bends it as well, as tissue under
-            a probe does.
+    The strength says how far the changes go; `none` returns the pair as it is, `elastic` bends it as well, as tissue
+    under a probe does.
 
     >>> image, labels = np.zeros((64, 64), np.uint8), np.zeros((64, 64), np.uint8)
     >>> labels[20:40, 20:40] = 2
@@ -65,15 +64,10 @@ class Augmentation:
             raise ValueError(f"strength is one of {', '.join(get_args(Strength))}, not {self.strength!r}")
 
     def __call__(self, image: ByteArray, label_map: ByteArray, *, seed: int) -> tuple[ByteArray, ByteArray]:
-        """Change a pair in the way that `seed` says.
+        """Change a grey image with its labels, both (H, W) uint8, in the way that a seed, not negative, says.
 
-        Args:
-            image: grey image, (H, W) uint8.
-            label_map: its labels, (H, W) uint8; the result has no other values than these and 0.
-            seed: not negative; equal inputs and seeds give equal results in any order, thread or process.
-
-        Returns:
-            The image and the label map, both (H, W) uint8. A lesion at the rim can leave the image.
+        Equal inputs and seeds give equal results in any order, thread or process. No label but 0 is new, and a lesion
+        at the rim can leave the image.
 
         Raises:
             ValueError: if an array is not uint8 (H, W), or the shapes differ.

@@ -18,19 +18,12 @@ _CLIP_SUFFIXES = frozenset({".tif", ".tiff"})
 
 
 def read_image(path: Path, frame: int | None = None) -> NDArray[np.uint8]:
-    """Decode an image to its luma (ITU-R BT.601).
+    """Decode an image, PNG, JPEG, BMP, TIFF or DICOM, to its luma (ITU-R BT.601): grey values, (H, W).
 
     Any mode is read. Alpha is dropped, not blended. Integers of more than 8 bits are scaled from the smallest
     of 8, 12 and 16 bits that holds them; floats within [0, 1] from that range. Pixels are taken as they are
     stored, as those of the masks are: an EXIF orientation is ignored. DICOM is shown as a viewer does, see
-    `episodes.images.dicom_pixels.read_pixels`.
-
-    Args:
-        path: a PNG, JPEG, BMP, TIFF or DICOM file.
-        frame: which of its frames, from 1 on; None if it holds only one.
-
-    Returns:
-        Grey values, (H, W).
+    `episodes.images.dicom_pixels.read_pixels`. Frames count from 1; None is for a file that holds only one.
 
     Raises:
         DatasetError: if the file is missing, no image, damaged or larger than `rasters.MAX_PIXELS`, or there is no such
@@ -66,18 +59,11 @@ def read_frames(path: Path) -> int:
 
 
 def read_label_map(record: Record, size: tuple[int, int]) -> NDArray[np.uint8]:
-    """Decode the masks of a record to one label map, by the dataset's own convention.
+    """Decode the masks of a record to one label map, values of `LABEL_VALUES`, by the dataset's own convention.
 
     `binary` masks are set where any colour channel is above half, and alpha is never looked at. `colour`
     masks are green for benign and red for malignant; where two masks overlap, malignant wins. A mask whose
-    size is not the image's is resized to it (nearest).
-
-    Args:
-        record: what to decode; without masks the map is empty.
-        size: (H, W) of the decoded image.
-
-    Returns:
-        Values of `LABEL_VALUES`, (H, W).
+    size is not the image's (H, W) is resized to it (nearest). Without masks the map is empty.
 
     Raises:
         DatasetError: if a mask cannot be decoded, is too dark to hold a lesion but not black, or holds a

@@ -45,10 +45,7 @@ def has_mark(path: Path) -> bool:
 
 
 def read_header(file: BinaryIO, path: Path, keywords: Collection[str]) -> Any:
-    """Read named elements up to the pixels, and no others; the file is left where the pixels begin.
-
-    Returns:
-        A pydicom `Dataset` of these elements, with its `file_meta`.
+    """Read named elements into a pydicom `Dataset`, and no others; the file is left where the pixels begin.
 
     Raises:
         DatasetError: if the file is not DICOM, or its transfer syntax cannot be read here.
@@ -113,29 +110,17 @@ _SECRET = secrets.token_bytes(32)
 
 @dataclass(frozen=True, slots=True)
 class DicomFacts:
-    """The facts that a file states of its image.
+    """The facts that a file states of its image."""
 
-    Attributes:
-        size: (H, W) of each frame.
-        frames: how many.
-        samples: 1 grey value or index into a palette, or 3 colours per pixel.
-        bits_allocated: of each sample, as it lies in the file.
-        bits: of each sample that are used.
-        photometric: what the samples mean, such as `MONOCHROME2`.
-        spacing: millimetres per pixel (row, column), where the file says it.
-        patient: the same for all files of a patient; of no meaning outside this process. None if none is named.
-        may_show_names: whether the file does not rule out that a name is written into the picture.
-    """
-
-    size: tuple[int, int]
+    size: tuple[int, int]  # (H, W) of each frame
     frames: int
-    samples: int
-    bits_allocated: int
-    bits: int
-    photometric: str
-    spacing: tuple[float, float] | None
-    patient: str | None = field(repr=False)
-    may_show_names: bool
+    samples: int  # 1 grey value or index into a palette, or 3 colours per pixel
+    bits_allocated: int  # of each sample, as it lies in the file
+    bits: int  # of each sample that are used
+    photometric: str  # what the samples mean, such as `MONOCHROME2`
+    spacing: tuple[float, float] | None  # millimetres per pixel (row, column), where the file says it
+    patient: str | None = field(repr=False)  # the same for a patient's files, meaningless outside this process
+    may_show_names: bool  # the file does not rule out that a name is written into the picture
 
 
 def read_facts(path: Path) -> DicomFacts:

@@ -97,18 +97,11 @@ _RLE_SLACK = 1024  # its header, and padding
 
 
 def read_pixels(path: Path, frame: int | None = None) -> NDArray[np.uint8]:
-    """Decode one frame as a viewer shows it.
+    """Decode one frame, counted from 1, as a viewer shows it: grey values (H, W) or colours (H, W, 3).
 
     Grey values are shown through the file's first window (PS3.3, C.11.2.1.2) after rescaling; without a window the
     whole range of the stored bits is shown, so that frames of a scanner stay comparable. `MONOCHROME1` is inverted.
     Colours (`RGB`, `YBR_FULL`, `YBR_FULL_422`, `PALETTE COLOR`) become RGB.
-
-    Args:
-        path: the file.
-        frame: which one, from 1 on; None if there is only one.
-
-    Returns:
-        Grey values (H, W) or colours (H, W, 3).
 
     Raises:
         DatasetError: if the file cannot be decoded, or there is no such frame.
@@ -119,10 +112,7 @@ def read_pixels(path: Path, frame: int | None = None) -> NDArray[np.uint8]:
 
 
 def read_stored(path: Path) -> NDArray[Any]:
-    """Decode a mask: the values as they are stored, without window or rescaling.
-
-    Returns:
-        Integers (H, W), or colours (H, W, 3) from 0 to 255.
+    """Decode a mask as it is stored, without window or rescaling: integers (H, W), or colours (H, W, 3) from 0 to 255.
 
     Raises:
         DatasetError: if the file cannot be decoded, has several frames, or shows low values bright.

@@ -21,11 +21,7 @@ _FULL_SCALES = (255, 4095, 65535)
 
 
 def read_raster(path: Path, frame: int | None = None) -> NDArray[np.uint8]:
-    """Decode a frame to grey values (H, W) or colours (H, W, 3); alpha is dropped.
-
-    Args:
-        path: a PNG, JPEG, BMP or TIFF file.
-        frame: which one, from 1 on; None if there is only one.
+    """Decode a frame, counted from 1, to grey values (H, W) or colours (H, W, 3); alpha is dropped.
 
     Raises:
         DatasetError: if the file is missing, no image, damaged or larger than `MAX_PIXELS`, or there is no such
@@ -76,14 +72,9 @@ def _open(path: Path) -> Image.Image:
 
 @contextmanager
 def readable(path: Path, *, private: bool = False) -> Iterator[None]:
-    """Say in one line what is wrong where reading a file fails.
+    """Say in one line what is wrong where reading a file fails: a `DatasetError` takes the place of other exceptions.
 
-    Args:
-        path: the file.
-        private: pass on the kind of an error alone, as its text may quote values of the file.
-
-    Raises:
-        DatasetError: in place of every other exception.
+    A `private` file's errors are passed on by their kind alone, as their text may quote values of the file.
     """
     try:
         yield

@@ -30,51 +30,33 @@ _ADVICE = "unpack it by other means if you trust it"
 
 @dataclass(frozen=True, slots=True)
 class ArchiveLimits:
-    """What an archive may hold. The defaults are far above any dataset of breast ultrasound.
+    """What an archive may hold. The defaults are far above any dataset of breast ultrasound."""
 
-    Attributes:
-        files: how many files and folders.
-        size: bytes of all files, unpacked.
-        ratio: how many times larger than the archive the files may be, where they are larger than `harmless`.
-        harmless: bytes that are never too many: black masks saved without compression pack to a thousandth.
-    """
-
-    files: int = 500_000
-    size: int = 200 << 30
-    ratio: int = 200
-    harmless: int = 2 << 30
+    files: int = 500_000  # and folders
+    size: int = 200 << 30  # bytes of all files, unpacked
+    ratio: int = 200  # how many times larger than the archive the files may be, if larger than `harmless`
+    harmless: int = 2 << 30  # bytes: black masks saved without compression pack to a thousandth
 
 
 @dataclass(slots=True)
 class Unpacked:
-    """The outcome of unpacking.
-
-    Attributes:
-        folder: where the files are.
-        files: how many files.
-        size: their bytes.
-        left_out: how many were left out that a Mac or a desktop had added.
-    """
+    """The outcome of unpacking into a folder."""
 
     folder: Path
     files: int = 0
-    size: int = 0
-    left_out: int = 0
+    size: int = 0  # bytes of the files
+    left_out: int = 0  # files that a Mac or a desktop had added
 
 
 def unpack(
     archive: Path, folder: Path, limits: ArchiveLimits | None = None, progress: Progress | None = None
 ) -> Unpacked:
-    """Unpack a zip or tar archive (plain, gz, bz2, xz) into a new folder.
+    """Unpack a zip or tar archive (plain, gz, bz2, xz), known by its content, into a folder that must not exist yet.
 
     The files are written into a hidden folder beside it, which takes its name when all are there. What a Mac or a
-    desktop added (`__MACOSX`, `._a.png`) is left out. Links, devices and names that lead out are refused.
-
-    Args:
-        archive: the file; its content says what it is, not its name.
-        folder: must not exist yet.
-        limits: against archives made to fill a disk; checked by the headers before a file is written.
-        progress: called after each file with how many members are done, and are known.
+    desktop added (`__MACOSX`, `._a.png`) is left out. Links, devices and names that lead out are refused. The limits,
+    against archives made to fill a disk, are checked by the headers before a file is written. The progress is called
+    after each file with how many members are done, and are known.
 
     Raises:
         UserError: if there is no such archive, the folder exists, or another process unpacks into it.

@@ -182,7 +182,7 @@ def _put_names_on_disk(folder: Path) -> None:
 
 
 def file_hash(path: Path) -> str:
-    """SHA-256 of a file's content, which may be larger than memory.
+    """Compute the SHA-256 of a file's content, which may be larger than memory.
 
     Raises:
         OSError: if it cannot be read.
@@ -192,12 +192,7 @@ def file_hash(path: Path) -> str:
 
 
 def read_limited(path: Path, most: int, encoding: str = "utf-8") -> str:
-    """Read a text file, unless it is too large.
-
-    Args:
-        path: the file.
-        most: bytes; whole MiB.
-        encoding: UTF-8 with or without a byte-order mark.
+    """Read a text file in UTF-8, with or without a byte-order mark, of at most so many bytes, whole MiB.
 
     Raises:
         ValueError: if it is larger, or not UTF-8.
@@ -214,11 +209,7 @@ def read_limited(path: Path, most: int, encoding: str = "utf-8") -> str:
 
 
 def read_text(path: Path, kind: str) -> str:
-    """Read a text file.
-
-    Args:
-        path: the file.
-        kind: what it should be, for the message, such as `split`.
+    """Read a text file of a kind, such as `split`, that messages name.
 
     Raises:
         ManifestError: if there is no such file, or it is not text.
@@ -232,13 +223,7 @@ def read_text(path: Path, kind: str) -> str:
 
 
 def require_same_records(path: Path, written_for: object, ids: Iterable[str], records: Sequence[Record]) -> None:
-    """Check that a file belongs to the records at hand.
-
-    Args:
-        path: the file, for the message.
-        written_for: the hash of the records it was written for.
-        ids: the record ids that it names.
-        records: those at hand.
+    """Check that a file, which holds a hash of records and ids of some, was written for the records at hand.
 
     Raises:
         ManifestError: if the hashes differ or an id is unknown; it names the first missing records.
@@ -293,7 +278,7 @@ def waiting_lock(path: Path) -> Iterator[None]:
 
 
 def _lock_file(path: Path) -> tuple[Path, list[Path]]:
-    """Where a lock's file lies, and the folders that had to be made for it, the innermost first."""
+    """Find where a lock's file lies, and make the folders that are missing, which it returns too, innermost first."""
     place = path.resolve()
     missing = [folder for folder in place.parents if not folder.exists()]
     try:
@@ -329,7 +314,7 @@ def _locked(path: Path, file: Path, made: list[Path], *, blocking: bool) -> Iter
 
 
 def _read_holder(file: Path) -> str:
-    """The process that holds a lock, or held it last; empty where it is not known."""
+    """Read which process holds a lock, or held it last; empty where it is not known."""
     try:
         return file.read_text(errors="replace")
     except OSError:

@@ -24,14 +24,9 @@ class JSONTextError(ValueError):
 
 
 def parse_json(text: str, *, nan: bool = False) -> object:
-    """Read a JSON text whose values are all what JSON can write, and no larger than anything here needs.
+    """Read a JSON text whose values are all what JSON can write, nested in at most 50 levels.
 
-    Args:
-        text: such as `{"seed": 1}`.
-        nan: whether `NaN` and `Infinity` are numbers, which Python writes and JSON does not know.
-
-    Returns:
-        Dictionaries, lists, strings, numbers, booleans and None; nothing is nested more deeply than 50 levels.
+    With `nan`, `NaN` and `Infinity` are numbers, which Python writes and JSON does not know.
 
     Raises:
         JSONTextError: if it is not JSON, is nested too deeply, or has a whole number of more than 64 bits, a number
@@ -85,7 +80,7 @@ def require_writable(text: str) -> None:
 
 
 def _parts(value: object) -> Iterator[object]:
-    """A value and all that is in it, level by level, so that no depth can exhaust the stack."""
+    """Yield a value and all that is in it, level by level, so that no depth can exhaust the stack."""
     level = [value]
     for _ in range(MOST_DEPTH):
         yield from level
@@ -122,11 +117,7 @@ class _Loader(_Base):  # type: ignore[misc]
 def parse_yaml(text: str) -> object:
     """Read a YAML text of plain values: no objects of Python's, no key twice, nothing that grows when it is read.
 
-    Args:
-        text: such as `shots: [1, 5]`.
-
-    Returns:
-        Dictionaries, lists, texts, numbers, dates, booleans and None; nothing is nested more deeply than 50 levels.
+    Dates are values besides those of JSON; nothing is nested more deeply than 50 levels.
 
     Raises:
         YAMLTextError: if it is not YAML; if a mapping has a key twice, of which YAML would take the last in silence; or
@@ -233,7 +224,7 @@ def _require_distinct_keys(root: yaml.Node) -> None:
 
 
 def _nodes(root: yaml.Node) -> Iterator[yaml.Node]:
-    """All nodes below one, each once, however often it is referred to."""
+    """Yield all nodes below one, each once, however often it is referred to."""
     waiting, seen = [root], set[int]()
     while waiting:
         node = waiting.pop()
