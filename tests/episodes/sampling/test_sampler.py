@@ -258,6 +258,12 @@ def test_patients_with_both_classes_are_asked_for_no_more_often_than_a_way_can_t
     assert len({name[-1] for name in (*spec.support[0], *spec.support[1], *spec.query)}) == 3
 
 
+def test_ways_come_in_the_order_asked_for() -> None:
+    records = made_dataset("busi", {"benign": 4, "malignant": 4})
+    spec = EpisodeSampler(records, n_shot=1, classes=(("malignant", "benign"),))[0]
+    assert [name.removeprefix("busi/")[0] for way in spec.support for name in way] == ["m", "b"]
+
+
 def test_a_sampler_has_seed_0_unless_told_otherwise() -> None:
     records = made_dataset("busi", {"benign": 9})
     unseeded, seeded = (EpisodeSampler(records, n_shot=2, **given) for given in ({}, {"seed": 0}))

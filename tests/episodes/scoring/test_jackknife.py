@@ -38,6 +38,12 @@ def test_patients_and_draws_are_left_out_one_by_one(seed: int, unit: Unit) -> No
     without_draw = [mean(everyone, [other for other in draws if other != draw]) for draw in draws]
     assert variance.patients == pytest.approx(literal_variance(without_patient))
     assert variance.draws == pytest.approx(literal_variance(without_draw))
+    fewer_patients = [[other for other in everyone if other != name] for name in everyone]
+    without_both = [[mean(held, [d for d in draws if d != draw]) for held in fewer_patients] for draw in draws]
+    pairs = np.array(without_both) - np.array(without_draw)[:, None] - np.array(without_patient) + mean(everyone, draws)
+    pairs += pairs.mean() - pairs.mean(axis=0) - pairs.mean(axis=1, keepdims=True)
+    share = (len(everyone) - 1) / len(everyone) * (len(draws) - 1) / len(draws)
+    assert variance.together == pytest.approx(share * (pairs**2).sum())
 
 
 def test_a_balanced_table_has_the_mean_squares_of_a_two_way_analysis() -> None:

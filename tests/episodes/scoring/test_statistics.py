@@ -201,6 +201,28 @@ def test_intervals_move_and_scale_with_the_scores(seed: int, shift: float, scale
     assert after.high == pytest.approx(before.high * scale + shift)
 
 
+def test_published_numbers_are_of_as_many_resamples_and_of_seed_0() -> None:
+    values, patients = study(seed=4)
+    assert crossed_bootstrap(values, patients) == crossed_bootstrap(values, patients, n_resamples=10_000, seed=0)
+    found = paired_difference(values, values**2, patients)
+    assert found == paired_difference(values, values**2, patients, n_resamples=10_000, seed=0)
+    expected = patient_weights(patients, n_resamples=2000, seed=0)
+    np.testing.assert_array_equal(patient_weights(patients), expected, strict=True)
+
+
+@pytest.mark.parametrize("level", [-0.5, 0, 1, 1.5])
+def test_a_level_is_a_share_that_leaves_something_out_and_something_in(level: float) -> None:
+    values, patients = study(seed=4)
+    with pytest.raises(ValueError, match="level must lie between 0 and 1"):
+        crossed_bootstrap(values, patients, level=level)
+
+
+def test_bounds_are_apart() -> None:
+    values, patients = study(seed=4)
+    with pytest.raises(ValueError, match=r"bounds must be a lower and a higher value, not \(1, 1\)"):
+        crossed_bootstrap(values, patients, bounds=(1, 1))
+
+
 def test_scores_in_single_precision_are_averaged_in_double() -> None:
     values, patients = study(seed=4)
     single, worse = values.astype(np.float32), (0.5 * values).astype(np.float32)
