@@ -30,7 +30,7 @@ _ADVICE = "unpack it by other means if you trust it"
 
 @dataclass(frozen=True, slots=True)
 class ArchiveLimits:
-    """What an archive may hold. The defaults are far above any dataset of breast ultrasound."""
+    """Limits of what an archive may hold; the defaults are far above any dataset of breast ultrasound."""
 
     files: int = 500_000  # and folders
     size: int = 200 << 30  # bytes of all files, unpacked
@@ -81,7 +81,7 @@ def unpack(
 
 
 class _Budget:
-    """What is left of an archive's limits while its headers are read."""
+    """The rest of an archive's limits while its headers are read."""
 
     def __init__(self, archive: Path, limits: ArchiveLimits) -> None:
         self.archive, self.limits = archive, limits

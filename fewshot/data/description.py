@@ -1,4 +1,4 @@
-"""What a user's folder was understood as, in words, YAML and as a metadata table."""
+"""Descriptions of how a user's folder was understood: in words, YAML and as a metadata table."""
 
 import re
 from collections import Counter

@@ -27,7 +27,7 @@ _EXAMPLES = 30  # characters
 
 
 def print_check(report: CheckReport, *, details: bool = False) -> None:
-    """Print what is in a dataset beside what its paper says, then a table of what was found, and every detail."""
+    """Print what is in a dataset beside what its paper says, then a table of what was found; `details` lists each."""
     console = output_console()
     print_line(console, f"{report.dataset}: {report.root}")
     console.print(counts_table(report))

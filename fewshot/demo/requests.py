@@ -66,7 +66,7 @@ class Worker:
 
 @dataclass(frozen=True, slots=True)
 class Demo:
-    """What the requests of all pages share."""
+    """The state that the requests of all pages share."""
 
     choices: dict[str, MethodChoice]  # by id
     sessions: Sessions

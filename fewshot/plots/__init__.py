@@ -1,1 +1,1 @@
-"""What is drawn."""
+"""Figures in one style: curves, images with outlines, and bars of datasets."""
