@@ -63,10 +63,9 @@ class ImageBatches(Dataset[dict[str, Tensor]]):
         self.label_augmentation = label_augmentation or {}
 
     def __getitem__(self, step: int) -> dict[str, Tensor]:
-        """Load what a network's `loss` takes.
+        """Load what a `loss` takes: `images` (batch, 3, H, W) in [0, 1], `label_maps` (batch, H, W), `labels` (batch,).
 
-        That is `images` (batch, 3, H, W) in [0, 1], `label_maps` (batch, H, W) int64 and `labels` (batch,) int64, both
-        with values as in `LABEL_VALUES`.
+        The latter two are int64, with values as in `LABEL_VALUES`.
         """
         places = range(step * self.batch_size, (step + 1) * self.batch_size)
         ids = [self.ids[self._choice(place)] for place in places]

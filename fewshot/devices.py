@@ -65,15 +65,11 @@ def within_memory(compute: Callable[[], Result], doing: str) -> Result:
         if not is_out_of_memory(error):
             raise
     # Only here, where the error is gone: its traceback holds the frames that hold the tensors.
-    _empty_caches()
-    raise NotEnoughMemoryError(f"out of memory: {doing}; set a smaller image_size, or choose another device")
-
-
-def _empty_caches() -> None:
     gc.collect()
     torch.cuda.empty_cache()  # does nothing where CUDA has not been used
     if torch.backends.mps.is_available():
         torch.mps.empty_cache()
+    raise NotEnoughMemoryError(f"out of memory: {doing}; set a smaller image_size, or choose another device")
 
 
 logger = logging.getLogger(__name__)
@@ -110,14 +106,12 @@ class Batching:
             except NotEnoughMemoryError:
                 if len(batch) == 1:
                     raise
-                self._halve(len(batch))
+                self.size = len(batch) // 2
+                tried = f"{self.device}: out of memory with {len(batch)} images at once"
+                logger.warning("%s; going on with %d", tried, self.size)
                 continue
             done += len(batch)
             yield batch, result
-
-    def _halve(self, tried: int) -> None:
-        self.size = tried // 2
-        logger.warning("%s: out of memory with %d images at once; going on with %d", self.device, tried, self.size)
 
 
 def default_batch_size(device: torch.device) -> int:

@@ -121,11 +121,7 @@ def write_bus_uclm(phantoms: Iterable[Phantom], root: Path) -> None:
 
 
 def write_udiat(phantoms: Iterable[Phantom], root: Path) -> None:
-    """Write the lesions among the phantoms as UDIAT's Dataset B does; it has no normals.
-
-    `by_class` gives the second layout, `Benign/`, `Malignant/`, `all_masks/`, `Malignant_mask/`, instead of
-    `original/`, `GT/` and the lists of cases, `benign.txt` and `malignant.txt`.
-    """
+    """Write the lesions among the phantoms as UDIAT's Dataset B does; it has no normals."""
     lesions = [phantom for phantom in phantoms if phantom.label != "normal"]
     for number, phantom in enumerate(lesions, start=1):
         name = f"{number:06d}.png"

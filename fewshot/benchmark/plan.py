@@ -72,7 +72,9 @@ def training_for(benchmark: BenchmarkConfig, model: str, seed: int, target: str,
         return None
     if settings.trained_on == "target":
         return Training(model, seed, target, fold)
-    return Training(model, seed, target if benchmark.holds_out else None)
+    # Where targets are among the sources, models differ from target to target.
+    holds_out = bool(set(benchmark.sources) & set(benchmark.targets))
+    return Training(model, seed, target if holds_out else None)
 
 
 def list_trainings(benchmark: BenchmarkConfig) -> list[Training]:

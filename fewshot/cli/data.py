@@ -207,11 +207,7 @@ def _require_one_way(*, parts: str | None, folds: int | None, official: str | No
 
 
 def _fractions(text: str) -> dict[str, float]:
-    """Parse the shares of parts, such as `train=0.8,test=0.2`.
-
-    Raises:
-        BadParameter: if the text does not say such.
-    """
+    """Parse the shares of parts, such as `train=0.8,test=0.2`; BadParameter if the text does not say such."""
     from episodes.sampling.splits import require_fractions
 
     found: dict[str, float] = {}

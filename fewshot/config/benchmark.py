@@ -120,11 +120,6 @@ class BenchmarkConfig(DataConfig):
         """Return the datasets that models may be trained on whose target this is."""
         return tuple(source for source in self.sources if source != target)
 
-    @property
-    def holds_out(self) -> bool:
-        """Tell whether targets are among the sources, so that models differ from target to target."""
-        return bool(set(self.sources) & set(self.targets))
-
     @model_validator(mode="after")
     def _known_names(self) -> "BenchmarkConfig":
         require_known("sources", self.sources, self.datasets)

@@ -111,10 +111,6 @@ class DataConfig(Strict):
         return None if root is None else self.data_root / root
 
 
-def _several(value: object) -> object:
-    return value if isinstance(value, list | tuple) else (value,)
-
-
 def _some_distinct(values: tuple[int, ...]) -> tuple[int, ...]:
     if not values:
         raise ValueError("give at least one number")
@@ -124,15 +120,11 @@ def _some_distinct(values: tuple[int, ...]) -> tuple[int, ...]:
     return values
 
 
-def _one_or_several(values: tuple[int, ...]) -> int | tuple[int, ...]:
-    return values[0] if len(values) == 1 else values
-
-
 Shots = Annotated[
     tuple[Count, ...],
-    BeforeValidator(_several),
+    BeforeValidator(lambda value: value if isinstance(value, list | tuple) else (value,)),
     AfterValidator(_some_distinct),
-    PlainSerializer(_one_or_several),
+    PlainSerializer(lambda values: values[0] if len(values) == 1 else values),
 ]
 
 

@@ -2,7 +2,7 @@
 
 import math
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
@@ -124,16 +124,6 @@ class TrainingConfig(Strict):
             return self
         steps = -(-self.epochs * n_images // (self.batch_size * n_processes))
         return self.model_copy(update={"steps": steps, "epochs": None})
-
-    @model_validator(mode="before")
-    @classmethod
-    def _duplicates_are_of_datasets(cls, tree: Any) -> Any:
-        if isinstance(tree, dict) and "duplicates" in tree:
-            raise ValueError(
-                "duplicates: is a dataset's own by now; leave it out here, and where it was `dropped`, write"
-                " `curation: {duplicates: keep-first}` under each of the `datasets`"
-            )
-        return tree
 
     @model_validator(mode="after")
     def _one_length(self) -> "TrainingConfig":

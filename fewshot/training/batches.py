@@ -76,7 +76,8 @@ class EpisodeBatches(Dataset[dict[str, Tensor]]):
 
     def __getitem__(self, step: int) -> dict[str, Tensor]:
         """Stack the episodes' tensors along a first axis, under the names of `Episode`."""
-        sampler = self._sampler(step)
+        # No sampler's stream has this seed: with its own, an episode's shots would tell its dataset.
+        sampler = self.samplers[Stream(~self.seed, step).below(len(self.samplers))]
         indices = range(step * self.batch_size, (step + 1) * self.batch_size)
         episodes = [
             load_episode(self.collection, sampler[index], self.augmentation, self.seed, self.scanner)
@@ -84,10 +85,6 @@ class EpisodeBatches(Dataset[dict[str, Tensor]]):
         ]
         names = ("support_images", "support_masks", "query_images", "query_masks")
         return {name: torch.stack([getattr(episode, name) for episode in episodes]) for name in names}
-
-    def _sampler(self, step: int) -> EpisodeSampler:
-        # No sampler's stream has this seed: with its own, an episode's shots would tell its dataset.
-        return self.samplers[Stream(~self.seed, step).below(len(self.samplers))]
 
 
 @dataclass(frozen=True, slots=True)

@@ -72,7 +72,8 @@ def fit(
         values = _step(learner, config, batch, done, seed)
         done += 1
         values |= _validate(learner, config, held_out, done)
-        finished = done == config.n_steps or _out_of_patience(learner, config)
+        patience = math.inf if config.validation is None else config.validation.patience or math.inf
+        finished = done == config.n_steps or learner.best.waited >= patience
         if processes.rank == 0:
             if on_step is not None:
                 on_step(done, values)
@@ -124,7 +125,10 @@ def _fill_gradients(learner: Learner, batch: Batch, step: int, seed: int) -> dic
             values = {}
         if not _in_any_process(learner, not values):
             break
-        _undo(learner, buffers)
+        # Undo what the failed attempt has left: running statistics, and gradients.
+        learner.optimizer.zero_grad(set_to_none=True)
+        for buffer, before in zip(learner.network.buffers(), buffers, strict=True):
+            buffer.copy_(before)
         learner.parts.double("training", batch_size(batch), step)
     if learner.processes.count > 1:
         _average_gradients(learner.trainable, learner.processes.count)
@@ -146,13 +150,6 @@ def _accumulate(learner: Learner, batch: Batch, seed: int) -> dict[str, float]:
             learner.scaler.scale(losses["loss"] * share).backward()  # type: ignore[no-untyped-call]
             means.add({name: float(value.detach()) for name, value in losses.items()}, share)
     return means.values()
-
-
-def _undo(learner: Learner, buffers: Sequence[Tensor]) -> None:
-    """Undo what a failed attempt has left: running statistics, and gradients."""
-    learner.optimizer.zero_grad(set_to_none=True)
-    for buffer, before in zip(learner.network.buffers(), buffers, strict=True):
-        buffer.copy_(before)
 
 
 def _average_gradients(parameters: Sequence[nn.Parameter], n_processes: int) -> None:
@@ -247,11 +244,6 @@ class _Means:
     def values(self) -> dict[str, float]:
         """Return the means, without those that no part has."""
         return {name: total / self._weights[name] for name, total in self._totals.items()}
-
-
-def _out_of_patience(learner: Learner, config: TrainingConfig) -> bool:
-    patience = None if config.validation is None else config.validation.patience
-    return patience is not None and learner.best.waited >= patience
 
 
 def _not_finite(what: str) -> UserError:

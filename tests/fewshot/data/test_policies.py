@@ -12,7 +12,6 @@ from episodes.datasets import read_dataset
 from episodes.storage.preparation import prepare_store
 from fewshot.config.data import CorrectionsConfig, DataConfig
 from fewshot.config.parsing import ConfigError, load_config, parse_config
-from fewshot.config.training import TrainConfig
 from fewshot.stores import policy_of, read_corrections
 
 SHIPPED = Path(__file__).parents[3] / "configs" / "curation"
@@ -69,21 +68,6 @@ def test_all_that_can_be_said_is_in_the_policy(tmp_path: Path) -> None:
 def test_what_is_no_policy_is_named(key: str, value: str, message: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=message):
         config(tmp_path, **{key: value})
-
-
-def test_the_old_place_of_duplicates_names_the_new_one() -> None:
-    tree = {
-        "name": "old",
-        "datasets": {"busi": {"reader": "busi", "root": "busi"}},
-        "sources": ["busi"],
-        "train": {"steps": 1, "duplicates": "dropped"},
-    }
-    with pytest.raises(ConfigError) as caught:
-        parse_config(tree, TrainConfig, "old.yaml")
-    assert str(caught.value) == (
-        "old.yaml: train: duplicates: is a dataset's own by now; leave it out here, and where it was `dropped`, write"
-        " `curation: {duplicates: keep-first}` under each of the `datasets`"
-    )
 
 
 # Files of corrections
