@@ -6,7 +6,6 @@ import shutil
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from io import StringIO
 from itertools import islice
 from pathlib import Path
 
@@ -20,7 +19,6 @@ from episodes.curation.near_duplicates import duplicate_groups, group_patients, 
 from episodes.datasets.files import image_stem, may_be_clip
 from episodes.datasets.folder import COLUMNS, pseudonyms
 from episodes.datasets.folder_layout import TABLE, FolderImage
-from episodes.datasets.folder_parts import IMAGE_FOLDERS
 from episodes.datasets.tables import TableRow, parse_label, read_table
 from episodes.errors import DatasetError, UserError
 from episodes.images.decoding import read_image, stretch_image
@@ -30,7 +28,7 @@ from episodes.records import Record, frame_stem
 from episodes.sampling.selection import By, choose, nearest_chosen
 from fewshot.checkpoints import load_network
 from fewshot.devices import Batching, choose_device
-from fewshot.inference.inputs import Input, Inputs, find_inputs, parse_spacing
+from fewshot.inference.inputs import Input, Inputs, find_inputs, parse_spacing, table_beside
 from fewshot.inference.out_of_distribution import AnyEncoder, describe_images, find_encoder
 from fewshot.plots.images import Tile, TileGroup, contact_sheet
 from fewshot.terminal import Reporter
@@ -55,7 +53,7 @@ def find_candidates(inputs: Inputs, table: Path | None = None) -> dict[Input, Re
     Raises:
         UserError: if the table cannot be read, or no image is left.
     """
-    table = table or _beside(inputs.root)
+    table = table or table_beside(inputs.root)
     rows = {} if table is None else {image_stem(row["image"]): row for row in read_table(table, ("image",))}
     pictures = {picture.path: picture for picture in map(_read_header, {item.path for item in inputs.items})}
     patients = pseudonyms(pictures.values())
@@ -75,12 +73,6 @@ def find_candidates(inputs: Inputs, table: Path | None = None) -> dict[Input, Re
         raise UserError(f"{table}: labels every image normal, so there is none to outline a lesion in")
     _log_unknown_patients(found, rows, patients)
     return found
-
-
-def _beside(root: Path) -> Path | None:
-    """Find the table that belongs to a folder of images, if it has one."""
-    places = [root, *([root.parent] if root.resolve().name.lower() in IMAGE_FOLDERS else [])]
-    return next((place / TABLE for place in places if (place / TABLE).is_file()), None)
 
 
 def _row_of(item: Input, rows: Mapping[str, TableRow]) -> TableRow:
@@ -273,24 +265,20 @@ def write_selection(folder: Path, chosen: Sequence[Chosen], n_images: int, *, ti
         (partial / IMAGES).mkdir()
         for one, name in zip(chosen, files, strict=True):
             _copy(one, partial / IMAGES / name)
-        (partial / SELECTED).write_text(_csv(_selected_rows(chosen, files, n_images)), encoding="utf-8")
-        (partial / TABLE).write_text(_csv(_table_rows(chosen, files)), encoding="utf-8")
+        _write_csv(partial / SELECTED, _selected_rows(chosen, files, n_images))
+        _write_csv(partial / TABLE, _table_rows(chosen, files))
         contact_sheet(partial / SHEET, [_group(one, n_images) for one in chosen[:_ROWS]], title=title)
 
 
 def _file_name(one: Chosen, count: int) -> str:
     """Name a copy: they are in order by name, and `--shots` takes the first by name."""
     stem = f"{one.rank:0{len(str(count))}d}-{one.input.name.replace('/', '-')}"
-    return f"{stem}{'.png' if _is_decoded(one.input) else one.input.path.suffix.lower()}"
-
-
-def _is_decoded(image: Input) -> bool:
-    """Tell whether a copy is decoded: of one frame, and of DICOM, whose header may name the patient."""
-    return may_be_clip(image.path)
+    return f"{stem}{'.png' if may_be_clip(one.input.path) else one.input.path.suffix.lower()}"
 
 
 def _copy(one: Chosen, path: Path) -> None:
-    if _is_decoded(one.input):
+    """Copy a file; of one frame, and of DICOM, whose header may name the patient, the pixels alone."""
+    if may_be_clip(one.input.path):
         Image.fromarray(read_image(one.input.path, one.input.frame)).save(path)
     else:
         shutil.copyfile(one.input.path, path)
@@ -313,10 +301,9 @@ def _table_rows(chosen: Sequence[Chosen], files: Sequence[str]) -> Iterator[Sequ
         yield file, label, one.record.patient, spacing
 
 
-def _csv(rows: Iterator[Sequence[object]]) -> str:
-    text = StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)
-    return text.getvalue()
+def _write_csv(path: Path, rows: Iterator[Sequence[object]]) -> None:
+    with path.open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file, lineterminator="\n").writerows(rows)
 
 
 def _group(one: Chosen, n_images: int) -> TileGroup:

@@ -78,7 +78,7 @@ class SessionPredictions:
         with torch.inference_mode():
             parts = []
             for image in supports:
-                pixels = image_tensor(np.stack([stretch_image(read_image(image.path), size)])).to(choice.device)
+                pixels = image_tensor(np.stack([stretch_image(read_image(image.path), size)])).to(choice.model.device)
                 parts.append(self._encode(choice, image, pixels))
         levels = zip(*(part.levels for part in parts), strict=True)
         return choice.model.adapt(support, Features(tuple(torch.cat(level) for level in levels), parts[0].size))

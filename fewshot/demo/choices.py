@@ -56,19 +56,9 @@ class MethodChoice:
         return self.model.image_size
 
     @property
-    def device(self) -> torch.device:
-        """Return where it computes."""
-        return self.model.device
-
-    @property
     def fewest(self) -> int:
         """Return how many support images it needs at least."""
         return 1 if needs_support(self.method) else 0
-
-    @property
-    def most(self) -> int | None:
-        """Return how many support images it can use; None for any number."""
-        return None if self.method.uses_support else 0
 
     @property
     def encoder(self) -> EncodingMethod | None:
@@ -83,7 +73,7 @@ class MethodChoice:
             "method": self.model.name,
             "description": DESCRIPTIONS.get(self.model.name, "A method of your own."),
             "fewest": self.fewest,
-            "most": self.most,
+            "most": None if self.method.uses_support else 0,  # None for any number
             "slow": self.model.name in SLOW,
         }
 

@@ -157,7 +157,7 @@ def assess(results: Results) -> Assessment:
     pixels = counts[:, 0].sum(0)
     by_class = _class_scores(images, results.classes)
     rocs = {name: histogram.roc() for name, histogram in results.class_histograms.items()} if by_class else {}
-    named = [image for image in images if image.record.label in results.labels]
+    labels, rocs_of_labels = _label_scores(images, results.labels)
     return Assessment(
         n_images=len(images),
         n_patients=len(set(_patients(images))),
@@ -171,8 +171,8 @@ def assess(results: Results) -> Assessment:
         reliability=results.lesion_histogram.reliability(),
         classes=by_class,
         class_rocs=rocs,
-        labels=_label_scores(named, results.labels) if named else None,
-        label_rocs=_label_rocs(named, results.labels) if named else (),
+        labels=labels,
+        label_rocs=rocs_of_labels,
         uncertainty=_uncertainty(images, lesions),
     )
 
@@ -201,20 +201,18 @@ def _mean(images: Sequence[ImageResult], score: str) -> Interval:
     return crossed_bootstrap(values, _patients(images))
 
 
-def _label_scores(images: Sequence[ImageResult], labels: Sequence[str]) -> LabelScores:
-    return label_scores(_truths(images, labels), _chances(images, labels).argmax(1), labels, _weights(images))
-
-
-def _label_rocs(images: Sequence[ImageResult], labels: Sequence[str]) -> tuple[LabelRoc, ...]:
-    return tuple(label_rocs(_chances(images, labels), _truths(images, labels), labels, _weights(images)))
-
-
-def _truths(images: Sequence[ImageResult], labels: Sequence[str]) -> NDArray[np.int64]:
-    return np.array([labels.index(image.record.label) for image in images])
-
-
-def _chances(images: Sequence[ImageResult], labels: Sequence[str]) -> NDArray[np.float64]:
-    return np.array([[image.label_probabilities[label] for label in labels] for image in images])
+def _label_scores(
+    images: Sequence[ImageResult], labels: Sequence[str]
+) -> tuple[LabelScores | None, tuple[LabelRoc, ...]]:
+    """Score the labels of images that have one of a network's labels; there may be none."""
+    named = [image for image in images if image.record.label in labels]
+    if not named:
+        return None, ()
+    truths = np.array([labels.index(image.record.label) for image in named])
+    probabilities = np.array([[image.label_probabilities[label] for label in labels] for image in named])
+    weights = _weights(named)
+    scores = label_scores(truths, probabilities.argmax(1), labels, weights)
+    return scores, tuple(label_rocs(probabilities, truths, labels, weights))
 
 
 def _uncertainty(images: Sequence[ImageResult], lesions: Sequence[ImageResult]) -> dict[str, float]:

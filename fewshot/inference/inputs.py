@@ -1,11 +1,11 @@
-"""Images to segment: which files they are, and the size of their pixels."""
+"""Images to segment: their files, and the size of their pixels."""
 
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from glob import glob, has_magic
-from itertools import count
+from itertools import chain, count
 from math import isfinite
 from pathlib import Path, PurePath
 from unicodedata import normalize
@@ -39,7 +39,7 @@ class Input:
 
     @property
     def key(self) -> tuple[str, int]:
-        """By which it is known in a table; the order of inputs."""
+        """Return the key of its row in a table; inputs are in the order of keys."""
         return self.image, self.frame or 0
 
 
@@ -91,7 +91,7 @@ def find_inputs(where: str, without: Sequence[Path] = ()) -> Inputs:
 
 
 def _below(folder: Path, without: Sequence[Path]) -> Iterator[Path]:
-    """All files below a folder that are not hidden."""
+    """Yield all files below a folder that are not hidden."""
     shut = {path.resolve() for path in without}
     for path in sorted(folder.iterdir()):
         if path.name.startswith(".") or path.resolve() in shut:
@@ -108,7 +108,7 @@ def _matching(pattern: str) -> list[Path]:
 
 
 def _root_of(pattern: str) -> Path:
-    """The folder in which all that a pattern can match lies.
+    """Return the folder in which all that a pattern can match lies.
 
     >>> _root_of("data/2024-*/*.png").as_posix(), _root_of("*.png").as_posix()
     ('data', '.')
@@ -119,7 +119,7 @@ def _root_of(pattern: str) -> Path:
 
 
 def _without_masks(root: Path, files: Sequence[Path]) -> tuple[list[Path], list[Path]]:
-    """The files that look like images, and those that look like masks by their folder's name or their own."""
+    """Part files that look like images from those that look like masks by their folder's name or their own."""
     by_folder: dict[Path, list[Path]] = {}
     for file in files:
         by_folder.setdefault(file.parent, []).append(file)
@@ -135,7 +135,7 @@ def _without_masks(root: Path, files: Sequence[Path]) -> tuple[list[Path], list[
 
 
 def _inputs(root: Path, files: Iterable[Path]) -> tuple[Input, ...]:
-    """Every frame of every file, in order and named."""
+    """List every frame of every file, in order and named."""
     within = {file.relative_to(root): file for file in files}
     bare = Counter(_folded(_bare(path)) for path in within)
     taken: set[str] = set()
@@ -150,7 +150,7 @@ def _inputs(root: Path, files: Iterable[Path]) -> tuple[Input, ...]:
 
 
 def _frames(file: Path) -> Iterable[int | None]:
-    """The frames of a file; of one that cannot be read, which is found out later, a single picture."""
+    """Return the frames of a file; of one that cannot be read, which is found out later, a single picture."""
     try:
         frames = read_frames(file) if may_be_clip(file) else 1
     except DatasetError:
@@ -159,25 +159,21 @@ def _frames(file: Path) -> Iterable[int | None]:
 
 
 def _bare(path: PurePath) -> str:
-    """A path without the suffix, with slashes."""
+    """Return a path without the suffix, with slashes."""
     return path.with_name(frame_stem(Path(path), None)).as_posix()
 
 
 def _folded(name: str) -> str:
-    """What a file system that ignores case, and one that composes accents, makes of a name."""
+    """Fold a name as file systems do that ignore case or compose accents."""
     return normalize("NFC", name).casefold()
 
 
 def _free(name: str, taken: set[str]) -> str:
-    """The name, or the name with a number that nothing is called yet."""
-    free = next(one for one in _numbered(name) if _folded(one) not in taken)
+    """Return the name, or the name with a number that nothing is called yet."""
+    names = chain([name], (f"{name}-{number}" for number in count(2)))
+    free = next(one for one in names if _folded(one) not in taken)
     taken.add(_folded(free))
     return free
-
-
-def _numbered(name: str) -> Iterator[str]:
-    """A name as it is, then with 2, 3, ... behind it."""
-    return (name if number == 1 else f"{name}-{number}" for number in count(1))
 
 
 class Spacings:
@@ -201,7 +197,7 @@ class Spacings:
         self._dicom: tuple[Path, Spacing | None] | None = None
 
     def of(self, image: Input) -> Spacing | None:
-        """The spacing of an image, if it is known.
+        """Return the spacing of an image, if it is known.
 
         Raises:
             DatasetError: if it is DICOM, and cannot be read.
@@ -212,7 +208,7 @@ class Spacings:
         return self._of_file(image.path) or self._otherwise
 
     def _of_file(self, path: Path) -> Spacing | None:
-        """What a file says of itself; kept for its other frames, which come next."""
+        """Return what a file says of itself; kept for its other frames, which come next."""
         if self._dicom is None or self._dicom[0] != path:
             self._dicom = path, read_facts(path).spacing if is_dicom(path) else None
         return self._dicom[1]
@@ -240,13 +236,17 @@ def parse_spacing(text: str, origin: str) -> Spacing:
     return numbers[0], numbers[-1]
 
 
-def _read_spacings(root: Path) -> dict[str, Spacing]:
-    """What the table beside the images says, by the stem of image or frame."""
+def table_beside(root: Path) -> Path | None:
+    """Find the table `metadata.csv` in a folder of images, or beside it if it is called `images` or the like."""
     places = [root, *([root.parent] if root.resolve().name.lower() in IMAGE_FOLDERS else [])]
-    tables = [place / TABLE for place in places if (place / TABLE).is_file()]
-    rows = read_table(tables[0], ("image",)) if tables else []
+    return next((place / TABLE for place in places if (place / TABLE).is_file()), None)
+
+
+def _read_spacings(root: Path) -> dict[str, Spacing]:
+    """Read the pixel sizes in the table beside the images, by the stem of image or frame."""
+    table = table_beside(root)
     return {
-        image_stem(row["image"]): parse_spacing(row["spacing_mm"], f"{tables[0]}, {row['image']}: spacing_mm")
-        for row in rows
+        image_stem(row["image"]): parse_spacing(row["spacing_mm"], f"{table}, {row['image']}: spacing_mm")
+        for row in (read_table(table, ("image",)) if table else ())
         if row.get("spacing_mm")
     }

@@ -1,4 +1,4 @@
-"""Cases: images as they are read, with their truth and spacing."""
+"""Images as they are read, with their known masks and spacing."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -73,7 +73,7 @@ def find_truths(folder: Path, inputs: Sequence[Input]) -> Truths:
 
 
 def read_truth(masks: Sequence[Path], size: tuple[int, int]) -> NDArray[np.bool_]:
-    """Where the masks of an image of this size show a lesion of any kind, (H, W).
+    """Read where the masks of an image of this size show a lesion of any kind, (H, W).
 
     Raises:
         DatasetError: if one cannot be read.
@@ -101,13 +101,13 @@ class _Named:
         self.keys[stem, one.frame] = one.key
 
     def meant(self, mask: Path) -> Key | None:
-        """The image whose mask a file is."""
+        """Return the key of the image whose mask a file is."""
         name = parse_mask_name(frame_stem(mask, None), self.frames, same_name=True)
         return None if name is None else self.keys.get((name.image, name.frame))
 
 
 def _by_name(inputs: Sequence[Input]) -> tuple[dict[PurePosixPath, _Named], _Named]:
-    """The images of each folder, and those of whose name there is no other file."""
+    """Return the images of each folder, and those of whose name there is no other file."""
     beside: dict[PurePosixPath, _Named] = {}
     anywhere = _Named()
     count = Counter(frame_stem(path, None) for path in {one.path for one in inputs})
@@ -132,7 +132,7 @@ class ImageReader:
         self._hashed: tuple[Path, str] | None = None
 
     def hash(self, one: Input) -> str:
-        """A hash of all that the results of an image depend on beside the model: the files, and the spacing.
+        """Hash all that the results of an image depend on beside the model: the files, and the spacing.
 
         Raises:
             DatasetError: if a file cannot be read.
@@ -141,7 +141,7 @@ class ImageReader:
         return sha256(repr((files, one.frame, self.spacings.of(one))).encode()).hexdigest()[:16]
 
     def read(self, one: Input) -> ReadImage:
-        """The pixels of an image, and its mask where one is known.
+        """Read the pixels of an image, and its mask where one is known.
 
         Raises:
             DatasetError: if a file cannot be read.
@@ -153,7 +153,7 @@ class ImageReader:
         return ReadImage(one, image, self.spacings.of(one), truth, hashed)
 
     def _file_hash(self, path: Path) -> str:
-        """The hash of a file; kept for its other frames, which come next."""
+        """Return the hash of a file; kept for its other frames, which come next."""
         if self._hashed is None or self._hashed[0] != path:
             self._hashed = path, _hash(path)
         return self._hashed[1]

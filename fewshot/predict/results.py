@@ -106,12 +106,12 @@ COLUMNS = (
 
 
 def key_of(row: Row) -> tuple[str, int]:
-    """By which a row is known: the image, and which of its frames, 0 of a single picture."""
+    """Return the key of a row: the image, and which of its frames, 0 of a single picture."""
     return row["image"], int(row["frame"] or 0)
 
 
 def read_rows(path: Path) -> list[Row]:
-    """The rows of a table, of which there may be none yet; what a killed process left of a line is left out.
+    """Read the rows of a table, of which there may be none yet; what a killed process left of a line is left out.
 
     Raises:
         UserError: if it is no such table.
@@ -135,9 +135,14 @@ def write_rows(path: Path, rows: Iterable[Row]) -> None:
     Raises:
         StorageError: if it cannot be written.
     """
-    text = csv_text([COLUMNS, *(tuple(row[column] for column in COLUMNS) for row in rows)])
+    text = table_text(rows)
     if not path.is_file() or path.read_bytes() != text.encode():
         write_text(path, text)
+
+
+def table_text(rows: Iterable[Row]) -> str:
+    """Format a whole table as CSV."""
+    return csv_text([COLUMNS, *(tuple(row[column] for column in COLUMNS) for row in rows)])
 
 
 def add_row(path: Path, row: Row) -> None:
@@ -154,28 +159,13 @@ def add_row(path: Path, row: Row) -> None:
 
 
 def picture_paths(name: str, *, npy: bool) -> tuple[Path, Path, Path]:
-    """Where the mask, the probabilities and the overlay of an image lie within the folder of results."""
+    """Return where the mask, the probabilities and the overlay of an image lie within the folder of results."""
     probabilities = Path("probabilities", f"{name}.{'npy' if npy else 'png'}")
     return Path("masks", f"{name}.png"), probabilities, Path("overlays", f"{name}.png")
 
 
-def write_pictures(folder: Path, case: ReadImage, found: ImagePrediction, *, npy: bool) -> None:
-    """Write mask, probabilities and overlay of an image, each whole.
-
-    Raises:
-        StorageError: if one cannot be written.
-    """
-    contents = (
-        mask_png(found.mask, found.label_map),
-        _npy(found.probability) if npy else probability_png(found.probability),
-        png(overlay(case.image, found.mask, found.label_map)),
-    )
-    for path, content in zip(picture_paths(case.input.name, npy=npy), contents, strict=True):
-        write_bytes(folder / path, content)
-
-
 def row_of(case: ReadImage, found: ImagePrediction) -> Row:
-    """The row of an image."""
+    """Return the row of an image."""
     height, width = case.image.shape
     facts = mask_facts(found.mask, found.probability)
     flags = warnings_of(facts, found.novelty)
@@ -203,7 +193,7 @@ def row_of(case: ReadImage, found: ImagePrediction) -> Row:
 
 
 def _working_dice(case: ReadImage, found: ImagePrediction) -> float | None:
-    """As the benchmark scores it: at the working size."""
+    """Score as the benchmark does: at the working size."""
     if case.truth is None:
         return None
     size = found.working.mask.shape
@@ -240,11 +230,11 @@ class ResultFolder:
 
     @property
     def rows(self) -> list[Row]:
-        """All rows, by image and frame."""
+        """Return all rows, by image and frame."""
         return [self._rows[key] for key in sorted(self._rows)]
 
     def has(self, one: Input, reader: ImageReader) -> bool:
-        """Whether the results of an image are there, and nothing that they were made from has changed since."""
+        """Tell whether the results of an image are there, and nothing that they were made from has changed since."""
         row = self._rows.get(one.key)
         mask, *others = picture_paths(one.name, npy=self.npy)
         if row is None or row["mask"] != mask.as_posix():
@@ -261,7 +251,13 @@ class ResultFolder:
         Raises:
             StorageError: if something cannot be written.
         """
-        write_pictures(self.path, case, found, npy=self.npy)
+        contents = (
+            mask_png(found.mask, found.label_map),
+            _npy(found.probability) if self.npy else probability_png(found.probability),
+            png(overlay(case.image, found.mask, found.label_map)),
+        )
+        for path, content in zip(picture_paths(case.input.name, npy=self.npy), contents, strict=True):
+            write_bytes(self.path / path, content)
         row = row_of(case, found)
         add_row(self.path / TABLE, row)
         self._rows[case.input.key] = row
@@ -279,19 +275,15 @@ class ResultFolder:
             self._rows.pop(one.key, None)
         write_rows(self.path / TABLE, self.rows)
         if failed:
-            write_text(self.path / FAILED, _failed_text(failed.items()))
+            rows = ((one.image, one.frame or "", reason) for one, reason in failed.items())
+            write_text(self.path / FAILED, csv_text([("image", "frame", "reason"), *rows]))
         else:
             (self.path / FAILED).unlink(missing_ok=True)
 
 
-def _failed_text(failed: Iterable[tuple[Input, str]]) -> str:
-    rows = ((one.image, one.frame or "", reason) for one, reason in failed)
-    return csv_text([("image", "frame", "reason"), *rows])
-
-
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What came of a prediction.
+    """The outcome of a prediction.
 
     Attributes:
         folder: of the results.
@@ -306,7 +298,7 @@ class Summary:
     failed: Mapping[Input, str]
 
     def lines(self) -> list[str]:
-        """What a user is told."""
+        """Return what a user is told."""
         flags = [flag for row in self.rows for flag in row["flags"].split()]
         flagged = [f"{flags.count(flag)} {flag}" for flag in ("empty", "unsure", "unlike") if flag in flags]
         told = f" ({', '.join(flagged)})" if flagged else ""

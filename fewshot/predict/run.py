@@ -2,9 +2,9 @@
 
 import json
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,7 +20,7 @@ from fewshot.config.parsing import ConfigError
 from fewshot.devices import Batching
 from fewshot.inference.inputs import Input, Inputs, Spacings, find_inputs
 from fewshot.inference.loading import LoadedMethod, load_method
-from fewshot.inference.predictor import NOTICE, Predictor
+from fewshot.inference.predictor import NOTICE
 from fewshot.inference.support import image_hashes, load_support_folder, support_facts, support_hashes
 from fewshot.methods.contract import needs_support
 from fewshot.predict.cases import ImageReader, ReadImage, find_truths
@@ -117,12 +117,12 @@ class PredictionRequest:
 
     @property
     def support_used(self) -> Path | None:
-        """The folder of annotated images, if any of them are asked for."""
+        """Return the folder of annotated images, if any of them are asked for."""
         return None if self.shots == 0 else self.support
 
 
 def load_model(request: PredictionRequest) -> LoadedMethod:
-    """The model as the request wants it used.
+    """Load the model as the request wants it used.
 
     Raises:
         UserError: if it cannot be loaded, or does not go with what else is asked for.
@@ -159,39 +159,41 @@ def _require_sense(request: PredictionRequest) -> None:
 
 
 def _finetuning(facts: Mapping[str, Any]) -> str:
-    """The method that goes on training a checkpoint's network."""
+    """Return the method that goes on training a checkpoint's network."""
     network = facts.get("model", {}).get("network", "")
     if network == "maml":
         raise ConfigError("--adapt finetune: maml trains on the annotated images by itself; leave it out")
     return _FINETUNED.get(network, "fine-tuned")
 
 
-@dataclass
-class Chunks:
-    """What segmenting needs, and what could not be segmented.
+class ChunkPrediction:
+    """Predicts images chunk by chunk into a folder of results.
 
-    Attributes:
+    Args:
         reader: reads the images.
         folder: takes the results.
-        adapt: gives the adapted method; asked once, when the first image is to be segmented.
-        image_size: working size.
-        support: hashes of the support images, which are not segmented again.
+        model: adapts when the first image is to be segmented.
+        support: its support set; the images in it are not segmented again.
+        batch_size: images at once; None for what suits the device.
+
+    Attributes:
         failed: images that could not be read, each with the reason.
         of_support: images that are support images.
     """
 
-    reader: ImageReader
-    folder: ResultFolder
-    adapt: Callable[[], Predictor]
-    image_size: int
-    support: frozenset[str] = frozenset()
-    failed: dict[Input, str] = field(default_factory=dict)
-    of_support: list[Input] = field(default_factory=list)
-
-    @cached_property
-    def predictor(self) -> Predictor:
-        """The adapted method."""
-        return self.adapt()
+    def __init__(
+        self,
+        reader: ImageReader,
+        folder: ResultFolder,
+        model: LoadedMethod,
+        support: Support | None,
+        batch_size: int | None,
+    ) -> None:
+        self.reader, self.folder, self.size = reader, folder, (model.image_size, model.image_size)
+        self.failed: dict[Input, str] = {}
+        self.of_support: list[Input] = []
+        self._known = frozenset() if support is None else frozenset(support_hashes(support))
+        self._predictor = cache(partial(model.adapt, support, batch_size=batch_size))
 
     def segment(self, chunk: Sequence[Input]) -> None:
         """Segment those images whose results are not there yet.
@@ -204,33 +206,28 @@ class Chunks:
             NotEnoughMemoryError: if memory does not suffice for a single image.
         """
         there = {one for one in chunk if self.folder.has(one, self.reader)}
-        wanted = list(self._cases(one for one in chunk if one not in there))
+        wanted = list(self._read(one for one in chunk if one not in there))
         if not wanted:
             return
-        beside = self._cases(one for one in chunk if one in there)
-        cases = sorted([*wanted, *beside], key=lambda case: case.input.key)
-        for case, found in zip(cases, self.predictor.predict_images([case.image for case in cases]), strict=True):
-            if case.input not in there:
-                self.folder.add(case, found)
+        beside = self._read(one for one in chunk if one in there)
+        images = sorted([*wanted, *beside], key=lambda one: one.input.key)
+        found = self._predictor().predict_images([one.image for one in images])
+        for one, prediction in zip(images, found, strict=True):
+            if one.input not in there:
+                self.folder.add(one, prediction)
 
-    def _cases(self, inputs: Iterable[Input]) -> Iterator[ReadImage]:
-        """The images that can be read and are no support images."""
+    def _read(self, inputs: Iterable[Input]) -> Iterator[ReadImage]:
+        """Read the images that can be read and are no support images."""
         for one in inputs:
             try:
-                case = self.reader.read(one)
+                image = self.reader.read(one)
             except DatasetError as error:
                 self.failed[one] = str(error)
                 continue
-            if self._shows_support(case):
+            if self._known and image_hashes(stretch_image(image.image, self.size)[None])[0] in self._known:
                 self.of_support.append(one)
             else:
-                yield case
-
-    def _shows_support(self, case: ReadImage) -> bool:
-        return (
-            bool(self.support)
-            and image_hashes(stretch_image(case.image, (self.image_size, self.image_size))[None])[0] in self.support
-        )
+                yield image
 
 
 logger = logging.getLogger(__name__)
@@ -261,17 +258,31 @@ def predict_folder(request: PredictionRequest, out: Path, reporter: Reporter, *,
     support = None if folder is None else load_support_folder(folder, model.image_size, request.shots)
     facts = prediction_facts(request, model, inputs, support)
     require_same(out, facts, overwrite=overwrite)
-    _tell(request, model, inputs, reader)
+    _log_facts(request, model, inputs, reader)
     with exclusive_lock(out):
         if not require_same(out, facts, overwrite=overwrite):  # nor has another process written it meanwhile
             begin(out, facts)
-        return _predict(request, model, support, inputs, reader, ResultFolder(out, npy=request.npy), reporter)
+        prediction = ChunkPrediction(reader, ResultFolder(out, npy=request.npy), model, support, request.batch)
+        return _predict(prediction, inputs.items, Batching(model.device, request.batch).size, reporter)
+
+
+def _predict(prediction: ChunkPrediction, inputs: Sequence[Input], size: int, reporter: Reporter) -> Summary:
+    folder, failed = prediction.folder, prediction.failed
+    with reporter.step(f"predict: {len(inputs)} images") as update:
+        for start in range(0, len(inputs), size):
+            prediction.segment(inputs[start : start + size])
+            note = f"{len(failed)} could not be read" if failed else ""
+            update(min(start + size, len(inputs)), len(inputs), note)
+    if prediction.of_support:
+        logger.info("%d images are support images, and left out", len(prediction.of_support))
+    folder.finish(failed)
+    return Summary(folder.path, folder.rows, len(inputs), failed)
 
 
 def prediction_facts(
     request: PredictionRequest, model: LoadedMethod, inputs: Inputs, support: Support | None
 ) -> dict[str, Any]:
-    """Whatever the results depend on beside the images, and a notice: the content of `prediction.json`."""
+    """Return all that the results depend on beside the images, and a notice: what `prediction.json` holds."""
     return {
         "notice": NOTICE,
         "version": __version__,
@@ -285,36 +296,7 @@ def prediction_facts(
     }
 
 
-def _predict(
-    request: PredictionRequest,
-    model: LoadedMethod,
-    support: Support | None,
-    inputs: Inputs,
-    reader: ImageReader,
-    folder: ResultFolder,
-    reporter: Reporter,
-) -> Summary:
-    def adapt() -> Predictor:
-        return model.adapt(support, batch_size=request.batch)
-
-    shown = frozenset() if support is None else frozenset(support_hashes(support))
-    chunks = Chunks(reader, folder, adapt, model.image_size, shown)
-    size = Batching(model.device, request.batch).size
-    with reporter.step(f"predict: {len(inputs.items)} images") as update:
-        for start in range(0, len(inputs.items), size):
-            chunks.segment(inputs.items[start : start + size])
-            update(min(start + size, len(inputs.items)), len(inputs.items), _note(chunks))
-    if chunks.of_support:
-        logger.info("%d images are support images, and left out", len(chunks.of_support))
-    folder.finish(chunks.failed)
-    return Summary(folder.path, folder.rows, len(inputs.items), chunks.failed)
-
-
-def _note(chunks: Chunks) -> str:
-    return f"{len(chunks.failed)} could not be read" if chunks.failed else ""
-
-
-def _tell(request: PredictionRequest, model: LoadedMethod, inputs: Inputs, reader: ImageReader) -> None:
+def _log_facts(request: PredictionRequest, model: LoadedMethod, inputs: Inputs, reader: ImageReader) -> None:
     """Say once what a user should know before it begins."""
     logger.warning(NOTICE)
     if inputs.left_out:

@@ -20,7 +20,7 @@ def test_every_method_that_goes_with_a_checkpoint_is_offered_its_own_first(choic
 
 
 def test_how_many_support_images_a_method_takes(by_name: dict[str, MethodChoice]) -> None:
-    takes = {name: (choice.fewest, choice.most) for name, choice in by_name.items()}
+    takes = {name: (choice.fewest, choice.as_json()["most"]) for name, choice in by_name.items()}
     assert takes == {
         "prior prototypes": (0, None),
         "prior tuned-prototypes": (1, None),

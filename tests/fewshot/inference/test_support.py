@@ -7,7 +7,11 @@ import pytest
 import torch
 from PIL import Image
 
+from episodes.datasets import read_dataset
 from episodes.errors import UserError
+from episodes.sampling.episode import load_support
+from episodes.storage.preparation import prepare_store
+from episodes.storage.store import Collection
 from fewshot.inference.support import image_hashes, load_support_folder, support_hashes
 from tests.fewshot.made_stores import SIZE, Made, made_store, picture, write_made
 
@@ -35,6 +39,20 @@ def test_images_come_by_name_with_their_masks(folder: Path) -> None:
 @pytest.mark.parametrize("shots", [1, 2, 3])
 def test_the_first_shots_are_taken(folder: Path, shots: int) -> None:
     assert load_support_folder(folder, SIZE, shots).ids[0] == ("folder/a", "folder/b", "folder/c")[:shots]
+
+
+def test_nothing_is_written(folder: Path, tmp_path: Path) -> None:
+    load_support_folder(folder, SIZE)
+    assert {path.name for path in tmp_path.iterdir()} == {"support"}
+
+
+def test_a_support_set_has_the_tensors_of_a_store(folder: Path, tmp_path: Path) -> None:
+    store = prepare_store(read_dataset("folder", folder), tmp_path / "stores", (32, 32))
+    expected = load_support(Collection([store]), [[record.id for record in store.records]])
+    found = load_support_folder(folder, 32)
+    assert torch.equal(found.images, expected.images)
+    assert torch.equal(found.masks, expected.masks)
+    assert found.ids == expected.ids
 
 
 def test_images_that_show_the_same_under_different_labels_are_named(tmp_path: Path) -> None:
