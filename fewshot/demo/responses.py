@@ -18,9 +18,8 @@ from fewshot.demo.choices import MethodChoice
 from fewshot.demo.images import StoredImage
 from fewshot.inference.inputs import Input
 from fewshot.predict.cases import ReadImage
-from fewshot.predict.results import COLUMNS, mask_facts, row_of, warnings_of
+from fewshot.predict.results import mask_facts, row_of, table_text, warnings_of
 from fewshot.results.pictures import mask_png, overlay, png, probability_png
-from fewshot.results.tables import csv_text
 
 # Pixels along the longer side: larger pictures are shown shrunk, as a phone's canvas holds no more; outlines and heat
 # maps have no more detail than the working size.
@@ -130,8 +129,7 @@ def write_archive(
             rows.append(
                 row_of(ReadImage(Input(query.path, None, query.name, stem), image, query.spacing, None, ""), found)
             )
-        table = [COLUMNS, *([row[column] for column in COLUMNS] for row in rows)]
-        _add(archive, "predictions.csv", csv_text(table).encode())
+        _add(archive, "predictions.csv", table_text(rows).encode())
         _add(archive, "README.txt", _about(choice, len(supports)).encode())
 
 
