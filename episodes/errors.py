@@ -36,7 +36,7 @@ def _printable(text: str) -> str:
 
 
 def in_short(error: Exception, most: int = 200) -> str:
-    r"""The words of another library's error, on one line and no longer than they are of use.
+    r"""Put another library's error in one line, no longer than it is of use.
 
     >>> in_short(ValueError("not a\n  number"))
     'not a number'
@@ -54,7 +54,7 @@ class StorageError(UserError):
 
     @classmethod
     def of(cls, path: Path, error: OSError) -> "StorageError":
-        """What to say of a file that the system would not let us write.
+        """Say which file the system would not let us write, why, and what to do.
 
         >>> str(StorageError.of(Path("runs/a"), OSError(errno.ENOSPC, "No space left on device")))
         'runs/a: cannot be written (No space left on device); free some space, then give the same command again'

@@ -17,11 +17,11 @@ def in_threads(
     progress: Progress | None = None,
     threads: int | None = None,
 ) -> Iterator[Result]:
-    """What the work yields for each item, in their order; after an error or an interruption the rest is not waited for.
+    """Yield the result for each item, in their order; after an error or an interruption the rest is not waited for.
 
     Args:
-        work: of one item; called in several threads.
-        items: all of them.
+        work: called with an item, in several threads.
+        items: what it is called with.
         progress: called after each item with the number done and the total.
         threads: how many work; None for as many as there are processors.
 

@@ -57,22 +57,22 @@ class Record:
 
     @property
     def stem(self) -> str:
-        """The image's name within its dataset, which files made from it bear: its stem, and its frame's number."""
+        """Return the image's name within its dataset, also of files made from it: its stem, and its frame's number."""
         return frame_stem(self.image, self.frame)
 
     @property
     def id(self) -> str:
-        """The record's name everywhere: dataset and image stem."""
+        """Return the record's name everywhere: dataset and image stem."""
         return f"{self.dataset}/{self.stem}"
 
     @property
     def patient_id(self) -> str:
-        """The patient's name across datasets."""
+        """Return the patient's name across datasets."""
         return f"{self.dataset}/{self.patient}"
 
     @property
     def has_lesion(self) -> bool:
-        """Whether the dataset says that the image shows a lesion."""
+        """Tell whether the dataset says that the image shows a lesion."""
         return self.label != "normal"
 
 
@@ -91,7 +91,7 @@ def repeated_ids(records: Iterable[Record]) -> Iterator[tuple[Record, str]]:
 
 
 def frame_stem(image: Path, frame: int | None) -> str:
-    """The stem of a file, and which of its frames is meant; digits after a dot are part of the name, as in a DICOM UID.
+    """Name a file, or a frame of it, by its stem; digits after a dot are part of the name, as in a DICOM UID.
 
     >>> frame_stem(Path("scan.01.png"), None), frame_stem(Path("1.2.840.17"), None), frame_stem(Path("clip.dcm"), 12)
     ('scan.01', '1.2.840.17', 'clip-0012')

@@ -1,1 +1,1 @@
-"""What is wrong with a dataset, and what is done about it."""
+"""Checks of datasets, and the policies by which they are curated."""

@@ -122,7 +122,7 @@ def _names_patients(records: Sequence[Record]) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """What decoding a record yielded; the rest only where its image could be decoded.
+    """The outcome of decoding a record; the rest only where its image could be decoded.
 
     Attributes:
         record: which was decoded.

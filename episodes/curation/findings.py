@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from episodes.datasets.problems import ProblemKind
@@ -35,7 +35,7 @@ Kind = (
 
 @dataclass(frozen=True, slots=True)
 class KindFacts:
-    """What is to be known of a kind of finding.
+    """The facts of a kind of finding.
 
     Attributes:
         done: what the toolkit does about it, in one line; what the user has to do where it can do nothing.
@@ -97,7 +97,7 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class CheckReport:
-    """What a check found.
+    """The findings of a check.
 
     Attributes:
         dataset: name of the dataset, or names joined by commas.
@@ -117,12 +117,12 @@ class CheckReport:
 
     @property
     def loses_data(self) -> bool:
-        """Whether there are images that cannot be used until something is mended."""
+        """Tell whether there are images that cannot be used until something is mended."""
         return any(KINDS[finding.kind].loses_data for finding in self.findings)
 
     @property
     def kinds(self) -> dict[Kind, int]:
-        """How many findings there are of each kind that was found, in the order of `KINDS`."""
+        """Count the findings of each kind that was found, in the order of `KINDS`."""
         found = Counter(finding.kind for finding in self.findings)
         return {kind: found[kind] for kind in KINDS if kind in found}
 
@@ -135,11 +135,11 @@ class CheckReport:
         return list(dict.fromkeys(subject for finding in self.of_kind(kind) for subject in finding.subjects))
 
     def difference(self, count: str) -> int | None:
-        """How many more there are than were published; None where nothing was published."""
+        """Return how many more there are than were published; None where nothing was published."""
         return self.counts[count] - self.published[count] if count in self.published else None
 
     def as_json(self) -> dict[str, Any]:
-        """Everything as plain data: counts, images of each patient, kinds with what is done about them, findings."""
+        """Return all as plain data: counts, images of each patient, kinds and what is done about them, findings."""
         return {
             "dataset": self.dataset,
             "root": self.root,
@@ -149,16 +149,8 @@ class CheckReport:
             },
             "patients": {patient: dict(labels) for patient, labels in self.patients.items()},
             "kinds": {
-                kind: {
-                    "findings": found,
-                    "subjects": len(self.subjects(kind)),
-                    "done": KINDS[kind].done,
-                    "loses_data": KINDS[kind].loses_data,
-                }
+                kind: {"findings": found, "subjects": len(self.subjects(kind)), **asdict(KINDS[kind])}
                 for kind, found in self.kinds.items()
             },
-            "findings": [
-                {"kind": finding.kind, "subjects": list(finding.subjects), "detail": finding.detail}
-                for finding in self.findings
-            ],
+            "findings": [asdict(finding) for finding in self.findings],
         }

@@ -121,7 +121,7 @@ class Corrections:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """What of a dataset is used, and as what; it is followed in the order corrections, curated, doppler, duplicates.
+    """The choice of what of a dataset is used, made in the order corrections, curated, doppler, duplicates.
 
     Attributes:
         duplicates: what is done with near-duplicates, as in `episodes.curation.near_duplicates`.

@@ -135,11 +135,7 @@ def key_rows(rows: Iterable[TableRow], column: str, path: Path) -> dict[str, Tab
 def find_row(rows: Mapping[str, TableRow], image: Path, path: Path, *stems: str) -> TableRow | None:
     """Look up the row of an image in the table at `path`; None, and a problem, if there is none.
 
-    Args:
-        rows: by the stem of an image.
-        image: the image.
-        path: of the table, for the message.
-        stems: under which it may stand, the first first; by default that of the image.
+    The stems are those under which it may stand, the first first; by default that of the image.
     """
     for stem in stems or (image.stem,):
         if stem in rows:
@@ -195,8 +191,8 @@ def labelled_pairs(
 
     Args:
         folders: of the images, and of the masks.
-        rows: by the stem of the image.
-        column: which of them holds the label.
+        rows: of the table at `table`, by the stem of the image.
+        column: which of them holds the label, one of those `allowed`.
         table: where they stand, for messages.
         allowed: the labels that the dataset knows.
         mask_stem: gives the stem of a mask for that of its image; by default they are the same.

@@ -37,7 +37,8 @@ def written_whole(path: Path) -> Iterator[Path]:
             yield partial / path.name
             _put_on_disk(partial / path.name)
             (partial / path.name).replace(path)
-            _put_names_on_disk(path.parent)
+            with suppress(OSError):  # not every file system can be asked for that
+                _put_on_disk(path.parent)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
@@ -61,7 +62,8 @@ def folder_written_whole(folder: Path) -> Iterator[Path]:
                 _put_on_disk(path)
             remove_folder(folder)
             partial.rename(folder)
-            _put_names_on_disk(folder.parent)
+            with suppress(OSError):
+                _put_on_disk(folder.parent)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
@@ -166,19 +168,15 @@ def _storage_errors(path: Path) -> Iterator[None]:
 
 
 def _put_on_disk(path: Path) -> None:
-    """Wait until a file's content would outlive a loss of power: before that, its name could be there without it."""
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
+    """Wait until a file's content, or a folder's names, would outlive a loss of power.
 
-
-def _put_names_on_disk(folder: Path) -> None:
-    """Wait until a folder's names would outlive a loss of power, where the file system can be asked for that."""
-    with suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+    Before that, a file's name could be there without its content.
+    """
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def file_hash(path: Path) -> str:

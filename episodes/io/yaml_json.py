@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from math import isfinite
 from pathlib import Path
 from typing import Any
@@ -84,16 +84,15 @@ def _parts(value: object) -> Iterator[object]:
     level = [value]
     for _ in range(MOST_DEPTH):
         yield from level
-        level = [part for whole in level for part in _within(whole)]
+        level = [
+            part
+            for one in level
+            if isinstance(one, dict | list)
+            for part in ((*one, *one.values()) if isinstance(one, dict) else one)
+        ]
         if not level:
             return
     raise JSONTextError(f"nested more deeply than {MOST_DEPTH} levels")
-
-
-def _within(value: object) -> Iterable[object]:
-    if isinstance(value, dict):
-        return [*value, *value.values()]
-    return value if isinstance(value, list) else ()
 
 
 MOST_YAML_BYTES = 2**20
@@ -186,7 +185,9 @@ def _require_bounded(text: str) -> None:
         elif isinstance(event, yaml.ScalarEvent):
             total += 1
             sizes[anchor or ""] = 1
-            _require_short(event.value)
+            if len(event.value) > LONGEST_VALUE:
+                raise YAMLTextError(f"a value of {len(event.value)} characters; expected at most {LONGEST_VALUE}")
+            require_writable(event.value)
         elif isinstance(event, yaml.CollectionStartEvent):
             open_collections.append((anchor, total))
             total += 1
@@ -199,12 +200,6 @@ def _require_bounded(text: str) -> None:
             raise YAMLTextError(f"*{anchor} refers to what it stands in")
         if total > MOST_VALUES:
             raise YAMLTextError(f"more than {MOST_VALUES} values, with what is referred to counted each time")
-
-
-def _require_short(value: str) -> None:
-    if len(value) > LONGEST_VALUE:
-        raise YAMLTextError(f"a value of {len(value)} characters; expected at most {LONGEST_VALUE}")
-    require_writable(value)
 
 
 def _require_distinct_keys(root: yaml.Node) -> None:

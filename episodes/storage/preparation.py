@@ -112,7 +112,7 @@ def _file_digest(path: Path) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class _Decoded:
-    """What is known of an image once it is decoded, besides its pixels at the working size.
+    """The facts of a decoded image, besides its pixels at the working size.
 
     Attributes:
         height: of the source image.
@@ -217,12 +217,13 @@ class _Preparation:
         """Take the space that is needed, and decode every record whose file is not there yet."""
         records, files = self.curated.records, self.files
         files[0].parent.mkdir(parents=True, exist_ok=True)
+        array_bytes, file_bytes = self._sizes()
         for name in (IMAGES, LABEL_MAPS):
             with (self.partial / name).open("ab") as file:
-                reserve_space(file.fileno(), self._array_bytes)
+                reserve_space(file.fileno(), array_bytes)
         decoded = list(in_threads(_read_decoded, files, threads=threads))
         missing = [row for row, found in enumerate(decoded) if found is None]
-        if shutil.disk_usage(self.partial).free < len(missing) * self._file_bytes:
+        if shutil.disk_usage(self.partial).free < len(missing) * file_bytes:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         before = len(files) - len(missing)
         if before:
@@ -266,14 +267,10 @@ class _Preparation:
             shutil.rmtree(self.folder)  # what is left of a store without its index is none
         self.partial.rename(self.folder)
 
-    @property
-    def _array_bytes(self) -> int:
+    def _sizes(self) -> tuple[int, int]:
+        """Return the bytes of an array of all images, and of one decoded image's file."""
         shape = (len(self.hashes), *self.size)
-        return len(array_header(shape)) + prod(shape)
-
-    @property
-    def _file_bytes(self) -> int:
-        return 2 * prod(self.size) + THUMBNAIL**2 + _HEADERS
+        return len(array_header(shape)) + prod(shape), 2 * prod(self.size) + THUMBNAIL**2 + _HEADERS
 
     @contextmanager
     def _room(self) -> Iterator[None]:
@@ -283,7 +280,8 @@ class _Preparation:
         except OSError as error:
             if error.errno not in _FULL:
                 raise StorageError.of(self.folder, error) from error
-            needed = 2 * self._array_bytes + len(self.hashes) * self._file_bytes
+            array_bytes, file_bytes = self._sizes()
+            needed = 2 * array_bytes + len(self.hashes) * file_bytes
             raise StorageError(
                 f"{self.parent}: {self.folder.name} takes {needed:,} bytes there, and there is no room for them"
                 f" ({error.strerror}); free some, or choose another `cache`, then give the same command again"
@@ -291,13 +289,7 @@ class _Preparation:
 
 
 def _index_row(record: Record, source: str, decoded: _Decoded) -> IndexRow:
-    """Describe an image; where no lesion is drawn in at the working size it is a normal: it cannot support or be found.
-
-    Args:
-        record: whose image it is.
-        source: hash of its files.
-        decoded: the image.
-    """
+    """Describe an image; a normal where no lesion is drawn in at the working size: it cannot support or be found."""
     if record.has_lesion and not decoded.lesion:
         if record.label != "unknown":
             logger.warning(
