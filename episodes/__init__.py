@@ -1,1 +1,1 @@
-"""What is measured: images, few-shot tasks and scores. Imports neither `baselines` nor `fewshot`."""
+"""Images, few-shot tasks and scores: all that is measured. Imports neither `baselines` nor `fewshot`."""

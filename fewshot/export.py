@@ -185,7 +185,7 @@ _PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 
 @dataclass(frozen=True, slots=True)
 class ExportRequest:
-    """What is to be exported.
+    """The network to export, and its support set.
 
     Attributes:
         checkpoint: of the network.

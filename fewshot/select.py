@@ -323,7 +323,7 @@ def _tile(image: Input) -> Tile:
 
 @dataclass(frozen=True, slots=True)
 class SelectionRequest:
-    """What is to be selected.
+    """The images to select from, and how many.
 
     Attributes:
         images: a file, a folder or a pattern.

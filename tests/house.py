@@ -127,7 +127,7 @@ def figures(root: Path = ROOT) -> list[Figure]:
     unclear = sorted(riddles(trees))
     loops = callers(trees, "segment", without=("fewshot/methods", "fewshot/panet", "fewshot/export.py"))
     reserving = [path for path, text in texts.items() if "posix_fallocate" in text]
-    partial = [path for path, text in texts.items() if ".partial" in text]
+    partial = [path for path, text in texts.items() if '.partial"' in text]
     pooling = callers(trees, "masked_average_pooling")
     pooled = callers(trees, "pooled_iou")
     return [

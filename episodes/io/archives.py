@@ -18,7 +18,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Any, NamedTuple, cast
 
 from episodes.errors import DatasetError, StorageError, UserError
-from episodes.io.files import exclusive_lock
+from episodes.io.files import exclusive_lock, resumable_folder
 from episodes.parallel import Progress
 
 _CHUNK = 1 << 20
@@ -68,7 +68,7 @@ def unpack(
     if folder.exists():
         raise UserError(f"{folder}: exists already; give a folder that does not, so that nothing is overwritten")
     with exclusive_lock(folder):
-        hidden = folder.with_name(f".{folder.name}.partial")
+        hidden = resumable_folder(folder)
         shutil.rmtree(hidden, ignore_errors=True)  # left over where a process was killed
         try:
             unpacked = _unpack_into(hidden, _Budget(archive, limits or ArchiveLimits()), progress)

@@ -154,6 +154,11 @@ def write_at(descriptor: int, content: bytes | memoryview, offset: int) -> None:
         left, offset = left[written:], offset + written
 
 
+def resumable_folder(folder: Path) -> Path:
+    """Return the hidden folder in which one is made whose work goes on after a kill: its name is always the same."""
+    return folder.with_name(f".{folder.name}.partial")
+
+
 def _partial(path: Path) -> Path:
     return path.with_name(f".{path.name}.{os.getpid()}.partial")
 

@@ -23,7 +23,7 @@ from episodes.curation.near_duplicates import THUMBNAIL, duplicate_groups, settl
 from episodes.curation.policy import Curated, Policy, count_by_reason, curate, require_some
 from episodes.errors import DatasetError, StorageError
 from episodes.images.decoding import read_image, read_label_map, stretch_image, stretch_labels
-from episodes.io.files import file_hash, reserve_space, waiting_lock
+from episodes.io.files import file_hash, reserve_space, resumable_folder, waiting_lock
 from episodes.parallel import Progress, in_threads
 from episodes.records import Record
 from episodes.storage.store import (
@@ -136,9 +136,9 @@ def _decode(record: Record, path: Path, size: tuple[int, int]) -> _Decoded:
     arrays: dict[str, Any] = {IMAGES: stretch_image(image, size), LABEL_MAPS: label_map, **asdict(decoded)}
     content = BytesIO()
     np.savez(content, **arrays)
-    partial = path.with_suffix(".partial")
-    partial.write_bytes(content.getvalue())
-    partial.replace(path)
+    unfinished = path.with_suffix(".unfinished")
+    unfinished.write_bytes(content.getvalue())
+    unfinished.replace(path)
     return decoded
 
 
@@ -189,7 +189,7 @@ class _Preparation:
     @property
     def partial(self) -> Path:
         """Return the folder in which it is made."""
-        return self.folder.with_name(f".{self.folder.name}.partial")
+        return resumable_folder(self.folder)
 
     @property
     def files(self) -> list[Path]:

@@ -119,7 +119,7 @@ def without_shown(store: Store, records: Sequence[Record], shown: Iterable[str])
 
 @dataclass(frozen=True, slots=True)
 class EvaluationRequest:
-    """What is to be judged.
+    """The checkpoints and the data to judge, and how.
 
     Attributes:
         checkpoints: one, or several whose mean is judged.

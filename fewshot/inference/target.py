@@ -113,7 +113,7 @@ class EncodedTarget:
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """What a method is given and asked, at one number of shots.
+    """A support set and the queries to segment with it, at one number of shots.
 
     Attributes:
         support: ids of the support records, one way; empty for none.
@@ -147,7 +147,7 @@ class Segmented:
 
 @dataclass(slots=True)
 class Seconds:
-    """What a method took.
+    """The time that a method took, in seconds.
 
     Attributes:
         adapt: to adapt, once for every task.

@@ -85,7 +85,7 @@ _FINETUNED = {"panet": "tuned-prototypes"}
 
 @dataclass(frozen=True, slots=True)
 class PredictionRequest:
-    """What `fewshot predict` is asked for.
+    """The model, the images and the options of `fewshot predict`.
 
     Attributes:
         checkpoint: the model.
@@ -195,7 +195,7 @@ class ChunkPrediction:
         self._known = frozenset() if support is None else frozenset(support_hashes(support))
         self._predictor = cache(partial(model.adapt, support, batch_size=batch_size))
 
-    def segment(self, chunk: Sequence[Input]) -> None:
+    def predict(self, chunk: Sequence[Input]) -> None:
         """Segment those images whose results are not there yet.
 
         An image's probabilities depend, by rounding, on those beside it. So the whole chunk is segmented even where a
@@ -270,7 +270,7 @@ def _predict(prediction: ChunkPrediction, inputs: Sequence[Input], size: int, re
     folder, failed = prediction.folder, prediction.failed
     with reporter.step(f"predict: {len(inputs)} images") as update:
         for start in range(0, len(inputs), size):
-            prediction.segment(inputs[start : start + size])
+            prediction.predict(inputs[start : start + size])
             note = f"{len(failed)} could not be read" if failed else ""
             update(min(start + size, len(inputs)), len(inputs), note)
     if prediction.of_support:
