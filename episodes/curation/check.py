@@ -70,14 +70,10 @@ def check_records(
     stated_sizes: Mapping[str, Size] | None = None,
     progress: Progress | None = None,
 ) -> CheckReport:
-    """Decode every image and mask of records and list what looks wrong.
+    """Decode every image and mask of a dataset's records and list what looks wrong, its reader's problems included.
 
-    Args:
-        records: the dataset as its reader gives it.
-        root: its folder, searched for image files that no record uses.
-        problems: what its reader found wrong.
-        stated_sizes: (H, W) by the stem of the image, as the dataset states them.
-        progress: called after each record with the number done and the number in all.
+    Its folder is searched for image files that no record uses. The sizes that the dataset states are (H, W) by the
+    stem of the image. The progress is called after each record with the number done and the number in all.
     """
     contents = list(in_threads(inspect, records, progress))
     findings = [
@@ -122,21 +118,13 @@ def _names_patients(records: Sequence[Record]) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """The outcome of decoding a record; the rest only where its image could be decoded.
-
-    Attributes:
-        record: which was decoded.
-        findings: what is wrong with its files.
-        size: (H, W) of the image.
-        digest: of the image's pixels and size; equal for images that are the same in files that may differ.
-        thumbnail: see `episodes.curation.near_duplicates.thumbnail`.
-    """
+    """The outcome of decoding a record; the rest only where its image could be decoded."""
 
     record: Record
-    findings: tuple[Finding, ...]
-    size: Size | None = None
-    digest: str = ""
-    thumbnail: NDArray[np.uint8] | None = None
+    findings: tuple[Finding, ...]  # what is wrong with its files
+    size: Size | None = None  # (H, W) of the image
+    digest: str = ""  # of the image's pixels and size; equal for images that are the same in files that may differ
+    thumbnail: NDArray[np.uint8] | None = None  # see `episodes.curation.near_duplicates.thumbnail`
 
 
 def inspect(record: Record) -> Content:
@@ -182,12 +170,7 @@ def _inspect_masks(record: Record, size: Size) -> Iterator[Note]:
 
 
 def _compare_label(record: Record, label_map: NDArray[np.uint8]) -> Iterator[Note]:
-    """Yield what the masks show that does not fit the label, and lesions that are tiny or not in one piece.
-
-    Args:
-        record: whose label it is.
-        label_map: what its masks show, (H, W); for a normal in the value of any lesion.
-    """
+    """Yield what the masks show, (H, W), that does not fit the label, and lesions that are tiny or not in one piece."""
     lesion = label_map > 0
     share = float(lesion.mean())
     percent = f"{100 * share:.3f} %"
@@ -234,12 +217,9 @@ def _mask_damage(path: Path) -> Kind:
 
 
 def find_extra_files(records: Sequence[Record], root: Path, known: Collection[Path]) -> Iterator[Finding]:
-    """Find the image files below a folder, DICOM included, that no record uses.
+    """Find the image files below a dataset's folder, DICOM included, that no record uses.
 
-    Args:
-        records: the dataset.
-        root: its folder.
-        known: files, and folders with all that is in them, of which something has been said already.
+    Known are files, and folders with all that is in them, of which something has been said already.
     """
     used = {path.resolve() for record in records for path in (record.image, *record.masks)}
     spoken_of = {path.resolve() for path in known}
@@ -254,11 +234,8 @@ def find_extra_files(records: Sequence[Record], root: Path, known: Collection[Pa
 def compare_stated_sizes(contents: Sequence[Content], stated: Mapping[str, Size]) -> Iterator[Finding]:
     """Find images whose size is not what the dataset's table says.
 
-    Of copies at another scale only those are wrong that have another aspect ratio.
-
-    Args:
-        contents: the decoded images.
-        stated: (H, W) by the stem of the image.
+    Of copies at another scale only those are wrong that have another aspect ratio. Stated is (H, W) by the image's
+    stem.
     """
     for content in contents:
         size, said = content.size, stated.get(content.record.stem)

@@ -35,15 +35,10 @@ Kind = (
 
 @dataclass(frozen=True, slots=True)
 class KindFacts:
-    """The facts of a kind of finding.
+    """The facts of a kind of finding."""
 
-    Attributes:
-        done: what the toolkit does about it, in one line; what the user has to do where it can do nothing.
-        loses_data: whether the image concerned cannot be used: other commands stop there until it is mended.
-    """
-
-    done: str
-    loses_data: bool = False
+    done: str  # what the toolkit does about it, in one line; what the user has to do where it can do nothing
+    loses_data: bool = False  # whether the image concerned cannot be used: other commands stop there until it is mended
 
 
 # In the order in which they are shown: what has to be mended, what has to be looked at, what is good to know.
@@ -82,16 +77,10 @@ KINDS: Mapping[Kind, KindFacts] = {
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that looks wrong or is worth knowing.
+    """One thing that looks wrong or is worth knowing."""
 
-    Attributes:
-        kind: one of `KINDS`.
-        subjects: ids of the records concerned; or a path within the root, where there is no record.
-        detail: what was found.
-    """
-
-    kind: Kind
-    subjects: tuple[str, ...]
+    kind: Kind  # one of `KINDS`
+    subjects: tuple[str, ...]  # ids of the records concerned; or a path within the root, where there is no record
     detail: str
 
 

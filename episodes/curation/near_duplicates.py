@@ -21,14 +21,7 @@ _BLOCK = 512  # rows compared with all others at a time: 50,000 hashes make 200 
 
 
 def thumbnail(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Shrink an image to 48x48 by area averaging, whatever its aspect ratio.
-
-    Args:
-        image: grey values, (H, W).
-
-    Returns:
-        Grey values, (48, 48).
-    """
+    """Shrink a grey image, (H, W), to (48, 48) by area averaging, whatever its aspect ratio."""
     return np.asarray(Image.fromarray(image).resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BOX))
 
 
@@ -121,14 +114,10 @@ def _confirm(
 
 
 def group_patients(records: Sequence[Record], groups: Sequence[Sequence[int]]) -> list[Record]:
-    """Make one patient of all patients that share a group of near-duplicates.
+    """Make one patient of all patients that share a group of near-duplicates, indices as from `duplicate_groups`.
 
     So no group straddles a split, and a patient under two names is one again. Patients are merged within a
     dataset only: an image may also resemble one of another dataset, whose patients have a name of their own.
-
-    Args:
-        records: of one or several datasets.
-        groups: indices into the records, as from `duplicate_groups`.
 
     Returns:
         The records in the same order; merged patients bear the smallest of their names.
@@ -179,12 +168,7 @@ DUPLICATED = "near-duplicates"
 
 
 def settle_duplicates(records: Sequence[Record], groups: Sequence[Sequence[int]], how: Duplicates) -> Curated:
-    """Make one patient of those that share a group of near-duplicates, and drop what the policy drops.
-
-    Args:
-        records: of one dataset.
-        groups: indices into them, as from `duplicate_groups`.
-        how: the policy.
+    """Make one patient of those of a dataset that share a group of near-duplicates, and drop what the policy drops.
 
     >>> from pathlib import Path
     >>> a, b = (Record("d", Path(f"{name}.png"), (), "benign", patient=name) for name in "ab")

@@ -24,17 +24,11 @@ _NO = {"no", "n", "false", "0", ""}
 
 @dataclass(frozen=True, slots=True)
 class Dropped:
-    """An image that is not used.
+    """An image that is not used."""
 
-    Attributes:
-        id: the record's.
-        reason: what it has in common with others that are dropped for it, such as `near-duplicate of an image kept`.
-        detail: what is to be said of this one beyond that, such as the other's id; may be empty.
-    """
-
-    id: str
-    reason: str
-    detail: str = ""
+    id: str  # the record's
+    reason: str  # what it has in common with others that are dropped for it, such as `near-duplicate of an image kept`
+    detail: str = ""  # what is to be said of this one beyond that, such as the other's id; may be empty
 
 
 def count_by_reason(dropped: Sequence[Dropped]) -> dict[str, int]:
@@ -48,28 +42,18 @@ def count_by_reason(dropped: Sequence[Dropped]) -> dict[str, int]:
 
 @dataclass(frozen=True, slots=True)
 class Curated:
-    """The images that are left of a dataset.
+    """The images that are left of a dataset."""
 
-    Attributes:
-        records: those kept, in the order given.
-        dropped: the others, in the order in which they were dropped.
-    """
-
-    records: tuple[Record, ...]
-    dropped: tuple[Dropped, ...] = ()
+    records: tuple[Record, ...]  # those kept, in the order given
+    dropped: tuple[Dropped, ...] = ()  # the others, in the order in which they were dropped
 
 
 @dataclass(frozen=True, slots=True)
 class CuratedList:
-    """The only images of a dataset that are to be used.
+    """The only images of a dataset that are to be used."""
 
-    Attributes:
-        file: where the list stands, for messages.
-        names: image ids, or file names with or without suffix.
-    """
-
-    file: str
-    names: tuple[str, ...]
+    file: str  # where the list stands, for messages
+    names: tuple[str, ...]  # image ids, or file names with or without suffix
 
     @classmethod
     def read(cls, path: Path) -> "CuratedList":
@@ -156,11 +140,7 @@ def curate(records: Sequence[Record], policy: Policy) -> Curated:
     """Correct records, and drop those that the corrections, the curated list or the Doppler policy drop.
 
     Near-duplicates, which only pixels show, are for `settle_duplicates`. An image that corrections exclude is never
-    decoded, so a damaged file can be one.
-
-    Args:
-        records: one dataset's, at least one.
-        policy: its policy.
+    decoded, so a damaged file can be one. There must be at least one record.
 
     Raises:
         DatasetError: if the policy names an image or patient that the dataset does not have, asks for facts that it
@@ -183,11 +163,7 @@ def curate(records: Sequence[Record], policy: Policy) -> Curated:
 
 
 def require_some(left: Curated, dataset: str) -> None:
-    """Refuse a policy that leaves nothing.
-
-    Raises:
-        DatasetError: if no record is left; it says what the last was dropped for.
-    """
+    """Raise a `DatasetError` where a policy leaves nothing; it says what the last record was dropped for."""
     if not left.records:
         last = left.dropped[-1]
         why = f"{last.reason}: {last.detail}" if last.detail else last.reason

@@ -43,9 +43,6 @@ def read(root: Path) -> list[Record]:
 def stated_sizes(root: Path) -> dict[str, tuple[int, int]]:
     """Read what the table says of each image's size; the HESN images are smaller than it says.
 
-    Args:
-        root: the folder that `read` reads.
-
     Returns:
         (H, W) keyed by the image's stem; none of images whose row states no size.
     """

@@ -23,11 +23,7 @@ def leave_out(file: Path, reason: str, kind: ProblemKind = "extra file") -> None
 
 
 def find_folders(root: Path, *layouts: Sequence[str]) -> list[Path]:
-    """Find the sub-folders that make up a layout; upper and lower case are the same.
-
-    Args:
-        root: the dataset's folder.
-        layouts: the names of the sub-folders of each layout in circulation.
+    """Find the sub-folders of one of the layouts in circulation; upper and lower case are the same.
 
     Returns:
         The folders of the first layout that is complete, in the order of its names.
@@ -66,11 +62,8 @@ def may_be_clip(file: Path) -> bool:
 def image_files(folder: Path, *, dicom: bool = False) -> list[Path]:
     """List the image files of a folder, sorted by name.
 
-    Hidden ones are left out: archives made on a Mac carry a `._a.png` beside each `a.png`.
-
-    Args:
-        folder: where they lie.
-        dicom: whether DICOM files are listed as well.
+    DICOM files are listed if asked for. Hidden ones are left out: archives made on a Mac carry a `._a.png` beside each
+    `a.png`.
     """
     files = [file for file in sorted(folder.iterdir()) if file.is_file()]
     for file in files:
@@ -91,13 +84,9 @@ def image_stem(name: str) -> str:
 
 
 def leave_out_copy(file: Path, stems: Collection[str]) -> bool:
-    """Leave out a file such as `SIBA_001 (1).png`, if it is a stray copy; False if it is none.
+    """Leave out a file such as `SIBA_001 (1).png`, if it is a stray copy of one of these stems; False if it is none.
 
     Browsers and file managers name a second download so. A name alone is no proof: the original must be there.
-
-    Args:
-        file: what may be a copy.
-        stems: of the files beside it.
     """
     copy = _COPY.fullmatch(file.stem)
     if not copy or copy["stem"] not in stems:

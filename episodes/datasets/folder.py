@@ -58,9 +58,6 @@ def read(root: Path, dataset: str = "folder") -> list[Record]:
 def read_phantoms(root: Path) -> list[Record]:
     """Read a dataset as `episodes.phantoms` writes it; it is named after its scanner, such as `phantom-linear`.
 
-    Args:
-        root: the folder that `prepare_phantoms` returned.
-
     Raises:
         DatasetError: if `phantom.json` is missing or damaged, or the folder is not as it was written.
     """

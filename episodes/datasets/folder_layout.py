@@ -29,23 +29,14 @@ Masks = Mapping[int | None, tuple[Path, ...]]
 
 @dataclass(frozen=True, slots=True)
 class FolderImage:
-    """An image file and its masks.
-
-    Attributes:
-        path: the image.
-        label: what its folder's name says; None if it says nothing.
-        frames: how many it holds; 0 if its header cannot be read.
-        masks: mask files by frame, from 1 on; those of a still image under None.
-        facts: what its header says, if it is DICOM.
-        mask_affix: what a mask's name needs besides the image's: something where masks lie beside their images.
-    """
+    """An image file and its masks."""
 
     path: Path
-    label: Label | None
-    frames: int
-    masks: Masks
-    facts: DicomFacts | None = None
-    mask_affix: str = ""
+    label: Label | None  # what its folder's name says; None if it says nothing
+    frames: int  # how many it holds; 0 if its header cannot be read
+    masks: Masks  # mask files by frame, from 1 on; those of a still image under None
+    facts: DicomFacts | None = None  # what its header says, if it is DICOM
+    mask_affix: str = ""  # what a mask's name needs besides the image's: something where masks lie beside their images
 
     @property
     def stem(self) -> str:
@@ -60,19 +51,12 @@ class FolderImage:
 
 @dataclass(frozen=True, slots=True)
 class FolderLayout:
-    """The content of a folder, as far as it is understood.
-
-    Attributes:
-        root: the folder.
-        parts: where its images and masks lie.
-        images: its images, part by part and by name.
-        table: its table of metadata, whether there is one or not.
-    """
+    """The content of a folder, as far as it is understood."""
 
     root: Path
-    parts: tuple[FolderPart, ...]
-    images: tuple[FolderImage, ...]
-    table: Path
+    parts: tuple[FolderPart, ...]  # where its images and masks lie
+    images: tuple[FolderImage, ...]  # its images, part by part and by name
+    table: Path  # its table of metadata, whether there is one or not
 
     def __str__(self) -> str:
         return describe(self.parts, self.root)

@@ -95,17 +95,11 @@ CLASSES: tuple[Label, ...] = ("benign", "malignant", "normal")
 
 @dataclass(frozen=True, slots=True)
 class FolderPart:
-    """A folder of images.
+    """A folder of images."""
 
-    Attributes:
-        images: where they lie.
-        masks: where their masks lie; the same folder where they lie side by side.
-        label: what the folder's name says of all its images; None if it says nothing.
-    """
-
-    images: Path
-    masks: Path
-    label: Label | None = None
+    images: Path  # where they lie
+    masks: Path  # where their masks lie; the same folder where they lie side by side
+    label: Label | None = None  # what the folder's name says of all its images; None if it says nothing
 
 
 def find_parts(root: Path) -> tuple[FolderPart, ...]:

@@ -32,17 +32,11 @@ log = logging.getLogger("episodes.datasets")
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing that a reader found wrong.
-
-    Attributes:
-        kind: what it is.
-        subject: the file that it is about; for a row without image, the image that the row names.
-        message: one line that names the file and, where there is something to mend, how.
-    """
+    """One thing that a reader found wrong."""
 
     kind: ProblemKind
-    subject: Path
-    message: str
+    subject: Path  # the file that it is about; for a row without image, the image that the row names
+    message: str  # one line that names the file and, where there is something to mend, how
 
 
 _collected: ContextVar[list[Problem] | None] = ContextVar("collected_problems", default=None)
@@ -77,12 +71,8 @@ def listed_problems() -> list[Problem] | None:
 def report_problem(kind: ProblemKind, subject: Path, message: str) -> None:
     """Raise what makes a record unusable; inside `collected_problems`, list it and return.
 
-    A caller therefore goes on without the record: it returns None, or leaves it out of its list.
-
-    Args:
-        kind: what is wrong.
-        subject: the file that it is about.
-        message: the whole line, which names the file and the fix.
+    A caller therefore goes on without the record: it returns None, or leaves it out of its list. The message is the
+    whole line, which names the file and the fix.
 
     Raises:
         DatasetError: with the message, outside `collected_problems`.

@@ -41,23 +41,14 @@ def recognise(root: Path) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class SurveyedImage:
-    """The facts of one record's files.
+    """The facts of one record's files."""
 
-    Attributes:
-        size: (H, W) of the image.
-        form: such as `PNG 8 bit`.
-        lesions: separate outlines in its masks.
-        other_sizes: masks whose size is not the image's.
-        error: what is wrong where a file cannot be read; empty otherwise.
-        may_show_names: whether a DICOM file does not rule out that a name is written into the picture.
-    """
-
-    size: tuple[int, int] = (0, 0)
-    form: str = ""
-    lesions: int = 0
-    other_sizes: tuple[Path, ...] = ()
-    error: str = ""
-    may_show_names: bool = False
+    size: tuple[int, int] = (0, 0)  # (H, W) of the image
+    form: str = ""  # such as `PNG 8 bit`
+    lesions: int = 0  # separate outlines in its masks
+    other_sizes: tuple[Path, ...] = ()  # masks whose size is not the image's
+    error: str = ""  # what is wrong where a file cannot be read; empty otherwise
+    may_show_names: bool = False  # whether a DICOM file does not rule out that a name is written into the picture
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,11 +85,9 @@ class Survey:
 
 
 def survey(root: Path, progress: Progress | None = None) -> Survey:
-    """Read a folder with the reader that fits it, and every file that the reader names.
+    """Read a known dataset as distributed, or a user's own folder, and every file that the fitting reader names.
 
-    Args:
-        root: a known dataset as distributed, or a user's own folder.
-        progress: called after each image with the number done and the total.
+    The progress is called after each image with the number done and the total.
 
     Raises:
         DatasetError: if it cannot be read at all; the message says what was expected.

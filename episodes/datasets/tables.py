@@ -160,12 +160,6 @@ def report_rows_without_image(rows: Mapping[str, TableRow], images: Collection[s
 def parse_label(text: str, image: Path, table: Path, allowed: Sequence[Label] = LABELS) -> Label | None:
     """Read the label of an image as a table spells it; None, and a problem, if it is none of those allowed.
 
-    Args:
-        text: such as `Benign`.
-        image: whose label it is, for the message.
-        table: where it stands, for the message.
-        allowed: the labels that the dataset knows.
-
     >>> parse_label(" Benign", Path("ALWI_000.png"), Path("INFO.csv"))
     'benign'
     """

@@ -112,19 +112,12 @@ def _file_digest(path: Path) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class _Decoded:
-    """The facts of a decoded image, besides its pixels at the working size.
+    """The facts of a decoded image, besides its pixels at the working size."""
 
-    Attributes:
-        height: of the source image.
-        width: of the source image.
-        lesion: whether its label map shows one at the working size.
-        thumbnail: of the source image, see `episodes.curation.near_duplicates.thumbnail`.
-    """
-
-    height: int
-    width: int
-    lesion: bool
-    thumbnail: NDArray[np.uint8]
+    height: int  # of the source image
+    width: int  # of the source image
+    lesion: bool  # whether its label map shows one at the working size
+    thumbnail: NDArray[np.uint8]  # of the source image, see `episodes.curation.near_duplicates.thumbnail`
 
 
 def _decode(record: Record, path: Path, size: tuple[int, int]) -> _Decoded:
@@ -157,21 +150,13 @@ def _read_decoded(path: Path) -> _Decoded | None:
 
 @dataclass(frozen=True)
 class _Preparation:
-    """The making of one store.
+    """The making of one store."""
 
-    Attributes:
-        parent: the folder that holds all stores.
-        curated: what the policy leaves before anything is decoded, sorted by id.
-        hashes: of the files of each of its records.
-        size: working size.
-        policy: the dataset's.
-    """
-
-    parent: Path
-    curated: Curated
-    hashes: Sequence[str]
-    size: tuple[int, int]
-    policy: Policy
+    parent: Path  # the folder that holds all stores
+    curated: Curated  # what the policy leaves before anything is decoded, sorted by id
+    hashes: Sequence[str]  # of the files of each of its records
+    size: tuple[int, int]  # working size
+    policy: Policy  # the dataset's
 
     @cached_property
     def folder(self) -> Path:

@@ -26,38 +26,23 @@ INDEX, IMAGES, LABEL_MAPS = "index.json", "images.npy", "label_maps.npy"
 
 @dataclass(frozen=True, slots=True)
 class IndexRow:
-    """One image of a store.
-
-    Attributes:
-        record: whose image it is.
-        source: hash of the files that it was made of.
-        height: of the source image.
-        width: of the source image.
-    """
+    """One image of a store."""
 
     record: Record
-    source: str
-    height: int
-    width: int
+    source: str  # hash of the files that it was made of
+    height: int  # of the source image
+    width: int  # of the source image
 
 
 @dataclass(frozen=True, slots=True)
 class StoreIndex:
-    """The content of `index.json`.
+    """The content of `index.json`."""
 
-    Attributes:
-        version: of the store's kind.
-        size: working size, (height, width).
-        policy: the dataset's, as `Policy.content`.
-        rows: one per image.
-        dropped: the images that the dataset's policy left out.
-    """
-
-    version: int
-    size: tuple[int, int]
-    policy: Mapping[str, Any]
-    rows: tuple[IndexRow, ...]
-    dropped: tuple[Dropped, ...]
+    version: int  # of the store's kind
+    size: tuple[int, int]  # working size, (height, width)
+    policy: Mapping[str, Any]  # the dataset's, as `Policy.content`
+    rows: tuple[IndexRow, ...]  # one per image
+    dropped: tuple[Dropped, ...]  # the images that the dataset's policy left out
 
 
 _INDEX = TypeAdapter(StoreIndex)
