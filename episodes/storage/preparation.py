@@ -141,7 +141,7 @@ def _read_decoded(path: Path) -> _Decoded | None:
     The checksums in the file tell that, so that nothing waits for the disk after each image.
     """
     try:
-        with path.open("rb") as file, np.load(file) as arrays:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             values = {name: arrays[name] for name in arrays}
         return _Decoded(int(values["height"]), int(values["width"]), bool(values["lesion"]), values["thumbnail"])
     except (OSError, ValueError, EOFError, KeyError, BadZipFile):
@@ -232,7 +232,7 @@ class _Preparation:
             with (self.partial / name).open("r+b") as array:
                 array.write(array_header((len(kept), *self.size)))
                 for place in kept:
-                    with np.load(self.files[place]) as arrays:
+                    with np.load(self.files[place], allow_pickle=False) as arrays:
                         array.write(arrays[name].tobytes())
                 array.truncate()
                 os.fsync(array.fileno())

@@ -6,7 +6,6 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from rich.console import Console
 
 from baselines.batches import ImageBatches
 from episodes.errors import SamplingError, UserError
+from episodes.storage.preparation import prepare_store
 from episodes.storage.store import Collection
 from fewshot.checkpoints import CheckpointError, load_checkpoint, load_network
 from fewshot.config.parsing import ConfigError
@@ -206,7 +206,7 @@ def test_an_interrupted_training_does_not_go_on_with_another_test_part(
     config = train_config("unet").model_copy(update={"test_share": 0.3})
     with pytest.raises(KeyboardInterrupt):
         train(config, tmp_path, InterruptingReporter(5), linear_phantoms)
-    fewer = Collection([replace(store, records=store.records[:-4]) for store in linear_phantoms.stores])
+    fewer = Collection([prepare_store(list(linear_phantoms.records[:-4]), tmp_path / "fewer", (64, 64))])
     with pytest.raises(UserError, match=r"state\.safetensors: .* other images .* test"):
         train(config, tmp_path, reporter, fewer)
     assert train(config, tmp_path, reporter, linear_phantoms).is_file()
