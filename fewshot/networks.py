@@ -16,6 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from baselines.encoders import Encoder
 from baselines.pyramid_panet import AggregatedEncoder
 from baselines.unet import PlainEncoder
+from episodes.datasets import import_own
 from episodes.errors import UserError
 from fewshot.config.parsing import ConfigError, parse_config
 from fewshot.config.training import EncoderConfig, ModelConfig
@@ -161,7 +162,8 @@ def find_attribute(name: str, registry: dict[str, str], what: str) -> Callable[.
         hint = f"did you mean {nearest[0]!r}?" if nearest else f"there are {', '.join(registry)}"
         raise ConfigError(f"{what} {name!r} is unknown; {hint} (your own is named module:attribute)")
     try:
-        found: Callable[..., Any] = getattr(import_module(module), attribute)
+        imported = import_module(module) if name in registry else import_own(module)
+        found: Callable[..., Any] = getattr(imported, attribute)
     except (ImportError, AttributeError, ValueError, TypeError) as error:
         raise ConfigError(f"{what} {name!r}: {error}") from error
     return found

@@ -4,10 +4,12 @@ A reader is one function. To read a dataset of your own layout, write such a fun
 name it `module:function` wherever a dataset's name is asked for.
 """
 
-import importlib
+import sys
 from collections.abc import Callable, Mapping
 from difflib import get_close_matches
+from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 
 from episodes.datasets.problems import listed_problems, report_problem
 from episodes.errors import DatasetError
@@ -25,6 +27,22 @@ READERS: Mapping[str, str] = {
     "folder": "episodes.datasets.folder:read",
     "phantom": "episodes.datasets.folder:read_phantoms",
 }
+
+
+def import_own(module: str) -> ModuleType:
+    """Import a module that a user named, as `module:attribute`, in a configuration or on the command line.
+
+    It may lie in the working directory, which is searched last, and for this alone: files that came with data would run
+    if they could stand in for libraries.
+    """
+    here = str(Path.cwd())
+    if here in sys.path:
+        return import_module(module)
+    sys.path.append(here)
+    try:
+        return import_module(module)
+    finally:
+        sys.path.remove(here)
 
 
 def find_reader(name: str) -> Reader:
@@ -46,7 +64,8 @@ def find_reader(name: str) -> Reader:
         meant = f"did you mean {' or '.join(nearest)}?" if nearest else f"choose from {', '.join(READERS)}"
         raise DatasetError(f"there is no dataset reader {name!r}: {meant} (your own is named module:function)")
     try:
-        reader = getattr(importlib.import_module(module_name), attribute)
+        module = import_module(module_name) if name in READERS else import_own(module_name)
+        reader = getattr(module, attribute)
     except ImportError as error:
         raise DatasetError(f"the dataset reader {name!r} cannot be imported: {error}") from error
     except AttributeError as error:

@@ -6,7 +6,6 @@ import threading
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from types import FrameType
 from typing import Annotated
 
@@ -40,7 +39,6 @@ def main() -> None:
     """Run the command line: status 0 done, 1 failed, 2 wrong use, 130 interrupted."""
     # --debug is good anywhere on the line, before or after the command.
     debug = "--debug" in sys.argv
-    sys.path.insert(0, str(Path.cwd()))  # where a user's own module:attribute lies
     try:
         with _stoppable():
             app(args=[argument for argument in sys.argv[1:] if argument != "--debug"])
