@@ -3,6 +3,7 @@
 import os
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path, PurePosixPath
 
 from episodes.datasets.problems import ProblemKind, report_left_out, report_problem
@@ -14,6 +15,8 @@ from episodes.records import Label, frame_stem
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"})
 SUFFIXES = IMAGE_SUFFIXES | DICOM_SUFFIXES
 
+_WORDS = re.compile(r"[A-Z]?[a-z]+|[A-Z]+")
+NEGATIONS = frozenset({"no", "non", "not", "without", "pre"})
 _COPY = re.compile(r"(?P<stem>.+) \(\d+\)")
 
 
@@ -153,3 +156,15 @@ def leave_out_unused_masks(masks: Mapping[str, Path], used: Iterable[str]) -> No
     """Leave out the masks, keyed by their own stem, that belong to no image."""
     for stem in sorted(masks.keys() - set(used)):
         leave_out(masks[stem], "a mask without its image")
+
+
+def says(text: str, word: str) -> bool:
+    """Tell whether a word stands in a text as a whole one, and not denied or qualified by the word before.
+
+    >>> says("BenignCases", "benign"), says("malignant_list", "malignant")
+    (True, True)
+    >>> says("non-malignant", "malignant"), says("nonmalignant", "malignant"), says("cases not malignant", "malignant")
+    (False, False, False)
+    """
+    words = [found.lower() for found in _WORDS.findall(text)]
+    return any(word == one and before not in NEGATIONS for before, one in pairwise(("", *words)))

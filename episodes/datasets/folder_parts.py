@@ -6,13 +6,14 @@ from dataclasses import dataclass
 from itertools import compress
 from pathlib import Path
 
-from episodes.datasets.files import is_image_file, may_be_clip, sub_folders
+from episodes.datasets.files import NEGATIONS, is_image_file, may_be_clip, sub_folders
 from episodes.errors import DatasetError
 from episodes.records import Label, frame_stem
 
 _WORD = r"masks?|seg(?:mentation)?s?|gts?|ground[ _-]?truths?|labels?|annotations?"
 _AFTER = re.compile(rf"(?P<image>.+?)[ _.-](?P<word>{_WORD})(?:[ _-]?\d+)?", re.IGNORECASE)
 _BEFORE = re.compile(rf"(?P<word>{_WORD})[ _.-](?P<image>.+)", re.IGNORECASE)
+_DENIED = re.compile(rf"(?:^|[ _.-])(?:{'|'.join(sorted(NEGATIONS))})[ _.-](?:{_WORD})(?![a-z])", re.IGNORECASE)
 _FRAME = re.compile(r"(?P<clip>.+)[_-](?P<frame>\d+)")
 
 SAME_NAME = ""
@@ -72,8 +73,11 @@ def looks_like_mask(stem: str) -> bool:
 
     >>> looks_like_mask("scan_7_Segmentation"), looks_like_mask("scan_7"), looks_like_mask("masked")
     (True, False, False)
+    >>> looks_like_mask("scan_7_without_mask"), looks_like_mask("no-label_7")
+    (False, False)
     """
-    return bool(_AFTER.fullmatch(stem) or _BEFORE.fullmatch(stem))
+    denied = _DENIED.search(stem)
+    return not denied and bool(_AFTER.fullmatch(stem) or _BEFORE.fullmatch(stem))
 
 
 def _bare_names(stem: str) -> Iterator[tuple[str, str]]:

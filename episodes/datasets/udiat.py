@@ -2,9 +2,11 @@
 
 import re
 from collections.abc import Iterable, Mapping
+from itertools import pairwise
 from pathlib import Path
 
 from episodes.datasets.files import (
+    NEGATIONS,
     find_folders,
     find_mask,
     image_files,
@@ -12,6 +14,7 @@ from episodes.datasets.files import (
     images_by_stem,
     leave_out,
     leave_out_unused_masks,
+    says,
     sub_folders,
     without_copies,
 )
@@ -28,12 +31,13 @@ def read(root: Path) -> list[Record]:
     """Read `original/`, `GT/` and a list of the cases; or `Benign/`, `Malignant/` and `all_masks/`.
 
     The list is every `.xlsx`, `.csv` or `.txt` beside the folders whose lines name a case and its class, as
-    `DatasetB.xlsx` does, or whose own name says the class of all its cases, as `benign.txt`. Cases are
-    numbers: `1`, `000001` and `000001.png` are the same. In the second layout masks that `all_masks/` lacks
-    are taken from `Malignant_mask/`. The dataset has no patient ids: each image is a patient.
+    `DatasetB.xlsx` does, or whose own name says the class of all its cases, as `benign.txt`; as a whole word:
+    `non-malignant.txt` says none. Cases are numbers: `1`, `000001` and `000001.png` are the same. In the second layout
+    masks that `all_masks/` lacks are taken from `Malignant_mask/`. There are no patient ids: each image is a patient.
 
     Raises:
-        DatasetError: if a folder is missing; or, as a problem, a mask, or if the lists leave a case out or disagree.
+        DatasetError: if a folder is missing; or, as a problem, a mask, or if lists leave a case out, name
+            it twice or disagree.
     """
     folders = find_folders(root, ("original", "GT"), ("Benign", "Malignant", "all_masks"))
     if len(folders) == 2:
@@ -82,16 +86,22 @@ def _read_lists(root: Path, images: Mapping[str, Path]) -> dict[str, Label | Non
     for path in sorted(root.iterdir()):
         if path.suffix.lower() not in (".xlsx", ".csv", ".txt") or path.name.startswith((".", "~$")):
             continue
-        named = [label for label in _CLASSES if label in path.stem.lower()]
+        named = [label for label in _CLASSES if says(path.stem, label)]
+        seen: set[str] = set()
         for cells in _read_lines(path):
             cases = [stems[_case(cell)] for cell in cells if _case(cell) in stems]
-            said = [label for label in _CLASSES for cell in cells if cell.lower() == label] or named
+            words = list(pairwise(("", *map(str.lower, cells))))
+            stated = [one for one in _CLASSES for before, word in words if word == one and before not in NEGATIONS]
+            said = stated or named
             if not cases or len(said) != 1:
                 continue
-            if labels.setdefault(cases[0], said[0]) not in (said[0], None):
-                message = f"{path}: case {cases[0]} is listed as benign and as malignant; mend the list"
-                report_problem("bad label", images[cases[0]], message)
-                labels[cases[0]] = None
+            case = cases[0]
+            differs = labels.setdefault(case, said[0]) not in (said[0], None)
+            if differs or case in seen:
+                how = "as benign and as malignant" if differs else "twice"
+                report_problem("bad label", images[case], f"{path}: case {case} is listed {how}; mend the list")
+                labels[case] = None
+            seen.add(case)
     return labels
 
 

@@ -132,3 +132,58 @@ def test_the_phantom_tree_reads_back(tmp_path: Path, layout_by_class: bool) -> N
         assert record.label == phantom.label
         np.testing.assert_array_equal(read_image(record.image), phantom.image)
         np.testing.assert_array_equal(read_label_map(record, (48, 48)), phantom.label_map)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "non-malignant",
+        "nonmalignant",
+        "not_malignant",
+        "no malignant",
+        "pre-malignant",
+        "Malignantish",
+        "NON_MALIGNANT",
+    ],
+)
+def test_part_of_a_word_or_a_denied_one_is_no_class(root: Path, name: str) -> None:
+    (root / "malignant.txt").write_text("2\n")
+    (root / f"{name}.txt").write_text("1\n12\n")
+    with pytest.raises(DatasetError, match=r"000001\.png: no list of cases in .* names it \(2 such\)"):
+        udiat.read(root)
+    (root / "Benign.txt").write_text("1\n12\n")
+    assert {stem: record.label for stem, record in by_stem(udiat.read(root)).items()} == LABELS
+
+
+@pytest.mark.parametrize("name", ["MALIGNANT", "malignant_cases", "2-malignant", "list.malignant", "AllMalignantCases"])
+def test_a_class_is_a_whole_word_of_the_name(root: Path, name: str) -> None:
+    (root / "benign.txt").write_text("1\n12\n")
+    (root / f"{name}.txt").write_text("2\n")
+    assert {stem: record.label for stem, record in by_stem(udiat.read(root)).items()} == LABELS
+
+
+def test_a_line_that_denies_a_class_does_not_say_it(root: Path) -> None:
+    (root / "cases.txt").write_text("1 benign\n2 malignant\n12 not malignant\n")
+    with pytest.raises(DatasetError, match=r"000012\.png: no list of cases in .* names it \(1 such\)"):
+        udiat.read(root)
+
+
+@pytest.mark.parametrize(
+    ("lists", "expected"),
+    [
+        ({"benign": "1\n12\n000001.png\n", "malignant": "2\n"}, r"benign\.txt: case 000001 is listed twice; mend"),
+        ({"benign": "1\n12\n", "malignant": "2\n1\n"}, r"malignant\.txt: case 000001 is listed as benign and as mal"),
+        ({"cases": "1 benign\n12 benign\n2 malignant\n1 malignant\n"}, r"cases\.txt: case 000001 is listed as benign"),
+    ],
+)
+def test_a_case_that_is_listed_twice(root: Path, lists: dict[str, str], expected: str) -> None:
+    for name, text in lists.items():
+        (root / f"{name}.txt").write_text(text)
+    with pytest.raises(DatasetError, match=expected):
+        udiat.read(root)
+
+
+def test_lists_that_agree_may_both_name_a_case(root: Path) -> None:
+    write_lists_by_name(root)
+    write_csv_list(root)
+    assert {stem: record.label for stem, record in by_stem(udiat.read(root)).items()} == LABELS
