@@ -1,6 +1,5 @@
 """`fewshot select`: which images of a folder to outline first."""
 
-import csv
 import logging
 import shutil
 from collections import defaultdict
@@ -31,6 +30,7 @@ from fewshot.devices import Batching, choose_device
 from fewshot.inference.inputs import Input, Inputs, find_inputs, parse_spacing, table_beside
 from fewshot.inference.out_of_distribution import AnyEncoder, describe_images, find_encoder
 from fewshot.plots.images import Tile, TileGroup, contact_sheet
+from fewshot.results.tables import csv_text
 from fewshot.terminal import Reporter
 
 logger = logging.getLogger(__name__)
@@ -265,8 +265,8 @@ def write_selection(folder: Path, chosen: Sequence[Chosen], n_images: int, *, ti
         (partial / IMAGES).mkdir()
         for one, name in zip(chosen, files, strict=True):
             _copy(one, partial / IMAGES / name)
-        _write_csv(partial / SELECTED, _selected_rows(chosen, files, n_images))
-        _write_csv(partial / TABLE, _table_rows(chosen, files))
+        (partial / SELECTED).write_bytes(csv_text(_selected_rows(chosen, files, n_images)).encode())
+        (partial / TABLE).write_bytes(csv_text(_table_rows(chosen, files)).encode())
         contact_sheet(partial / SHEET, [_group(one, n_images) for one in chosen[:_ROWS]], title=title)
 
 
@@ -299,11 +299,6 @@ def _table_rows(chosen: Sequence[Chosen], files: Sequence[str]) -> Iterator[Sequ
         spacing = " x ".join(f"{number:.6g}" for number in one.record.spacing or ())
         label = "" if one.record.label == "unknown" else one.record.label
         yield file, label, one.record.patient, spacing
-
-
-def _write_csv(path: Path, rows: Iterator[Sequence[object]]) -> None:
-    with path.open("w", encoding="utf-8", newline="") as file:
-        csv.writer(file, lineterminator="\n").writerows(rows)
 
 
 def _group(one: Chosen, n_images: int) -> TileGroup:

@@ -10,6 +10,7 @@ from zipfile import ZipFile
 from episodes.datasets.files import find_mask, image_stem, images_by_stem, leave_out_unused_masks
 from episodes.datasets.problems import listed_problems, report_left_out, report_problem
 from episodes.errors import DatasetError
+from episodes.io.files import plain_cell
 from episodes.records import LABELS, Label
 
 TableRow = Mapping[str, str]
@@ -72,7 +73,7 @@ def read_csv(path: Path) -> list[list[str]]:
         lines = list(_no_more_than_fit(csv.reader(StringIO(text, newline=""), delimiter=delimiter)))
     except (OSError, ValueError, csv.Error) as error:
         raise DatasetError(f"{path} is no readable table ({error}); save it as CSV in UTF-8") from error
-    return [[value.strip() for value in line] for line in lines]
+    return [[plain_cell(value.strip()) for value in line] for line in lines]
 
 
 def read_excel(path: Path) -> list[list[str]]:

@@ -15,6 +15,9 @@ from filelock import FileLock, Timeout
 from episodes.errors import ManifestError, StorageError, UserError
 from episodes.records import Record, records_hash
 
+# What a spreadsheet takes for a formula, where it is no number; or what was protected from that.
+_FORMULA = re.compile(r"'*[=+\-@\t\r](?s:.*)")
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE | re.ASCII)
 _TEMPORARY = r"\.\d+(\.removed)?\.partial"
 # What a file system says that takes no space before it is written to.
 _CANNOT_RESERVE = {errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP}
@@ -223,6 +226,24 @@ def read_text(path: Path, kind: str) -> str:
         raise ManifestError(f"{path}: there is no such file; check the path of the {kind}") from error
     except (OSError, UnicodeDecodeError) as error:
         raise ManifestError(f"{path}: cannot be read as a {kind} ({error})") from error
+
+
+def protect_cell(text: str) -> str:
+    """Put an apostrophe before a cell of CSV that a spreadsheet would run as a formula; `plain_cell` takes it away.
+
+    >>> protect_cell("=1+1.png"), protect_cell("-0.5"), protect_cell("a-b")
+    ("'=1+1.png", '-0.5', 'a-b')
+    """
+    return f"'{text}" if _FORMULA.fullmatch(text) and not _NUMBER.fullmatch(text) else text
+
+
+def plain_cell(text: str) -> str:
+    """Return what a cell of CSV said before it was protected.
+
+    >>> plain_cell("'=1+1.png"), plain_cell("'a'")
+    ('=1+1.png', "'a'")
+    """
+    return text[1:] if text.startswith("'") and _FORMULA.fullmatch(text) else text
 
 
 def require_same_records(path: Path, written_for: object, ids: Iterable[str], records: Sequence[Record]) -> None:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from episodes.errors import DatasetError, StorageError, UserError
 from episodes.images.decoding import stretch_labels
 from episodes.images.regions import count_components
-from episodes.io.files import write_bytes, write_text
+from episodes.io.files import plain_cell, write_bytes, write_text
 from episodes.scoring.mask_scores import dice
 from fewshot.inference.inputs import Input
 from fewshot.inference.predictor import ImagePrediction
@@ -119,9 +119,9 @@ def read_rows(path: Path) -> list[Row]:
     if not path.exists():
         return []
     try:
-        whole, _, _ = path.read_text(encoding="utf-8").rpartition("\n")
+        whole, _, _ = path.read_bytes().decode().rpartition("\n")
         header, *lines = csv.reader(StringIO(whole, newline=""), strict=True) if whole else (list(COLUMNS),)
-        rows: list[Row] = [dict(zip(COLUMNS, line, strict=True)) for line in lines]
+        rows: list[Row] = [dict(zip(COLUMNS, map(plain_cell, line), strict=True)) for line in lines]
         if tuple(header) != COLUMNS or not all(row["frame"].isdecimal() or not row["frame"] for row in rows):
             raise ValueError("other columns")
     except (OSError, ValueError, csv.Error) as error:

@@ -1,14 +1,16 @@
 """Tables as people and programs read them: Markdown, CSV, LaTeX and the terminal; the page takes them as they are."""
 
 import csv
-import io
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import isnan
+from types import SimpleNamespace
 from typing import Any
 
 import rich.table
 from rich.markup import escape
+
+from episodes.io.files import protect_cell
 
 Record = Mapping[str, Any]
 
@@ -96,18 +98,22 @@ class Table:
 
 
 def csv_text(lines: Iterable[Iterable[object]]) -> str:
-    """Return lines of values as CSV, numbers as precise as they are, nothing for None and NaN.
+    """Return lines of values as CSV, numbers as precise as they are, nothing for None and NaN, formulas as text.
 
-    >>> print(csv_text([["a", "b"], ["x, y", float("nan")]]), end="")
-    a,b
-    "x, y",
+    >>> print(csv_text([["a", "b", "c"], ["x, y", float("nan"), "=z"]]), end="")
+    a,b,c
+    "x, y",,'=z
     """
-    text = io.StringIO(newline="")
-    csv.writer(text, lineterminator="\n").writerows(
-        ["" if value is None or (isinstance(value, float) and isnan(value)) else value for value in line]
-        for line in lines
-    )
-    return text.getvalue()
+    rows: list[str] = []
+    # With this end of lines, a carriage return in a cell is quoted as well.
+    csv.writer(SimpleNamespace(write=rows.append), lineterminator="\r\n").writerows(map(_cell, line) for line in lines)
+    return "".join(f"{row[:-2]}\n" for row in rows)
+
+
+def _cell(value: object) -> object:
+    if isinstance(value, str):
+        return protect_cell(value)
+    return "" if value is None or (isinstance(value, float) and isnan(value)) else value
 
 
 def _line(cells: Iterable[str]) -> str:
