@@ -1,20 +1,26 @@
 """Files that are written whole or not at all, and the locks of the folders they lie in."""
 
 import errno
+import logging
 import os
 import re
 import shutil
 import socket
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import cache
 from hashlib import file_digest
 from pathlib import Path
 
-from filelock import FileLock, Timeout
+from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
 
 from episodes.errors import ManifestError, StorageError, UserError
 from episodes.records import Record, records_hash
 
+logger = logging.getLogger(__name__)
+
+# What a file system says that has no locks, as network ones may; the last is NFS's, of a file that it opened otherwise.
+_NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EBADF}
 # What a spreadsheet takes for a formula, where it is no number; or what was protected from that.
 _FORMULA = re.compile(r"'*[=+\-@\t\r](?s:.*)")
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE | re.ASCII)
@@ -317,9 +323,8 @@ def _lock_file(path: Path) -> tuple[Path, list[Path]]:
 @contextmanager
 def _locked(path: Path, file: Path, made: list[Path], *, blocking: bool) -> Iterator[None]:
     """Hold a lock; where nothing was written meanwhile, nothing is left."""
-    lock = FileLock(file, is_singleton=True)
     try:
-        lock.acquire(blocking=blocking)
+        lock = _acquired(file, blocking=blocking)
     except Timeout:
         raise
     except OSError as error:
@@ -335,6 +340,28 @@ def _locked(path: Path, file: Path, made: list[Path], *, blocking: bool) -> Iter
         with suppress(OSError):
             for folder in made:
                 folder.rmdir()
+
+
+def _acquired(file: Path, *, blocking: bool) -> BaseFileLock:
+    """Acquire the system's lock of a file; where the file system has none, a file beside it that stands for it."""
+    lock: BaseFileLock = FileLock(file, is_singleton=True, fallback_to_soft=False)
+    try:
+        lock.acquire(blocking=blocking)
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
+        _warn_of_missing_locks()
+        lock = SoftFileLock(file.with_name(f"{file.name}.soft"), is_singleton=True)
+        lock.acquire(blocking=blocking)
+    return lock
+
+
+@cache
+def _warn_of_missing_locks() -> None:
+    logger.warning(
+        "the file system keeps no locks: files `.NAME.lock.soft` stand in for them; where a command waits for one that"
+        " another computer left, or is refused for it, and nothing is at work there, delete that file"
+    )
 
 
 def _read_holder(file: Path) -> str:

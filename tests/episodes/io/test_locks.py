@@ -1,6 +1,7 @@
 """Locks, between processes that are forked from this one."""
 
 import errno
+import fcntl
 import multiprocessing
 import os
 import signal
@@ -15,6 +16,7 @@ from threading import Thread
 import pytest
 
 from episodes.errors import StorageError, UserError
+from episodes.io import files
 from episodes.io.files import exclusive_lock, waiting_lock, write_text
 
 _fork = multiprocessing.get_context("fork")
@@ -164,3 +166,37 @@ def test_a_full_disk_that_has_no_room_for_a_number_keeps_others_out(
     at_work = pytest.raises(UserError, match="another process is at work")
     with held_elsewhere(tmp_path / "run"), at_work, exclusive_lock(tmp_path / "run"):
         pytest.fail("held by two")
+
+
+@pytest.fixture(params=[errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EBADF], ids=errno.errorcode.get)
+def no_locks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Mount everything as on a network without locks."""
+
+    def refuse(*_: object) -> None:
+        raise OSError(request.param, os.strerror(request.param))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    monkeypatch.setattr(fcntl, "lockf", refuse)
+    files._warn_of_missing_locks.cache_clear()
+
+
+@pytest.mark.usefixtures("no_locks")
+def test_a_file_system_without_locks_is_warned_of_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for name in ("run", "other"):
+        with exclusive_lock(tmp_path / "new" / name), exclusive_lock(tmp_path / "new" / name):
+            write_text(tmp_path / "new" / name / "a.txt", "a")
+        with waiting_lock(tmp_path / "new" / name):
+            pass
+    assert [message.partition(":")[0] for message in caplog.messages] == ["the file system keeps no locks"]
+    assert sorted(path.name for path in (tmp_path / "new").iterdir()) == ["other", "run"]
+
+
+@pytest.mark.usefixtures("no_locks")
+def test_without_locks_two_processes_are_kept_apart_nevertheless(tmp_path: Path) -> None:
+    with held_elsewhere(tmp_path / "run") as pid:
+        refused = pytest.raises(UserError, match=rf"process {pid} on {socket.gethostname()} is at work there")
+        with refused, exclusive_lock(tmp_path / "run"):
+            pytest.fail("held by two")
+        os.kill(pid, signal.SIGKILL)
+    with exclusive_lock(tmp_path / "run"):
+        pass
