@@ -9,7 +9,7 @@ Images are paths, arrays or Pillow's, of any size; everything is computed as in 
 folder of annotated images, and `predict` says more of each image than its mask.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -43,6 +43,7 @@ def load(
     *,
     image_size: int | None = None,
     device: str = "auto",
+    trust: Sequence[str] = (),
     **options: Any,
 ) -> "Adaptable":
     """Load a checkpoint that `fewshot train`, `fewshot finetune` or a benchmark wrote.
@@ -53,12 +54,15 @@ def load(
             `prototypes` for PANet, `zero-shot` for a supervised network.
         image_size: working size; None for the one that the network was trained at.
         device: where to compute: `auto`, `cpu`, `cuda`, ...
+        trust: modules of your own that the checkpoint's network may be of, such as `("mine",)` for `mine:Net`; loading
+            imports them, and refuses a file that names any other.
         options: the method's own, such as `steps=60` of `fine-tuned`.
 
     Raises:
         UserError: if the file is missing or damaged, or the method or its options do not fit.
     """
-    return Adaptable(load_method(Path(checkpoint), method, device, options, image_size))
+    trusted = (trust,) if isinstance(trust, str) else trust
+    return Adaptable(load_method(Path(checkpoint), method, device, options, image_size, trusted))
 
 
 def build(

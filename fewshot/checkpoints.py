@@ -3,7 +3,7 @@
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -243,21 +243,26 @@ def _require_fitting(
         raise CheckpointError(f"{origin}: does not fit its network: {'; '.join(misfits)}")
 
 
-def load_network(path: Path) -> tuple[nn.Module, Checkpoint]:
+def load_network(path: Path, trust: Sequence[str] = ()) -> tuple[nn.Module, Checkpoint]:
     """Build the network that a checkpoint describes and fill it; it is in evaluation mode.
 
     The network has to agree with the shapes in the file's header before a tensor is read, and cannot grow out of
     proportion to the file while it is built.
 
+    Args:
+        path: of the file.
+        trust: modules that it may have a network `module:Class` of; another file could name any that would then run.
+
     Raises:
-        CheckpointError: if the file is missing or damaged, describes no network that can be built, or does not fit it.
+        CheckpointError: if the file is missing or damaged, describes no network that can be built, or does not fit it,
+            or wants a module that is not trusted.
         ConfigError: if it describes a network that is not known here.
     """
     with _opened(path) as file:
         facts = _facts(file, path)
         if "image_size" not in facts:
             raise CheckpointError(f"{path}: does not say which image_size its network is for; train it again")
-        network = _described_network(facts, path)
+        network = _described_network(facts, path, trust)
         names = [name for name in file.keys() if name.startswith(PREFIX)]  # noqa: SIM118 - not a mapping
         shapes = {name.removeprefix(PREFIX): tuple(file.get_slice(name).get_shape()) for name in names}
         _require_fitting(_shapes(network.state_dict()), shapes, str(path))
@@ -266,10 +271,15 @@ def load_network(path: Path) -> tuple[nn.Module, Checkpoint]:
     return network.eval(), checkpoint
 
 
-def _described_network(facts: dict[str, Any], path: Path) -> nn.Module:
+def _described_network(facts: dict[str, Any], path: Path, trust: Sequence[str]) -> nn.Module:
     """Build a header's network, random yet; the header's `encoder` and `model` have all their keys afterwards."""
     encoder = parse_config(facts.get("encoder", {}), EncoderConfig, f"{path}: encoder")
     model = parse_config(facts.get("model", {}), ModelConfig, f"{path}: model")
+    for module in set(model.own_modules).difference(trust):
+        raise CheckpointError(
+            f"{path}: has a network {model.network!r:.100}, whose module would be imported and run; if you trust it,"
+            f" give --trust {module!r:.60} (in Python, trust=[...]; in a benchmark, name it as the model's network)"
+        )
     facts |= {"encoder": encoder.model_dump(mode="json"), "model": model.model_dump(mode="json")}
     try:
         return build_network(encoder, model, weights="none", budget=_SPARE + _COPIES * path.stat().st_size)

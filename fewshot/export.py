@@ -193,6 +193,7 @@ class ExportRequest:
         method: its name as in a benchmark; None for the one that goes with the network.
         shots: how many of the annotated images, the first by name; None for all.
         options: of the method.
+        trust: modules that the network may be of.
     """
 
     checkpoint: Path
@@ -200,6 +201,7 @@ class ExportRequest:
     method: str | None = None
     shots: int | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
+    trust: Sequence[str] = ()
 
 
 def export_checkpoint(request: ExportRequest, out: Path, *, overwrite: bool = False) -> float:
@@ -220,7 +222,12 @@ def export_checkpoint(request: ExportRequest, out: Path, *, overwrite: bool = Fa
     require_packages()
     require_free(out, overwrite=overwrite)
     (loaded,) = load_ensemble(
-        [request.checkpoint], request.method, request.options, _CPU, with_support=request.support is not None
+        [request.checkpoint],
+        request.method,
+        request.options,
+        _CPU,
+        with_support=request.support is not None,
+        trust=request.trust,
     )
     size = loaded.image_size
     support = None if request.support is None else load_support_folder(request.support, size, request.shots)

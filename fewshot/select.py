@@ -116,13 +116,15 @@ class Describer:
     name: str
 
     @classmethod
-    def of_checkpoint(cls, path: Path, image_size: int | None = None) -> "Describer":
+    def of_checkpoint(cls, path: Path, image_size: int | None = None, trust: Sequence[str] = ()) -> "Describer":
         """Load the encoder of a checkpoint's network, at the size that it was trained at unless another is given.
+
+        `trust` names the modules that its network may be of.
 
         Raises:
             UserError: if the checkpoint cannot be read, or its network has no encoder.
         """
-        network, loaded = load_network(path)
+        network, loaded = load_network(path, trust)
         encoder = find_encoder(network)
         if encoder is None:
             raise UserError(f"{path}: its network has no encoder to describe images by; give another, or --encoder")

@@ -218,9 +218,10 @@ class CellEvaluation:
         """Load a model of the benchmark, trained, in evaluation mode."""
         settings, training = self.config.models[model], training_for(self.config, model, seed, target, fold)
         if settings.checkpoint is not None:
-            network = load_network(settings.checkpoint)[0]
+            network = load_network(settings.checkpoint, settings.own_modules)[0]
         elif training is not None:
-            network = load_network(training.folder(self.folder) / "checkpoint.safetensors")[0]
+            path = training.folder(self.folder) / "checkpoint.safetensors"
+            network = load_network(path, settings.own_modules)[0]
         else:
             network = seeded_network(self.config.encoder, settings, seed).eval()
         return network.to(self.device)

@@ -201,7 +201,7 @@ def _unseeded_network(config: BenchmarkConfig, name: str) -> nn.Module:
     model = config.models[name]
     with _named(f"models.{name}"):
         if model.checkpoint is not None:
-            return load_network(model.checkpoint)[0]
+            return load_network(model.checkpoint, model.own_modules)[0]
         return build_network(config.encoder, model).eval()
 
 

@@ -34,6 +34,10 @@ Overrides = Annotated[
 ]
 Trained = Annotated[Path, typer.Argument(help="What `fewshot train` or `fewshot finetune` wrote.")]
 Root = Annotated[Path, typer.Argument(help="The dataset's folder, as distributed.")]
+Trust = Annotated[
+    list[str] | None,
+    typer.Option(metavar="MODULE", help="A module that a checkpoint's network module:Class may be of; repeatable."),
+]
 Wandb = Annotated[
     bool, typer.Option("--wandb", help="Log to Weights & Biases as well; without a login, to files for `wandb sync`.")
 ]

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import typer
 
 from episodes.errors import UserError
-from fewshot.cli.arguments import Device, Method, Support, Trained, app, new_reporter
+from fewshot.cli.arguments import Device, Method, Support, Trained, Trust, app, new_reporter
 
 
 @app.command(epilog="Example: fewshot select runs/panet/checkpoint.safetensors --images scans/ --budget 5 --out first")
@@ -36,6 +36,7 @@ def select(
         int | None, typer.Option(min=32, max=2_048, help="Working size; the checkpoint's, or 256, if not given.")
     ] = None,
     device: Device = "auto",
+    trust: Trust = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier selection.")] = False,
 ) -> None:
     """Choose which images to annotate first: few that cover what all of them look like.
@@ -51,7 +52,7 @@ def select(
 
     require_free(out, overwrite=overwrite)  # known before anything is loaded
     if checkpoint is not None:
-        describer = Describer.of_checkpoint(checkpoint, image_size)
+        describer = Describer.of_checkpoint(checkpoint, image_size, trust or ())
     else:
         describer = Describer.named(encoder or "", weights, image_size or 256)
     request = SelectionRequest(images, budget, by, metadata, device)
@@ -88,6 +89,7 @@ def predict(
     ] = None,
     npy: Annotated[bool, typer.Option("--npy", help="Probabilities as NumPy's files, not as pictures.")] = False,
     device: Device = "auto",
+    trust: Trust = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results of another model.")] = False,
 ) -> None:
     """Segment images: masks, probabilities, overlays and a table. Research only, not for clinical use.
@@ -114,6 +116,7 @@ def predict(
         batch=batch,
         npy=npy,
         device=device,
+        trust=trust or (),
     )
     summary = predict_folder(request, out, new_reporter(), overwrite=overwrite)
     sys.stdout.writelines(f"{line}\n" for line in summary.lines())
@@ -136,6 +139,7 @@ def export(
     support: Support = None,
     method: Method = None,
     shots: Annotated[int | None, typer.Option(min=1, help="How many of them, the first by name.")] = None,
+    trust: Trust = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")] = False,
 ) -> None:
     """Write a model as ONNX, what it took from its support set baked in. Research only, not for clinical use.
@@ -149,7 +153,7 @@ def export(
 
     reporter = new_reporter()
     with reporter.step("export") as update:
-        request = ExportRequest(checkpoint, support, method, shots, options)
+        request = ExportRequest(checkpoint, support, method, shots, options, trust or ())
         difference = export_checkpoint(request, out, overwrite=overwrite)
         update(1, 1, f"differs by {difference:.1g} at most")
     sys.stdout.write(f"{out}\n")
@@ -165,6 +169,7 @@ def demo(
     ),
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 for any that is free.")] = 7860,
     device: Device = "auto",
+    trust: Trust = None,
 ) -> None:
     """Open a page on this computer: paint lesions, segment other images, see what each painting brings.
 
@@ -175,4 +180,4 @@ def demo(
         raise UserError(f"{' and '.join(missing)}: not installed; pip install 'fewshot-bus[demo]'")
     from fewshot.demo.server import serve
 
-    serve(checkpoints, new_reporter().console, host=host, port=port, device=device)
+    serve(checkpoints, new_reporter().console, host=host, port=port, device=device, trust=trust or ())

@@ -17,6 +17,7 @@ from fewshot.cli.arguments import (
     Overrides,
     Support,
     Trained,
+    Trust,
     Wandb,
     app,
     new_reporter,
@@ -58,6 +59,7 @@ def finetune(
     out: Annotated[Path, typer.Option(help="The checkpoint to write.")],
     overrides: Overrides = None,
     shots: Annotated[int | None, typer.Option(min=1, help="How many of the images, the first by name.")] = None,
+    trust: Trust = None,
     wandb: Wandb = False,
 ) -> None:
     """Go on training a supervised model on a few annotated images."""
@@ -68,7 +70,7 @@ def finetune(
         from fewshot.tracking.wandb_run import log_finetuning
 
         listener = partial(log_finetuning, checkpoint)
-    path = finetune_checkpoint(checkpoint, support, out, overrides or (), new_reporter(), shots, listener)
+    path = finetune_checkpoint(checkpoint, support, out, overrides or (), new_reporter(), shots, listener, trust or ())
     sys.stdout.write(f"{path}\n")
 
 
@@ -89,6 +91,7 @@ def evaluate(
     support: Support = None,
     shots: Annotated[int | None, typer.Option(min=1, help="How many of them, the first by name.")] = None,
     also: Annotated[list[Path] | None, typer.Option(help="A further checkpoint; their mean is judged.")] = None,
+    trust: Trust = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is in the folder.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print every number as JSON.")] = False,
     wandb: Wandb = False,
@@ -109,6 +112,7 @@ def evaluate(
         options=options,
         support=support,
         shots=shots,
+        trust=trust or (),
     )
     listener = None
     if wandb:

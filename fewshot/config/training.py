@@ -54,6 +54,11 @@ class ModelConfig(Strict):
     pyramid: Annotated[int, Field(ge=0, le=65_536, multiple_of=8)] = 0
     options: Options = Field(default_factory=dict)
 
+    @property
+    def own_modules(self) -> tuple[str, ...]:
+        """Return the module of a network `module:Class`, which whoever names it trusts; none of a registered one."""
+        return (self.network.partition(":")[0],) if ":" in self.network else ()
+
 
 # `local`: to files of the run's folder, as always; `wandb`: to Weights & Biases as well.
 Tracking = Literal["local", "wandb"]

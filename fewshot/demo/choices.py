@@ -78,8 +78,10 @@ class MethodChoice:
         }
 
 
-def load_choices(checkpoints: Sequence[Path], device: str = "auto") -> list[MethodChoice]:
+def load_choices(checkpoints: Sequence[Path], device: str = "auto", trust: Sequence[str] = ()) -> list[MethodChoice]:
     """Load every method that goes with the checkpoints, each checkpoint's own default first.
+
+    `trust` names the modules that their networks may be of.
 
     Raises:
         UserError: if a checkpoint cannot be read, or no method goes with it.
@@ -88,7 +90,7 @@ def load_choices(checkpoints: Sequence[Path], device: str = "auto") -> list[Meth
     titles = _titles(checkpoints)
     choices: list[MethodChoice] = []
     for number, (path, title) in enumerate(zip(checkpoints, titles, strict=True)):
-        network, loaded = load_network(path)
+        network, loaded = load_network(path, trust)
         methods = _methods(network, loaded.facts, place)
         if not methods:
             raise UserError(f"{path}: no method goes with it by itself; the page can use none but these")

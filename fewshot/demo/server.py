@@ -244,17 +244,23 @@ LAST_REQUESTS_SECONDS = 2
 
 
 def serve(
-    checkpoints: Sequence[Path], console: Console, *, host: str = "127.0.0.1", port: int = 7860, device: str = "auto"
+    checkpoints: Sequence[Path],
+    console: Console,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 7860,
+    device: str = "auto",
+    trust: Sequence[str] = (),
 ) -> None:
     """Serve the page until Ctrl-C or SIGTERM, then delete all that was uploaded.
 
     Each checkpoint is offered on the page, whose address the console is told. Any host but this computer's own can be
-    reached by others; the port is 0 for any that is free.
+    reached by others; the port is 0 for any that is free. `trust` names the modules that networks may be of.
 
     Raises:
         UserError: if a checkpoint cannot be read, or the port is taken.
     """
-    choices = load_choices(checkpoints, device)
+    choices = load_choices(checkpoints, device, trust)
     with _listening(host, port) as listener, server_folder() as folder:
         server = uvicorn.Server(
             uvicorn.Config(

@@ -132,6 +132,7 @@ class EvaluationRequest:
         options: of the method.
         support: folder of annotated images to adapt to.
         shots: how many of them; None for all.
+        trust: modules that the checkpoints' networks may be of.
     """
 
     checkpoints: Sequence[Path]
@@ -143,6 +144,7 @@ class EvaluationRequest:
     options: Mapping[str, Any] = field(default_factory=dict)
     support: Path | None = None
     shots: int | None = None
+    trust: Sequence[str] = ()
 
 
 class EvaluationListener(Protocol):
@@ -189,7 +191,12 @@ def evaluate_checkpoints(
         raise UserError("--shots says how many annotated images to take; give their folder as --support")
     device = choose_device("auto")
     members = load_ensemble(
-        request.checkpoints, request.method, request.options, device, with_support=request.support is not None
+        request.checkpoints,
+        request.method,
+        request.options,
+        device,
+        with_support=request.support is not None,
+        trust=request.trust,
     )
     size, trainings = members[0].image_size, {one.path: one.facts for one in members if one.path is not None}
     name = request.name or name_in_training(trainings, request.reader, request.data)

@@ -115,7 +115,12 @@ def without_sources(network: nn.Module, device: torch.device) -> Ingredients:
 
 
 def load_method(
-    checkpoint: Path, name: str | None, device: str, options: Mapping[str, Any], image_size: int | None = None
+    checkpoint: Path,
+    name: str | None,
+    device: str,
+    options: Mapping[str, Any],
+    image_size: int | None = None,
+    trust: Sequence[str] = (),
 ) -> LoadedMethod:
     """Load a checkpoint as a method.
 
@@ -125,11 +130,12 @@ def load_method(
         device: where to compute: `auto`, `cpu`, `cuda`, ...
         options: of the method.
         image_size: working size; None for the one that the network was trained at.
+        trust: modules that its network may be of, see `load_network`.
 
     Raises:
         UserError: if the file is missing or damaged, or the method or its options do not fit.
     """
-    network, loaded = load_network(checkpoint)
+    network, loaded = load_network(checkpoint, trust)
     name = name or default_method(loaded.facts["model"]["network"], network)
     place = choose_device(device)
     found = as_method(network, name, image_size or int(loaded.facts["image_size"]), place, options)
@@ -144,6 +150,7 @@ def load_ensemble(
     device: torch.device,
     *,
     with_support: bool,
+    trust: Sequence[str] = (),
 ) -> list[LoadedMethod]:
     """Load checkpoints, several of which are judged as one by their mean; none has adapted yet.
 
@@ -154,6 +161,7 @@ def load_ensemble(
         options: of the method.
         device: where to compute.
         with_support: whether there are annotated images to adapt to.
+        trust: modules that their networks may be of, see `load_network`.
 
     Raises:
         UserError: if they cannot be read or differ in what they predict, or the method does not fit.
@@ -161,7 +169,7 @@ def load_ensemble(
     repeated = [path for path in checkpoints if checkpoints.count(path) > 1]
     if repeated:
         raise UserError(f"{repeated[0]}: is given twice; an ensemble needs different checkpoints")
-    members = [_load_member(path, method, options, device, with_support) for path in checkpoints]
+    members = [_load_member(path, method, options, device, with_support, trust) for path in checkpoints]
     first = members[0]
     for other in members[1:]:
         for what in ("classes", "labels", "image_size"):
@@ -189,9 +197,14 @@ def _listed(value: tuple[str, ...] | int, what: str) -> str:
 
 
 def _load_member(
-    path: Path, method: str | None, options: Mapping[str, Any], device: torch.device, with_support: bool
+    path: Path,
+    method: str | None,
+    options: Mapping[str, Any],
+    device: torch.device,
+    with_support: bool,
+    trust: Sequence[str],
 ) -> LoadedMethod:
-    network, loaded = load_network(path)
+    network, loaded = load_network(path, trust)
     name = method or default_method(loaded.facts["model"]["network"], network, tuned=with_support)
     found = as_method(network, name, int(loaded.facts["image_size"]), device, options)
     if not with_support and needs_support(found.method):

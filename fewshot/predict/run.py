@@ -77,7 +77,7 @@ def _read(path: Path) -> Mapping[str, Any] | None:
 
 
 # Arguments of `fewshot.api.load`, which are no options of a method.
-_OF_LOADING = {"checkpoint", "method", "image_size", "device"}
+_OF_LOADING = {"checkpoint", "method", "image_size", "device", "trust"}
 
 # What goes on training a few-shot network; a supervised one is fine-tuned.
 _FINETUNED = {"panet": "tuned-prototypes"}
@@ -100,6 +100,7 @@ class PredictionRequest:
         batch: images at once; None for what suits the device.
         npy: whether probabilities are written as NumPy's files, in place of pictures.
         device: where to compute.
+        trust: modules that the network may be of.
     """
 
     checkpoint: Path
@@ -114,6 +115,7 @@ class PredictionRequest:
     batch: int | None = None
     npy: bool = False
     device: str = "auto"
+    trust: Sequence[str] = ()
 
     @property
     def support_used(self) -> Path | None:
@@ -131,7 +133,7 @@ def load_model(request: PredictionRequest) -> LoadedMethod:
     method = request.method
     if request.adapt == "finetune":
         method = _finetuning(read_facts(request.checkpoint))
-    model = load_method(request.checkpoint, method, request.device, request.options)
+    model = load_method(request.checkpoint, method, request.device, request.options, trust=request.trust)
     named = f"{request.checkpoint}: {model.name}"
     if request.support_used is None and needs_support(model.method):
         raise ConfigError(

@@ -25,6 +25,7 @@ def finetune_checkpoint(
     reporter: Reporter,
     shots: int | None = None,
     listener: Callable[[Path, Mapping[str, Any]], None] | None = None,
+    trust: Sequence[str] = (),
 ) -> Path:
     """Fine-tune as the benchmark's `fine-tuned` row does, and save the result.
 
@@ -36,6 +37,7 @@ def finetune_checkpoint(
         reporter: shows progress.
         shots: how many of the images to take, the first by name; None for all.
         listener: is told the new checkpoint and its facts once it is written.
+        trust: modules that the network may be of.
 
     Raises:
         UserError: if the output exists or another process is writing it, the support cannot be used, or the model is
@@ -43,7 +45,7 @@ def finetune_checkpoint(
     """
     _require_free(out)
     options = checked_options(FineTuned, parse_overrides(overrides), "finetune", skip=1)
-    network, loaded = load_network(checkpoint)
+    network, loaded = load_network(checkpoint, trust)
     if network.trains_on != "images":
         raise UserError(f"{checkpoint}: holds a {type(network).__name__}; only a supervised model is fine-tuned")
     device = choose_device("auto")
