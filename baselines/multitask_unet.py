@@ -25,9 +25,9 @@ ImageLabel = Literal["normal", "benign", "malignant"]
 class MultitaskUNet(UNet):
     """One encoder, two heads: a U-Net's decoder, and a classifier on the deepest features' averages.
 
-    The options are those of `UNet`, and:
-
     Args:
+        encoder: its levels are the skip connections, as in `UNet`.
+        decoder_channels: as in `UNet`, like `norm` and `upsampling`.
         labels: what the classifier tells apart.
         hidden: channels of its hidden layers.
         label_dropout: share of each hidden layer that training leaves out.

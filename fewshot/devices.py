@@ -15,6 +15,9 @@ import torch.distributed
 from episodes.errors import UserError
 from fewshot.config.parsing import ConfigError
 
+logger = logging.getLogger(__name__)
+
+
 Result = TypeVar("Result")
 
 # What torch says where it has no exception of its own: the allocators of CPUs and of Apple's GPUs, CUDA's libraries,
@@ -71,8 +74,6 @@ def within_memory(compute: Callable[[], Result], doing: str) -> Result:
         torch.mps.empty_cache()
     raise NotEnoughMemoryError(f"out of memory: {doing}; set a smaller image_size, or choose another device")
 
-
-logger = logging.getLogger(__name__)
 
 Item = TypeVar("Item")
 

@@ -26,6 +26,11 @@ from fewshot.inference.predictor import NOTICE, Predictor
 from fewshot.inference.support import load_support_folder, support_facts
 from fewshot.methods.uncertainty import mean_prediction
 
+TOLERANCE = 1e-4
+"""How far a value may be from the original's: absolutely up to 1, and in proportion above."""
+_CPU = torch.device("cpu")
+_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
+
 
 def adapt_for_export(loaded: LoadedMethod, support: Support | None) -> Predictor:
     """Adapt a method, if its predictions are a function of the images alone.
@@ -69,9 +74,6 @@ class Baked(nn.Module):
         labels = () if prediction.labels is None or not self.loaded.labels else (prediction.labels.float().softmax(1),)
         return logits.softmax(1), logits, *labels
 
-
-TOLERANCE = 1e-4
-"""How far a value may be from the original's: absolutely up to 1, and in proportion above."""
 
 Run = Callable[[NDArray[np.float32]], Sequence[NDArray[np.float32]]]
 
@@ -177,10 +179,6 @@ def _quiet() -> Iterator[None]:
     finally:
         for logger, level in zip(loggers, before, strict=True):
             logger.setLevel(level)
-
-
-_CPU = torch.device("cpu")
-_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 
 
 @dataclass(frozen=True, slots=True)

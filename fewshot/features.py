@@ -22,6 +22,11 @@ from episodes.errors import StorageError
 from episodes.io.files import reserve_space, write_at
 from fewshot.devices import NotEnoughMemoryError, within_memory
 
+logger = logging.getLogger(__name__)
+GIB = 2**30
+# How much of features is held in memory unless something else is asked for, in bytes.
+FEATURE_MEMORY = GIB
+
 
 def release_pages(mapped: mmap.mmap | NDArray[np.generic]) -> None:
     """Stop counting a map's pages as this process's memory; reading them again brings them back.
@@ -82,13 +87,6 @@ def take(maps: Tensor, rows: Sequence[int]) -> Tensor:
     """
     consecutive = all(later == earlier + 1 for earlier, later in pairwise(rows))
     return maps[rows[0] : rows[-1] + 1] if consecutive else maps[list(rows)]
-
-
-logger = logging.getLogger(__name__)
-
-GIB = 2**30
-# How much of features is held in memory unless something else is asked for, in bytes.
-FEATURE_MEMORY = GIB
 
 
 class SpilledFeatures:

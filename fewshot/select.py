@@ -34,6 +34,7 @@ from fewshot.results.tables import csv_text
 from fewshot.terminal import Reporter
 
 logger = logging.getLogger(__name__)
+_READ_AT_ONCE = 32
 
 
 def find_candidates(inputs: Inputs, table: Path | None = None) -> dict[Input, Record]:
@@ -96,9 +97,6 @@ def _log_unknown_patients(
     if unnamed:
         of = "the patients are" if len(unnamed) == len(found) else f"the patients of {len(unnamed)} images are"
         logger.info("%s not known: only images that show the same are taken to be of one", of)
-
-
-_READ_AT_ONCE = 32
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,8 @@ from fewshot.config.data import CorrectionsConfig, DataConfig
 from fewshot.config.parsing import ConfigError, load_config
 from fewshot.terminal import Reporter
 
+DATA = "data.json"
+
 
 def policy_of(config: DataConfig, name: str) -> Policy:
     """Build the policy of a configured dataset from its configuration and the files that it names.
@@ -89,9 +91,6 @@ def open_store(config: DataConfig, name: str, reporter: Reporter) -> Store:
 def open_collection(config: DataConfig, names: Iterable[str], reporter: Reporter) -> Collection:
     """Open the stores of several configured datasets, to be read as one."""
     return Collection(open_store(config, name, reporter) for name in names)
-
-
-DATA = "data.json"
 
 
 def data_record(stores: Iterable[Store]) -> dict[str, Any]:

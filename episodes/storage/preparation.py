@@ -129,6 +129,7 @@ def _decode(record: Record, path: Path, size: tuple[int, int]) -> _Decoded:
     arrays: dict[str, Any] = {IMAGES: stretch_image(image, size), LABEL_MAPS: label_map, **asdict(decoded)}
     content = BytesIO()
     np.savez(content, **arrays)
+    # Not `write_bytes`, which waits for the disk after each file: `_read_decoded` notices one that lost bytes.
     unfinished = path.with_suffix(".unfinished")
     unfinished.write_bytes(content.getvalue())
     unfinished.replace(path)

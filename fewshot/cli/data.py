@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from episodes.storage.store import Store
     from fewshot.terminal import Reporter
 
+SHOWN = 10  # images of each reason
+
 
 @data_app.command(epilog="Example: fewshot data check data/Dataset_BUSI_with_GT --dataset busi")
 def check(
@@ -98,9 +100,6 @@ def show(
     with reporter.step("draw"):
         files = show_dataset(store, out, count=count, seed=seed, split=split, overwrite=overwrite)
     sys.stdout.writelines(f"{path}\n" for path in files)
-
-
-SHOWN = 10  # images of each reason
 
 
 @data_app.command(epilog="Example: fewshot data prepare data/BUS-UCLM --dataset bus_uclm --doppler drop")

@@ -1,1 +1,1 @@
-"""From configured datasets to stores, and what the commands of `fewshot data` say and draw."""
+"""The work of `fewshot data`: folders described, datasets shown, splits made."""

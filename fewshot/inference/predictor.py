@@ -192,7 +192,7 @@ class Predictor:
 
     Args:
         members: the methods; all tell the same classes and labels apart.
-        image_size: working size; None where none but tensors are predicted.
+        image_size: working size.
         batching: how many images are predicted at once; fewer when memory runs out.
         novelty_detector: tells images that are unlike those of training and support; None where nothing is known.
 

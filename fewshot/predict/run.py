@@ -27,7 +27,12 @@ from fewshot.predict.cases import ImageReader, ReadImage, find_truths
 from fewshot.predict.results import ResultFolder, Summary
 from fewshot.terminal import Reporter
 
+logger = logging.getLogger(__name__)
 FACTS = "prediction.json"
+# Arguments of `fewshot.api.load`, which are no options of a method.
+_OF_LOADING = {"checkpoint", "method", "image_size", "device", "trust"}
+# What goes on training a few-shot network; a supervised one is fine-tuned.
+_FINETUNED = {"panet": "tuned-prototypes"}
 
 
 def require_same(out: Path, facts: Mapping[str, Any], *, overwrite: bool) -> bool:
@@ -74,13 +79,6 @@ def _read(path: Path) -> Mapping[str, Any] | None:
     except (OSError, JSONTextError):
         return None
     return found if isinstance(found, dict) and found.get("notice") == NOTICE else None
-
-
-# Arguments of `fewshot.api.load`, which are no options of a method.
-_OF_LOADING = {"checkpoint", "method", "image_size", "device", "trust"}
-
-# What goes on training a few-shot network; a supervised one is fine-tuned.
-_FINETUNED = {"panet": "tuned-prototypes"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,9 +228,6 @@ class ChunkPrediction:
                 self.of_support.append(one)
             else:
                 yield image
-
-
-logger = logging.getLogger(__name__)
 
 
 def predict_folder(request: PredictionRequest, out: Path, reporter: Reporter, *, overwrite: bool = False) -> Summary:

@@ -26,6 +26,10 @@ from fewshot.results.summary import Compared, Comparison, MethodResult, without_
 from fewshot.results.tables import Table
 from fewshot.terminal import output_console, print_line
 
+SUMMARY = "summary.json"
+MARKDOWN = "summary.md"
+BEST_NOTE = "* best with as many annotated images; controls and oracles are not for use"
+
 
 def write_tables(content: ReportContent, folder: Path) -> list[Path]:
     """Write every table of a report as CSV, with numbers in full, and to read as Markdown and LaTeX."""
@@ -35,9 +39,6 @@ def write_tables(content: ReportContent, folder: Path) -> list[Path]:
             files.append(folder / f"{table.name}.{suffix}")
             write_text(files[-1], text)
     return files
-
-
-SUMMARY = "summary.json"
 
 
 def write_summary(folder: Path, content: ReportContent) -> Path:
@@ -101,9 +102,6 @@ def _calibration(part: TargetContent) -> list[dict[str, Any]]:
     ]
 
 
-MARKDOWN = "summary.md"
-
-
 def write_markdown(folder: Path, content: ReportContent) -> Path:
     """Write `summary.md`: the headline, then each target's table, answers and what its controls say, then warnings."""
     parts = [f"{content.headline}\n", *(text for part in content.targets for text in _markdown_parts(part))]
@@ -150,9 +148,6 @@ def _difference_text(found: Comparison | None) -> str:
     difference = full_interval(found.difference.interval, sign=True)
     raw, corrected = p_value(found.difference.p_value), p_value(found.corrected_p)
     return f"{difference}, p = {raw}, corrected {corrected}".replace("= <", "< ")
-
-
-BEST_NOTE = "* best with as many annotated images; controls and oracles are not for use"
 
 
 def print_summary(content: ReportContent, files: Sequence[Path]) -> None:

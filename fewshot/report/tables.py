@@ -22,7 +22,7 @@ from fewshot.results.summary import (
     interval_columns,
     usable_role,
 )
-from fewshot.results.tables import Record, Table
+from fewshot.results.tables import Table, TableRecord
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +111,7 @@ def best_rows(rows: Sequence[MethodResult]) -> frozenset[int]:
 
 
 # The tables of the files: each has the dataset, the number of annotated images and the method first.
-Entry = tuple[Record, Sequence[str]]
+Entry = tuple[TableRecord, Sequence[str]]
 
 
 def _table(name: str, title: str, headings: Iterable[str], entries: Iterable[Entry], best: Iterable[int] = ()) -> Table:

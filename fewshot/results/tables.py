@@ -12,7 +12,7 @@ from rich.markup import escape
 
 from episodes.io.files import protect_cell
 
-Record = Mapping[str, Any]
+TableRecord = Mapping[str, Any]
 
 WORDS = frozenset({"dataset", "method", "lesions", "masks"})
 _LATEX = {
@@ -38,7 +38,7 @@ class Table:
     sections: Collection[int] = ()  # positions of the rows that begin one
     title: str = ""
     name: str = ""  # of its files
-    records: Sequence[Record] = ()  # in full precision by column of a file, (n_rows,)
+    records: Sequence[TableRecord] = ()  # in full precision by column of a file, (n_rows,)
 
     def csv(self) -> str:
         """Return the records as CSV, numbers as precise as they are, nothing where they are unknown."""
