@@ -6,6 +6,7 @@ import threading
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import TextIOWrapper
 from types import FrameType
 from typing import Annotated
 
@@ -39,6 +40,7 @@ def main() -> None:
     """Run the command line: status 0 done, 1 failed, 2 wrong use, 130 interrupted."""
     # --debug is good anywhere on the line, before or after the command.
     debug = "--debug" in sys.argv
+    _replace_what_cannot_be_shown()
     try:
         with _stoppable():
             app(args=[argument for argument in sys.argv[1:] if argument != "--debug"])
@@ -54,6 +56,15 @@ def main() -> None:
         else:
             _complain(f"{type(error).__name__}: {error} (a fault of the program; --debug shows where)")
         sys.exit(error.status if isinstance(error, UserError) else 1)
+
+
+def _replace_what_cannot_be_shown() -> None:
+    """Let streams that are not in UTF-8 show a question mark for what they lack, instead of failing on it."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            shows_bytes = stream.errors == "surrogateescape" and stream.encoding.lower() == "utf-8"
+            if stream.errors != "backslashreplace" and not shows_bytes:
+                stream.reconfigure(errors="replace")
 
 
 @contextmanager
