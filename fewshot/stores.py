@@ -1,16 +1,22 @@
 """The stores of configured datasets, and the record of what data a run was made of."""
 
+import errno
 import json
+import logging
 import os
+import stat
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import asdict, replace
+from functools import cache
 from pathlib import Path
-from typing import Any
+from tempfile import gettempdir, mkdtemp
+from typing import Any, TypeVar
 
 from episodes.curation.policy import Corrections, CuratedList, Policy, count_by_reason
 from episodes.datasets import read_dataset
-from episodes.errors import UserError
+from episodes.errors import StorageError, UserError
 from episodes.io.files import write_text
 from episodes.io.yaml_json import JSONTextError, read_json
 from episodes.records import LABELS, Record
@@ -20,7 +26,14 @@ from fewshot.config.data import CorrectionsConfig, DataConfig
 from fewshot.config.parsing import ConfigError, load_config
 from fewshot.terminal import Reporter
 
+logger = logging.getLogger(__name__)
+
 DATA = "data.json"
+
+T = TypeVar("T")
+
+# What the system says where a folder cannot be made or written, however much space there is.
+_NOT_OURS = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.ENOENT}
 
 
 def policy_of(config: DataConfig, name: str) -> Policy:
@@ -54,9 +67,45 @@ def read_corrections(path: Path, names: tuple[str, ...]) -> Corrections:
 
 
 def default_cache() -> Path:
-    """Return the user's cache, where stores and phantoms lie unless a configuration says otherwise."""
+    """Return the user's cache, where stores and phantoms lie unless a configuration says otherwise.
+
+    Raises:
+        RuntimeError: if the user has no home.
+    """
     home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(home) / "fewshot-bus"
+
+
+def _in_cache(config: DataConfig, prepare: Callable[[Path], T]) -> T:
+    """Call what prepares something with the cache; with a temporary one where the user's cannot be made or written."""
+    if config.cache is not None:
+        return prepare(config.cache)
+    try:
+        place = default_cache()
+    except RuntimeError:
+        return prepare(_temporary_cache("there is no home folder to hold the cache"))
+    try:
+        return prepare(place)
+    except StorageError as error:
+        if not isinstance(error.__cause__, OSError) or error.__cause__.errno not in _NOT_OURS:
+            raise
+        return prepare(_temporary_cache(f"the cache {place} cannot be written ({error.__cause__.strerror})"))
+
+
+@cache
+def _temporary_cache(why: str) -> Path:
+    """Make a folder that the next command finds again, of this user alone: stores hold patients' images."""
+    try:
+        folder = Path(gettempdir()) / f"fewshot-bus-{os.getuid()}"
+        with suppress(FileExistsError):
+            folder.mkdir(mode=0o700)
+        facts = folder.lstat()
+        if not stat.S_ISDIR(facts.st_mode) or facts.st_uid != os.getuid() or facts.st_mode & 0o077:
+            folder = Path(mkdtemp(prefix="fewshot-bus-"))
+    except OSError as error:
+        raise StorageError(f"{why}, nor a temporary one be made ({error.strerror}); set `cache` or --cache") from error
+    logger.warning("%s: %s is used; give a lasting place by `cache` or --cache", why, folder)
+    return folder
 
 
 def read_records(config: DataConfig, name: str) -> list[Record]:
@@ -68,9 +117,8 @@ def read_records(config: DataConfig, name: str) -> list[Record]:
         from episodes.phantoms.population import PhantomSpec
 
         assert dataset.phantom is not None  # noqa: S101 - the configuration holds exactly one of the two
-        root = prepare_phantoms(
-            PhantomSpec(**dataset.phantom.model_dump()), (config.cache or default_cache()) / "phantoms"
-        )
+        spec = PhantomSpec(**dataset.phantom.model_dump())
+        root = _in_cache(config, lambda cache: prepare_phantoms(spec, cache / "phantoms"))
     # Two folders may have the same reader: it is the configured name that tells their records apart.
     return [replace(record, dataset=name) for record in read_dataset(dataset.reader, root)]
 
@@ -83,9 +131,8 @@ def open_store(config: DataConfig, name: str, reporter: Reporter) -> Store:
     """
     with reporter.step(f"data: {name}") as progress:
         records = read_records(config, name)
-        size = (config.image_size, config.image_size)
-        stores = (config.cache or default_cache()) / "stores"
-        return prepare_store(records, stores, size, progress, policy=policy_of(config, name))
+        size, policy = (config.image_size, config.image_size), policy_of(config, name)
+        return _in_cache(config, lambda cache: prepare_store(records, cache / "stores", size, progress, policy=policy))
 
 
 def open_collection(config: DataConfig, names: Iterable[str], reporter: Reporter) -> Collection:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fewshot.cli.arguments import (
+    Cache,
     ConfigFile,
     Dataset,
     Method,
@@ -92,6 +93,7 @@ def evaluate(
     shots: Annotated[int | None, typer.Option(min=1, help="How many of them, the first by name.")] = None,
     also: Annotated[list[Path] | None, typer.Option(help="A further checkpoint; their mean is judged.")] = None,
     trust: Trust = None,
+    cache: Cache = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is in the folder.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print every number as JSON.")] = False,
     wandb: Wandb = False,
@@ -113,6 +115,7 @@ def evaluate(
         support=support,
         shots=shots,
         trust=trust or (),
+        cache=cache,
     )
     listener = None
     if wandb:
@@ -120,7 +123,7 @@ def evaluate(
 
         listener = log_evaluation
     evaluate_checkpoints(request, out, new_reporter(), overwrite=overwrite, listener=listener)
-    sys.stdout.write((out / ("evaluation.json" if as_json else "evaluation.md")).read_text())
+    sys.stdout.write((out / ("evaluation.json" if as_json else "evaluation.md")).read_text("utf-8"))
     if not as_json:
         sys.stdout.write(f"\n{out}\n")
 
@@ -205,7 +208,7 @@ def _show_report(
     with lock(folder):
         files = write_everything(content, folder)
     if as_json:
-        sys.stdout.write((folder / "summary.json").read_text())
+        sys.stdout.write((folder / "summary.json").read_text("utf-8"))
     else:
         print_summary(content, [*results, *files])
 

@@ -133,6 +133,7 @@ class EvaluationRequest:
         support: folder of annotated images to adapt to.
         shots: how many of them; None for all.
         trust: modules that the checkpoints' networks may be of.
+        cache: where stores lie; None for the user's.
     """
 
     checkpoints: Sequence[Path]
@@ -145,6 +146,7 @@ class EvaluationRequest:
     support: Path | None = None
     shots: int | None = None
     trust: Sequence[str] = ()
+    cache: Path | None = None
 
 
 class EvaluationListener(Protocol):
@@ -201,7 +203,11 @@ def evaluate_checkpoints(
     size, trainings = members[0].image_size, {one.path: one.facts for one in members if one.path is not None}
     name = request.name or name_in_training(trainings, request.reader, request.data)
     support = None if request.support is None else load_support_folder(request.support, size, request.shots)
-    tree = {"datasets": {name: {"reader": request.reader, "root": request.data}}, "image_size": size}
+    tree = {
+        "datasets": {name: {"reader": request.reader, "root": request.data}},
+        "image_size": size,
+        "cache": request.cache,
+    }
     store = open_store(parse_config(tree, DataConfig, "evaluate"), name, reporter)
     records = list(store.records) if request.part == "all" else _unseen(store, trainings, support)
     with exclusive_lock(out):
