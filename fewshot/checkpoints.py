@@ -132,12 +132,26 @@ class Checkpoint:
     facts: Mapping[str, Any]
 
 
+def first_not_finite(tensors: Mapping[str, Tensor]) -> str | None:
+    """Return the name of the first tensor that holds NaN or an infinity, which no lesion would ever be found by."""
+    for name, tensor in tensors.items():
+        # Types of one byte cannot be compared in themselves.
+        if not (tensor if tensor.element_size() > 1 else tensor.float()).isfinite().all():
+            return name
+    return None
+
+
 def save_checkpoint(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
     """Write a checkpoint whole: an interrupted write leaves the old file, or none.
 
     Raises:
+        CheckpointError: if a tensor is not finite.
         StorageError: if the disk is full, or the file may not be written.
     """
+    if name := first_not_finite(tensors):
+        raise CheckpointError(
+            f"{path}: not written, {name} is not finite: the training diverged; lower learning_rate, or set clip_norm"
+        )
     # One entry: safetensors writes several in random order, and equal checkpoints should be equal files.
     header = {FORMAT: json.dumps({"schema": SCHEMA, "version": __version__, "facts": facts}, sort_keys=True)}
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
@@ -157,11 +171,11 @@ def load_checkpoint(path: Path, prefix: str = "") -> Checkpoint:
     memory than the file has bytes.
 
     Raises:
-        CheckpointError: if the file is missing, damaged, no checkpoint of ours, or of a newer schema.
+        CheckpointError: if the file is missing, damaged, no checkpoint of ours, of a newer schema, or not finite.
     """
     with _opened(path) as file:
         facts = _facts(file, path)
-        return _read(file, prefix, facts)
+        return _read(file, path, prefix, facts)
 
 
 def read_facts(path: Path) -> Mapping[str, Any]:
@@ -174,9 +188,14 @@ def read_facts(path: Path) -> Mapping[str, Any]:
         return _facts(file, path)
 
 
-def _read(file: Any, prefix: str, facts: Mapping[str, Any]) -> Checkpoint:
+def _read(file: Any, path: Path, prefix: str, facts: Mapping[str, Any]) -> Checkpoint:
     names = [name for name in file.keys() if name.startswith(prefix)]  # noqa: SIM118 - not a mapping
-    return Checkpoint({name: file.get_tensor(name) for name in names}, facts)
+    tensors = {name: file.get_tensor(name) for name in names}
+    if name := first_not_finite(tensors):
+        raise CheckpointError(
+            f"{path}: {name} is not finite: damaged, or the training diverged; train again with a lower learning_rate"
+        )
+    return Checkpoint(tensors, facts)
 
 
 @contextmanager
@@ -266,7 +285,7 @@ def load_network(path: Path, trust: Sequence[str] = ()) -> tuple[nn.Module, Chec
         names = [name for name in file.keys() if name.startswith(PREFIX)]  # noqa: SIM118 - not a mapping
         shapes = {name.removeprefix(PREFIX): tuple(file.get_slice(name).get_shape()) for name in names}
         _require_fitting(_shapes(network.state_dict()), shapes, str(path))
-        checkpoint = _read(file, PREFIX, facts)
+        checkpoint = _read(file, path, PREFIX, facts)
     fill_network(network, checkpoint, str(path))
     return network.eval(), checkpoint
 

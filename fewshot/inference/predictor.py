@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from baselines.prediction import Prediction, lesion_logits, with_background
+from episodes.errors import UserError
 from episodes.images.decoding import stretch_image
 from episodes.records import LABEL_VALUES, LABELS, Label, Record
 from episodes.sampling.episode import image_tensor
@@ -219,8 +220,22 @@ class Predictor:
         return self.batching.device
 
     def predictions(self, inputs: Tensor | Features) -> list[Prediction]:
-        """Return all members' predictions of images (n, 3, H, W) in [0, 1], or of the images' features."""
-        return [prediction for member in self.members for prediction in member.predictions(inputs)]
+        """Return all members' predictions of images (n, 3, H, W) in [0, 1], or of the images' features.
+
+        Raises:
+            UserError: if one is not finite: it would look as if no lesion was found.
+        """
+        found = [prediction for member in self.members for prediction in member.predictions(inputs)]
+        if torch.compiler.is_compiling():  # an export, which is compared with this later
+            return found
+        for one in found:
+            if not (one.classes.isfinite().all() and (one.labels is None or one.labels.isfinite().all())):
+                name = type(self.members[0].method).__name__
+                raise UserError(
+                    f"{name}: what it computes of the images is not finite, so nothing is known of their lesions; train"
+                    " it again, or adapt it, with a lower learning_rate"
+                )
+        return found
 
     def masks(self, inputs: Tensor | Features) -> tuple[NDArray[np.bool_], NDArray[np.float32]]:
         """Return lesion masks and probabilities at the working size, (n, H, W) each."""

@@ -10,8 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from episodes.augment.transforms import Augmentation, Strength
+from episodes.errors import UserError
 from episodes.records import LABEL_VALUES
 from episodes.sampling.episode import Support, augment_keeping_classes, image_tensor
+from fewshot.checkpoints import first_not_finite
 from fewshot.config.parsing import parse_config
 from fewshot.config.training import TrainingConfig, rate_factor
 from fewshot.methods.contract import Ingredients
@@ -84,6 +86,9 @@ class Tuning:
 
         The network has `loss(**batch)` and stays as it is; gradients may be off. `batches` makes the steps' batches of
         the support set, its augmentation and the seed.
+
+        Raises:
+            UserError: if it diverges.
         """
         n_shot = support.images.shape[1]
         with torch.inference_mode(False), torch.enable_grad():
@@ -100,6 +105,11 @@ class Tuning:
             with torch.no_grad():
                 for tensor, old in zip(moved, before, strict=True):
                     tensor.copy_(torch.lerp(old, tensor, n_shot / (n_shot + self.prior_shots)))
+        if name := first_not_finite(tuned.state_dict()):
+            raise UserError(
+                f"tuning on {n_shot} images diverged: {name} is not finite; lower learning_rate, which is"
+                f" {self.schedule.learning_rate:g}"
+            )
         return tuned.eval()
 
     def _optimise(self, network: nn.Module, weights: list[nn.Parameter], batches: Batches) -> None:
