@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -129,3 +130,13 @@ def test_a_temporary_folder_of_somebody_else_is_not_used(desk: Path, tmp_path: P
     assert ended.returncode == 0, ended.stderr
     assert not list((tmp_path / "tmp" / f"fewshot-bus-{os.getuid()}").iterdir())
     assert str(tmp_path / "tmp" / "fewshot-bus-") in ended.stdout
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252"])
+def test_names_that_the_output_cannot_show_are_replaced(desk: Path, tmp_path: Path, encoding: str) -> None:
+    shutil.copytree(desk / "set", tmp_path / "жset")
+    next((tmp_path / "жset" / "masks").iterdir()).unlink()
+    given = {"HOME": str(tmp_path), "PYTHONIOENCODING": encoding}
+    ended = run(desk, tmp_path, "data", "check", str(tmp_path / "жset"), "-d", "folder", "--details", **given)
+    assert ended.returncode == 0, ended.stderr
+    assert "?set" in ended.stdout
