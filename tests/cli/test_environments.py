@@ -87,10 +87,10 @@ ENVIRONMENTS = {
     ("name", "needed"),
     [
         ("no home", slice(None)),
-        ("a home that cannot be made", slice(1, None)),
+        pytest.param("a home that cannot be made", slice(1, None), marks=pytest.mark.slow),
         ("no locks", slice(1, 4)),
         ("ASCII", slice(3)),
-        ("cp1252", slice(3)),
+        pytest.param("cp1252", slice(3), marks=pytest.mark.slow),
     ],
 )
 def test_every_command_works_with_one_warning_at_most(desk: Path, tmp_path: Path, name: str, needed: slice) -> None:
