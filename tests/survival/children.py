@@ -98,6 +98,8 @@ def _count_file(folder: Path, pid: int | None) -> Path:
 
 
 def _called(target: Callable[..., None], folder: Path, arguments: Sequence[Any]) -> None:
+    # A suite that a shell runs in the background ignores Ctrl-C, and so would its children.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     stop_clock()
     multiprocessing.set_start_method("fork", force=True)  # of workers, as in a process that was not forked so itself
     os.chdir(folder)
