@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 from typing import Literal, get_args
+from unicodedata import normalize
 
 from episodes.errors import DatasetError
 
@@ -90,14 +91,23 @@ def repeated_ids(records: Iterable[Record]) -> Iterator[tuple[Record, str]]:
         seen.setdefault(record.id, record.image)
 
 
+def composed(name: str) -> str:
+    r"""Spell a name in one Unicode form (NFC), in which names are compared: macOS may write one letter as two.
+
+    >>> composed("u\N{COMBINING DIAERESIS}") == "\N{LATIN SMALL LETTER U WITH DIAERESIS}"
+    True
+    """
+    return normalize("NFC", name)
+
+
 def frame_stem(image: Path, frame: int | None) -> str:
-    """Name a file, or a frame of it, by its stem; digits after a dot are part of the name, as in a DICOM UID.
+    """Name a file, or a frame of it, by its stem, composed; digits after a dot are part of it, as in a DICOM UID.
 
     >>> frame_stem(Path("scan.01.png"), None), frame_stem(Path("1.2.840.17"), None), frame_stem(Path("clip.dcm"), 12)
     ('scan.01', '1.2.840.17', 'clip-0012')
     """
     stem = image.name if image.suffix[1:].isdecimal() else image.stem
-    return stem if frame is None else f"{stem}-{frame:04d}"
+    return composed(stem if frame is None else f"{stem}-{frame:04d}")
 
 
 def require_unique_ids(records: Iterable[Record]) -> None:

@@ -10,7 +10,7 @@ from episodes.datasets.problems import ProblemKind, report_left_out, report_prob
 from episodes.errors import DatasetError
 from episodes.images.dicom_header import SUFFIXES as DICOM_SUFFIXES
 from episodes.images.dicom_header import is_dicom
-from episodes.records import Label, frame_stem
+from episodes.records import Label, composed, frame_stem
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"})
 SUFFIXES = IMAGE_SUFFIXES | DICOM_SUFFIXES
@@ -82,7 +82,7 @@ def image_stem(name: str) -> str:
     >>> image_stem("images/scan.01.PNG"), image_stem("scan.01"), image_stem("clip.dcm"), image_stem("clip-0003")
     ('scan.01', 'scan.01', 'clip', 'clip-0003')
     """
-    path = PurePosixPath(name.replace("\\", "/"))
+    path = PurePosixPath(composed(name).replace("\\", "/"))
     return path.stem if path.suffix.lower() in SUFFIXES else path.name
 
 

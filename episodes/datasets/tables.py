@@ -11,7 +11,7 @@ from episodes.datasets.files import find_mask, image_stem, images_by_stem, leave
 from episodes.datasets.problems import listed_problems, report_left_out, report_problem
 from episodes.errors import DatasetError
 from episodes.io.files import plain_cell
-from episodes.records import LABELS, Label
+from episodes.records import LABELS, Label, frame_stem
 
 TableRow = Mapping[str, str]
 Line = TypeVar("Line", bound=Sequence[object])
@@ -138,7 +138,7 @@ def find_row(rows: Mapping[str, TableRow], image: Path, path: Path, *stems: str)
 
     The stems are those under which it may stand, the first first; by default that of the image.
     """
-    for stem in stems or (image.stem,):
+    for stem in stems or (frame_stem(image, None),):
         if stem in rows:
             return rows[stem]
     message = f"{image}: {path} has no row for it; add the row or remove the image"

@@ -8,7 +8,6 @@ from glob import glob, has_magic
 from itertools import chain, count
 from math import isfinite
 from pathlib import Path, PurePath
-from unicodedata import normalize
 
 from episodes.datasets.files import image_stem, is_image_file, may_be_clip
 from episodes.datasets.folder_layout import TABLE
@@ -17,7 +16,7 @@ from episodes.datasets.tables import read_table
 from episodes.errors import DatasetError, UserError
 from episodes.images.decoding import read_frames
 from episodes.images.dicom_header import is_dicom, read_facts
-from episodes.records import frame_stem
+from episodes.records import composed, frame_stem
 from episodes.scoring.mask_scores import Spacing
 
 
@@ -165,7 +164,7 @@ def _bare(path: PurePath) -> str:
 
 def _folded(name: str) -> str:
     """Fold a name as file systems do that ignore case or compose accents."""
-    return normalize("NFC", name).casefold()
+    return composed(name).casefold()
 
 
 def _free(name: str, taken: set[str]) -> str:
