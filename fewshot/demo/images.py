@@ -30,11 +30,18 @@ class SessionLimits:
     queries: int = 200  # images to segment of a session
     sessions: int = 8  # pages open at one time
     idle_seconds: float = 30 * 60  # after which an unused session ends
+    yielding_seconds: float = 5 * 60  # after which it makes room for a new one; at once as long as it has no image
+    side: int = 16_384  # of an image, in pixels; browsers draw none that is longer
 
     def check_file(self, size: int, name: str) -> None:
         """Refuse (`RefusedError`) a file that is too large."""
         if size > self.file_bytes:
             raise RefusedError(f"{name}: larger than {self.file_bytes // MEBIBYTE} MB; shrink the image", 413)
+
+    def check_side(self, height: int, width: int, name: str) -> None:
+        """Refuse (`RefusedError`) an image that is too long."""
+        if max(height, width) > self.side:
+            raise RefusedError(f"{name}: is {width} x {height} pixels; {self.side} along a side are the most", 413)
 
     def check_session(self, size: int) -> None:
         """Refuse (`RefusedError`) what makes a session's files too large together."""

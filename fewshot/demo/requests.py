@@ -1,10 +1,10 @@
 """The page's requests: each function answers one kind."""
 
 import asyncio
-import json
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import unquote
 
@@ -12,12 +12,14 @@ from starlette.background import BackgroundTask
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
 
+from episodes.io.yaml_json import parse_json
 from episodes.scoring.mask_scores import Spacing
 from fewshot import __version__
 from fewshot.api import lesion_mask
 from fewshot.demo.answers import QueryPrediction
 from fewshot.demo.choices import MethodChoice
 from fewshot.demo.images import RefusedError
+from fewshot.demo.limits import JSON_BYTES
 from fewshot.demo.responses import (
     heat_png,
     image_json,
@@ -85,7 +87,7 @@ async def begin(request: Request) -> Response:
 
 async def end(request: Request) -> Response:
     """Close a page; a browser's last word carries no header, so the token is the body."""
-    body = await request.body()
+    body = await _small_body(request)
     _demo(request).sessions.close(body.decode("ascii", "replace"))
     return Response(status_code=204)
 
@@ -94,7 +96,7 @@ async def add_image(request: Request, kind: Kind) -> Response:
     """Take in a file as one of the `supports` or `queries`."""
     session, name = _session(request), _file_name(request)
     session.check_room(kind)
-    upload = await receive(request.stream(), session, name)
+    upload = await _upload(request, session, name)
     image = await _demo(request).decoding.run(take_image, upload, session, name)
     session.add(kind, image)
     return JSONResponse(image_json(image))
@@ -124,7 +126,7 @@ async def paint(request: Request) -> Response:
     """Take in what was painted on a support image; something must be left of it at the smallest working size."""
     demo, session = _demo(request), _session(request)
     image = session.find("supports", request.path_params["image"])
-    upload = await receive(request.stream(), session, "painting.png")
+    upload = await _upload(request, session, "painting.png")
     smallest = min(choice.image_size for choice in demo.choices.values())
     mask = await demo.decoding.run(take_painting, upload, session, image, smallest)
     return JSONResponse({"outline": outline_json(mask), "area": int(mask.sum()), "coverage": float(mask.mean())})
@@ -134,7 +136,7 @@ async def read_mask(request: Request) -> Response:
     """Show a mask file for a support image, to be looked at before it counts as painted."""
     session, name = _session(request), _file_name(request)
     image = session.find("supports", request.path_params["image"])
-    upload = await receive(request.stream(), session, name)
+    upload = await _upload(request, session, name)
     return _png(shown_mask_png(await _demo(request).decoding.run(take_mask, upload, session, name, image)))
 
 
@@ -201,9 +203,24 @@ def _file_name(request: Request) -> str:
     return clean_name(unquote(request.headers.get(FILE_NAME, "")))
 
 
+async def _upload(request: Request, session: Session, name: str) -> Path:
+    """Write a request's file to the session's folder, unless it declares too many bytes."""
+    session.limits.check_file(int(request.headers.get("content-length", 0)), name)
+    return await receive(request.stream(), session, name)
+
+
+async def _small_body(request: Request) -> bytes:
+    body = bytearray()
+    async for part in request.stream():
+        body += part
+        if len(body) > JSON_BYTES:
+            raise RefusedError(f"larger than {JSON_BYTES // 1024} KB; send less", 413)
+    return bytes(body)
+
+
 async def _json(request: Request) -> dict[str, Any]:
     try:
-        content = json.loads(await request.body())
+        content = parse_json((await _small_body(request)).decode())
     except ValueError as error:
         raise RefusedError("expected JSON", 400) from error
     if not isinstance(content, dict):

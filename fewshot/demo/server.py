@@ -1,7 +1,6 @@
-"""The page's server: routes, guard, temporary folder, start and stop."""
+"""The page's server: routes, temporary folder, start and stop."""
 
 import asyncio
-import ipaddress
 import os
 import secrets
 import shutil
@@ -13,114 +12,25 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import uvicorn
 from rich.console import Console
 from starlette.applications import Starlette
-from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from episodes.errors import StorageError, UserError
 from episodes.io.files import exclusive_lock
 from fewshot.demo import requests
 from fewshot.demo.choices import MethodChoice, load_choices
+from fewshot.demo.guard import ACCESS, Guard, is_loopback
 from fewshot.demo.images import RefusedError, SessionLimits
+from fewshot.demo.limits import JSON_BYTES, LimitedBodies, TimedConnection
 from fewshot.demo.sessions import PRIVATE, Kind, Sessions
-
-# Nothing but this server's own files runs or is shown; `blob:` are pictures that the page has fetched from it.
-POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' blob:; "
-    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-)
-
-HEADERS = {
-    "Content-Security-Policy": POLICY,
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    "Cache-Control": "no-store",
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "X-Frame-Options": "DENY",
-}
-
-
-def is_loopback(host: str) -> bool:
-    """Tell whether a name or address means this computer alone.
-
-    >>> [is_loopback(host) for host in ("127.0.0.1", "::1", "localhost", "0.0.0.0", "192.168.1.2", "scanner")]
-    [True, True, True, False, False, False]
-    """
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host.lower() == "localhost"
-
-
-def may_be_called(name: str, host: str) -> bool:
-    """Tell whether requests may call a server that listens at a host by a name, as in the Host header without its port.
-
-    A page of anybody's may let its own domain's name point to this computer and then ask in that name (DNS
-    rebinding). Addresses cannot be redirected, so all are good if the server listens to the network.
-    """
-    if is_loopback(name):
-        return True
-    if is_loopback(host):
-        return False
-    if name.lower() in (host.lower(), socket.gethostname().lower(), socket.getfqdn().lower()):
-        return True
-    try:
-        ipaddress.ip_address(name)
-    except ValueError:
-        return False
-    return True
-
-
-class Guard:
-    """Middleware that turns away what comes from other pages, and tells the browser what this one may do."""
-
-    def __init__(self, app: ASGIApp, host: str) -> None:
-        self.app = app
-        self.host = host
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request."""
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
-
-        async def send_guarded(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                MutableHeaders(scope=message).update(HEADERS)
-            await send(message)
-
-        complaint = self._complaint(Headers(scope=scope))
-        app = self.app if complaint is None else JSONResponse({"error": complaint}, status_code=403)
-        await app(scope, receive, send_guarded)
-
-    def _complaint(self, headers: Headers) -> str | None:
-        called = headers.get("host", "")
-        if not may_be_called(_hostname(called), self.host):
-            return "this server does not answer to that name; open the address that it has printed"
-        origin = headers.get("origin")
-        of_others = origin is not None and urlsplit(origin).netloc != called
-        if of_others or headers.get("sec-fetch-site", "none") not in ("same-origin", "none"):
-            return "requests of other pages are not served"
-        return None
-
-
-def _hostname(netloc: str) -> str:
-    try:
-        return urlsplit(f"//{netloc}").hostname or ""
-    except ValueError:
-        return ""
-
 
 PAGE = Path(__file__).parent / "page"
 
@@ -151,8 +61,13 @@ ROUTES = [
 ]
 
 
-def build_app(choices: Sequence[MethodChoice], sessions: Sessions, host: str = "127.0.0.1") -> Starlette:
-    """Build the server of the page, which will listen at a host; all sessions are closed when it stops."""
+def build_app(
+    choices: Sequence[MethodChoice], sessions: Sessions, host: str = "127.0.0.1", token: str | None = None
+) -> Starlette:
+    """Build the server of the page, which will listen at a host; all sessions are closed when it stops.
+
+    The token, if there is one, is asked of everybody.
+    """
     demo = requests.Demo(
         {choice.id: choice for choice in choices}, sessions, requests.Worker("computing"), requests.Worker("decoding")
     )
@@ -173,8 +88,11 @@ def build_app(choices: Sequence[MethodChoice], sessions: Sessions, host: str = "
 
     app = Starlette(
         routes=ROUTES,
-        middleware=[Middleware(Guard, host=host)],
-        exception_handlers=dict.fromkeys((UserError, HTTPException, Exception), _explain),
+        middleware=[
+            Middleware(LimitedBodies, most=sessions.limits.file_bytes + JSON_BYTES),
+            Middleware(Guard, host=host, token=token),
+        ],
+        exception_handlers=dict.fromkeys((UserError, HTTPException, ClientDisconnect, Exception), _explain),
         lifespan=lifespan,
     )
     app.state.demo = demo
@@ -194,6 +112,8 @@ async def _explain(request: Request, error: Exception) -> Response:
         return JSONResponse({"error": str(error)}, error.code if isinstance(error, RefusedError) else 422)
     if isinstance(error, HTTPException):
         return JSONResponse({"error": error.detail}, error.status_code, error.headers)
+    if isinstance(error, ClientDisconnect):  # nobody will read it
+        return Response(status_code=400)
     return JSONResponse({"error": "a fault of the program; the terminal where it runs says more"}, 500)
 
 
@@ -239,8 +159,25 @@ def _delete_leftovers(above: Path) -> None:
                 continue
 
 
-# How long requests may go on once the server is stopped.
-LAST_REQUESTS_SECONDS = 2
+# How long requests may go on once the server is stopped, and a connection without one is kept.
+LAST_REQUESTS_SECONDS, KEPT_SECONDS = 2, 5
+
+
+def new_server(app: Starlette) -> uvicorn.Server:
+    """Make a server of the page, whose connections are limited in number and time."""
+    return uvicorn.Server(
+        uvicorn.Config(
+            app,
+            http=TimedConnection,
+            log_level="warning",
+            access_log=False,
+            ws="none",
+            proxy_headers=False,
+            server_header=False,
+            timeout_keep_alive=KEPT_SECONDS,
+            timeout_graceful_shutdown=LAST_REQUESTS_SECONDS,
+        )
+    )
 
 
 def serve(
@@ -255,40 +192,33 @@ def serve(
     """Serve the page until Ctrl-C or SIGTERM, then delete all that was uploaded.
 
     Each checkpoint is offered on the page, whose address the console is told. Any host but this computer's own can be
-    reached by others; the port is 0 for any that is free. `trust` names the modules that networks may be of.
+    reached by others, of whom an access token in the address is asked; the port is 0 for any that is free. `trust`
+    names the modules that networks may be of.
 
     Raises:
         UserError: if a checkpoint cannot be read, or the port is taken.
     """
     choices = load_choices(checkpoints, device, trust)
+    token = None if is_loopback(host) else secrets.token_urlsafe(32)
     with _listening(host, port) as listener, server_folder() as folder:
-        server = uvicorn.Server(
-            uvicorn.Config(
-                build_app(choices, Sessions(folder, SessionLimits()), host),
-                log_level="warning",
-                access_log=False,
-                ws="none",
-                proxy_headers=False,
-                server_header=False,
-                timeout_graceful_shutdown=LAST_REQUESTS_SECONDS,
-            )
-        )
+        server = new_server(build_app(choices, Sessions(folder, SessionLimits()), host, token))
         with _stopped_by_signals(server):
-            _announce(console, host, listener.getsockname()[1])
+            _announce(console, host, listener.getsockname()[1], token)
             server.run(sockets=[listener])
     console.print("stopped; all uploads are deleted", highlight=False)
 
 
-def _announce(console: Console, host: str, port: int) -> None:
-    shown = f"[{host}]" if ":" in host else host
-    if not is_loopback(host):
+def _announce(console: Console, host: str, port: int, token: str | None) -> None:
+    address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    if token is not None:
+        address += f"/?{ACCESS}={token}"
         console.print(
-            f"warning: {host} can be reached from other computers, without a password or encryption; "
-            "leave --host out to serve this one alone",
+            f"warning: {host} can be reached from other computers, by whoever has the whole address below, and without "
+            "encryption; leave --host out to serve this one alone",
             highlight=False,
             soft_wrap=True,
         )
-    console.print(f"http://{shown}:{port}", highlight=False, markup=False)
+    console.print(address, highlight=False, markup=False, soft_wrap=True)
     console.print("research only, not for clinical use; Ctrl-C stops and deletes all uploads", highlight=False)
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from episodes.errors import StorageError, UserError
-from episodes.images.decoding import stretch_labels
+from episodes.images.decoding import read_size, stretch_labels
 from episodes.images.dicom_header import is_dicom, read_facts
 from episodes.scoring.mask_scores import Spacing
 from fewshot.api import grey_image, lesion_mask
@@ -126,6 +126,11 @@ class Session:
             for file in filter(None, (image.path, image.mask)):
                 file.unlink(missing_ok=True)
 
+    @property
+    def has_images(self) -> bool:
+        """Tell whether there is anything that its user would lose."""
+        return bool(self.supports or self.queries)
+
     def painted(self) -> list[StoredImage]:
         """Return the support images whose lesion is painted."""
         return [image for image in self.supports.values() if image.mask is not None]
@@ -144,16 +149,23 @@ class Sessions:
         return len(self._open)
 
     def open(self) -> Session:
-        """Begin a session, unless too many are open (`RefusedError`)."""
+        """Begin a session, if need be in place of an idle one, unless too many are in use (`RefusedError`)."""
         self.expire()
         if len(self._open) >= self.limits.sessions:
-            raise RefusedError(f"{self.limits.sessions} pages are open already; close one and reload this one", 503)
+            self._make_room()
         token = secrets.token_urlsafe(32)
         # The folder's name is another secret: it shows in listings of the temporary folder.
         folder = self._folder / secrets.token_hex(8)
         folder.mkdir(mode=PRIVATE)
         self._open[token] = Session(token, folder, self.limits, self._clock())
         return self._open[token]
+
+    def _make_room(self) -> None:
+        """End the session that loses least: one without images, or else the one that was not used for longest."""
+        least = min(self._open.values(), key=lambda session: (session.has_images, session.used))
+        if least.has_images and self._clock() - least.used < self.limits.yielding_seconds:
+            raise RefusedError(f"{self.limits.sessions} pages are open already; close one and reload this one", 429)
+        self.close(least.token)
 
     def find(self, token: str) -> Session:
         """Find the session of a token; refuse (`RefusedError`) where there is none, or none any more."""
@@ -227,7 +239,7 @@ def take_image(upload: Path, session: Session, name: str) -> StoredImage:
     image_id = session.new_id()
     with session.writing() as folder:
         spacing = _spacing(upload)
-        grey = _read(upload, name, grey_image)
+        grey = _read(upload, name, grey_image, session.limits)
         path = folder / f"image-{image_id}.png"
         path.write_bytes(png(grey))
         session.limits.check_session(session.bytes())
@@ -244,7 +256,7 @@ def _spacing(upload: Path) -> Spacing | None:
 def take_mask(upload: Path, session: Session, name: str, image: StoredImage) -> NDArray[np.bool_]:
     """Read an uploaded mask (H, W), which must be of the image's size; the upload is deleted."""
     with session.writing():
-        mask = _read(upload, name, lesion_mask)
+        mask = _read(upload, name, lesion_mask, session.limits)
     if mask.shape != image.size:
         sizes = [f"{width} x {height}" for height, width in (mask.shape, image.size)]
         raise RefusedError(f"{name}: is {sizes[0]} pixels, but {image.name} is {sizes[1]}; choose the image's own mask")
@@ -260,7 +272,7 @@ def take_painting(upload: Path, session: Session, image: StoredImage, image_size
         RefusedError: if nothing is painted, or everything, or too little to be seen.
     """
     with session.writing() as folder:
-        painted = _read(upload, "the painting", lesion_mask)
+        painted = _read(upload, "the painting", lesion_mask, session.limits)
         mask = stretch_labels(painted.astype(np.uint8), image.size) > 0
         if not mask.any():
             raise RefusedError(f"{image.name}: nothing is painted; outline the lesion, or remove the image")
@@ -276,10 +288,13 @@ def take_painting(upload: Path, session: Session, image: StoredImage, image_size
     return mask
 
 
-def _read(upload: Path, name: str, reader: Callable[[Path, str], Pixels]) -> Pixels:
+def _read(upload: Path, name: str, reader: Callable[[Path, str], Pixels], limits: SessionLimits) -> Pixels:
     """Read an upload, which is deleted; the reader's complaints name the user's file."""
     try:
+        limits.check_side(*read_size(upload), name)
         return reader(upload, name)
+    except RefusedError:
+        raise
     except UserError as error:
         raise RefusedError(str(error).replace(str(upload), name)) from error
     finally:

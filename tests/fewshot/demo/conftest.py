@@ -172,7 +172,15 @@ class Served:
         return [path for path in self.folder.rglob("*") if path.is_file()]
 
 
-LIMITS = SessionLimits(file_bytes=200_000, session_bytes=300_000, supports=2, queries=3, sessions=3, idle_seconds=60)
+LIMITS = SessionLimits(
+    file_bytes=200_000,
+    session_bytes=300_000,
+    supports=2,
+    queries=3,
+    sessions=3,
+    idle_seconds=60,
+    yielding_seconds=20,
+)
 
 
 @pytest.fixture

@@ -110,12 +110,28 @@ def test_there_may_be_so_many_images_and_no_more(served: Served, kind: str, most
     assert len(served.files()) == most
 
 
-def test_so_many_pages_may_be_open(served: Served) -> None:
+def test_so_many_pages_may_be_in_use(served: Served) -> None:
     pages = [served.visitor() for _ in range(LIMITS.sessions)]
+    for page in pages:
+        page.upload("queries", as_png(NOISE))
     refused = served.client.post("/session")
-    assert (refused.status_code, "pages are open already" in message(refused)) == (503, True)
+    assert (refused.status_code, "pages are open already" in message(refused)) == (429, True)
     served.client.post("/session/end", content=pages[0].token)
     assert served.client.post("/session").status_code == 200
+
+
+def test_a_page_without_images_gives_way_first_and_then_the_one_that_is_idle_for_longest(served: Served) -> None:
+    first, empty, last = (served.visitor() for _ in range(LIMITS.sessions))
+    for seconds, page in ((0, first), (5, last)):
+        served.clock.now += seconds
+        page.upload("queries", as_png(NOISE))
+    new = served.visitor()
+    assert [page.ask("GET", "/queue").status_code for page in (first, empty, last, new)] == [200, 410, 200, 200]
+    new.upload("queries", as_png(NOISE))
+    served.clock.now += LIMITS.yielding_seconds
+    assert last.ask("GET", "/queue").status_code == new.ask("GET", "/queue").status_code == 200
+    another = served.visitor()
+    assert [page.ask("GET", "/queue").status_code for page in (first, last, new, another)] == [410, 200, 200, 200]
 
 
 # Painting

@@ -8,6 +8,7 @@ import threading
 import time
 import zipfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -124,24 +125,29 @@ class Opened:
         return mask
 
 
-@pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory, choices: list[MethodChoice]) -> Iterator[Running]:
-    import uvicorn
-
-    from fewshot.demo.server import build_app, server_folder
+@contextmanager
+def started(folder: Path, choices: list[MethodChoice], *access: str) -> Iterator[Running]:
+    """Start a server as `serve` does; of the network if it is given a host and an access token."""
+    from fewshot.demo.server import build_app, new_server, server_folder
 
     with pytest.MonkeyPatch.context() as patch, socket.socket() as listener:
-        patch.setattr(tempfile, "tempdir", str(tmp_path_factory.mktemp("temporary")))
+        patch.setattr(tempfile, "tempdir", str(folder))
         listener.bind(("127.0.0.1", 0))
         listener.listen()
-        with server_folder() as folder:
-            sessions = Sessions(folder, SessionLimits())
-            server = uvicorn.Server(uvicorn.Config(build_app(choices, sessions), log_level="warning", ws="none"))
+        with server_folder() as private:
+            sessions = Sessions(private, SessionLimits())
+            server = new_server(build_app(choices, sessions, *access))
             thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
             thread.start()
-            yield Running(f"http://127.0.0.1:{listener.getsockname()[1]}", folder, sessions)
+            yield Running(f"http://127.0.0.1:{listener.getsockname()[1]}", private, sessions)
             server.should_exit = True
             thread.join()
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory, choices: list[MethodChoice]) -> Iterator[Running]:
+    with started(tmp_path_factory.mktemp("temporary"), choices) as server:
+        yield server
 
 
 Open = Callable[..., Opened]
@@ -469,3 +475,20 @@ def test_a_picture_can_be_pasted_and_dropped(open_page: Open, annotated: list[An
     page.page.evaluate(give, ["body", "paste", content])
     page.page.wait_for_selector("#editor[open]")
     assert page.find("#editor-name").inner_text() == "paste.png"
+
+
+def test_the_printed_address_opens_the_page_of_a_server_of_the_network(
+    browser: Any, tmp_path: Path, choices: list[MethodChoice], annotated: list[Annotated]
+) -> None:
+    with started(tmp_path, choices, "0.0.0.0", "secret") as server:  # noqa: S104 - what a user may ask for
+        stranger, guest = browser.new_context().new_page(), Opened(browser.new_context(**DESKTOP).new_page())
+        assert stranger.goto(server.address).status == 401
+        guest.page.goto(f"{server.address}/?access=secret")
+        guest.page.wait_for_selector("body[data-ready]")
+        assert guest.page.url == f"{server.address}/"
+        guest.add_queries(annotated[0].path)
+        guest.done()
+        guest.page.reload()
+        guest.page.wait_for_selector("body[data-ready]")
+        for page in (stranger, guest.page):
+            page.context.close()

@@ -2,7 +2,7 @@
 
 import pytest
 
-from fewshot.demo.server import may_be_called
+from fewshot.demo.guard import may_be_called
 from tests.fewshot.demo.conftest import Served
 
 
