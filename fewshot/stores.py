@@ -123,16 +123,19 @@ def read_records(config: DataConfig, name: str) -> list[Record]:
     return [replace(record, dataset=name) for record in read_dataset(dataset.reader, root)]
 
 
-def open_store(config: DataConfig, name: str, reporter: Reporter) -> Store:
+def open_store(config: DataConfig, name: str, reporter: Reporter, *, check_pixels: bool = False) -> Store:
     """Open the store of one configured dataset at the working size; decode it now where there is none.
+
+    `check_pixels` checks every image of a store that is there now, and not when it is first read.
 
     Raises:
         UserError: if the dataset or a file of its curation cannot be read, or the curation does not fit the dataset.
     """
     with reporter.step(f"data: {name}") as progress:
         records = read_records(config, name)
-        size, policy = (config.image_size, config.image_size), policy_of(config, name)
-        return _in_cache(config, lambda cache: prepare_store(records, cache / "stores", size, progress, policy=policy))
+        size = (config.image_size, config.image_size)
+        settings: dict[str, Any] = {"policy": policy_of(config, name), "check_pixels": check_pixels}
+        return _in_cache(config, lambda cache: prepare_store(records, cache / "stores", size, progress, **settings))
 
 
 def open_collection(config: DataConfig, names: Iterable[str], reporter: Reporter) -> Collection:

@@ -324,6 +324,6 @@ def look_alikes_together(whole: Collection) -> list[Record]:
     """Merge patients that share look-alike images: BUSI shows many lesions several times, without patient ids."""
     of_patients: dict[str, Record] = {}
     for store in whole.stores:
-        merged = group_patients(store.records, look_alike_groups(store.images, LOOK_ALIKE))
+        merged = group_patients(store.records, look_alike_groups(store.images[:], LOOK_ALIKE))
         of_patients |= {record.id: record for record in merged}
     return [of_patients[record.id] for record in whole.records]

@@ -15,6 +15,7 @@ from math import prod
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
+from zlib import crc32
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +32,7 @@ from episodes.storage.store import (
     INDEX,
     LABEL_MAPS,
     VERSION,
+    DamagedStoreError,
     IndexRow,
     Store,
     StoreIndex,
@@ -52,8 +54,9 @@ def prepare_store(
     *,
     policy: Policy | None = None,
     threads: int | None = None,
+    check_pixels: bool = False,
 ) -> Store:
-    """Open the store of these records at this size, decoding them first where there is none yet.
+    """Open the store of these records at this size, decoding them first where there is none yet, or a damaged one.
 
     The store's folder is named by a hash of the records' facts, their files' bytes and what the policy makes of them,
     so a changed, added or removed file leads to another folder: nothing stale is ever read, and a reader of the old
@@ -72,6 +75,7 @@ def prepare_store(
         progress: called after each image with the number done and the total.
         policy: what of the dataset is used; by default all but near-duplicates whose labels contradict each other.
         threads: how many decode; None for as many as suit the machine.
+        check_pixels: whether every image of a store that is there is checked now, and not when it is first read.
 
     Raises:
         DatasetError: if there are no records, a file cannot be decoded, or the policy does not fit the dataset or
@@ -84,16 +88,41 @@ def prepare_store(
     curated = curate(sorted(records, key=lambda record: record.id), policy)
     preparation = _Preparation(parent, curated, _source_hashes(curated.records), size, policy)
     folder = preparation.folder
-    if not (folder / INDEX).is_file():
+    try:
+        store = _open(folder, check_pixels=check_pixels)
+    except DamagedStoreError:
+        store = None
+    if store is None:
         with waiting_lock(folder):
-            if not (folder / INDEX).is_file():
-                preparation.run(progress, threads)
-    store = Store.open(folder)
+            store = _open_or_prepare(preparation, progress, threads, check_pixels=check_pixels)
     for reason, count in count_by_reason(store.dropped).items():
         logger.info("%s: %d of %d images are left out: %s", records[0].dataset, count, len(records), reason)
     present = {record.id: record for record in curated.records}  # the dataset may have moved since it was decoded
     moved = (replace(old, image=present[old.id].image, masks=present[old.id].masks) for old in store.records)
     return replace(store, records=tuple(moved))
+
+
+def _open(folder: Path, *, check_pixels: bool) -> Store | None:
+    """Open a store where there is one that was finished."""
+    if not (folder / INDEX).is_file():
+        return None
+    store = Store.open(folder)
+    if check_pixels:
+        store.check_pixels()
+    return store
+
+
+def _open_or_prepare(
+    preparation: "_Preparation", progress: Progress | None, threads: int | None, *, check_pixels: bool
+) -> Store:
+    """Open what another process has finished meanwhile, or make the store."""
+    try:
+        if store := _open(preparation.folder, check_pixels=check_pixels):
+            return store
+    except DamagedStoreError as error:
+        logger.warning("%s: it is made anew", str(error).partition(";")[0])
+    preparation.run(progress, threads)
+    return Store.open(preparation.folder)
 
 
 def _source_hashes(records: Sequence[Record]) -> list[str]:
@@ -229,20 +258,27 @@ class _Preparation:
         require_some(left, records[0].dataset)
         places = {record.id: place for place, record in enumerate(records)}
         kept = [places[record.id] for record in left.records]
-        for name in (IMAGES, LABEL_MAPS):
-            with (self.partial / name).open("r+b") as array:
-                array.write(array_header((len(kept), *self.size)))
-                for place in kept:
-                    with np.load(self.files[place], allow_pickle=False) as arrays:
-                        array.write(arrays[name].tobytes())
-                array.truncate()
-                os.fsync(array.fileno())
+        image_crcs, label_map_crcs = self._write_array(IMAGES, kept), self._write_array(LABEL_MAPS, kept)
         index = tuple(
-            _index_row(record, self.hashes[place], decoded[place])
-            for record, place in zip(left.records, kept, strict=True)
+            _index_row(record, self.hashes[place], decoded[place], *crcs)
+            for record, place, *crcs in zip(left.records, kept, image_crcs, label_map_crcs, strict=True)
         )
         dropped = (*self.curated.dropped, *left.dropped)
         write_index(self.partial, StoreIndex(VERSION, self.size, self.policy.content, index, dropped))
+
+    def _write_array(self, name: str, kept: Sequence[int]) -> list[int]:
+        """Write the file of the images or label maps that are kept, and return the CRC-32 of each."""
+        crcs = []
+        with (self.partial / name).open("r+b") as array:
+            array.write(array_header((len(kept), *self.size)))
+            for place in kept:
+                with np.load(self.files[place], allow_pickle=False) as arrays:  # which checks what it reads
+                    content = arrays[name].tobytes()
+                array.write(content)
+                crcs.append(crc32(content))
+            array.truncate()
+            os.fsync(array.fileno())
+        return crcs
 
     def _put_in_place(self) -> None:
         """Give a complete store its name; every step can be the last before the process is killed."""
@@ -274,7 +310,7 @@ class _Preparation:
             ) from error
 
 
-def _index_row(record: Record, source: str, decoded: _Decoded) -> IndexRow:
+def _index_row(record: Record, source: str, decoded: _Decoded, image_crc: int, label_map_crc: int) -> IndexRow:
     """Describe an image; a normal where no lesion is drawn in at the working size: it cannot support or be found."""
     if record.has_lesion and not decoded.lesion:
         if record.label != "unknown":
@@ -282,4 +318,4 @@ def _index_row(record: Record, source: str, decoded: _Decoded) -> IndexRow:
                 "%s: labelled %s, but no pixel of its mask is left: taken as normal", record.id, record.label
             )
         record = replace(record, label="normal")
-    return IndexRow(record, source, decoded.height, decoded.width)
+    return IndexRow(record, source, decoded.height, decoded.width, image_crc, label_map_crc)

@@ -2,12 +2,13 @@
 
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
 from math import prod
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +21,7 @@ from episodes.io.yaml_json import JSONTextError, read_json
 from episodes.records import Record
 
 # Raised whenever decoding, resizing, grouping or a policy changes, so that stores of an older kind are made anew.
-VERSION = 2
+VERSION = 3
 INDEX, IMAGES, LABEL_MAPS = "index.json", "images.npy", "label_maps.npy"
 
 
@@ -32,6 +33,8 @@ class IndexRow:
     source: str  # hash of the files that it was made of
     height: int  # of the source image
     width: int  # of the source image
+    image_crc: int  # CRC-32 of its bytes in the store
+    label_map_crc: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,15 +49,22 @@ class StoreIndex:
 
 
 _INDEX = TypeAdapter(StoreIndex)
+_CHECKSUM = "crc32"  # key of the index's own checksum
 
 
 def write_index(folder: Path, index: StoreIndex) -> None:
-    """Write a store's index, whole.
+    """Write a store's index, whole, with a checksum of its content.
 
     Raises:
         StorageError: if it cannot be written.
     """
-    write_text(folder / INDEX, json.dumps(_INDEX.dump_python(index, mode="json"), indent=1) + "\n")
+    tree = _INDEX.dump_python(index, mode="json")
+    write_text(folder / INDEX, json.dumps({**tree, _CHECKSUM: tree_crc(tree)}, indent=1) + "\n")
+
+
+def tree_crc(tree: object) -> int:
+    """Compute the CRC-32 of a tree of JSON values, whatever the order of keys and the spaces it is written with."""
+    return crc32(json.dumps(tree, sort_keys=True).encode())
 
 
 def _read_index(folder: Path) -> StoreIndex:
@@ -63,7 +73,9 @@ def _read_index(folder: Path) -> StoreIndex:
         tree = read_json(path)
         version = tree.get("version") if isinstance(tree, Mapping) else None
         if isinstance(version, int) and version != VERSION:
-            raise DatasetError(f"{folder}: a store of version {version}; run `fewshot data prepare` again")
+            raise DamagedStoreError(f"{folder}: a store of version {version}; {_remedy(folder)}")
+        if not isinstance(tree, dict) or tree.pop(_CHECKSUM, None) != tree_crc(tree):
+            raise _damaged(path)
         index = _INDEX.validate_python(tree)
     except (OSError, JSONTextError, ValidationError) as error:
         raise _damaged(path) from error
@@ -74,8 +86,16 @@ def _read_index(folder: Path) -> StoreIndex:
     return index
 
 
-def _damaged(path: Path) -> DatasetError:
-    return DatasetError(f"{path}: damaged; delete its folder and run `fewshot data prepare` again")
+class DamagedStoreError(DatasetError):
+    """A store's files are not as they were written; made anew from its dataset, it is whole again."""
+
+
+def _damaged(path: Path, what: str = "") -> DamagedStoreError:
+    return DamagedStoreError(f"{path}: damaged{what}; {_remedy(path.parent)}")
+
+
+def _remedy(folder: Path) -> str:
+    return f"delete the folder {folder} and give the same command again, which makes it anew"
 
 
 def array_header(shape: tuple[int, ...]) -> bytes:
@@ -90,6 +110,42 @@ def array_header(shape: tuple[int, ...]) -> bytes:
     return b"\x93NUMPY\x01\x00" + (len(described) + 1).to_bytes(2, "little") + described.encode() + b"\n"
 
 
+class Pixels:
+    """The images of a store, or its label maps: (n, H, W), mapped to memory, each checked when it is first read.
+
+    A process checks an image once, against the CRC-32 that the index keeps of it: neither a disk that lost a block nor
+    a copy that was cut short can give other numbers.
+
+    Attributes:
+        mapped: the map itself, which nothing checks.
+    """
+
+    def __init__(self, mapped: NDArray[np.uint8], path: Path, crcs: Sequence[int], names: Sequence[str]) -> None:
+        self.mapped = mapped
+        self.shape = mapped.shape
+        self._path, self._crcs, self._names = path, crcs, names
+        self._plain = mapped.view(np.ndarray)  # a map's rows are slower to take
+        self._rows = np.arange(len(mapped))
+        self._unchecked = np.ones(len(mapped), bool)
+
+    def __len__(self) -> int:
+        return len(self.mapped)
+
+    def __getitem__(self, index: Any) -> NDArray[np.uint8]:
+        """Read as from an array.
+
+        Raises:
+            DamagedStoreError: if an image is not as it was written.
+        """
+        rows = np.atleast_1d(self._rows[index[0] if isinstance(index, tuple) else index])
+        for row in rows[self._unchecked[rows]].tolist():
+            if crc32(self._plain[row]) != self._crcs[row]:
+                raise _damaged(self._path, f" where it holds {self._names[row]}")
+            self._unchecked[row] = False
+        found: NDArray[np.uint8] = self.mapped[index]
+        return found
+
+
 @dataclass(frozen=True)
 class Store:
     """One dataset's images and label maps, all of one size, read through a memory map.
@@ -102,6 +158,7 @@ class Store:
         original_sizes: (height, width) of each source image.
         policy: what of the dataset is used, as `Policy.content`.
         dropped: images of the dataset that the policy left out, and why.
+        crcs: CRC-32 of each image, and of each label map, by the name of their file.
     """
 
     folder: Path
@@ -110,32 +167,50 @@ class Store:
     original_sizes: tuple[tuple[int, int], ...]
     policy: Mapping[str, Any]
     dropped: tuple[Dropped, ...]
+    crcs: Mapping[str, tuple[int, ...]]
 
     @cached_property
-    def images(self) -> NDArray[np.uint8]:
+    def images(self) -> Pixels:
         """Return the grey images, (n, H, W), 0 to 255."""
-        return self._map(IMAGES)
+        return self._pixels(IMAGES)
 
     @cached_property
-    def label_maps(self) -> NDArray[np.uint8]:
+    def label_maps(self) -> Pixels:
         """Return the label maps, (n, H, W), values of `LABEL_VALUES`."""
-        return self._map(LABEL_MAPS)
+        return self._pixels(LABEL_MAPS)
 
     @classmethod
     def open(cls, folder: Path) -> "Store":
         """Open a finished store.
 
         Raises:
-            DatasetError: if the folder holds no store, one of another version, or one whose files are not as they were
-                written.
+            DamagedStoreError: if the folder holds no store, one of another version, or one whose files are not as they
+                were written. Of the pixels only their number is known by then: see `Pixels`.
         """
         index = _read_index(folder)
         records = tuple(row.record for row in index.rows)
         original_sizes = tuple((row.height, row.width) for row in index.rows)
-        store = cls(folder, index.size, records, original_sizes, index.policy, index.dropped)
+        crcs = {
+            IMAGES: tuple(row.image_crc for row in index.rows),
+            LABEL_MAPS: tuple(row.label_map_crc for row in index.rows),
+        }
+        store = cls(folder, index.size, records, original_sizes, index.policy, index.dropped, crcs)
         for name in (IMAGES, LABEL_MAPS):
             store._map(name)  # whatever is wrong is known now, not in the middle of a training
         return store
+
+    def check_pixels(self) -> None:
+        """Read every image and label map, to know that they are as they were written.
+
+        Raises:
+            DamagedStoreError: if one is not.
+        """
+        for pixels in (self.images, self.label_maps):
+            for row in range(len(pixels)):
+                pixels[row]
+
+    def _pixels(self, name: str) -> Pixels:
+        return Pixels(self._map(name), self.folder / name, self.crcs[name], [record.id for record in self.records])
 
     def _map(self, name: str) -> NDArray[np.uint8]:
         """Map an array to memory, read-only, once its file is known to hold what it should.

@@ -116,11 +116,12 @@ def prepare(
 ) -> None:
     """Decode a dataset once, so that everything after it reads memory-mapped arrays, and say what is left out and why.
 
-    Where it is stopped, the same command goes on from there.
+    Where it is stopped, the same command goes on from there; a store that was damaged since is made anew.
     """
     policy = {"duplicates": duplicates, "doppler": doppler, "curated": curated, "corrections": corrections}
     reporter = new_reporter()
-    store = _open_store(reporter, "data prepare", root, dataset, name, curation=policy, cache=cache, image_size=size)
+    settings: dict[str, Any] = {"cache": cache, "image_size": size, "check_pixels": True}
+    store = _open_store(reporter, "data prepare", root, dataset, name, curation=policy, **settings)
     sys.stdout.write("".join(f"{line}\n" for line in describe_dropped(store)))
     sys.stdout.write(f"{store.folder}: {len(store.records)} images\n")
 
@@ -133,6 +134,7 @@ def _open_store(
     name: str | None,
     *,
     curation: Mapping[str, Any],
+    check_pixels: bool = False,
     **settings: Any,
 ) -> "Store":
     """Open the store of one dataset as a configuration of these settings would have it; `command` names errors."""
@@ -142,7 +144,7 @@ def _open_store(
 
     name = name or reader.partition(":")[0]
     tree = {"datasets": {name: {"reader": reader, "root": root, "curation": curation}}, **settings}
-    return open_store(parse_config(tree, DataConfig, command), name, reporter)
+    return open_store(parse_config(tree, DataConfig, command), name, reporter, check_pixels=check_pixels)
 
 
 def describe_dropped(store: "Store") -> list[str]:

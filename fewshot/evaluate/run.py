@@ -104,7 +104,7 @@ def without_shown(store: Store, records: Sequence[Record], shown: Iterable[str])
     hashes = set(shown)
     if not hashes:
         return list(records)
-    found = zip(store.records, image_hashes(store.images), strict=True)
+    found = zip(store.records, image_hashes(store.images[:]), strict=True)
     patients = {record.patient_id for record, name in found if name in hashes}
     left = [record for record in records if record.patient_id not in patients]
     if not left:

@@ -63,13 +63,13 @@ class EncodedTarget:
     def images(self, rows: Sequence[int]) -> Tensor:
         """Read images (n, 3, H, W) in [0, 1], on the device."""
         images = image_tensor(self.store.images[list(rows)]).to(self.device)
-        release_pages(self.store.images)
+        release_pages(self.store.images.mapped)
         return images
 
     def truth(self, row: int, asked: Class) -> NDArray[np.bool_]:
         """Read where an image shows what is asked for, (H, W)."""
         mask = class_mask(np.asarray(self.store.label_maps[row]), asked)
-        release_pages(self.store.label_maps)
+        release_pages(self.store.label_maps.mapped)
         return mask
 
     def spacing(self, row: int) -> Spacing | None:

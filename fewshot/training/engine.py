@@ -277,14 +277,30 @@ def _loaded(
     mine = [step * processes.count + processes.rank for step in range(done, config.n_steps)]
     # batch_size=None: each item is a whole batch already. Without a generator, the global one would be drawn from.
     loader = DataLoader(
-        batches,
+        _Complaining(batches),
         batch_size=None,
         sampler=mine,
         num_workers=config.workers,
         generator=torch.Generator(),
         worker_init_fn=_silence_worker,
     )
-    return iter(loader)
+    for batch in loader:
+        if isinstance(batch, UserError):
+            raise batch
+        yield batch
+
+
+class _Complaining(Dataset[dict[str, Tensor] | UserError]):
+    """Batches, or the error in place of one: a worker's would otherwise arrive wrapped in its traceback."""
+
+    def __init__(self, batches: Dataset[dict[str, Tensor]]) -> None:
+        self.batches = batches
+
+    def __getitem__(self, step: int) -> dict[str, Tensor] | UserError:
+        try:
+            return self.batches[step]
+        except UserError as error:
+            return error
 
 
 def _silence_worker(_worker: int) -> None:

@@ -17,18 +17,18 @@ from multiprocessing import get_context
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import perf_counter
+from zlib import crc32
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from episodes.records import Record
-from episodes.storage.store import IMAGES, LABEL_MAPS, Collection
+from episodes.storage.store import IMAGES, LABEL_MAPS, Collection, Pixels
 from fewshot.benchmark.evaluation import STATUS, peak_bytes, start_peak
 from fewshot.config.training import EncoderConfig, ModelConfig
-from fewshot.features import FEATURE_MEMORY, GIB
+from fewshot.features import FEATURE_MEMORY, GIB, release_pages
 from fewshot.inference.target import EncodedTarget, Segmented, Task, segment_queries
 from fewshot.methods.contract import Ingredients, Sources
 from fewshot.methods.prototypical import SupportPrototypes
@@ -51,12 +51,18 @@ class MadeStore:
     records: tuple[Record, ...]
 
     @cached_property
-    def images(self) -> NDArray[np.uint8]:
-        return np.load(self.folder / IMAGES, mmap_mode="r")  # type: ignore[no-any-return]
+    def images(self) -> Pixels:
+        return self._pixels(IMAGES)
 
     @cached_property
-    def label_maps(self) -> NDArray[np.uint8]:
-        return np.load(self.folder / LABEL_MAPS, mmap_mode="r")  # type: ignore[no-any-return]
+    def label_maps(self) -> Pixels:
+        return self._pixels(LABEL_MAPS)
+
+    def _pixels(self, name: str) -> Pixels:
+        mapped = np.load(self.folder / name, mmap_mode="r")
+        crcs = [crc32(one) for one in mapped]
+        release_pages(mapped)
+        return Pixels(mapped, self.folder / name, crcs, [record.id for record in self.records])
 
 
 class Averages(nn.Module):

@@ -91,7 +91,7 @@ def test_prepare_says_what_is_left_out_and_why(fewshot: Fewshot, phantoms: Path,
 
 def test_prepare_names_the_first_few_of_many(tmp_path: Path) -> None:
     dropped = tuple(Dropped(f"made/{number:02}", "Doppler overlay") for number in range(SHOWN + 3))
-    lines = describe_dropped(Store(tmp_path, (8, 8), (), (), {}, dropped))
+    lines = describe_dropped(Store(tmp_path, (8, 8), (), (), {}, dropped, {}))
     assert lines[0] == f"left out, {SHOWN + 3}: Doppler overlay"
     assert lines[1:-1] == [f"  made/{number:02}" for number in range(SHOWN)]
     assert lines[-1] == f"  and 3 more, which are in {tmp_path}/index.json"

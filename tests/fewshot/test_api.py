@@ -70,7 +70,7 @@ def run(tmp_path_factory: pytest.TempPathFactory, portable_phantoms: Collection)
     # This seed's random networks mark something, but the U-Net: it is made to mark half of all pixels.
     networks = {name: seeded_network(ENCODER, model, seed=4).eval() for name, model in CHECKPOINTS.items()}
     with torch.inference_mode():
-        logits = networks["unet"](image_tensor(np.array(portable_phantoms.stores[0].images)))
+        logits = networks["unet"](image_tensor(np.array(portable_phantoms.stores[0].images[:])))
         networks["unet"].head.bias -= logits.median()
     return Run(tmp_path_factory.mktemp("api"), networks)
 

@@ -22,6 +22,24 @@ def damaged(draw: st.DrawFn, original: bytes, most: int = 3) -> bytes:
     return bytes(content)
 
 
+@st.composite
+def damaged_blocks(draw: st.DrawFn, original: bytes) -> bytes:
+    """The bytes of a file as a failing disk or a broken copy leaves them: large blocks zeroed, swapped or lost."""
+    size = max(1, draw(st.sampled_from((len(original) // 2, 512, 4096))))
+    blocks = [original[start : start + size] for start in range(0, len(original), size)]
+    one, other = (draw(st.integers(0, len(blocks) - 1)) for _ in range(2))
+    match draw(st.sampled_from(("zero", "swap", "lose", "copy"))):
+        case "zero":
+            blocks[one] = bytes(len(blocks[one]))
+        case "swap":
+            blocks[one], blocks[other] = blocks[other], blocks[one]
+        case "lose":
+            del blocks[one]
+        case "copy":
+            blocks[one] = blocks[other]
+    return b"".join(blocks)
+
+
 def _damage(draw: st.DrawFn, content: bytearray) -> None:
     place = draw(st.integers(0, max(len(content) - 1, 0)))
     chunk = slice(place, place + draw(st.integers(1, LONGEST_CHUNK)))

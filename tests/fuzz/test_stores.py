@@ -13,9 +13,9 @@ from episodes.phantoms.layouts import write_folder
 from episodes.phantoms.population import PhantomSpec, generate
 from episodes.records import Record
 from episodes.storage.preparation import prepare_store
-from episodes.storage.store import Store
+from episodes.storage.store import Store, tree_crc
 from fewshot.stores import read_corrections
-from tests.fuzz.mutations import damaged, damaged_tree
+from tests.fuzz.mutations import damaged, damaged_blocks, damaged_tree
 from tests.fuzz.watched import fuzzing, require_read_or_refused
 
 FILES = ("index.json", "images.npy", "label_maps.npy")
@@ -40,38 +40,55 @@ def store(records: list[Record], tmp_path_factory: pytest.TempPathFactory) -> St
     return prepare_store(records, tmp_path_factory.mktemp("stores"), (32, 32))
 
 
-def use(folder: Path) -> None:
+Content = tuple[object, ...]
+
+
+def content_of(folder: Path) -> Content:
+    """All that is read of a store."""
     store = Store.open(folder)
-    for row in range(len(store.records)):
-        assert store.images[row].shape == store.label_maps[row].shape == store.size
+    pixels = [pixels[row].tobytes() for pixels in (store.images, store.label_maps) for row in range(len(pixels))]
+    return store.records, store.original_sizes, store.size, store.policy, store.dropped, pixels
 
 
-def require_sane(store: Store, changed: str, content: bytes) -> None:
-    path = store.folder / changed
+def require_whole_or_refused(store: Store, changed: str, damage: bytes, allowed: Content | None) -> None:
+    """A damaged store gives the numbers that it gave before, or none; `allowed` None allows whatever is well-formed."""
+    path, found = store.folder / changed, list[Content]()
     whole = path.read_bytes()
-    path.write_bytes(content)
+    path.write_bytes(damage)
     try:
-        require_read_or_refused(lambda: use(store.folder), path, store.folder)
+        if require_read_or_refused(lambda: found.append(content_of(store.folder)), path, store.folder):
+            assert allowed is None or found == [allowed]
     finally:
         path.write_bytes(whole)
 
 
-def test_the_store_is_read_as_it_is(store: Store) -> None:
-    use(store.folder)
-
-
-@fuzzing(100)
+@fuzzing(150)
 @given(st.sampled_from(FILES), st.data())
 def test_damaged_bytes(store: Store, changed: str, data: st.DataObject) -> None:
-    content = (store.folder / changed).read_bytes()
-    require_sane(store, changed, data.draw(damaged(content[:500])) + content[500:])
+    """Anywhere in the file: bits flipped, the end lost, blocks zeroed, swapped or lost."""
+    before, content = content_of(store.folder), (store.folder / changed).read_bytes()
+    require_whole_or_refused(store, changed, data.draw(damaged(content) | damaged_blocks(content)), before)
+
+
+@pytest.mark.parametrize("changed", ["images.npy", "label_maps.npy"])
+def test_every_single_byte_counts(store: Store, changed: str) -> None:
+    """Of those before the pixels each, of the pixels a sample of all rows."""
+    path, before = store.folder / changed, content_of(store.folder)
+    content = path.read_bytes()
+    for place in (*range(128), *range(128, len(content), 61)):
+        other = content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :]
+        require_whole_or_refused(store, changed, other, before)
 
 
 @fuzzing(100)
 @given(st.data())
 def test_a_wrong_index(store: Store, data: st.DataObject) -> None:
+    """One that nothing has damaged: its checksum is right."""
     tree = json.loads((store.folder / "index.json").read_text())
-    require_sane(store, "index.json", json.dumps(data.draw(damaged_tree(tree))).encode())
+    del tree["crc32"]
+    other = data.draw(damaged_tree(tree))
+    signed = {**other, "crc32": tree_crc(other)} if isinstance(other, dict) else other
+    require_whole_or_refused(store, "index.json", json.dumps(signed).encode(), None)
 
 
 @fuzzing(75)

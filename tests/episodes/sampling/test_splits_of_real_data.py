@@ -35,9 +35,9 @@ def pairs_above(store: Store, images: Iterable[NDArray[np.uint8]], threshold: fl
 
 @pytest.mark.slow
 def test_no_look_alike_is_on_two_sides_under_any_seed(store: Store) -> None:
-    pairs = pairs_above(store, store.images, 0.9)
+    pairs = pairs_above(store, store.images[:], 0.9)
     assert len(pairs) >= PAIRS[store.records[0].dataset][0]
-    grouped = group_patients(store.records, look_alike_groups(store.images, 0.9))
+    grouped = group_patients(store.records, look_alike_groups(store.images[:], 0.9))
     for seed in range(20):
         for split in (split_records(grouped, seed=seed), *k_folds(grouped, 5, seed)):
             assert all(split.parts[one] == split.parts[other] for one, other in pairs)
@@ -56,7 +56,7 @@ def test_no_near_duplicate_of_a_store_is_on_two_sides_even_where_look_alikes_are
 @pytest.mark.slow
 @pytest.mark.parametrize("n_folds", [3, 5, 10])
 def test_folds_are_at_least_as_even_as_those_of_scikit_learn(store: Store, n_folds: int) -> None:
-    records = group_patients(store.records, look_alike_groups(store.images, 0.9))
+    records = group_patients(store.records, look_alike_groups(store.images[:], 0.9))
     labels, patients = [record.label for record in records], [record.patient_id for record in records]
     ours, reference = 0.0, 0.0
     for seed in range(5):

@@ -7,6 +7,7 @@ from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import numpy as np
 import pytest
@@ -17,8 +18,9 @@ from PIL import Image
 from episodes.datasets import read_dataset
 from episodes.errors import DatasetError
 from episodes.records import Record
+from episodes.storage import store as store_module
 from episodes.storage.preparation import prepare_store
-from episodes.storage.store import Collection, Store, array_header
+from episodes.storage.store import Collection, DamagedStoreError, Pixels, Store, array_header, tree_crc
 from tests.episodes.made_pictures import SIZE, folders, made, one_of_each, random_picture, save
 
 
@@ -33,7 +35,7 @@ def records(tmp_path: Path) -> list[Record]:
 def test_pixels_are_those_of_plain_pillow(records: list[Record], tmp_path: Path) -> None:
     store = prepare_store(records, tmp_path / "stores", SIZE)
     assert store.images.shape == store.label_maps.shape == (4, *SIZE)
-    assert store.images.dtype == store.label_maps.dtype == np.uint8
+    assert store.images[:].dtype == store.label_maps[:].dtype == np.uint8
     values = {"normal": 0, "benign": 1, "malignant": 2, "unknown": 3}
     for row, record in enumerate(store.records):
         with Image.open(record.image) as image:
@@ -64,10 +66,10 @@ def test_records_come_back_whole(records: list[Record], tmp_path: Path) -> None:
 
 def test_arrays_are_mapped_and_cannot_be_changed(records: list[Record], tmp_path: Path) -> None:
     store = prepare_store(records, tmp_path / "stores", SIZE)
-    for array in (store.images, store.label_maps):
-        assert isinstance(array, np.memmap)
+    for pixels in (store.images, store.label_maps):
+        assert isinstance(pixels[0], np.memmap)
         with pytest.raises(ValueError, match="read-only"):
-            array[0, 0, 0] = 1
+            pixels[0][0, 0] = 1
 
 
 @given(shape=st.lists(st.integers(1, 10**9), min_size=1, max_size=4).map(tuple))
@@ -84,7 +86,7 @@ def test_a_store_travels_without_its_pixels(records: list[Record], tmp_path: Pat
     collection = Collection([store])
     collection.image("made/a"), collection.label_map("made/a")
     sent = pickle.dumps(collection)
-    assert len(sent) < 10_000 < store.images.nbytes
+    assert len(sent) < 10_000 < store.images[:].nbytes
     arrived = pickle.loads(sent)  # noqa: S301
     assert np.array_equal(arrived.image("made/a"), collection.image("made/a"))
 
@@ -147,10 +149,13 @@ def test_a_damaged_image_is_named_and_leaves_no_store(records: list[Record], tmp
 
 
 def rewritten(change: Callable[[Any], None]) -> Callable[[Path], None]:
+    """Write another index, with its own checksum: what is wrong with it is not that it lost bytes."""
+
     def apply(path: Path) -> None:
         index = json.loads(path.read_text())
+        del index["crc32"]
         change(index)
-        path.write_text(json.dumps(index))
+        path.write_text(json.dumps({**index, "crc32": tree_crc(index)}))
 
     return apply
 
@@ -164,6 +169,7 @@ def rewritten(change: Callable[[Any], None]) -> Callable[[Path], None]:
         lambda path: path.write_text("[" * 100_000),
         lambda path: path.write_bytes(b"\xff"),
         lambda path: path.write_bytes(path.read_bytes()[:-100]),
+        lambda path: path.write_text(path.read_text().replace('"patient-a"', '"patient-b"')),
         rewritten(lambda index: index.pop("version")),
         rewritten(lambda index: index.update(version="two")),
         rewritten(lambda index: index.pop("rows")),
@@ -185,14 +191,15 @@ def test_a_damaged_index_is_named(damage: Callable[[Path], None], records: list[
     with pytest.raises(DatasetError) as caught:
         Store.open(folder)
     assert str(caught.value) == (
-        f"{folder / 'index.json'}: damaged; delete its folder and run `fewshot data prepare` again"
+        f"{folder / 'index.json'}: damaged; delete the folder {folder} and give the same command again, which makes it"
+        " anew"
     )
 
 
 def test_another_version_s_store_is_refused(records: list[Record], tmp_path: Path) -> None:
     folder = prepare_store(records, tmp_path / "stores", SIZE).folder
     rewritten(lambda index: index.update(version=99))(folder / "index.json")
-    with pytest.raises(DatasetError, match="a store of version 99; run `fewshot data prepare` again"):
+    with pytest.raises(DatasetError, match="a store of version 99; delete the folder"):
         Store.open(folder)
 
 
@@ -216,10 +223,61 @@ def test_arrays_that_are_not_as_they_were_written_are_named_before_they_are_read
     """To read behind the end of a mapped file would kill the process."""
     store = prepare_store(records, tmp_path / "stores", SIZE)
     damage(store.folder / name)
-    with pytest.raises(DatasetError, match=f"^{store.folder / name}: damaged; delete its folder"):
+    with pytest.raises(DamagedStoreError, match=f"^{store.folder / name}: damaged; delete the folder {store.folder} "):
         Store.open(store.folder)
-    with pytest.raises(DatasetError, match="damaged"):  # so says a second preparation
-        prepare_store(records, tmp_path / "stores", SIZE)
+
+
+# Damaged pixels
+
+
+def flip(path: Path, place: int) -> None:
+    content = bytearray(path.read_bytes())
+    content[place] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    "read", [lambda p: p[1], lambda p: p[-3], lambda p: p[:2], lambda p: p[[0, 1]], lambda p: p[:, 0]]
+)
+@pytest.mark.parametrize("name", ["images", "label_maps"])
+def test_an_image_is_checked_however_it_is_read(
+    name: str, read: Callable[[Pixels], object], records: list[Record], tmp_path: Path
+) -> None:
+    folder = prepare_store(records, tmp_path / "stores", SIZE).folder
+    path = folder / f"{name}.npy"
+    flip(path, 128 + SIZE[0] * SIZE[1] + 7)  # of the second
+    pixels: Pixels = getattr(Store.open(folder), name)
+    for whole in (pixels[0], pixels[2:], pixels[[3, 0]], pixels[np.array([True, False, True, True])]):
+        assert whole.size
+    with pytest.raises(DamagedStoreError, match=f"^{path}: damaged where it holds made/b; delete the folder"):
+        read(pixels)
+
+
+def test_a_process_checks_an_image_once(records: list[Record], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    checked: list[int] = []
+    monkeypatch.setattr(store_module, "crc32", lambda content: checked.append(1) or crc32(content))
+    store = prepare_store(records, tmp_path / "stores", SIZE)
+    checked.clear()
+    for _ in range(3):
+        store.images[1], store.images[:3], store.label_maps[1]
+    assert len(checked) == 4
+
+
+def test_what_is_known_to_be_damaged_is_made_anew(
+    records: list[Record], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """At once where the files show it, and where every image is checked."""
+    folder = prepare_store(records, tmp_path / "stores", SIZE).folder
+    whole = {path: path.read_bytes() for path in folder.iterdir()}
+    for name, place, check_pixels in (("index.json", 300, False), ("images.npy", 1, False), ("images.npy", 900, True)):
+        flip(folder / name, place)
+        caplog.clear()
+        prepare_store(records, tmp_path / "stores", SIZE, check_pixels=check_pixels)
+        assert {path: path.read_bytes() for path in folder.iterdir()} == whole
+        assert caplog.messages[0].startswith(f"{folder / name}: damaged")
+        assert caplog.messages[0].endswith(": it is made anew")
+    prepare_store(records, tmp_path / "stores", SIZE, check_pixels=True)
+    assert folders(tmp_path / "stores") == {folder.name}
 
 
 # Several stores as one

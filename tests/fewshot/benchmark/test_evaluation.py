@@ -110,7 +110,7 @@ def test_a_method_with_an_encoder_is_given_the_features_of_the_same_images(store
     for _ in range(2):
         evaluate(spy, target, Task(ids(store, 3, 1), ids(store, 5, 0)))
     assert spy.encoded == len(store.records)  # once for both calls
-    maps = torch.from_numpy(np.array(store.images)).float()[:, None, ::4, ::4] / 255
+    maps = torch.from_numpy(np.array(store.images[:])).float()[:, None, ::4, ::4] / 255
     (support, queries) = spy.support_features[0], spy.segmented[0]
     assert isinstance(support, Features)
     assert isinstance(queries, Features)

@@ -215,5 +215,5 @@ def test_memory_that_runs_out_midway_keeps_what_was_encoded(memory: int, store: 
 
     features = target.features(spy.encode, progress)
     assert scarce.tried == [8, 8, 8, 4, 2, 2, 2, 2]
-    expected = torch.from_numpy(np.array(store.images)).float()[:, None, ::4, ::4] / 255
+    expected = torch.from_numpy(np.array(store.images[:])).float()[:, None, ::4, ::4] / 255
     assert torch.equal(features.take(range(24)).deepest, expected)

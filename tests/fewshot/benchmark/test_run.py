@@ -142,7 +142,7 @@ def test_queries_are_described_as_their_records(run: Run) -> None:
 def test_scores_are_those_of_the_masks_that_the_method_gives(run: Run, row: str, shot: int, draw: int) -> None:
     masks = masks_one_by_one(run.method(row), run.store, run.support(shot, draw))
     cell = run.cell(row, shot, draw)
-    for record, mask, label_map in zip(run.store.records, masks, run.store.label_maps, strict=True):
+    for record, mask, label_map in zip(run.store.records, masks, run.store.label_maps[:], strict=True):
         if record.id not in cell:
             continue
         found, truth, predicted = cell[record.id], label_map.ravel() > 0, mask.ravel()
@@ -225,7 +225,7 @@ def test_zero_shots_are_scored_without_a_support_set(controls: Run) -> None:
 
 
 def assert_dice_of(cell: dict[str, dict[str, Any]], masks: Sequence[NDArray[np.bool_]], store: Store) -> None:
-    for record, mask, label_map in zip(store.records, masks, store.label_maps, strict=True):
+    for record, mask, label_map in zip(store.records, masks, store.label_maps[:], strict=True):
         if record.has_lesion and record.id in cell:
             expected = f1_score(label_map.ravel() > 0, mask.ravel(), zero_division=0.0)
             assert cell[record.id]["dice"] == pytest.approx(expected, abs=1e-12)

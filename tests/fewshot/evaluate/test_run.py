@@ -85,7 +85,7 @@ def test_equal_evaluations_are_equal(evaluate: Evaluate, checkpoints: dict[str, 
 def test_an_ensemble_is_judged_by_its_mean(evaluate: Evaluate, checkpoints: dict[str, Path], store: Store) -> None:
     judged = evaluate(checkpoints["unet"], checkpoints["unet1"], checkpoints["unet2"])
     with torch.inference_mode():
-        images = image_tensor(np.array(store.images))
+        images = image_tensor(np.array(store.images[:]))
         lesion = torch.stack([small_network("unet", seed).eval()(images).sigmoid() for seed in range(3)]).mean(0)
     masks = (lesion > 0.5).numpy()
     agreement = [(judged.mask(record.id) == masks[row]).mean() for row, record in enumerate(store.records)]
@@ -115,7 +115,7 @@ def test_options_are_the_method_s(evaluate: Evaluate, checkpoints: dict[str, Pat
     judged = evaluate(checkpoints["deep-resnet"], options={"flips": True})
     network = small_network("deep-resnet").eval()
     with torch.inference_mode():
-        images = image_tensor(np.array(store.images))
+        images = image_tensor(np.array(store.images[:]))
         sides = (
             lesion_logits(network.predict(images).classes),
             lesion_logits(  # type: ignore[operator]

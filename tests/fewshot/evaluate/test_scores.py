@@ -34,7 +34,7 @@ def dice(ours: NDArray[np.bool_], theirs: NDArray[np.bool_]) -> float:
 
 def predicted(name: str, store: Store) -> Any:
     with torch.inference_mode():
-        return small_network(name).eval().predict(image_tensor(np.array(store.images)))
+        return small_network(name).eval().predict(image_tensor(np.array(store.images[:])))
 
 
 @BOTH
@@ -65,7 +65,7 @@ def test_lesion_scores_equal_those_of_the_written_masks(judged: Judged, store: S
 def test_images_csv_says_the_same_image_by_image(judged: Judged, store: Store) -> None:
     rows = {row["image"]: row for row in judged.images}
     assert list(rows) == [record.id for record in store.records]
-    for record, label_map in zip(store.records, store.label_maps, strict=True):
+    for record, label_map in zip(store.records, store.label_maps[:], strict=True):
         row, mask = rows[record.id], judged.mask(record.id)
         assert (row["patient"], row["label"]) == (record.patient_id, record.label)
         assert row["lesion"] == str(int(label_map.any()))
@@ -85,7 +85,7 @@ def test_masks_entropy_and_areas_are_of_the_network_s_probabilities(judged: Judg
     for row, record in enumerate(store.records):
         agreement = judged.mask(record.id) == (lesion[row] > 0.5)
         assert agreement.mean() > 0.999  # rounding
-    auc = roc_auc_score((store.label_maps > 0).ravel(), lesion.ravel())
+    auc = roc_auc_score((store.label_maps[:] > 0).ravel(), lesion.ravel())
     assert judged.numbers["roc"]["auc"] == pytest.approx(auc, abs=judged.numbers["roc"]["auc_error"] + 1e-4)
     entropies = -(lesion * np.log2(lesion) + (1 - lesion) * np.log2(1 - lesion))
     assert [float(row["entropy"]) for row in judged.images] == pytest.approx(entropies.mean((1, 2)), abs=1e-4)
@@ -100,7 +100,7 @@ def test_class_scores_are_of_images_whose_lesions_kind_is_known(deep_resnet: Jud
     assert len(known) == N_IMAGES - 1
     logits = predicted("deep-resnet", store).classes
     lesion = logits.softmax(1)[:, 1:].sum(1) > 0.5
-    maps, truths = ((1 + logits[:, 1:].argmax(1)) * lesion).numpy()[known], np.asarray(store.label_maps)[known]
+    maps, truths = ((1 + logits[:, 1:].argmax(1)) * lesion).numpy()[known], store.label_maps[:][known]
     for value, scores in enumerate(deep_resnet.numbers["classes"], start=1):
         held = [place for place, truth in enumerate(truths) if (truth == value).any()]
         assert scores["name"] == ("benign", "malignant")[value - 1]

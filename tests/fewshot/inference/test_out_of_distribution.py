@@ -43,7 +43,7 @@ def novelty(detector: NoveltyDetector, images: np.ndarray) -> list[float]:
 
 
 def test_training_images_are_known_and_noise_is_not(detector: NoveltyDetector, linear_phantoms: Collection) -> None:
-    known = np.array(linear_phantoms.stores[0].images)
+    known = np.array(linear_phantoms.stores[0].images[:])
     assert max(novelty(detector, known)) < 0.1  # but for the rounding of what is kept
     noise = np.random.default_rng(0).integers(0, 256, (4, 64, 64), dtype=np.uint8)
     assert min(novelty(detector, noise)) > 1

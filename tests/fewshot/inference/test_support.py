@@ -91,6 +91,6 @@ def test_images_without_masks_are_refused(folder: Path) -> None:
 
 def test_support_images_are_known_again_under_other_names(folder: Path, tmp_path: Path) -> None:
     store = made_store(tmp_path, [Made(f"other{number}", "malignant", picture(number)) for number in range(4)])
-    hashes = image_hashes(store.images)
+    hashes = image_hashes(store.images[:])
     assert len(set(hashes)) == 4
     assert set(support_hashes(load_support_folder(folder, SIZE))) == set(hashes[:3])

@@ -63,7 +63,7 @@ def test_the_result_is_what_the_benchmarks_fine_tuned_row_uses(tmp_path: Path, s
     assert loaded.facts["seed"] == 3
     assert loaded.facts["finetuned"]["steps"] == 3
     assert loaded.facts["finetuned"]["support"] == [record.id for record in store.records]
-    assert loaded.facts["finetuned"]["hashes"] == image_hashes(store.images)
+    assert loaded.facts["finetuned"]["hashes"] == image_hashes(store.images[:])
 
 
 def test_the_first_shots_by_name_are_taken(tmp_path: Path, support: Path) -> None:
