@@ -8,31 +8,48 @@ class UserError(Exception):
     r"""Base of every error that the command line prints as one line, without a traceback.
 
     Its arguments are its lines; there is one, as a rule. Messages name files, keys and values that come from elsewhere,
-    and these may have characters that end a line or command a terminal: they are printed as escapes. Of a line that is
-    much too long the middle is left out.
+    and these may have characters that end a line or command a terminal: they are escaped (`printable`). Of a line that
+    is much too long the middle is left out.
 
     Attributes:
         status: the command line's exit status: 1 failed, 2 wrong use.
 
     >>> print(UserError("a\nb.png: is empty; restore it"))
-    a\nb.png: is empty; restore it
+    a%0Ab.png: is empty; restore it
     """
 
     status = 1
 
     def __str__(self) -> str:
-        return "\n".join(_printable(str(line)) for line in self.args)
+        return "\n".join(_in_one_line(str(line)) for line in self.args)
 
 
 LONGEST_LINE = 1_000
 
 
-def _printable(text: str) -> str:
+def _in_one_line(text: str) -> str:
     if len(text) > LONGEST_LINE:
         text = f"{text[: LONGEST_LINE - 300]} ... {text[-300:]}"
+    return printable(text)
+
+
+def printable(text: str) -> str:
+    r"""Write as `%` and their bytes what a text cannot show: control characters, and bytes that are not UTF-8.
+
+    A file's name may hold any of them. Escaped, it commands no terminal, and can be written to any file and be a name.
+
+    >>> printable("scan\x1b[31m.png"), printable("M\udcfcller.png")
+    ('scan%1B[31m.png', 'M%FCller.png')
+    """
     if text.isprintable():
         return text
-    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
+    return "".join(one if one.isprintable() else _percent(one) for one in text)
+
+
+def _percent(character: str) -> str:
+    is_byte = "\udc80" <= character <= "\udcff"  # as Python reads one that is not UTF-8
+    content = character.encode("utf-8", "surrogateescape" if is_byte else "surrogatepass")
+    return "".join(f"%{byte:02X}" for byte in content)
 
 
 def in_short(error: Exception, most: int = 200) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal, get_args
 from unicodedata import normalize
 
-from episodes.errors import DatasetError
+from episodes.errors import DatasetError, printable
 
 Label = Literal["normal", "benign", "malignant", "unknown"]
 MaskFormat = Literal["binary", "colour"]
@@ -101,13 +101,15 @@ def composed(name: str) -> str:
 
 
 def frame_stem(image: Path, frame: int | None) -> str:
-    """Name a file, or a frame of it, by its stem, composed; digits after a dot are part of it, as in a DICOM UID.
+    """Name a file, or a frame of it, by its stem; digits after a dot are part of the name, as in a DICOM UID.
+
+    The name is composed, and what cannot be shown is escaped, so that it can be compared, printed and written.
 
     >>> frame_stem(Path("scan.01.png"), None), frame_stem(Path("1.2.840.17"), None), frame_stem(Path("clip.dcm"), 12)
     ('scan.01', '1.2.840.17', 'clip-0012')
     """
     stem = image.name if image.suffix[1:].isdecimal() else image.stem
-    return composed(stem if frame is None else f"{stem}-{frame:04d}")
+    return composed(printable(stem if frame is None else f"{stem}-{frame:04d}"))
 
 
 def require_unique_ids(records: Iterable[Record]) -> None:

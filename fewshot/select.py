@@ -22,7 +22,7 @@ from episodes.datasets.tables import TableRow, parse_label, read_table
 from episodes.errors import DatasetError, UserError
 from episodes.images.decoding import read_image, stretch_image
 from episodes.images.dicom_header import is_dicom, read_facts
-from episodes.io.files import exclusive_lock, folder_written_whole
+from episodes.io.files import exclusive_lock, folder_written_whole, short_name
 from episodes.records import Record, frame_stem
 from episodes.sampling.selection import By, choose, nearest_chosen
 from fewshot.checkpoints import load_network
@@ -272,7 +272,7 @@ def write_selection(folder: Path, chosen: Sequence[Chosen], n_images: int, *, ti
 
 def _file_name(one: Chosen, count: int) -> str:
     """Name a copy: they are in order by name, and `--shots` takes the first by name."""
-    stem = f"{one.rank:0{len(str(count))}d}-{one.input.name.replace('/', '-')}"
+    stem = short_name(f"{one.rank:0{len(str(count))}d}-{one.input.name.replace('/', '-')}")
     return f"{stem}{'.png' if may_be_clip(one.input.path) else one.input.path.suffix.lower()}"
 
 

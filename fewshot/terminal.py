@@ -17,6 +17,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from episodes.errors import printable
+
 
 def output_console() -> Console:
     """Make a console on standard output.
@@ -28,8 +30,9 @@ def output_console() -> Console:
 
 
 def print_line(console: Console, text: str) -> None:
-    """Print text as it is: a path may hold brackets, and must not be broken."""
-    console.print(text, highlight=False, markup=False, soft_wrap=True)
+    """Print lines as they are: a path may hold brackets, and must not be broken; nor may it command a terminal."""
+    shown = "\n".join(map(printable, text.split("\n")))
+    console.print(shown, highlight=False, markup=False, soft_wrap=True)
 
 
 T = TypeVar("T")
@@ -52,6 +55,7 @@ class Reporter:
     @contextmanager
     def step(self, title: str) -> Iterator[Update]:
         """Show one step for as long as the block runs."""
+        title = printable(title)
         began = time.perf_counter()
         if not self.console.is_terminal:
             notes = [""]
@@ -60,15 +64,15 @@ class Reporter:
                 notes[0] = note
 
             yield note_only
-            self.console.print(f"{title}: {time.perf_counter() - began:.1f} s {notes[0]}".rstrip(), highlight=False)
+            print_line(self.console, f"{title}: {time.perf_counter() - began:.1f} s {notes[0]}".rstrip())
             return
         columns = (
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=30),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
-            TextColumn("[dim]{task.fields[note]}"),
+            TextColumn("{task.fields[note]}", style="dim", markup=False),
         )
         with Progress(*columns, console=self.console) as progress:
             task = progress.add_task(f"{title:<34}", total=None, note="")
@@ -106,4 +110,4 @@ class _ConsoleHandler(logging.Handler):
         if message not in self.shown:
             self.shown.add(message)
             prefix = "warning: " if record.levelno >= logging.WARNING else ""
-            self.console.print(prefix + message, highlight=False, markup=False, soft_wrap=True)
+            print_line(self.console, prefix + printable(message))

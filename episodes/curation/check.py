@@ -16,7 +16,7 @@ from episodes.curation.near_duplicates import duplicate_groups, settle_duplicate
 from episodes.datasets import find_reader, read_dataset
 from episodes.datasets.files import SUFFIXES
 from episodes.datasets.problems import Problem, collected_problems
-from episodes.errors import DatasetError
+from episodes.errors import DatasetError, printable
 from episodes.images.decoding import read_image, read_label_map, read_size
 from episodes.images.regions import count_components
 from episodes.parallel import Progress, in_threads
@@ -90,16 +90,16 @@ def check_records(
     patients = {record.patient_id for record in records}
     return CheckReport(
         dataset=", ".join(sorted({record.dataset for record in records})),
-        root=str(root),
+        root=printable(str(root)),
         counts={"images": len(records), "patients": len(patients), **{one: labels[one] for one in LABEL_VALUES}},
         patients=_count_by_patient(records),
         # The root is said once.
-        findings=tuple(replace(one, detail=one.detail.replace(f"{root}{os.sep}", "")) for one in findings),
+        findings=tuple(replace(one, detail=printable(one.detail.replace(f"{root}{os.sep}", ""))) for one in findings),
     )
 
 
 def _within(root: Path, path: Path) -> str:
-    return (path.relative_to(root) if path.is_relative_to(root) else path).as_posix()
+    return printable((path.relative_to(root) if path.is_relative_to(root) else path).as_posix())
 
 
 def _count_by_patient(records: Sequence[Record]) -> dict[str, dict[str, int]]:
@@ -228,7 +228,7 @@ def find_extra_files(records: Sequence[Record], root: Path, known: Collection[Pa
             continue
         file = path.resolve()
         if file not in used and spoken_of.isdisjoint((file, *file.parents)):
-            yield Finding("extra file", (path.relative_to(root).as_posix(),), "no record uses it")
+            yield Finding("extra file", (_within(root, path),), "no record uses it")
 
 
 def compare_stated_sizes(contents: Sequence[Content], stated: Mapping[str, Size]) -> Iterator[Finding]:

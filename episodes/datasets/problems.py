@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from episodes.errors import DatasetError
+from episodes.errors import DatasetError, printable
 
 ProblemKind = Literal[
     "missing file",
@@ -80,7 +80,7 @@ def report_problem(kind: ProblemKind, subject: Path, message: str) -> None:
     problems = _collected.get()
     if problems is None:
         raise DatasetError(message)
-    problems.append(Problem(kind, subject, message))
+    problems.append(Problem(kind, subject, printable(message)))
 
 
 def report_left_out(kind: ProblemKind, subject: Path, message: str) -> None:
@@ -89,4 +89,4 @@ def report_left_out(kind: ProblemKind, subject: Path, message: str) -> None:
     if problems is None:
         log.warning("%s", message)
     else:
-        problems.append(Problem(kind, subject, message))
+        problems.append(Problem(kind, subject, printable(message)))

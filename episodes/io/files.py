@@ -9,7 +9,7 @@ import socket
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import cache
-from hashlib import file_digest
+from hashlib import file_digest, sha256
 from pathlib import Path
 
 from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
@@ -83,7 +83,7 @@ def remove_folder(folder: Path) -> None:
     Raises:
         StorageError: if the system does not let it be removed.
     """
-    aside = folder.with_name(f".{folder.name}.{os.getpid()}.removed.partial")
+    aside = _hidden(folder, f".{os.getpid()}.removed.partial")
     with _storage_errors(folder):
         if folder.exists():
             folder.rename(aside)
@@ -95,7 +95,8 @@ def remove_leftovers(path: Path) -> None:
 
     Only for who is alone there: what another process is writing would be removed as well.
     """
-    own, any_name = re.compile(rf"\.{re.escape(path.name)}{_TEMPORARY}"), re.compile(rf"\..+{_TEMPORARY}")
+    own = re.compile(re.escape(_hidden(path, "").name) + _TEMPORARY)
+    any_name = re.compile(rf"\..+{_TEMPORARY}")
     beside = [found for found in path.parent.glob(".*.partial") if own.fullmatch(found.name)]
     within = [found for found in path.rglob(".*.partial") if any_name.fullmatch(found.name)]
     for found in (*beside, *within):
@@ -165,11 +166,32 @@ def write_at(descriptor: int, content: bytes | memoryview, offset: int) -> None:
 
 def resumable_folder(folder: Path) -> Path:
     """Return the hidden folder in which one is made whose work goes on after a kill: its name is always the same."""
-    return folder.with_name(f".{folder.name}.partial")
+    return _hidden(folder, ".partial")
 
 
 def _partial(path: Path) -> Path:
-    return path.with_name(f".{path.name}.{os.getpid()}.partial")
+    return _hidden(path, f".{os.getpid()}.partial")
+
+
+def _hidden(path: Path, ending: str) -> Path:
+    """Name a hidden file or folder beside a path after it, short enough whatever its name."""
+    return path.with_name(f".{short_name(path.name, LONGEST_NAME - 40)}{ending}")
+
+
+LONGEST_NAME = 240
+"""Bytes of a file's name; usual file systems take 255, and an ending is still to come."""
+
+
+def short_name(name: str, most: int = LONGEST_NAME) -> str:
+    """Cut a name that has more bytes than that; a hash in place of the rest keeps names apart that begin alike.
+
+    >>> short_name("scan_01"), short_name(30 * "scan_01", 20)
+    ('scan_01', 'scan_01scan-fd21f54e')
+    """
+    content = os.fsencode(name)
+    if len(content) <= most:
+        return name
+    return f"{content[: most - 9].decode(errors='ignore')}-{sha256(content).hexdigest()[:8]}"
 
 
 @contextmanager
@@ -317,7 +339,7 @@ def _lock_file(path: Path) -> tuple[Path, list[Path]]:
         raise StorageError.of(path, error) from error
     if not place.name or (place.is_dir() and not os.access(place.parent, os.W_OK)):
         return place / ".lock", missing  # the user's own folder in one of somebody else's, such as a mounted volume
-    return place.with_name(f".{place.name}.lock"), missing
+    return _hidden(place, ".lock"), missing
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from math import prod
 from pathlib import Path
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
 from episodes.curation.policy import Dropped
-from episodes.errors import DatasetError
+from episodes.errors import DatasetError, printable
 from episodes.io.files import write_text
 from episodes.io.yaml_json import JSONTextError, read_json
 from episodes.records import Record
@@ -55,11 +55,19 @@ _CHECKSUM = "crc32"  # key of the index's own checksum
 def write_index(folder: Path, index: StoreIndex) -> None:
     """Write a store's index, whole, with a checksum of its content.
 
+    Paths that text cannot hold are escaped in it; `prepare_store` finds the files anew.
+
     Raises:
         StorageError: if it cannot be written.
     """
-    tree = _INDEX.dump_python(index, mode="json")
+    rows = tuple(replace(row, record=_with_text_paths(row.record)) for row in index.rows)
+    tree = _INDEX.dump_python(replace(index, rows=rows), mode="json")
     write_text(folder / INDEX, json.dumps({**tree, _CHECKSUM: tree_crc(tree)}, indent=1) + "\n")
+
+
+def _with_text_paths(record: Record) -> Record:
+    image, *masks = (Path(printable(str(path))) for path in (record.image, *record.masks))
+    return replace(record, image=image, masks=tuple(masks))
 
 
 def tree_crc(tree: object) -> int:

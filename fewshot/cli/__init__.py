@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 from typer.models import CommandInfo
 
-from episodes.errors import UserError
+from episodes.errors import UserError, printable
 from fewshot.cli import data, masks, models  # their commands hang on `app` once they are imported
 from fewshot.cli.arguments import app, data_app
 
@@ -86,7 +86,7 @@ def _interrupt(_signal: int, _frame: FrameType | None) -> None:
 
 def _complain(message: str) -> None:
     for line in message.splitlines():
-        sys.stderr.write(f"fewshot: {line}\n")
+        sys.stderr.write(f"fewshot: {printable(line)}\n")
 
 
 @app.callback()

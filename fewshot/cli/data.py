@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from episodes.errors import DatasetError, UserError
+from episodes.errors import DatasetError, UserError, printable
 from fewshot.cli.arguments import (
     Cache,
     ConfigFile,
@@ -303,7 +303,7 @@ def unpack(
     inner = _inner_folder(done.folder)
     left_out = f" ({done.left_out} that a desktop had added were left out)" if done.left_out else ""
     sys.stdout.write(f"{done.folder}: {done.files} files of {done.size / 1e6:.1f} MB{left_out}\n")
-    sys.stdout.write(f"Next: fewshot data init {shlex.quote(str(inner))}\n")
+    sys.stdout.write(f"Next: fewshot data init {printable(shlex.quote(str(inner)))}\n")
 
 
 def _inner_folder(folder: Path) -> Path:

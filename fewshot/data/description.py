@@ -8,7 +8,7 @@ from pathlib import Path
 from episodes.datasets.folder import COLUMNS, pseudonyms
 from episodes.datasets.folder_layout import TABLE, FolderImage
 from episodes.datasets.survey import Survey
-from episodes.errors import UserError
+from episodes.errors import UserError, printable
 from episodes.records import LABELS, Record, frame_stem
 from fewshot.results.tables import csv_text
 
@@ -197,7 +197,7 @@ def metadata_csv(survey: Survey) -> str:
             record = records.get(frame_stem(image.path, frame))
             label = record.label if record else image.label
             known = "" if label in (None, "unknown") else label
-            name = image.path.name if frame is None else frame_stem(image.path, frame)
+            name = printable(image.path.name) if frame is None else frame_stem(image.path, frame)
             spacing = " x ".join(f"{number:.6g}" for number in (record and record.spacing) or ())
             rows.append((name, known, patients.get(image.path, ""), spacing))
     return csv_text(rows)

@@ -9,7 +9,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 
 from episodes.errors import UserError
-from episodes.io.files import exclusive_lock, folder_written_whole
+from episodes.io.files import exclusive_lock, folder_written_whole, short_name
 from episodes.records import Record
 from episodes.sampling.episode import Support
 from episodes.storage.store import Store
@@ -256,10 +256,10 @@ def _judge(
 
 
 def _write_maps(folder: Path, record: Record, prediction: EnsemblePrediction) -> None:
-    write_mask(folder / "masks" / f"{record.stem}.png", prediction.mask)
+    write_mask(folder / "masks" / f"{short_name(record.stem)}.png", prediction.mask)
     if prediction.n_predictions > 1:
         (folder / "uncertainty").mkdir(exist_ok=True)
-        write_map(folder / "uncertainty" / f"{record.stem}.png", prediction.entropy)
+        write_map(folder / "uncertainty" / f"{short_name(record.stem)}.png", prediction.entropy)
 
 
 def _require_free(out: Path, *, overwrite: bool) -> None:

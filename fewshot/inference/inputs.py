@@ -13,9 +13,10 @@ from episodes.datasets.files import image_stem, is_image_file, may_be_clip
 from episodes.datasets.folder_layout import TABLE
 from episodes.datasets.folder_parts import IMAGE_FOLDERS, MASK_FOLDERS, parse_mask_name
 from episodes.datasets.tables import read_table
-from episodes.errors import DatasetError, UserError
+from episodes.errors import DatasetError, UserError, printable
 from episodes.images.decoding import read_frames
 from episodes.images.dicom_header import is_dicom, read_facts
+from episodes.io.files import short_name
 from episodes.records import composed, frame_stem
 from episodes.scoring.mask_scores import Spacing
 
@@ -27,8 +28,9 @@ class Input:
     Attributes:
         path: the file.
         frame: which of its frames, from 1 on; None if it holds a single picture.
-        image: how the file is called in tables: its path within the root, with slashes.
-        name: what files made from it are called, a path of their own without suffix; no two are alike.
+        image: how the file is called in tables: its path within the root, with slashes, `printable`.
+        name: what files made from it are called, a path of their own without suffix; no two are alike, and any file
+            system takes them.
     """
 
     path: Path
@@ -138,14 +140,17 @@ def _inputs(root: Path, files: Iterable[Path]) -> tuple[Input, ...]:
     within = {file.relative_to(root): file for file in files}
     bare = Counter(_folded(_bare(path)) for path in within)
     taken: set[str] = set()
-    inputs = []
+    called: set[str] = set()
+    inputs: list[Input] = []
     for path in sorted(within, key=PurePath.as_posix):
         alone = bare[_folded(_bare(path))] == 1
-        name = _bare(path) if alone else f"{_bare(path)}_{path.suffix[1:].lower()}"
+        name = _bare(path) if alone else f"{_bare(path)}_{printable(path.suffix[1:].lower())}"
+        image = next(text for text in _numbered(printable(path.as_posix())) if text not in called)
+        called.add(image)
         for frame in _frames(within[path]):
             free = _free(name if frame is None else f"{name}-{frame:04d}", taken)
-            inputs.append(Input(within[path], frame, path.as_posix(), free))
-    return tuple(inputs)
+            inputs.append(Input(within[path], frame, image, free))
+    return tuple(sorted(inputs, key=lambda one: one.key))
 
 
 def _frames(file: Path) -> Iterable[int | None]:
@@ -158,8 +163,8 @@ def _frames(file: Path) -> Iterable[int | None]:
 
 
 def _bare(path: PurePath) -> str:
-    """Return a path without the suffix, with slashes."""
-    return path.with_name(frame_stem(Path(path), None)).as_posix()
+    """Return a path without the suffix, with slashes, `printable`."""
+    return PurePath(printable(path.as_posix())).with_name(frame_stem(Path(path), None)).as_posix()
 
 
 def _folded(name: str) -> str:
@@ -168,11 +173,15 @@ def _folded(name: str) -> str:
 
 
 def _free(name: str, taken: set[str]) -> str:
-    """Return the name, or the name with a number that nothing is called yet."""
-    names = chain([name], (f"{name}-{number}" for number in count(2)))
+    """Return the name, or the name with a number that nothing is called yet; parts that are too long are cut."""
+    names = ("/".join(map(short_name, one.split("/"))) for one in _numbered(name))
     free = next(one for one in names if _folded(one) not in taken)
     taken.add(_folded(free))
     return free
+
+
+def _numbered(name: str) -> Iterator[str]:
+    return chain([name], (f"{name}-{number}" for number in count(2)))
 
 
 class Spacings:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from episodes.datasets.files import is_image_file
 from episodes.datasets.folder_parts import parse_mask_name
-from episodes.errors import DatasetError, UserError
+from episodes.errors import DatasetError, UserError, printable
 from episodes.images.decoding import read_image, read_label_map
 from episodes.io.files import file_hash
 from episodes.records import Record, frame_stem
@@ -64,7 +64,7 @@ def find_truths(folder: Path, inputs: Sequence[Input]) -> Truths:
     beside, anywhere = _by_name(inputs)
     found: dict[Key, tuple[Path, ...]] = {}
     for mask in masks:
-        same_folder = beside.get(PurePosixPath(mask.relative_to(folder).as_posix()).parent, anywhere)
+        same_folder = beside.get(PurePosixPath(printable(mask.relative_to(folder).as_posix())).parent, anywhere)
         if key := same_folder.meant(mask) or anywhere.meant(mask):
             found[key] = (*found.get(key, ()), mask)
     if not found:

@@ -8,7 +8,7 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any, Literal
 
-from episodes.errors import DatasetError, UserError
+from episodes.errors import DatasetError, UserError, printable
 from episodes.images.decoding import stretch_image
 from episodes.io.files import exclusive_lock, file_hash, remove_folder, write_text
 from episodes.io.yaml_json import JSONTextError, read_json
@@ -288,7 +288,7 @@ def prediction_facts(
         "options": dict(request.options),
         "image_size": model.image_size,
         "support": support_facts(support),
-        "images": str(inputs.root.resolve()),
+        "images": printable(str(inputs.root.resolve())),
         "probabilities": "npy" if request.npy else "png",
     }
 

@@ -6,12 +6,12 @@ from episodes.errors import DatasetError, UserError, in_short
 
 
 def test_what_would_command_a_terminal_is_printed_as_an_escape() -> None:
-    assert str(DatasetError("a\nb: \x1b[31mis empty\u2028")) == r"a\nb: \x1b[31mis empty\u2028"
+    assert str(DatasetError("a\nb: \x1b[31mis empty\u2028")) == "a%0Ab: %1B[31mis empty%E2%80%A8"
     assert str(DatasetError("linke Brust, 3 Uhr: nicht gefunden: é")) == "linke Brust, 3 Uhr: nicht gefunden: é"
 
 
 def test_every_argument_is_a_line() -> None:
-    assert str(UserError("first: wrong\n", "second: wrong")) == "first: wrong\\n\nsecond: wrong"
+    assert str(UserError("first: wrong\n", "second: wrong")) == "first: wrong%0A\nsecond: wrong"
     assert str(UserError()) == ""
 
 
