@@ -356,8 +356,8 @@ def select_images(
     require_free(out, overwrite=overwrite)
     with exclusive_lock(out):
         inputs = find_inputs(request.images, without=[out])
-        if inputs.left_out:
-            logger.info("%d files are left out: they look like masks", len(inputs.left_out))
+        for line in inputs.left_out_lines():
+            logger.warning("%s", line)
         found = find_candidates(inputs, request.metadata)
         with reporter.step(f"describe {len(found)} images") as update:
             described = describe_files(list(found.values()), describer, choose_device(request.device), update)

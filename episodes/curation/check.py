@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from episodes.curation.findings import KINDS, CheckReport, Finding, Kind
 from episodes.curation.near_duplicates import duplicate_groups, settle_duplicates, thumbnail
 from episodes.datasets import find_reader, read_dataset
-from episodes.datasets.files import SUFFIXES
+from episodes.datasets.files import files_below, is_image_file, unread_format
 from episodes.datasets.problems import Problem, collected_problems
 from episodes.errors import DatasetError, printable
 from episodes.images.decoding import read_image, read_label_map, read_size
@@ -223,12 +223,11 @@ def find_extra_files(records: Sequence[Record], root: Path, known: Collection[Pa
     """
     used = {path.resolve() for record in records for path in (record.image, *record.masks)}
     spoken_of = {path.resolve() for path in known}
-    for path in sorted(root.rglob("*")):
-        if path.suffix.lower() not in SUFFIXES or not path.is_file():
-            continue
-        file = path.resolve()
-        if file not in used and spoken_of.isdisjoint((file, *file.parents)):
-            yield Finding("extra file", (_within(root, path),), "no record uses it")
+    for path in files_below(root):
+        file, form = path.resolve(), unread_format(path)
+        if (form or is_image_file(path)) and file not in used and spoken_of.isdisjoint((file, *file.parents)):
+            why = f": {form} is not read" if form else ""
+            yield Finding("extra file", (_within(root, path),), f"no record uses it{why}")
 
 
 def compare_stated_sizes(contents: Sequence[Content], stated: Mapping[str, Size]) -> Iterator[Finding]:

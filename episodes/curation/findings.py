@@ -52,6 +52,7 @@ KINDS: Mapping[Kind, KindFacts] = {
     "unreadable": KindFacts("restore the file", loses_data=True),
     "truncated or damaged": KindFacts("restore the file", loses_data=True),
     "unknown mask colour": KindFacts("mend the mask", loses_data=True),
+    "not read": KindFacts("save it as PNG, or move it into a folder that is read", loses_data=True),
     "conflicting labels": KindFacts("dropped, unless corrections say which is right"),
     "patient under two names": KindFacts("made one patient"),
     "normal with lesion": KindFacts("a binary mask is ignored, a coloured one is kept"),

@@ -2,18 +2,35 @@
 
 import os
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path, PurePosixPath
 
 from episodes.datasets.problems import ProblemKind, report_left_out, report_problem
-from episodes.errors import DatasetError
+from episodes.errors import DatasetError, printable
 from episodes.images.dicom_header import SUFFIXES as DICOM_SUFFIXES
 from episodes.images.dicom_header import is_dicom
+from episodes.images.rasters import CLIP_SUFFIXES
+from episodes.images.rasters import SUFFIXES as IMAGE_SUFFIXES
 from episodes.records import Label, composed, frame_stem
 
-IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"})
 SUFFIXES = IMAGE_SUFFIXES | DICOM_SUFFIXES
+READ_FORMATS = "PNG, JPEG, BMP, TIFF, GIF, WebP or DICOM files"
+
+# Pictures in formats that are not read here, by the end of a name: volumes, arrays, films, phones' and other images.
+_UNREAD_FORMATS: Mapping[str, str] = {
+    **dict.fromkeys((".nii", ".nii.gz", ".hdr"), "NIfTI"),
+    **dict.fromkeys((".nrrd", ".nhdr", ".seg.nrrd"), "NRRD"),
+    **dict.fromkeys((".mha", ".mhd"), "MetaImage"),
+    **dict.fromkeys((".npy", ".npz", ".mat", ".h5", ".hdf5"), "an array"),
+    **dict.fromkeys((".mp4", ".avi", ".mov", ".wmv", ".mkv", ".m4v", ".webm", ".mpg", ".mpeg"), "a film"),
+    **dict.fromkeys((".heic", ".heif"), "HEIF"),
+    **dict.fromkeys((".jp2", ".j2k", ".jpx", ".jxl", ".jls"), "a rarer kind of JPEG"),
+    **dict.fromkeys(
+        (".pgm", ".ppm", ".pbm", ".pnm", ".tga", ".svg", ".psd", ".ico", ".dib"), "a rarer kind of picture"
+    ),
+    ".avif": "AVIF, which this build of Pillow cannot read",
+}
 
 _WORDS = re.compile(r"[A-Z]?[a-z]+|[A-Z]+")
 NEGATIONS = frozenset({"no", "non", "not", "without", "pre"})
@@ -34,6 +51,7 @@ def find_folders(root: Path, *layouts: Sequence[str]) -> list[Path]:
     Raises:
         DatasetError: if none is; the message says so where one lies a level above or below.
     """
+    require_one_case(root, [name.lower() for names in layouts for name in names])
     found = sub_folders(root)
     for names in layouts:
         if all(name.lower() in found for name in names):
@@ -52,28 +70,86 @@ def sub_folders(folder: Path) -> dict[str, Path]:
     return {path.name.lower(): path for path in sorted(folder.iterdir()) if path.is_dir()}
 
 
+def require_one_case(folder: Path, names: Collection[str]) -> None:
+    """Refuse folders of these names, in lower case, that differ in case alone: only one of them would be read.
+
+    Raises:
+        DatasetError: if two of them hold images.
+    """
+    known = sub_folders(folder)
+    for path in sorted(folder.iterdir()):
+        other = known.get(path.name.lower(), path)
+        if path.name.lower() not in names or other == path:
+            continue
+        if all(any(map(is_image_file, files_below(one))) for one in (path, other)):
+            raise DatasetError(
+                f"{folder}: holds {path.name}/ and {other.name}/, whose names differ in case alone; put their files "
+                "into one of them"
+            )
+
+
+def files_below(folder: Path, without: Collection[Path] = ()) -> Iterator[Path]:
+    """Yield all files below a folder, and links that lead nowhere, in order; hidden folders are not searched.
+
+    Args:
+        folder: searched with all below it.
+        without: folders that are not searched, resolved.
+    """
+    for path in sorted(folder.iterdir()):
+        if not path.is_dir():
+            yield path
+        elif not path.name.startswith(".") and path.resolve() not in without:
+            yield from files_below(path, {*without, path.resolve()})  # a link may lead back up to it
+
+
 def is_image_file(file: Path) -> bool:
-    """Tell whether a file may hold an image: by its suffix or, without one, because it is DICOM."""
-    return file.suffix.lower() in IMAGE_SUFFIXES or is_dicom(file)
+    """Tell whether a file may hold an image: by its suffix, or because it is DICOM.
+
+    What its name or a link promises counts, though it may not be there: reading it says what is wrong.
+    """
+    if file.suffix.lower() in SUFFIXES or is_dicom(file):
+        return True
+    has_suffix = file.suffix.strip(".0123456789")
+    return not has_suffix and not file.name.startswith(".") and file.is_symlink() and not file.exists()
+
+
+def unread_format(file: Path) -> str | None:
+    """Name the format of a picture that is none of those that are read, by the end of its name; None of other files."""
+    name = file.name.lower()
+    return next((form for end, form in _UNREAD_FORMATS.items() if name.endswith(end) and not is_image_file(file)), None)
+
+
+def why_unread(file: Path) -> str | None:
+    """Say why a file that looks like a picture is not even tried; None if it is, or does not look like one."""
+    if form := unread_format(file):
+        return f"{form} is not read; save its pictures as PNG"
+    if not is_image_file(file):
+        return None
+    if file.name.startswith("."):
+        return "a hidden file"
+    return "no file, but a pipe or a device" if file.exists() and not file.is_file() else None
 
 
 def may_be_clip(file: Path) -> bool:
-    """Tell whether an image file may hold several frames: DICOM and TIFF may."""
-    return file.suffix.lower() not in IMAGE_SUFFIXES - {".tif", ".tiff"}
+    """Tell whether an image file may hold several frames: DICOM and some others may."""
+    return file.suffix.lower() not in IMAGE_SUFFIXES - CLIP_SUFFIXES
 
 
 def image_files(folder: Path, *, dicom: bool = False) -> list[Path]:
-    """List the image files of a folder, sorted by name.
+    """List the image files of a folder, sorted by name; what looks like one and is not read is left out.
 
     DICOM files are listed if asked for. Hidden ones are left out: archives made on a Mac carry a `._a.png` beside each
     `a.png`.
     """
-    files = [file for file in sorted(folder.iterdir()) if file.is_file()]
-    for file in files:
-        if file.name.startswith(".") and file.suffix.lower() in (SUFFIXES if dicom else IMAGE_SUFFIXES):
-            leave_out(file, "a hidden file")
-    shown = (file for file in files if not file.name.startswith("."))
-    return [file for file in shown if (is_image_file(file) if dicom else file.suffix.lower() in IMAGE_SUFFIXES)]
+    found = []
+    for file in sorted(folder.iterdir()):
+        if file.is_dir():
+            continue
+        if why := why_unread(file):
+            leave_out(file, why, "not read" if unread_format(file) else "extra file")
+        elif is_image_file(file) if dicom else file.suffix.lower() in IMAGE_SUFFIXES:
+            found.append(file)
+    return found
 
 
 def image_stem(name: str) -> str:
@@ -139,10 +215,19 @@ def find_lesion_masks(
     return None
 
 
-def report_missing_mask(image: Path, stem: str) -> None:
-    """Report that an image lacks the mask of this stem."""
-    message = f"{image}: its mask {stem}{image.suffix} is missing; restore the mask or remove the image"
-    report_problem("missing file", image, message)
+def report_missing_mask(image: Path, stem: str, folder: Path | None = None) -> None:
+    """Report that an image lacks the mask of this stem, and what lies in its place in the folder of masks."""
+    message = f"{image}: its mask {stem}{image.suffix} is missing"
+    advice = "restore the mask or remove the image"
+    start = stem.casefold()
+    for file in sorted(folder.iterdir()) if folder else ():
+        name = composed(printable(file.name))
+        if file != image and (name.casefold() == start or name.casefold().startswith(f"{start}.")):
+            form = unread_format(file)
+            advice = f"{form} is not read: save it as PNG" if form else "name it as its image, upper and lower case too"
+            message += f", but {folder} holds {name}"
+            break
+    report_problem("missing file", image, f"{message}; {advice}")
 
 
 def leave_out_masks_without_image(masks: Mapping[str, Sequence[Path]], images: Iterable[str]) -> None:

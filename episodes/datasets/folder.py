@@ -124,7 +124,7 @@ def _record(
         return None
     masks = image.masks.get(frame, ())
     if not masks and label != "normal":
-        report_missing_mask(image.path, f"{image.stem}{image.mask_affix}")
+        report_missing_mask(image.path, f"{image.stem}{image.mask_affix}", image.mask_folder)
         return None
     stated = image.facts.spacing if image.facts else None
     return Record(

@@ -7,7 +7,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from episodes.datasets.files import by_stem, image_files, leave_out, may_be_clip
+from episodes.datasets.files import (
+    by_stem,
+    files_below,
+    image_files,
+    is_image_file,
+    leave_out,
+    may_be_clip,
+    unread_format,
+)
 from episodes.datasets.folder_parts import (
     FolderPart,
     describe,
@@ -16,10 +24,10 @@ from episodes.datasets.folder_parts import (
     looks_like_mask,
     parse_mask_name,
 )
-from episodes.datasets.problems import report_problem
+from episodes.datasets.problems import listed_problems, report_left_out, report_problem
 from episodes.errors import DatasetError
 from episodes.images.decoding import read_frames
-from episodes.images.dicom_header import DicomFacts, is_dicom, read_facts
+from episodes.images.dicom_header import DicomFacts, NoPictureError, is_dicom, read_facts
 from episodes.records import Label, frame_stem
 
 TABLE = "metadata.csv"
@@ -36,12 +44,17 @@ class FolderImage:
     frames: int  # how many it holds; 0 if its header cannot be read
     masks: Masks  # mask files by frame, from 1 on; those of a still image under None
     facts: DicomFacts | None = None  # what its header says, if it is DICOM
-    mask_affix: str = ""  # what a mask's name needs besides the image's: something where masks lie beside their images
+    mask_folder: Path | None = None  # where its masks would lie
 
     @property
     def stem(self) -> str:
         """Return its name, without the number of a frame."""
         return frame_stem(self.path, None)
+
+    @property
+    def mask_affix(self) -> str:
+        """Return what a mask's name needs besides the image's: something where masks lie beside their images."""
+        return "_mask" if self.mask_folder == self.path.parent else ""
 
     @property
     def is_clip(self) -> bool:
@@ -74,16 +87,41 @@ def read_layout(root: Path) -> FolderLayout:
     for part in parts:
         by_masks.setdefault(part.masks, []).append(part)
     images = tuple(image for masks, group in by_masks.items() for image in _match(masks, group))
-    if root not in {folder for part in parts for folder in (part.images, part.masks)}:
+    _leave_out_other_folders(root, parts)
+    return FolderLayout(root, parts, images, root / TABLE)
+
+
+def _leave_out_other_folders(root: Path, parts: Sequence[FolderPart]) -> None:
+    """Leave out the pictures that lie beside the folders that are read, or in folders within them."""
+    read = {folder.resolve() for part in parts for folder in (part.images, part.masks)}
+    if root.resolve() not in read:
         for file in image_files(root, dicom=True):
             leave_out(file, f"it lies beside the folders that are read ({describe(parts, root)})")
-    return FolderLayout(root, parts, images, root / TABLE)
+    others: dict[Path, list[str]] = {}
+    for file in files_below(root):
+        folder = file.parent
+        if folder != root and folder.resolve() not in read and (is_image_file(file) or unread_format(file)):
+            others.setdefault(folder, []).append(file.name)
+    for folder, names in others.items():
+        held = f"{len(names)} pictures, such as {names[0]}" if len(names) > 1 else names[0]
+        if read.isdisjoint(parent.resolve() for parent in folder.parents if parent != root):
+            if listed_problems() is None:  # where problems are listed, each such file is one
+                leave_out(folder, f"it holds {held}, and is none of those that are read ({describe(parts, root)})")
+        else:
+            leave_out(folder, f"it holds {held}, but folders within it are not read: {_UNNEST}", "not read")
+
+
+_UNNEST = (
+    "give every file a name of its own, such as patient1_0.png for patient1/0.png, and put it into the folder above; "
+    f"say in {TABLE} whose it is (columns image, patient)"
+)
 
 
 def _match(mask_folder: Path, parts: Sequence[FolderPart]) -> Iterator[FolderImage]:
     """Yield the images of the parts whose masks lie in this folder."""
-    files = {part: by_stem(image_files(part.images, dicom=True)) for part in parts}
-    headers = {path: _read_header(path) for paths in files.values() for path in paths.values()}
+    found = {part: [(path, _read_header(path)) for path in image_files(part.images, dicom=True)] for part in parts}
+    headers = {path: header for pairs in found.values() for path, header in pairs if header}
+    files = {part: by_stem(path for path, header in pairs if header) for part, pairs in found.items()}
     # What cannot be read is taken for a still image, so that its mask is no problem as well.
     frames = {stem: max(1, headers[path][0]) for paths in files.values() for stem, path in paths.items()}
     beside = next((paths for part, paths in files.items() if part.images == mask_folder), None)
@@ -94,8 +132,8 @@ def _match(mask_folder: Path, parts: Sequence[FolderPart]) -> Iterator[FolderIma
         for stem, path in paths.items():
             if path not in used:
                 count, facts = headers[path]
-                found = _settle_masks(path, count, matched.get(stem, {}))
-                yield FolderImage(path, part.label, count, found, facts, "_mask" if part.images == mask_folder else "")
+                own = _settle_masks(path, count, matched.get(stem, {}))
+                yield FolderImage(path, part.label, count, own, facts, mask_folder)
 
 
 def _masks_among(files: Mapping[str, Path], frames: Mapping[str, int]) -> dict[str, Path]:
@@ -155,8 +193,11 @@ def _settle_masks(image: Path, frames: int, named: _Named) -> Masks:
     return chosen
 
 
-def _read_header(path: Path) -> tuple[int, DicomFacts | None]:
-    """Read how many frames a file holds, and its facts if it is DICOM; 0, and a problem, if it is damaged."""
+def _read_header(path: Path) -> tuple[int, DicomFacts | None] | None:
+    """Read how many frames a file holds, and its facts if it is DICOM; 0, and a problem, if it is damaged.
+
+    A DICOM file that holds no picture is left out.
+    """
     if not may_be_clip(path):
         return 1, None
     try:
@@ -164,6 +205,9 @@ def _read_header(path: Path) -> tuple[int, DicomFacts | None]:
             facts = read_facts(path)
             return facts.frames, facts
         return read_frames(path), None
+    except NoPictureError as error:
+        report_left_out("extra file", path, f"{error}: left out")
+        return None
     except DatasetError as error:
         report_problem("bad value", path, str(error))
         return 0, None

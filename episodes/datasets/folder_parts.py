@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from itertools import compress
 from pathlib import Path
 
-from episodes.datasets.files import NEGATIONS, is_image_file, may_be_clip, sub_folders
+from episodes.datasets.files import NEGATIONS, is_image_file, may_be_clip, require_one_case, sub_folders
+from episodes.datasets.foreign_layouts import name_foreign, name_label_studio
 from episodes.errors import DatasetError
 from episodes.records import Label, frame_stem
 
@@ -15,6 +16,13 @@ _AFTER = re.compile(rf"(?P<image>.+?)[ _.-](?P<word>{_WORD})(?:[ _-]?\d+)?", re.
 _BEFORE = re.compile(rf"(?P<word>{_WORD})[ _.-](?P<image>.+)", re.IGNORECASE)
 _DENIED = re.compile(rf"(?:^|[ _.-])(?:{'|'.join(sorted(NEGATIONS))})[ _.-](?:{_WORD})(?![a-z])", re.IGNORECASE)
 _FRAME = re.compile(r"(?P<clip>.+)[_-](?P<frame>\d+)")
+
+# What sets an image's name apart from its mask's: `a_image.png` beside `a_mask.png`, nnU-Net's number of a channel.
+_WORDS_OF_IMAGES = ("image", "Image", "IMAGE", "img", "Img", "IMG")
+_OF_IMAGES = (
+    *(form for word in _WORDS_OF_IMAGES for mark in "_-. " for form in (f"{{}}{mark}{word}", f"{word}{mark}{{}}")),
+    "{}_0000",
+)
 
 SAME_NAME = ""
 
@@ -38,6 +46,8 @@ class MaskName:
 def parse_mask_name(stem: str, frames: Mapping[str, int], *, same_name: bool) -> MaskName | None:
     """Find the image of a mask: the one of the same name, else the one whose name it bears with a usual affix.
 
+    An image may have an affix as well: the mask of `a_image` may be `a_mask`.
+
     Args:
         stem: the mask's stem, such as `a`, `a_mask`, `a-seg_2`, `mask_a`; for frame 3 of a clip `clip-0003` or
             `clip_0003_mask`.
@@ -53,10 +63,14 @@ def parse_mask_name(stem: str, frames: Mapping[str, int], *, same_name: bool) ->
     >>> parse_mask_name("clip-0003", images, same_name=True)
     MaskName(image='clip', frame=3, affix='')
     >>> parse_mask_name("b_mask", images, same_name=True)
+    >>> parse_mask_name("b_mask", {"b_image": 1}, same_name=False)
+    MaskName(image='b_image', frame=None, affix='_mask')
     """
     for name, affix in _bare_names(stem):
-        if name in frames and frames[name] == 1 and (affix or same_name):
-            return MaskName(name, None, affix)
+        if affix or same_name:
+            for image in (name, *(form.format(name) for form in _OF_IMAGES)):
+                if frames.get(image) == 1:
+                    return MaskName(image, None, affix)
         numbered = _FRAME.fullmatch(name)
         if numbered and frames.get(numbered["clip"], 1) > 1:
             return MaskName(numbered["clip"], int(numbered["frame"]), affix)
@@ -89,10 +103,10 @@ def _bare_names(stem: str) -> Iterator[tuple[str, str]]:
         yield before["image"], f"{before['word'].lower()}_"
 
 
-IMAGE_FOLDERS = ("images", "image", "imgs", "img")
+IMAGE_FOLDERS = ("images", "image", "imgs", "img", "imagestr")  # the last, and the masks' last, are nnU-Net's
 MASK_FOLDERS = (
     *("masks", "mask", "labels", "label", "gt", "groundtruth", "ground_truth", "annotations", "annotation"),
-    *("segmentations", "segmentation"),
+    *("segmentations", "segmentation", "labelstr"),
 )
 CLASSES: tuple[Label, ...] = ("benign", "malignant", "normal")
 
@@ -119,6 +133,10 @@ def find_parts(root: Path) -> tuple[FolderPart, ...]:
     readings = [reading for reading in (_apart(root), _by_class(root), _side_by_side(root)) if reading]
     if not readings:
         raise DatasetError(_nothing_found(root))
+    masks = [file for reading in readings for part in reading for file in _images(part.masks)]
+    foreign = name_label_studio(masks) if masks else name_foreign(root)
+    if foreign:
+        raise DatasetError(f"{root}: {foreign}")
     if len(readings) > 1:
         one, other = (describe(reading, root) for reading in readings[:2])
         raise DatasetError(f"{root} can be read in two ways: {one}; or {other}: move one of the two elsewhere")
@@ -187,6 +205,7 @@ def _has_pairs(folder: Path) -> bool:
 
 def _only_one(folder: Path, names: Sequence[str]) -> Path | None:
     """Find the sub-folder of one of these names; of several, the one that holds images."""
+    require_one_case(folder, names)
     found = [path for name, path in sub_folders(folder).items() if name in names]
     if len(found) > 1:
         holds = [any(map(_images, (path, *_class_folders(path).values()))) for path in found]
@@ -198,21 +217,25 @@ def _only_one(folder: Path, names: Sequence[str]) -> Path | None:
 
 
 def _class_folders(folder: Path) -> dict[Label, Path]:
+    require_one_case(folder, CLASSES)
     inside = sub_folders(folder)
     return {label: inside[label] for label in CLASSES if label in inside}
 
 
 def _images(folder: Path) -> list[Path]:
-    shown = (path for path in sorted(folder.iterdir()) if path.is_file() and not path.name.startswith("."))
+    shown = (path for path in sorted(folder.iterdir()) if not path.is_dir() and not path.name.startswith("."))
     return [path for path in shown if is_image_file(path)]
 
 
 def _nothing_found(root: Path) -> str:
     """Say what was expected, and where it is if it lies a level above or below."""
     message = f"{root} lacks the folders images/, masks/"
+    if foreign := name_foreign(root):
+        return f"{message}; {foreign}"
     for other in (*sub_folders(root).values(), root.resolve().parent):
         try:
-            is_one = bool(_apart(other) or _by_class(other) or (other.parent == root and _side_by_side(other)))
+            parts = _apart(other) or _by_class(other) or (_side_by_side(other) if other.parent == root else ())
+            is_one = any(_images(part.masks) for part in parts)
         except (DatasetError, OSError):
             continue
         if is_one:

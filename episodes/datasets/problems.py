@@ -25,6 +25,7 @@ ProblemKind = Literal[
     "row without image",
     "stray copy",
     "extra file",
+    "not read",
 ]
 
 log = logging.getLogger("episodes.datasets")

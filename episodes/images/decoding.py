@@ -10,15 +10,14 @@ from PIL import Image
 from episodes.errors import DatasetError
 from episodes.images.dicom_header import is_dicom, read_facts
 from episodes.images.dicom_pixels import read_pixels, read_stored
-from episodes.images.rasters import count_frames, frame_index, opened, read_raster, scale_to_bytes
+from episodes.images.rasters import CLIP_SUFFIXES, count_frames, frame_index, opened, read_raster, scale_to_bytes
 from episodes.records import LABEL_VALUES, Record
 
 _HALF = 127  # a mask pixel is set above half of 255
-_CLIP_SUFFIXES = frozenset({".tif", ".tiff"})
 
 
 def read_image(path: Path, frame: int | None = None) -> NDArray[np.uint8]:
-    """Decode an image, PNG, JPEG, BMP, TIFF or DICOM, to its luma (ITU-R BT.601): grey values, (H, W).
+    """Decode an image, DICOM or what Pillow reads, to its luma (ITU-R BT.601): grey values, (H, W).
 
     Any mode is read. Alpha is dropped, not blended. Integers of more than 8 bits are scaled from the smallest
     of 8, 12 and 16 bits that holds them; floats within [0, 1] from that range. Pixels are taken as they are
@@ -29,7 +28,7 @@ def read_image(path: Path, frame: int | None = None) -> NDArray[np.uint8]:
         DatasetError: if the file is missing, no image, damaged or larger than `rasters.MAX_PIXELS`, or there is no such
             frame.
     """
-    pixels = read_pixels(path, frame) if _is_dicom(path) else read_raster(path, frame)
+    pixels = read_pixels(path, frame) if is_dicom(path) else read_raster(path, frame)
     return pixels if pixels.ndim == 2 else np.asarray(Image.fromarray(pixels).convert("L"))
 
 
@@ -39,7 +38,7 @@ def read_size(path: Path, frame: int | None = None) -> tuple[int, int]:
     Raises:
         DatasetError: as `read_image` does.
     """
-    if _is_dicom(path):
+    if is_dicom(path):
         facts = read_facts(path)
         frame_index(facts.frames, frame, path)
         return facts.size
@@ -48,14 +47,14 @@ def read_size(path: Path, frame: int | None = None) -> tuple[int, int]:
 
 
 def read_frames(path: Path) -> int:
-    """Read from its header how many frames a file holds; only DICOM and TIFF can hold several.
+    """Read from its header how many frames a file holds; DICOM, and `rasters.CLIP_SUFFIXES`, can hold several.
 
     Raises:
         DatasetError: if the header cannot be read.
     """
-    if _is_dicom(path):
+    if is_dicom(path):
         return read_facts(path).frames
-    return count_frames(path) if path.suffix.lower() in _CLIP_SUFFIXES else 1
+    return count_frames(path) if path.suffix.lower() in CLIP_SUFFIXES else 1
 
 
 def read_label_map(record: Record, size: tuple[int, int]) -> NDArray[np.uint8]:
@@ -113,17 +112,10 @@ def _require_visible(pixels: NDArray[np.uint8], path: Path) -> None:
 
 
 def _read_mask(path: Path) -> NDArray[np.uint8]:
-    if not _is_dicom(path):
+    if not is_dicom(path):
         return read_raster(path)
     stored: NDArray[Any] = read_stored(path)
     return stored if stored.ndim == 3 else scale_to_bytes(stored.astype(np.float64), path)
-
-
-def _is_dicom(path: Path) -> bool:
-    try:
-        return is_dicom(path)
-    except OSError:
-        return False  # opening it as an image says what is wrong
 
 
 def stretch_image(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from episodes.errors import DatasetError
+from episodes.images.rasters import SUFFIXES as RASTER_SUFFIXES
 from episodes.images.rasters import readable, require_fair_size
 
-SUFFIXES = frozenset({".dcm", ".dicom"})
+SUFFIXES = frozenset({".dcm", ".dicom", ".ima"})
 
 _PREAMBLE = 128
 _MARK = b"DICM"
@@ -23,19 +24,20 @@ _PLUGINS = "`pip install pylibjpeg pylibjpeg-libjpeg pylibjpeg-openjpeg`"
 
 
 def is_dicom(path: Path) -> bool:
-    """Tell whether a file is DICOM: by its suffix or, where it has none, by the mark `DICM` after 128 bytes.
+    """Tell whether a file is DICOM: by its suffix or, where that says nothing, by the mark `DICM` after 128 bytes.
 
     Scanners name files `IM_0001`, or by a number such as `1.2.840.113619.2.55.3`, whose last part is no suffix. The
-    directory of an exported medium, `DICOMDIR`, holds no image and counts as none.
-
-    Raises:
-        OSError: if it has no suffix and cannot be opened.
+    directory of an exported medium, `DICOMDIR`, holds no image and counts as none; nor does what cannot be opened.
     """
-    if path.suffix.lower() in SUFFIXES:
+    suffix = path.suffix.lower()
+    if suffix in SUFFIXES:
         return True
-    if path.name.startswith(".") or path.name.upper() == "DICOMDIR":
+    if suffix in RASTER_SUFFIXES or path.name.startswith(".") or path.name.upper() == "DICOMDIR":
         return False
-    return not path.suffix.strip(".0123456789") and has_mark(path)
+    try:
+        return path.is_file() and has_mark(path)
+    except OSError:
+        return False
 
 
 def has_mark(path: Path) -> bool:
@@ -44,10 +46,19 @@ def has_mark(path: Path) -> bool:
         return file.read(_PREAMBLE + len(_MARK))[_PREAMBLE:] == _MARK
 
 
+class NoPictureError(DatasetError):
+    """A DICOM file is of a kind that holds no picture, such as a structured report."""
+
+
+# What the kinds of DICOM that hold pixels have in their names (PS3.6, table A-1).
+_PICTURES = ("Image", "Volume", "Segmentation", "Map", "Dose")
+
+
 def read_header(file: BinaryIO, path: Path, keywords: Collection[str]) -> Any:
     """Read named elements into a pydicom `Dataset`, and no others; the file is left where the pixels begin.
 
     Raises:
+        NoPictureError: if it is a DICOM file of another kind.
         DatasetError: if the file is not DICOM, or its transfer syntax cannot be read here.
     """
     _load_pydicom(path)
@@ -60,11 +71,15 @@ def read_header(file: BinaryIO, path: Path, keywords: Collection[str]) -> Any:
 
 
 def _require_known_syntax(path: Path) -> None:
-    """Refuse what cannot be decoded before anything else of the file is read."""
+    """Refuse what holds no picture, or none that can be decoded, before anything else of the file is read."""
     from pydicom.filereader import read_file_meta_info
     from pydicom.pixels.decoders.base import get_decoder
 
-    syntax = read_file_meta_info(path).get("TransferSyntaxUID")
+    meta = read_file_meta_info(path)
+    kind = meta.get("MediaStorageSOPClassUID")
+    if kind is not None and kind.keyword and not any(word in kind.keyword for word in _PICTURES):
+        raise NoPictureError(f"{path}: holds no picture ({kind.name})")
+    syntax = meta.get("TransferSyntaxUID")
     if syntax is None:
         raise DatasetError(f"{path}: names no transfer syntax, so that it cannot be decoded; export it again")
     if syntax == _DEFLATED:

@@ -1,4 +1,4 @@
-"""Image files that Pillow decodes: PNG, JPEG, BMP, TIFF. One frame at a time, as bytes."""
+"""Image files that Pillow decodes, such as PNG, JPEG and TIFF. One frame at a time, as bytes."""
 
 import warnings
 from collections.abc import Iterator
@@ -7,14 +7,18 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, features
 
 from episodes.errors import DatasetError
 
 # Far above any ultrasound frame, and below the size at which Pillow itself starts to warn.
 MAX_PIXELS = 64_000_000
 
-_FORMATS = ("PNG", "JPEG", "BMP", "TIFF")
+_AVIF = bool(features.check("avif"))  # not every build of Pillow has it
+_FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "GIF", "WEBP", *(["AVIF"] if _AVIF else []))
+CLIP_SUFFIXES = frozenset({".tif", ".tiff", ".gif", ".webp", *([".avif"] if _AVIF else [])})
+"""Of files that may hold several frames."""
+SUFFIXES = CLIP_SUFFIXES | {".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp"}
 _BITS = {"1": 1, "I;16": 16, "I;16B": 16, "I": 32, "F": 32}  # all other modes have 8
 # What a file of more than 8 bits may use as its full scale; scanners often export 12 bits in 16.
 _FULL_SCALES = (255, 4095, 65535)
@@ -38,7 +42,7 @@ def count_frames(path: Path) -> int:
         DatasetError: if its header cannot be read.
     """
     with readable(path), _open(path) as image:
-        return int(getattr(image, "n_frames", 1))
+        return _frames_of(image)
 
 
 def read_format(path: Path) -> tuple[str, int]:
@@ -48,7 +52,7 @@ def read_format(path: Path) -> tuple[str, int]:
         DatasetError: if the header cannot be read.
     """
     with readable(path), _open(path) as image:
-        return str(image.format), _BITS.get(image.mode, 8)
+        return "JPEG" if image.format == _PHONES else str(image.format), _BITS.get(image.mode, 8)
 
 
 @contextmanager
@@ -56,11 +60,19 @@ def opened(path: Path, frame: int | None = None) -> Iterator[Image.Image]:
     """Open an image at one of its frames; errors, also of decoding it, are those of `read_raster`."""
     with readable(path), _open(path) as image:
         require_fair_size(image.width, image.height, path)
-        index = frame_index(getattr(image, "n_frames", 1), frame, path)
+        index = frame_index(_frames_of(image), frame, path)
         if index:
             image.seek(index)
             require_fair_size(image.width, image.height, path)
         yield image
+
+
+_PHONES = "MPO"  # a JPEG that carries further pictures of the same scene, as phones make them
+
+
+def _frames_of(image: Image.Image) -> int:
+    """Count an open file's frames; of what a phone puts into one JPEG, the first picture is the image."""
+    return 1 if image.format == _PHONES else int(getattr(image, "n_frames", 1))
 
 
 def _open(path: Path) -> Image.Image:
@@ -68,6 +80,9 @@ def _open(path: Path) -> Image.Image:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
         return Image.open(path, formats=_FORMATS)
+
+
+_DEAD_LINK = "the file that it leads to is not here; fetch it (git-annex: `git annex get`), or copy the file itself"
 
 
 @contextmanager
@@ -81,6 +96,8 @@ def readable(path: Path, *, private: bool = False) -> Iterator[None]:
     except DatasetError:
         raise
     except FileNotFoundError as error:
+        if path.is_symlink():
+            raise DatasetError(f"{path} is a dead link: {_DEAD_LINK}") from error
         raise DatasetError(f"{path} is missing; restore the original file") from error
     except Exception as error:  # on damaged files decoders raise errors of many types
         if not private:

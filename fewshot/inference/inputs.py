@@ -2,20 +2,21 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from glob import glob, has_magic
 from itertools import chain, count
 from math import isfinite
 from pathlib import Path, PurePath
 
-from episodes.datasets.files import image_stem, is_image_file, may_be_clip
+from episodes.datasets.files import READ_FORMATS, files_below, image_stem, is_image_file, may_be_clip, why_unread
 from episodes.datasets.folder_layout import TABLE
 from episodes.datasets.folder_parts import IMAGE_FOLDERS, MASK_FOLDERS, parse_mask_name
+from episodes.datasets.foreign_layouts import MASK_FOLDERS as FOREIGN_MASK_FOLDERS
 from episodes.datasets.tables import read_table
 from episodes.errors import DatasetError, UserError, printable
 from episodes.images.decoding import read_frames
-from episodes.images.dicom_header import is_dicom, read_facts
+from episodes.images.dicom_header import NoPictureError, is_dicom, read_facts
 from episodes.io.files import short_name
 from episodes.records import composed, frame_stem
 from episodes.scoring.mask_scores import Spacing
@@ -51,12 +52,25 @@ class Inputs:
     Attributes:
         root: the folder that all of them lie in.
         items: in the order of their paths and frames; at least one.
-        left_out: files that lie among them, and look like masks.
+        left_out: files that lie among them and look like pictures, but are none to segment; each with the reason.
     """
 
     root: Path
     items: tuple[Input, ...]
-    left_out: tuple[Path, ...] = ()
+    left_out: Mapping[Path, str] = field(default_factory=dict)
+
+    def left_out_lines(self) -> list[str]:
+        """Count what is left out by its reason, the first of each by name."""
+        reasons = Counter(self.left_out.values())
+        first = {why: path for path, why in reversed(self.left_out.items())}
+        subjects = {
+            why: f"{first[why]} is" if count == 1 else f"{count} files, such as {first[why]}, are"
+            for why, count in reasons.items()
+        }
+        return [f"{subject} left out: {why}" for why, subject in subjects.items()]
+
+
+_MASK_FOLDERS = (*MASK_FOLDERS, *FOREIGN_MASK_FOLDERS)
 
 
 def find_inputs(where: str, without: Sequence[Path] = ()) -> Inputs:
@@ -64,7 +78,8 @@ def find_inputs(where: str, without: Sequence[Path] = ()) -> Inputs:
 
     A file is taken as it is. A folder is searched with all below it, but for hidden files and folders, folders named
     `masks` or the like, and masks beside their images (`a_mask.png` of `a.png`). A pattern may hold `*`, `?`, `[...]`
-    and `**`. Of DICOM and TIFF files each frame is an image.
+    and `**`. Of files that hold several frames, as DICOM and TIFF may, each frame is an image. A link that leads
+    nowhere is an image that cannot be read.
 
     Args:
         where: a file, a folder or a pattern.
@@ -74,38 +89,30 @@ def find_inputs(where: str, without: Sequence[Path] = ()) -> Inputs:
         UserError: if there is no such file, or no image among the files; says what was looked for.
     """
     path = Path(where)
-    left_out: list[Path] = []
     if path.is_file():
         root, files = path.parent, [path]
     elif path.is_dir():
-        root = path
-        files, left_out = _without_masks(path, [file for file in _below(path, [*without, path]) if is_image_file(file)])
+        root, files = path, list(files_below(path, {one.resolve() for one in (*without, path)}))
     elif has_magic(where):
-        root, files = _root_of(where), [file for file in _matching(where) if is_image_file(file)]
+        root, files = _root_of(where), _matching(where)
     else:
         raise UserError(f"--images {where}: there is no such file or folder; check the path")
-    if not files:
-        masks = f" but {len(left_out)} masks" if left_out else ""
-        looked_for = "PNG, JPEG, BMP, TIFF or DICOM files"
-        raise UserError(f"--images {where}: no image there{masks}; {looked_for} were looked for")
-    return Inputs(root, _inputs(root, files), tuple(left_out))
-
-
-def _below(folder: Path, without: Sequence[Path]) -> Iterator[Path]:
-    """Yield all files below a folder that are not hidden."""
-    shut = {path.resolve() for path in without}
-    for path in sorted(folder.iterdir()):
-        if path.name.startswith(".") or path.resolve() in shut:
-            continue
-        if path.is_dir():
-            yield from _below(path, [*without, path])  # a link may lead back up to it
-        elif path.is_file():
-            yield path
+    left_out = {} if path.is_file() else {file: why for file in files if (why := why_unread(file))}
+    files = [file for file in files if file not in left_out and (path.is_file() or is_image_file(file))]
+    if path.is_dir():
+        files, masks = _without_masks(path, files)
+        left_out |= dict.fromkeys(masks, "it looks like a mask by its folder's name or its own")
+    items, without_picture = _inputs(root, files)
+    inputs = Inputs(root, items, left_out | without_picture)
+    if not items:
+        told = "".join(f"; {line}" for line in inputs.left_out_lines())
+        raise UserError(f"--images {where}: no image there; {READ_FORMATS} were looked for{told}")
+    return inputs
 
 
 def _matching(pattern: str) -> list[Path]:
     found = sorted(glob(pattern, recursive=True))  # noqa: PTH207 - that of Path takes no absolute pattern
-    return [path for path in map(Path, found) if path.is_file()]
+    return [path for path in map(Path, found) if not path.is_dir()]
 
 
 def _root_of(pattern: str) -> Path:
@@ -127,7 +134,7 @@ def _without_masks(root: Path, files: Sequence[Path]) -> tuple[list[Path], list[
     images: list[Path] = []
     masks: list[Path] = []
     for folder, inside in by_folder.items():
-        of_masks = any(part.lower() in MASK_FOLDERS for part in folder.relative_to(root).parts)
+        of_masks = any(part.lower() in _MASK_FOLDERS for part in folder.relative_to(root).parts)
         stems = {frame_stem(file, None): 1 for file in inside}
         for file in inside:
             is_mask = of_masks or parse_mask_name(frame_stem(file, None), stems, same_name=False) is not None
@@ -135,28 +142,40 @@ def _without_masks(root: Path, files: Sequence[Path]) -> tuple[list[Path], list[
     return images, masks
 
 
-def _inputs(root: Path, files: Iterable[Path]) -> tuple[Input, ...]:
-    """List every frame of every file, in order and named."""
+def _inputs(root: Path, files: Iterable[Path]) -> tuple[tuple[Input, ...], dict[Path, str]]:
+    """List every frame of every file, in order and named; and DICOM files that hold no picture, with the reason."""
     within = {file.relative_to(root): file for file in files}
     bare = Counter(_folded(_bare(path)) for path in within)
     taken: set[str] = set()
     called: set[str] = set()
     inputs: list[Input] = []
+    without_picture: dict[Path, str] = {}
     for path in sorted(within, key=PurePath.as_posix):
         alone = bare[_folded(_bare(path))] == 1
         name = _bare(path) if alone else f"{_bare(path)}_{printable(path.suffix[1:].lower())}"
+        try:
+            frames = _frames(within[path])
+        except NoPictureError as error:
+            without_picture[within[path]] = str(error).partition(": ")[2]
+            continue
         image = next(text for text in _numbered(printable(path.as_posix())) if text not in called)
         called.add(image)
-        for frame in _frames(within[path]):
+        for frame in frames:
             free = _free(name if frame is None else f"{name}-{frame:04d}", taken)
             inputs.append(Input(within[path], frame, image, free))
-    return tuple(sorted(inputs, key=lambda one: one.key))
+    return tuple(sorted(inputs, key=lambda one: one.key)), without_picture
 
 
 def _frames(file: Path) -> Iterable[int | None]:
-    """Return the frames of a file; of one that cannot be read, which is found out later, a single picture."""
+    """Return the frames of a file; of one that cannot be read, which is found out later, a single picture.
+
+    Raises:
+        NoPictureError: if it is a DICOM file of another kind.
+    """
     try:
         frames = read_frames(file) if may_be_clip(file) else 1
+    except NoPictureError:
+        raise
     except DatasetError:
         frames = 1
     return [None] if frames == 1 else range(1, frames + 1)

@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from numpy.typing import NDArray
 
-from episodes.datasets.files import is_image_file
+from episodes.datasets.files import files_below, is_image_file, why_unread
 from episodes.datasets.folder_parts import parse_mask_name
 from episodes.errors import DatasetError, UserError, printable
 from episodes.images.decoding import read_image, read_label_map
@@ -43,7 +43,7 @@ Truths = Mapping[Key, tuple[Path, ...]]
 """Mask files by the `Input.key` of the image whose lesions they show."""
 
 
-def find_truths(folder: Path, inputs: Sequence[Input]) -> Truths:
+def find_truths(folder: Path, inputs: Sequence[Input]) -> tuple[Truths, dict[Path, str]]:
     """Find the masks of images in a folder, by their names.
 
     A mask bears its image's name, with an affix such as `_mask` or without, and lies in the same sub-folder as the
@@ -53,23 +53,29 @@ def find_truths(folder: Path, inputs: Sequence[Input]) -> Truths:
         folder: searched with all below it.
         inputs: the images.
 
+    Returns:
+        The masks, and the other pictures in the folder, which are no image's masks, each with the reason.
+
     Raises:
         UserError: if there is no such folder, or no mask of any of the images in it.
     """
     if not folder.is_dir():
         raise UserError(f"--masks {folder}: there is no such folder; check the path")
     images = {one.path.resolve() for one in inputs}
-    files = [path for path in sorted(folder.rglob("*")) if path.is_file() and is_image_file(path)]
-    masks = [path for path in files if path.resolve() not in images]
+    files = list(files_below(folder))
+    left_out = {path: why for path in files if (why := why_unread(path))}
+    masks = [path for path in files if path not in left_out and is_image_file(path) and path.resolve() not in images]
     beside, anywhere = _by_name(inputs)
     found: dict[Key, tuple[Path, ...]] = {}
     for mask in masks:
         same_folder = beside.get(PurePosixPath(printable(mask.relative_to(folder).as_posix())).parent, anywhere)
         if key := same_folder.meant(mask) or anywhere.meant(mask):
             found[key] = (*found.get(key, ()), mask)
+        else:
+            left_out[mask] = "a mask of none of the images, by its name"
     if not found:
-        raise UserError(f"--masks {folder}: none of its {len(masks)} pictures is the mask of an image by its name")
-    return found
+        raise UserError(f"--masks {folder}: none of its {len(left_out)} pictures is the mask of an image by its name")
+    return found, left_out
 
 
 def read_truth(masks: Sequence[Path], size: tuple[int, int]) -> NDArray[np.bool_]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from episodes.errors import DatasetError, StorageError, UserError
+from episodes.errors import DatasetError, StorageError, UserError, printable
 from episodes.images.decoding import stretch_labels
 from episodes.images.regions import count_components
 from episodes.io.files import plain_cell, write_bytes, write_text
@@ -207,7 +207,7 @@ def _npy(values: NDArray[np.float32]) -> bytes:
     return buffer.getvalue()
 
 
-TABLE, FAILED = "predictions.csv", "failed.csv"
+TABLE, FAILED, LEFT_OUT = "predictions.csv", "failed.csv", "left_out.csv"
 
 
 class ResultFolder:
@@ -262,6 +262,20 @@ class ResultFolder:
         add_row(self.path / TABLE, row)
         self._rows[case.input.key] = row
 
+    def list_left_out(self, left_out: Mapping[Path, str]) -> None:
+        """List the files that are neither images nor masks of any, each with the reason; without any, nothing is left.
+
+        Raises:
+            StorageError: if the list cannot be written.
+        """
+        self._list(LEFT_OUT, ("file", "reason"), ((printable(str(path)), why) for path, why in left_out.items()))
+
+    def _list(self, name: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+        if lines := list(rows):
+            write_text(self.path / name, csv_text([columns, *lines]))
+        else:
+            (self.path / name).unlink(missing_ok=True)
+
     def finish(self, failed: Mapping[Input, str]) -> None:
         """Put the rows in order, and list the images that could not be read.
 
@@ -274,11 +288,8 @@ class ResultFolder:
         for one in failed:
             self._rows.pop(one.key, None)
         write_rows(self.path / TABLE, self.rows)
-        if failed:
-            rows = ((one.image, one.frame or "", reason) for one, reason in failed.items())
-            write_text(self.path / FAILED, csv_text([("image", "frame", "reason"), *rows]))
-        else:
-            (self.path / FAILED).unlink(missing_ok=True)
+        rows = ((one.image, one.frame or "", reason) for one, reason in failed.items())
+        self._list(FAILED, ("image", "frame", "reason"), rows)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 import json
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from pathlib import Path
 from typing import Any, Literal
@@ -234,7 +234,8 @@ def predict_folder(request: PredictionRequest, out: Path, reporter: Reporter, *,
     """Segment images and write a folder of results; one that was interrupted goes on.
 
     The folder gets `prediction.json` (what the results were made by), `masks/`, `probabilities/` and `overlays/` with a
-    picture per image, of its own size, `predictions.csv` and, if any image could not be read, `failed.csv`.
+    picture per image, of its own size, `predictions.csv` and, if any image could not be read, `failed.csv`; files that
+    look like pictures but were left out are listed in `left_out.csv`.
 
     Args:
         request: what is asked for.
@@ -249,17 +250,22 @@ def predict_folder(request: PredictionRequest, out: Path, reporter: Reporter, *,
     """
     model = load_model(request)
     inputs = find_inputs(request.images, without=[out])
-    truths = {} if request.masks is None else find_truths(request.masks, inputs.items)
+    truths, no_truths = ({}, {}) if request.masks is None else find_truths(request.masks, inputs.items)
+    of_truths = {path.resolve() for masks in truths.values() for path in masks}
+    left_out = {path: why for path, why in inputs.left_out.items() if path.resolve() not in of_truths}
+    inputs = replace(inputs, left_out={**no_truths, **left_out})
     reader = ImageReader(Spacings(inputs.root, request.spacing), truths)
-    folder = request.support_used
-    support = None if folder is None else load_support_folder(folder, model.image_size, request.shots)
+    annotated = request.support_used
+    support = None if annotated is None else load_support_folder(annotated, model.image_size, request.shots)
     facts = prediction_facts(request, model, inputs, support)
     require_same(out, facts, overwrite=overwrite)
     _log_facts(request, model, inputs, reader)
     with exclusive_lock(out):
         if not require_same(out, facts, overwrite=overwrite):  # nor has another process written it meanwhile
             begin(out, facts)
-        prediction = ChunkPrediction(reader, ResultFolder(out, npy=request.npy), model, support, request.batch)
+        folder = ResultFolder(out, npy=request.npy)
+        folder.list_left_out(inputs.left_out)
+        prediction = ChunkPrediction(reader, folder, model, support, request.batch)
         return _predict(prediction, inputs.items, Batching(model.device, request.batch).size, reporter)
 
 
@@ -296,8 +302,8 @@ def prediction_facts(
 def _log_facts(request: PredictionRequest, model: LoadedMethod, inputs: Inputs, reader: ImageReader) -> None:
     """Say once what a user should know before it begins."""
     logger.warning(NOTICE)
-    if inputs.left_out:
-        logger.info("%d files look like masks, such as %s, and are left out", len(inputs.left_out), inputs.left_out[0])
+    for line in inputs.left_out_lines():
+        logger.warning("%s", line)
     if request.masks is not None and (unknown := sum(one.key not in reader.truths for one in inputs.items)):
         logger.info("%d of %d images have no mask in %s: no Dice", unknown, len(inputs.items), request.masks)
     if model.novelty_detector is None:

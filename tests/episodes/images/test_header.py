@@ -62,10 +62,10 @@ def test_names_in_the_picture(tmp_path: Path, value: str | None, may: bool) -> N
 
 def test_which_files_are_dicom(tmp_path: Path) -> None:
     whole = write_dicom(tmp_path / "a.dcm", GREY).read_bytes()
-    for name in ("b", "IM_0001", "1.2.840.3", "c.DICOM"):
+    for name in ("b", "IM_0001", "1.2.840.3", "c.DICOM", "d.IMA", "e.000", "f.v2"):
         (tmp_path / name).write_bytes(whole)
         assert is_dicom(tmp_path / name)
-    for name in ("DICOMDIR", ".hidden", "notes.txt", "a.png"):
+    for name in ("DICOMDIR", ".hidden", "a.png"):
         (tmp_path / name).write_bytes(whole)
         assert not is_dicom(tmp_path / name)
     (tmp_path / "README").write_text("no image")

@@ -24,7 +24,7 @@ def truths(tmp_path: Path, images: list[str], masks: list[str]) -> dict[str, lis
     for name in masks:
         save(tmp_path / "truth" / name)
     inputs = find_inputs(str(tmp_path / "images")).items
-    found = find_truths(tmp_path / "truth", inputs)
+    found, _ = find_truths(tmp_path / "truth", inputs)
     return {
         one.image: [path.relative_to(tmp_path / "truth").as_posix() for path in found[one.key]]
         for one in inputs
@@ -46,14 +46,14 @@ def test_masks_of_frames(tmp_path: Path) -> None:
     write_dicom(tmp_path / "images" / "clip.dcm", np.stack([gradient(8, 8)] * 3))
     mask = save(tmp_path / "truth" / "clip-0002.png")
     inputs = find_inputs(str(tmp_path / "images")).items
-    assert find_truths(tmp_path / "truth", inputs) == {("clip.dcm", 2): (mask,)}
+    assert find_truths(tmp_path / "truth", inputs)[0] == {("clip.dcm", 2): (mask,)}
 
 
 def test_masks_beside_their_images(tmp_path: Path) -> None:
     save(tmp_path / "a.png")
     mask = save(tmp_path / "a_mask.png")
     inputs = find_inputs(str(tmp_path)).items
-    assert find_truths(tmp_path, inputs) == {("a.png", 0): (mask,)}
+    assert find_truths(tmp_path, inputs)[0] == {("a.png", 0): (mask,)}
 
 
 def test_where_there_is_none_it_is_said(tmp_path: Path) -> None:
