@@ -108,7 +108,7 @@ def _leave_out_other_folders(root: Path, parts: Sequence[FolderPart]) -> None:
             if listed_problems() is None:  # where problems are listed, each such file is one
                 leave_out(folder, f"it holds {held}, and is none of those that are read ({describe(parts, root)})")
         else:
-            leave_out(folder, f"it holds {held}, but folders within it are not read: {_UNNEST}", "not read")
+            leave_out(folder, f"it holds {held}, but lies within a folder that is read: {_UNNEST}", "not read")
 
 
 _UNNEST = (
