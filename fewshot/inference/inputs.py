@@ -62,7 +62,7 @@ class Inputs:
     def left_out_lines(self) -> list[str]:
         """Count what is left out by its reason, the first of each by name."""
         reasons = Counter(self.left_out.values())
-        first = {why: path for path, why in reversed(self.left_out.items())}
+        first = {why: path for path, why in reversed(list(self.left_out.items()))}
         subjects = {
             why: f"{first[why]} is" if count == 1 else f"{count} files, such as {first[why]}, are"
             for why, count in reasons.items()
