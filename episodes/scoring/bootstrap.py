@@ -169,15 +169,15 @@ def jackknife(table: ScoreTable) -> Variance:
     pairs = pairs - pairs.mean(axis=0) - pairs.mean(axis=1, keepdims=True) + pairs.mean()
     shares = (n_patients - 1) / n_patients, (n_draws - 1) / n_draws
     return Variance(
-        patients=shares[0] * _squares(by_patient[0]),
-        draws=shares[1] * _squares(by_draw[1:]),
+        patients=shares[0] * squares(by_patient[0]),
+        draws=shares[1] * squares(by_draw[1:]),
         together=shares[0] * shares[1] * float((pairs**2).sum()),
         n_patients=n_patients,
         n_draws=n_draws,
     )
 
 
-def _squares(values: FloatArray) -> float:
+def squares(values: FloatArray) -> float:
     """Sum squared deviations from the mean; 0 where leaving out the only one left nothing."""
     return float(((values - values.mean()) ** 2).sum()) if len(values) > 1 else 0.0
 

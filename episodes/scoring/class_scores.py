@@ -10,7 +10,7 @@ from sklearn.metrics import roc_curve
 
 from episodes.scoring.bootstrap import FloatArray, IntArray
 from episodes.scoring.curves import area_under_roc
-from episodes.scoring.statistics import Interval, weighted_interval
+from episodes.scoring.statistics import Interval, crossed_bootstrap, weighted_interval
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,13 +99,13 @@ class Ratios:
         means = np.divide(scores.sum(axis=1), n_scores, out=np.full(len(scores), nan), where=n_scores > 0)
         return np.asarray(means)
 
-    def interval(self, weights: IntArray, index: int | None = None) -> Interval:
+    def interval(self, patients: Sequence[str], index: int | None = None) -> Interval:
         """Return the mean over classes, or the score of one, with its interval, from the images it depends on."""
         classes = slice(None) if index is None else [index]
         ours = Ratios(self.top[:, classes], self.bottom[:, classes], self.present[:, classes])
         counts = ((ours.bottom > 0) | (ours.present > 0)).any(axis=1)
         kept = Ratios(ours.top[counts], ours.bottom[counts], ours.present[counts])
-        return weighted_interval(kept.mean, weights[:, counts])
+        return weighted_interval(kept.mean, np.asarray(patients, dtype=str)[counts].tolist(), bounds=(0, 1))
 
 
 def _pooled(counts: NDArray[np.generic]) -> dict[str, Ratios]:
@@ -120,18 +120,14 @@ def _pooled(counts: NDArray[np.generic]) -> dict[str, Ratios]:
     }
 
 
-def _image_by_image(counts: IntArray) -> dict[str, Ratios]:
-    """Return means over images of what counts like those of `_pooled` give for each."""
+def _image_by_image(counts: IntArray) -> dict[str, FloatArray]:
+    """Return scores of each image, (n_images, n_classes), of which the means are reported; NaN where undefined."""
     hits, false_alarms, misses, _ = np.moveaxis(counts.astype(np.float64), -1, 0)
-    held, every = (hits + misses > 0).astype(np.float64), np.ones_like(hits)
     union = hits + false_alarms + misses
     dice = np.divide(2 * hits, union + hits, out=np.ones_like(hits), where=union > 0)
     iou = np.divide(hits, union, out=np.zeros_like(hits), where=union > 0)
-    return {
-        "dice": Ratios(dice * held, held, held),
-        "iou": Ratios(iou * held, held, held),
-        "dice_empty_as_one": Ratios(dice, every, every),
-    }
+    held = hits + misses > 0
+    return {"dice": np.where(held, dice, nan), "iou": np.where(held, iou, nan), "dice_empty_as_one": dice}
 
 
 def confusion_matrix(truths: NDArray[np.integer], predictions: NDArray[np.integer], n_classes: int) -> IntArray:
@@ -178,58 +174,56 @@ def count_pixels(predicted: NDArray[np.integer], truth: NDArray[np.integer], n_c
     return np.stack([hits, false_alarms, misses, rest], axis=1)[1:]
 
 
-def class_scores(counts: IntArray, names: Sequence[str], weights: IntArray) -> list[ClassScores]:
+def class_scores(counts: IntArray, names: Sequence[str], patients: Sequence[str]) -> list[ClassScores]:
     """Score how well the pixels of each class are found, in the order of `names`.
 
     Args:
         counts: `count_pixels` of every image, stacked, (n_images, n_classes, 4).
         names: of the classes.
-        weights: how often each image counts in each resample, `patient_weights`, (n_resamples, n_images).
+        patients: whose image each is, (n_images,).
 
     Raises:
-        ValueError: if the counts do not fit names and weights.
+        ValueError: if the counts do not fit names and patients.
 
-    >>> from episodes.scoring.statistics import patient_weights
     >>> missed, found = [[0, 0, 4, 12]], [[4, 0, 0, 12]]
     >>> empty = [[0, 0, 0, 16]]
-    >>> scores, = class_scores(np.array([missed, found, empty, empty]), ["malignant"], patient_weights(list("abcd")))
+    >>> scores, = class_scores(np.array([missed, found, empty, empty]), ["malignant"], list("abcd"))
     >>> scores.dice.estimate, scores.dice_empty_as_one.estimate
     (0.5, 0.75)
     """
-    if counts.shape != (weights.shape[1], len(names), 4):
-        raise ValueError(f"counts {counts.shape} must be ({weights.shape[1]} images, {len(names)} classes, 4)")
-    rates = {**_image_by_image(counts), **_pooled(counts)}
-    held = np.count_nonzero(rates["dice"].present, axis=0)
+    if counts.shape != (len(patients), len(names), 4):
+        raise ValueError(f"counts {counts.shape} must be ({len(patients)} images, {len(names)} classes, 4)")
+    means, rates = _image_by_image(counts), _pooled(counts)
+    held = np.count_nonzero(~np.isnan(means["dice"]), axis=0)
     return [
         ClassScores(
             name=name,
             n_images=int(held[index]),
             n_absent=len(counts) - int(held[index]),
-            **{key: ratios.interval(weights, index) for key, ratios in rates.items()},
+            **{key: crossed_bootstrap(one[:, index][None], patients, bounds=(0, 1)) for key, one in means.items()},
+            **{key: ratios.interval(patients, index) for key, ratios in rates.items()},
         )
         for index, name in enumerate(names)
     ]
 
 
 def label_scores(
-    truths: NDArray[np.integer], predictions: NDArray[np.integer], names: Sequence[str], weights: IntArray
+    truths: NDArray[np.integer], predictions: NDArray[np.integer], names: Sequence[str], patients: Sequence[str]
 ) -> LabelScores:
     """Score how well images are labelled.
 
-    Truths and predictions are indices into `names`, (n_images,); the weights are `patient_weights`, (n_resamples,
-    n_images).
+    Truths and predictions are indices into `names`, (n_images,); `patients` says whose image each is, (n_images,).
 
     Raises:
         ValueError: if the shapes differ, or an index is out of range.
 
-    >>> from episodes.scoring.statistics import patient_weights
     >>> truths, predictions = np.array([0, 1, 1, 2]), np.array([0, 1, 2, 2])
-    >>> scores = label_scores(truths, predictions, ["normal", "benign", "malignant"], patient_weights(list("abcd")))
+    >>> scores = label_scores(truths, predictions, ["normal", "benign", "malignant"], list("abcd"))
     >>> scores.accuracy.estimate, scores.macro_precision.estimate, scores.classes[1].recall.estimate
     (0.75, 0.8333333333333334, 0.5)
     """
     confusion = confusion_matrix(truths, predictions, len(names))
-    _require_images(truths, weights)
+    _require_images(truths, patients)
     ours, theirs = (values[:, None] == np.arange(len(names)) for values in (predictions, truths))
     # An image is a picture of one pixel here: its label.
     rates = _pooled(np.stack([ours & theirs, ours & ~theirs, ~ours & theirs, ~ours & ~theirs], axis=-1))
@@ -238,15 +232,15 @@ def label_scores(
     right = (truths == predictions).astype(np.float64)[:, None]
     return LabelScores(
         confusion=tuple(tuple(row) for row in confusion.tolist()),
-        accuracy=Ratios(right, every, every).interval(weights),
-        macro_precision=rates["precision"].interval(weights),
-        macro_recall=rates["recall"].interval(weights),
-        macro_f1=rates["f1"].interval(weights),
+        accuracy=Ratios(right, every, every).interval(patients),
+        macro_precision=rates["precision"].interval(patients),
+        macro_recall=rates["recall"].interval(patients),
+        macro_f1=rates["f1"].interval(patients),
         classes=tuple(
             ClassLabelScores(
                 name=name,
                 n_images=int(theirs[:, index].sum()),
-                **{key: ratios.interval(weights, index) for key, ratios in rates.items()},
+                **{key: ratios.interval(patients, index) for key, ratios in rates.items()},
             )
             for index, name in enumerate(names)
         ),
@@ -254,29 +248,30 @@ def label_scores(
 
 
 def label_rocs(
-    scores: NDArray[np.floating], truths: NDArray[np.integer], names: Sequence[str], weights: IntArray
+    scores: NDArray[np.floating], truths: NDArray[np.integer], names: Sequence[str], patients: Sequence[str]
 ) -> list[LabelRoc]:
     """Compute the ROC of each class against the rest over images, and the area under it, in the order of `names`.
 
     Scores are large where a class is likely, such as probabilities, (n_images, n_classes); truths are indices into
-    `names`, (n_images,); the weights are `patient_weights`, (n_resamples, n_images).
+    `names`, (n_images,); `patients` says whose image each is, (n_images,).
 
     Raises:
         ValueError: if the shapes differ, or a score is not finite.
 
-    >>> from episodes.scoring.statistics import patient_weights
     >>> chances = np.array([[0.9, 0.1], [0.6, 0.4], [0.65, 0.35], [0.2, 0.8]])
-    >>> curves = label_rocs(chances, np.array([0, 0, 1, 1]), ["benign", "malignant"], patient_weights(list("abcd")))
+    >>> curves = label_rocs(chances, np.array([0, 0, 1, 1]), ["benign", "malignant"], list("abcd"))
     >>> [curve.auc.estimate for curve in curves]
     [0.75, 0.75]
     """
     if scores.shape != (len(truths), len(names)) or not np.isfinite(scores).all():
         raise ValueError(f"scores {scores.shape} must be finite, ({len(truths)} images, {len(names)} classes)")
-    _require_images(truths, weights)
-    return [_label_roc(name, scores[:, index], truths == index, weights) for index, name in enumerate(names)]
+    _require_images(truths, patients)
+    return [_label_roc(name, scores[:, index], truths == index, patients) for index, name in enumerate(names)]
 
 
-def _label_roc(name: str, scores: NDArray[np.floating], positive: NDArray[np.bool_], weights: IntArray) -> LabelRoc:
+def _label_roc(
+    name: str, scores: NDArray[np.floating], positive: NDArray[np.bool_], patients: Sequence[str]
+) -> LabelRoc:
     n_images = int(positive.sum())
     if n_images in (0, len(positive)):
         return LabelRoc(name, n_images, (), (), Interval(nan, nan, nan))
@@ -290,10 +285,11 @@ def _label_roc(name: str, scores: NDArray[np.floating], positive: NDArray[np.boo
         ours, theirs = (np.add.reduceat(weights[:, order] * side, ties, axis=1) for side in sides)
         return area_under_roc(ours, theirs)
 
-    auc = weighted_interval(area, weights)
+    fewer = min(len(np.unique(np.asarray(patients)[side])) for side in (positive, ~positive))
+    auc = weighted_interval(area, patients, bounds=(0, 1), n_units=fewer)
     return LabelRoc(name, n_images, tuple(false.tolist()), tuple(true.tolist()), auc)
 
 
-def _require_images(truths: NDArray[np.integer], weights: IntArray) -> None:
-    if truths.ndim != 1 or len(truths) != weights.shape[1]:
-        raise ValueError(f"truths {truths.shape} must be (n_images,), of {weights.shape[1]} images with a patient")
+def _require_images(truths: NDArray[np.integer], patients: Sequence[str]) -> None:
+    if truths.ndim != 1 or len(truths) != len(patients):
+        raise ValueError(f"truths {truths.shape} must be (n_images,), of {len(patients)} images with a patient")

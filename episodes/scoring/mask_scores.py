@@ -6,7 +6,7 @@ distance is the image's diagonal.
 """
 
 from dataclasses import dataclass
-from math import hypot, nan
+from math import ceil, hypot, nan
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,8 @@ TOLERANCE = 2.0
 # Just below the smallest lesion of BUSI, BUS-BRA and BUS-UCLM, which covers 0.0016 of its image.
 MIN_AREA = 0.001
 DETECTION_IOU = 0.5
+# Pixels more oblong than this, which no scanner makes, are not made quite square: a wrong spacing would fill memory.
+_MOST_OBLONG = 16.0
 
 
 def dice(prediction: BoolArray, truth: BoolArray) -> float:
@@ -48,7 +50,8 @@ class Scores:
         hd95: 95 % Hausdorff distance in pixels, or in the unit of `spacing`: the larger 95th percentile of the two
             directed surface distances, as in MONAI.
         nsd: normalised surface Dice, in [0, 1]: the share of both surfaces' pixels within the tolerance of the other
-            (Nikolov et al. 2021; pixel count as in Seidlitz et al. 2022, and MONAI).
+            (Nikolov et al. 2021; pixel count as in Seidlitz et al. 2022, and MONAI). Oblong pixels are
+            made square for both boundary scores.
         detected: 1 if the IoU exceeds 0.5, else 0; NaN on images without a lesion.
         false_positive_area: share of the image predicted as lesion; NaN on images with a lesion.
         false_positive: 1 if that share reaches `min_area`, else 0; NaN on images with a lesion.
@@ -125,11 +128,40 @@ def _boundary_scores(
     A k-d tree over the surface pixels gives exactly the values of the image's Euclidean distance transform, many times
     faster: a lesion's surface is some hundred pixels of 65,000.
     """
+    if spacing[0] > spacing[1]:
+        prediction, truth, spacing = prediction.T, truth.T, spacing[::-1]
+    if spacing[0] < spacing[1]:
+        ratio = min(spacing[1] / spacing[0], _MOST_OBLONG)
+        columns = np.flatnonzero((prediction | truth).any(axis=0))
+        part = slice(columns[0], columns[-1] + 1)
+        prediction, truth = (_with_narrow_columns(mask[:, part], ratio) for mask in (prediction, truth))
+        spacing = spacing[0], spacing[1] / ratio
     ours, theirs = (_surface(mask) * np.array(spacing) for mask in (prediction, truth))
     directed = KDTree(theirs).query(ours)[0], KDTree(ours).query(theirs)[0]
     # A hair more than the tolerance: with a spacing such as 0.1, three pixels are 0.30000000000000004.
     near = np.concatenate(directed) <= tolerance * (1 + 1e-9)
     return max(float(np.percentile(distances, 95)) for distances in directed), float(np.mean(near))
+
+
+def _with_narrow_columns(mask: BoolArray, ratio: float) -> BoolArray:
+    """Redraw a mask (H, W) whose pixels are `ratio` times as wide as high on square ones, (H, ceil((W + 2) ratio)).
+
+    Each pixel of a boundary counts once. Were they oblong, horizontal boundaries would count less than vertical ones:
+    the same shift of the same lesion would score otherwise on an image that is stretched to a square. The border is
+    where the signed distance to it, interpolated between columns, is 0: mere repetition would turn slopes to stairs,
+    of more pixels. Columns beside the mask count as background, and are kept. What is set in one pixel does not vanish.
+    """
+    padded = np.pad(mask, ((0, 0), (1, 1)))
+    distance = np.full(padded.shape, ratio)  # in heights of a pixel; farther than the next column does not matter
+    for step in range(ceil(ratio) - 1, 0, -1):
+        above = np.pad(padded, ((step, 0), (0, 0)))[: len(padded)]
+        below = np.pad(padded, ((0, step), (0, 0)))[step:]
+        distance[(padded != above) | (padded != below)] = step
+    depth = np.where(padded, distance, -distance)
+    places = ((np.arange(ceil(padded.shape[1] * ratio)) + 0.5) / ratio - 0.5).clip(0, padded.shape[1] - 1)
+    left = np.minimum(places.astype(np.intp), padded.shape[1] - 2)
+    share = places - left
+    return np.asarray(depth[:, left] * (1 - share) + depth[:, left + 1] * share >= 0)
 
 
 def _surface(mask: BoolArray) -> NDArray[np.int64]:

@@ -14,7 +14,6 @@ from scipy.stats import spearmanr
 from baselines.prediction import UNKNOWN
 from episodes.io.files import write_text
 from episodes.records import LABEL_VALUES, Record
-from episodes.scoring.bootstrap import IntArray
 from episodes.scoring.class_scores import (
     ClassScores,
     LabelRoc,
@@ -26,7 +25,7 @@ from episodes.scoring.class_scores import (
 )
 from episodes.scoring.curves import ProbabilityHistogram, Reliability, RocCurve
 from episodes.scoring.mask_scores import Scores, score
-from episodes.scoring.statistics import Interval, crossed_bootstrap, patient_weights
+from episodes.scoring.statistics import Interval, crossed_bootstrap
 from fewshot.inference.predictor import KINDS, EnsemblePrediction
 from fewshot.results.numbers import DEFINED
 from fewshot.results.rows import SCORES
@@ -109,13 +108,15 @@ class Results:
 
 @dataclass(frozen=True, slots=True)
 class Assessment:
-    """All scores of one or several checkpoints on one dataset; intervals are over patients, 95 %.
+    """All scores of one or several checkpoints on one dataset; intervals are over patients, 95 %, within their bounds.
 
     Attributes:
         n_images: judged.
         n_patients: they are of.
         n_lesion: images that show a lesion.
+        n_lesion_patients: they are of.
         n_normal: images that do not.
+        n_normal_patients: they are of.
         lesion: Dice, IoU, precision, recall, HD95, NSD and share detected, means over the lesion images.
         normal: false-positive rate and area, means over the normal images.
         pixels: lesion pixels pooled over all images, with the mean Dice of published code beside ours.
@@ -134,7 +135,9 @@ class Assessment:
     n_images: int
     n_patients: int
     n_lesion: int
+    n_lesion_patients: int
     n_normal: int
+    n_normal_patients: int
     lesion: dict[str, Interval]
     normal: dict[str, Interval]
     pixels: ClassScores
@@ -162,10 +165,12 @@ def assess(results: Results) -> Assessment:
         n_images=len(images),
         n_patients=len(set(_patients(images))),
         n_lesion=len(lesions),
+        n_lesion_patients=len(set(_patients(lesions))),
         n_normal=len(normals),
+        n_normal_patients=len(set(_patients(normals))),
         lesion={name: _mean(lesions, name) for name in ("dice", *LESION_SCORES)},
         normal={name: _mean(normals, name) for name in NORMAL_SCORES},
-        pixels=class_scores(counts, ("lesion",), _weights(images))[0],
+        pixels=class_scores(counts, ("lesion",), _patients(images))[0],
         pixel_accuracy=float((pixels[0] + pixels[3]) / pixels.sum()),
         roc=results.lesion_histogram.roc(),
         reliability=results.lesion_histogram.reliability(),
@@ -181,24 +186,20 @@ def _patients(images: Sequence[ImageResult]) -> list[str]:
     return [image.record.patient_id for image in images]
 
 
-def _weights(images: Sequence[ImageResult]) -> IntArray:
-    return patient_weights(_patients(images))
-
-
 def _class_scores(images: Sequence[ImageResult], classes: Sequence[str]) -> tuple[ClassScores, ...]:
     """Score the images whose lesions' kind is known; none where these are normal images alone."""
     known = {place: image.class_counts for place, image in enumerate(images) if image.class_counts is not None}
     if not any(images[place].shows_lesion for place in known):
         return ()
-    weights = _weights([images[place] for place in known])
-    return tuple(class_scores(np.stack(list(known.values())), classes, weights))
+    patients = _patients([images[place] for place in known])
+    return tuple(class_scores(np.stack(list(known.values())), classes, patients))
 
 
 def _mean(images: Sequence[ImageResult], score: str) -> Interval:
     if not images:
         return Interval(math.nan, math.nan, math.nan)
     values = np.array([[getattr(image.scores, score) for image in images]])
-    return crossed_bootstrap(values, _patients(images))
+    return crossed_bootstrap(values, _patients(images), bounds=(0, math.inf if score == "hd95" else 1))
 
 
 def _label_scores(
@@ -210,9 +211,9 @@ def _label_scores(
         return None, ()
     truths = np.array([labels.index(image.record.label) for image in named])
     probabilities = np.array([[image.label_probabilities[label] for label in labels] for image in named])
-    weights = _weights(named)
-    scores = label_scores(truths, probabilities.argmax(1), labels, weights)
-    return scores, tuple(label_rocs(probabilities, truths, labels, weights))
+    patients = _patients(named)
+    scores = label_scores(truths, probabilities.argmax(1), labels, patients)
+    return scores, tuple(label_rocs(probabilities, truths, labels, patients))
 
 
 def _uncertainty(images: Sequence[ImageResult], lesions: Sequence[ImageResult]) -> dict[str, float]:
@@ -264,7 +265,18 @@ def markdown(assessment: Assessment, about: Mapping[str, Any]) -> str:
     counts = f"{assessment.n_lesion} lesion and {assessment.n_normal} normal images of {assessment.n_patients}"
     first = f"{about['dataset']}: {counts} patients; 95 % intervals over patients.\n"
     tables = [_headline(assessment), _classes(assessment), _labels(assessment)]
-    return "\n".join([first, *(table.markdown(raw=True) for table in tables if table.texts)])
+    return "\n".join([first, *_too_few(assessment), *(table.markdown(raw=True) for table in tables if table.texts)])
+
+
+FEW_PATIENTS = 5
+"""With fewer, 95 % intervals hold the truth less often than they say (see docs/intervals.md)."""
+
+
+def _too_few(assessment: Assessment) -> list[str]:
+    """Say which images are of too few patients for their intervals, if any are."""
+    counts = {"lesion": assessment.n_lesion_patients, "normal": assessment.n_normal_patients}
+    few = [f"{count} with {kind} images" for kind, count in counts.items() if 0 < count < FEW_PATIENTS]
+    return [f"Too few patients for these intervals to be relied on: {', '.join(few)}.\n"] if few else []
 
 
 def _classes(assessment: Assessment) -> Table:

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from episodes.errors import UserError
-from episodes.scoring.statistics import Difference, Interval, crossed_bootstrap, holm, paired_difference
+from episodes.scoring.statistics import Bounds, Difference, Interval, crossed_bootstrap, holm, paired_difference
 from fewshot.results.index import ResultKey, ResultsIndex, ScoreGrid
 
 # Columns of a summary beside the Dice, averaged like it over lesion images.
@@ -105,9 +105,11 @@ def _summarise_row(table: ResultsIndex, key: ResultKey) -> MethodResult:
     seed_means = lesions.seed_means("dice")
     scores = {name: lesions.mean(name) for name in (*LESION_SCORES, *MILLIMETRE_SCORES)}
     scores |= {name: normals.mean(name) for name in NORMAL_SCORES}
+    # That `empty` finds nothing is no observation, and leaves no doubt.
+    bounds = None if table.fact(key, "kind") == "empty" else (0.0, 1.0)
     return MethodResult(
         *key,
-        dice=dice_interval(lesions),
+        dice=dice_interval(lesions, bounds=bounds),
         seed_spread=float(np.std(list(seed_means.values()), ddof=1)) if len(seed_means) > 1 else math.nan,
         scores=scores,
         n_lesion=lesions.n_scored("dice"),
@@ -117,14 +119,16 @@ def _summarise_row(table: ResultsIndex, key: ResultKey) -> MethodResult:
         kind=table.fact(key, "kind"),
         model=table.fact(key, "model"),
         trained_on=table.fact(key, "trained_on"),
-        patient_dice=dice_interval(lesions, unit="patient"),
+        patient_dice=dice_interval(lesions, unit="patient", bounds=bounds),
         seed_means=seed_means,
     )
 
 
-def dice_interval(grid: ScoreGrid, *, unit: Literal["image", "patient"] = "image") -> Interval:
+def dice_interval(
+    grid: ScoreGrid, *, unit: Literal["image", "patient"] = "image", bounds: Bounds | None = (0, 1)
+) -> Interval:
     """Compute the mean Dice of lesion images with its 95 % interval; every image, or every patient, counts once."""
-    return crossed_bootstrap(grid.over_seeds("dice"), grid.queries.patients, unit=unit, bounds=(0, 1))
+    return crossed_bootstrap(grid.over_seeds("dice"), grid.queries.patients, unit=unit, bounds=bounds)
 
 
 def compare(results: ResultsTable, first: MethodResult, second: MethodResult) -> Difference:

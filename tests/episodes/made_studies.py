@@ -95,6 +95,30 @@ class DicePopulation:
         return of_patients * of_draws * rng.beta(19, 1, cells) * found, [str(owner) for owner in owners]
 
 
+@dataclass(frozen=True, slots=True)
+class BoundedPopulation:
+    """Scores in [0, 1] about a true mean near either end: most patients are at that end, and a few far from it.
+
+    Attributes:
+        n_patients: in a study.
+        truth: the mean.
+        whether: the scores are 0 or 1, such as found or not; else shares, such as precision.
+        images: of each patient.
+    """
+
+    n_patients: int
+    truth: float
+    whether: bool = False
+    images: int = 3
+
+    def sample(self, rng: np.random.Generator) -> Sample:
+        of_patients = rng.beta(4 * self.truth, 4 * (1 - self.truth), self.n_patients).clip(1e-9, 1 - 1e-9)
+        chances = np.repeat(of_patients, self.images)
+        values = rng.random(chances.shape) < chances if self.whether else rng.beta(20 * chances, 20 * (1 - chances))
+        owners = np.repeat(np.arange(self.n_patients), self.images)
+        return values[None].astype(np.float64), [str(owner) for owner in owners]
+
+
 def between_1_and_30(rng: np.random.Generator, n: int) -> IntArray:
     """Numbers of images, most patients with few: geometric, 7 on average."""
     return rng.geometric(1 / 7, n).clip(1, 30)

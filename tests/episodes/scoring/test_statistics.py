@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from episodes.scoring.bootstrap import FloatArray, Unit, resample, tabulate
+from episodes.scoring.bootstrap import FloatArray, Unit
 from episodes.scoring.statistics import (
     Statistic,
     crossed_bootstrap,
@@ -353,61 +353,108 @@ def test_weights_are_equal_within_a_patient_and_hold_as_many_patients_as_there_a
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_the_interval_of_a_mean_holds_the_resamples_of_the_crossed_bootstrap(seed: int) -> None:
+def test_the_interval_of_a_mean_is_that_of_the_crossed_bootstrap(seed: int) -> None:
     _, patients = study(seed)
     values = np.random.default_rng(seed).random(len(patients))
-    weights = patient_weights(patients, n_resamples=300, seed=seed)
-    interval = weighted_interval(weighted_mean(values), weights, level=0.9)
-    means = resample(tabulate(values[None], np.unique(patients, return_inverse=True)[1]), 300, seed)
-    assert astuple(interval) == pytest.approx((values.mean(), *np.quantile(means, [0.05, 0.95])))
+    settings = {"n_resamples": 300, "seed": seed, "level": 0.9, "bounds": (0, 1)}
+    found = weighted_interval(weighted_mean(values), patients, **settings)
+    assert astuple(found) == pytest.approx(astuple(crossed_bootstrap(values[None], patients, **settings)))
 
 
-def test_a_ratio_of_sums_is_resampled_as_such() -> None:
-    """Either patient alone gives 0.9 or 0.1, each in a quarter of the resamples, both 100 of 200."""
-    weights = patient_weights(["a", "b"])
-    interval = weighted_interval(ratio(np.array([9.0, 19.0]), np.array([10.0, 190.0])), weights)
-    assert astuple(interval) == pytest.approx((28 / 200, 0.1, 0.9))
+def test_a_ratio_of_sums_is_resampled_and_left_out_as_such() -> None:
+    """Either patient alone gives 0.9 or 0.1, each in a quarter of the resamples, both 100 of 200.
+
+    The variance of these four is 0.08; that of the jackknife is (0.4**2 + 0.4**2) / 2.
+    """
+    interval = weighted_interval(ratio(np.array([9.0, 91.0]), np.array([10.0, 910.0])), ["a", "b"])
+    assert interval.estimate == pytest.approx(100 / 920)
+    symmetric = weighted_interval(ratio(np.array([90.0, 10.0]), np.array([100.0, 100.0])), ["a", "b"])
+    half = 0.4 * STRETCH * sqrt(0.16 / 0.08)
+    assert astuple(symmetric) == pytest.approx((0.5, 0.5 - half, 0.5 + half), rel=0.03)
+    bounded = weighted_interval(ratio(np.array([90.0, 10.0]), np.array([100.0, 100.0])), ["a", "b"], bounds=(0, 1))
+    assert astuple(bounded) == (0.5, 0, 1)
 
 
 def test_resamples_that_leave_a_statistic_undefined_are_left_out() -> None:
-    weights = patient_weights(["a", "b", "c"])
-    interval = weighted_interval(ratio(np.array([3.0, 0.0, 8.0]), np.array([10.0, 0.0, 10.0])), weights)
-    assert astuple(interval) == pytest.approx((0.55, 0.3, 0.8))
+    statistic = ratio(np.array([3.0, 0.0, 8.0]), np.array([10.0, 0.0, 10.0]))
+    interval = weighted_interval(statistic, ["a", "b", "c"], level=0.5)
+    assert interval.estimate == pytest.approx(0.55)
+    assert interval.low < 0.55 < interval.high
 
 
 @pytest.mark.parametrize("patients", [["a", "a", "a"], ["a"]])
 def test_queries_of_one_patient_have_no_interval(patients: list[str]) -> None:
     values = np.arange(len(patients)) / 2
-    interval = weighted_interval(weighted_mean(values), patient_weights(patients))
+    interval = weighted_interval(weighted_mean(values), patients)
     assert interval.estimate == values.mean()
     assert isnan(interval.low)
     assert isnan(interval.high)
 
 
-def test_queries_of_one_patient_among_others_have_no_interval() -> None:
-    weights = patient_weights(["a", "a", "b", "c"])[:, :2]
-    interval = weighted_interval(weighted_mean(np.array([0.2, 0.4])), weights)
-    assert interval.estimate == pytest.approx(0.3)
-    assert isnan(interval.low)
+def test_a_score_that_rests_on_one_patient_of_several_has_no_interval() -> None:
+    """Without the only positive patient, or the only negative one, there is no area."""
+    interval = weighted_interval(ratio(np.array([0.4, 0.0, 0.0]), np.array([1.0, 0.0, 0.0])), ["a", "b", "c"])
+    assert interval.estimate == pytest.approx(0.4)
+    both = weighted_interval(
+        lambda w: np.where((w[:, 0] > 0) & (w[:, 1] > 0), 1.0, nan), ["a", "b"], bounds=(0, 1), n_units=1
+    )
+    assert (both.estimate, isnan(both.low)) == (1, True)
 
 
 def test_no_queries_have_what_the_statistic_says_of_none() -> None:
     nobody = patient_weights([], n_resamples=5)
     assert (nobody.shape, nobody.dtype) == ((5, 0), np.int64)
-    interval = weighted_interval(ratio(np.empty(0), np.empty(0)), nobody)
-    assert all(map(isnan, astuple(interval)))
+    assert all(map(isnan, astuple(weighted_interval(ratio(np.empty(0), np.empty(0)), []))))
 
 
 def test_chunks_of_weights_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     _, patients = study(seed=1)
-    weights, values = patient_weights(patients, n_resamples=100), np.arange(len(patients)) / 3
-    whole = weighted_interval(weighted_mean(values), weights)
+    values = np.arange(len(patients)) / 3
+    whole = weighted_interval(weighted_mean(values), patients, n_resamples=100)
     monkeypatch.setattr("episodes.scoring.bootstrap.CHUNK", 7 * len(patients))
-    assert astuple(weighted_interval(weighted_mean(values), weights)) == pytest.approx(astuple(whole))
+    assert astuple(weighted_interval(weighted_mean(values), patients, n_resamples=100)) == pytest.approx(astuple(whole))
+
+
+# Bounds
+
+
+@pytest.mark.parametrize("n_patients", [2, 5, 38])
+def test_patients_who_are_all_at_a_bound_leave_others_possible(n_patients: int) -> None:
+    """Of 5 patients who all were found, as few as 0.025**(1/5) = 48 % of patients may be."""
+    patients = [str(place) for place in range(n_patients)]
+    reach = 0.025 ** (1 / n_patients)
+    for draws in (1, 5):
+        found = crossed_bootstrap(np.ones((draws, n_patients)), patients, bounds=(0, 1))
+        assert astuple(found) == pytest.approx((1, reach, 1))
+        missed = crossed_bootstrap(np.zeros((draws, n_patients)), patients, bounds=(0, 1))
+        assert astuple(missed) == pytest.approx((0, 0, 1 - reach))
+        worse = paired_difference(np.zeros((draws, n_patients)), np.ones((draws, n_patients)), patients, bounds=(-1, 1))
+        assert astuple(worse.interval) == pytest.approx((-1, -1, 1 - 2 * reach))
+        assert astuple(crossed_bootstrap(np.ones((draws, n_patients)), patients)) == (1, 1, 1)
+        distances = crossed_bootstrap(np.zeros((draws, n_patients)), patients, bounds=(0, np.inf))
+        assert astuple(distances) == (0, 0, 0)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 2**32), st.integers(1, 9), st.integers(1, 4), st.floats(0.02, 5), st.floats(0.02, 5))
+def test_intervals_of_bounded_scores_lie_within_their_bounds(
+    seed: int, n_patients: int, n_draws: int, left: float, right: float
+) -> None:
+    """Whatever the scores, also where most of them are 0 or 1; and the estimate lies inside."""
+    rng = np.random.default_rng(seed)
+    first, second = rng.beta(left, right, (2, n_draws, 12)).round(1)
+    patients = [str(owner) for owner in rng.integers(n_patients, size=12)]
+    found = crossed_bootstrap(first, patients, n_resamples=200, bounds=(0, 1))
+    apart = paired_difference(first, second, patients, n_resamples=200, bounds=(-1, 1)).interval
+    pooled = weighted_interval(ratio(first[0], np.ones(12)), patients, n_resamples=200, bounds=(0, 1))
+    for interval, least in ((found, 0), (apart, -1), (pooled, 0)):
+        if not isnan(interval.low):
+            assert least <= interval.low <= interval.high <= 1
+            assert interval.low - 1e-9 <= interval.estimate <= interval.high + 1e-9
 
 
 def test_impossible_weights_are_named() -> None:
     with pytest.raises(ValueError, match="n_resamples must be at least 1, not 0"):
         patient_weights(["a", "b"], n_resamples=0)
     with pytest.raises(ValueError, match=r"level must lie between 0 and 1, not 95"):
-        weighted_interval(weighted_mean(np.array([0.1, 0.2])), patient_weights(["a", "b"]), level=95)
+        weighted_interval(weighted_mean(np.array([0.1, 0.2])), ["a", "b"], level=95)
