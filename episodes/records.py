@@ -35,6 +35,7 @@ class Record:
         spacing: millimetres per pixel of the original image (row, column), where the dataset states it.
         extra: further facts as the dataset spells them, such as `{"Doppler": "Yes"}`.
         frame: which frame of a clip it is, from 1 on as DICOM counts; None where the file holds one picture.
+        full_scale: the value that is shown white, of more than 8 bits; None where the file leaves no choice.
 
     >>> record = Record("busi", Path("benign/benign (1).png"), (), "benign", patient="benign (1)")
     >>> record.id
@@ -55,6 +56,7 @@ class Record:
     spacing: tuple[float, float] | None = None
     extra: Mapping[str, str] = field(default_factory=dict)
     frame: int | None = None
+    full_scale: float | None = None
 
     @property
     def stem(self) -> str:

@@ -5,7 +5,8 @@
     segmenter = load("runs/panet/checkpoint.safetensors").adapt(images, masks)
     masks = segmenter.masks(new_images)
 
-Images are paths, arrays or Pillow's, of any size; everything is computed as in the benchmark. `adapt_folder` takes a
+Images are paths, arrays or Pillow's, of any size, and files of more than 8 bits that are given together have one grey
+scale; everything is computed as in the benchmark. `adapt_folder` takes a
 folder of annotated images, and `predict` says more of each image than its mask.
 """
 
@@ -21,6 +22,7 @@ from PIL import Image
 
 from episodes.errors import UserError
 from episodes.images.decoding import read_image, read_label_map, read_size
+from episodes.images.grey_scales import full_scales
 from episodes.records import Record
 from episodes.sampling.episode import Support
 from fewshot.config.parsing import parse_config
@@ -164,7 +166,8 @@ class Adaptable:
             return None
         names = [picture_name("images", place, image) for place, image in enumerate(images)]
         mask_names = [picture_name("masks", place, mask) for place, mask in enumerate(masks)]
-        pairs = [_read_pair(*pair) for pair in zip(images, masks, names, mask_names, strict=True)]
+        scales = _full_scales(images)
+        pairs = [_read_pair(*pair) for pair in zip(images, masks, names, mask_names, scales, strict=True)]
         support = build_support([image for image, _ in pairs], [mask for _, mask in pairs], names, self.image_size)
         for place in empty_masks(support):
             raise UserError(
@@ -214,9 +217,10 @@ class Segmenter:
         Raises:
             UserError: if one of them cannot be read, or memory does not suffice for a single one.
         """
-        waiting = enumerate(listed(images, "images"))
+        pictures = listed(images, "images")
+        waiting = enumerate(zip(pictures, _full_scales(pictures), strict=True))
         while read := list(islice(waiting, self.predictor.batching.size)):
-            grey = [grey_image(image, picture_name("images", place, image)) for place, image in read]
+            grey = [grey_image(image, picture_name("images", place, image), scale) for place, (image, scale) in read]
             yield from self.predictor.predict_images(grey)
 
 
@@ -243,18 +247,19 @@ def picture_name(pictures: str, place: int, picture: Picture) -> str:
     return str(picture) if isinstance(picture, str | Path) else f"{pictures}[{place}]"
 
 
-def grey_image(picture: Picture, name: str) -> NDArray[np.uint8]:
+def grey_image(picture: Picture, name: str, full_scale: float | None = None) -> NDArray[np.uint8]:
     """Read the grey values (H, W) of a picture: its luma, without alpha.
 
     Args:
         picture: a path; or (H, W), (H, W, 3) or (H, W, 4) of 0 to 255, or of floats in [0, 1].
         name: for errors.
+        full_scale: the value that is shown white, of a file of more than 8 bits; None for what fits it alone.
 
     Raises:
         UserError: if it cannot be read as one.
     """
     if isinstance(picture, str | Path):
-        return read_image(Path(picture))
+        return read_image(Path(picture), full_scale=full_scale)
     pixels = _bytes(_values(picture, name), name)
     return pixels if pixels.ndim == 2 else np.asarray(Image.fromarray(pixels).convert("L"))
 
@@ -281,11 +286,17 @@ def lesion_mask(picture: Picture, name: str) -> NDArray[np.bool_]:
     return lesion
 
 
+def _full_scales(pictures: Sequence[Picture]) -> list[float | None]:
+    """Choose one scale for the files of more than 8 bits among pictures."""
+    scales = iter(full_scales([(Path(one), None) for one in pictures if isinstance(one, str | Path)]))
+    return [next(scales) if isinstance(one, str | Path) else None for one in pictures]
+
+
 def _read_pair(
-    image: Picture, mask: Picture, image_name: str, mask_name: str
+    image: Picture, mask: Picture, image_name: str, mask_name: str, full_scale: float | None
 ) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
     """Read an image and its mask, (H, W) both."""
-    grey, lesion = grey_image(image, image_name), lesion_mask(mask, mask_name)
+    grey, lesion = grey_image(image, image_name, full_scale), lesion_mask(mask, mask_name)
     if grey.shape != lesion.shape:
         raise UserError(f"{mask_name}: is {_by(lesion)}, but {image_name} is {_by(grey)}; give them one size")
     if not lesion.any():

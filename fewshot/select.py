@@ -22,6 +22,7 @@ from episodes.datasets.tables import TableRow, parse_label, read_table
 from episodes.errors import DatasetError, UserError
 from episodes.images.decoding import read_image, stretch_image
 from episodes.images.dicom_header import is_dicom, read_facts
+from episodes.images.grey_scales import with_full_scales
 from episodes.io.files import exclusive_lock, folder_written_whole, short_name
 from episodes.records import Record, frame_stem
 from episodes.sampling.selection import By, choose, nearest_chosen
@@ -73,7 +74,7 @@ def find_candidates(inputs: Inputs, table: Path | None = None) -> dict[Input, Re
     if not found:
         raise UserError(f"{table}: labels every image normal, so there is none to outline a lesion in")
     _log_unknown_patients(found, rows, patients)
-    return found
+    return dict(zip(found, with_full_scales(list(found.values())), strict=True))
 
 
 def _row_of(item: Input, rows: Mapping[str, TableRow]) -> TableRow:
@@ -186,7 +187,7 @@ def describe_files(
         images = []
         for place, record in some:
             try:
-                images.append(stretch_image(read_image(record.image, record.frame), size))
+                images.append(stretch_image(read_image(record.image, record.frame, record.full_scale), size))
                 places.append(place)
             except DatasetError as error:
                 unreadable.append(str(error))
@@ -273,13 +274,22 @@ def write_selection(folder: Path, chosen: Sequence[Chosen], n_images: int, *, ti
 def _file_name(one: Chosen, count: int) -> str:
     """Name a copy: they are in order by name, and `--shots` takes the first by name."""
     stem = short_name(f"{one.rank:0{len(str(count))}d}-{one.input.name.replace('/', '-')}")
-    return f"{stem}{'.png' if may_be_clip(one.input.path) else one.input.path.suffix.lower()}"
+    return f"{stem}{'.png' if _is_decoded(one) else one.input.path.suffix.lower()}"
+
+
+def _is_decoded(one: Chosen) -> bool:
+    """Tell whether the pixels of an image are written rather than its file copied.
+
+    So are those of one frame, of DICOM, whose header may name the patient, and of more than 8 bits: among fewer images
+    the file would have another grey scale.
+    """
+    return may_be_clip(one.input.path) or one.record.full_scale is not None
 
 
 def _copy(one: Chosen, path: Path) -> None:
-    """Copy a file; of one frame, and of DICOM, whose header may name the patient, the pixels alone."""
-    if may_be_clip(one.input.path):
-        Image.fromarray(read_image(one.input.path, one.input.frame)).save(path)
+    """Copy a file, or its pixels."""
+    if _is_decoded(one):
+        Image.fromarray(read_image(one.input.path, one.input.frame, one.record.full_scale)).save(path)
     else:
         shutil.copyfile(one.input.path, path)
 
@@ -306,12 +316,12 @@ def _group(one: Chosen, n_images: int) -> TileGroup:
     number = len(one.stands_for)
     places = np.linspace(0, number - 1, min(number, _SHOWN)).round().astype(int)
     note = f"stands for {number} of {n_images} images ({number / n_images:.0%}), from near to far"
-    tiles = [_tile(one.stands_for[place]) for place in places]
+    tiles = [_tile(one.stands_for[place], one.record.full_scale) for place in places]
     return TileGroup(f"{one.rank}  {one.input.image}", tiles, number, note if number > 1 else "stands for itself")
 
 
-def _tile(image: Input) -> Tile:
-    pixels: NDArray[np.uint8] = read_image(image.path, image.frame)
+def _tile(image: Input, full_scale: float | None) -> Tile:
+    pixels: NDArray[np.uint8] = read_image(image.path, image.frame, full_scale)
     name = image.name.rpartition("/")[2]
     return Tile(name, pixels, np.zeros(pixels.shape, np.uint8), pixels.shape[0] / pixels.shape[1])
 

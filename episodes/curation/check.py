@@ -18,11 +18,13 @@ from episodes.datasets.files import files_below, is_image_file, unread_format
 from episodes.datasets.problems import Problem, collected_problems
 from episodes.errors import DatasetError, printable
 from episodes.images.decoding import read_image, read_label_map, read_size
+from episodes.images.grey_scales import describe_full_scales
 from episodes.images.regions import count_components
 from episodes.parallel import Progress, in_threads
 from episodes.records import LABEL_VALUES, Record
 
 TINY = 0.001  # of the image's area
+DIM = 32  # of 255: so dark is what uses 12 of 16 bits, or 8 of 12
 # Columns of tables, as `Record.extra` holds them.
 _FLAGS: Mapping[str, Kind] = {
     "Doppler": "Doppler overlay",
@@ -93,6 +95,7 @@ def check_records(
         root=printable(str(root)),
         counts={"images": len(records), "patients": len(patients), **{one: labels[one] for one in LABEL_VALUES}},
         patients=_count_by_patient(records),
+        grey_scales=tuple(describe_full_scales(record.full_scale for record in records)),
         # The root is said once.
         findings=tuple(replace(one, detail=printable(one.detail.replace(f"{root}{os.sep}", ""))) for one in findings),
     )
@@ -130,13 +133,15 @@ class Content:
 def inspect(record: Record) -> Content:
     """Decode the image and the masks of a record and compare them with each other and with the label."""
     try:
-        image = read_image(record.image, record.frame)
+        image = read_image(record.image, record.frame, record.full_scale)
     except DatasetError as error:
         return Content(record, (Finding(_damage(record.image, record.frame, error), (record.id,), str(error)),))
     height, width = image.shape
     notes = list(_inspect_masks(record, (height, width)))
     if np.ptp(image) == 0:
         notes.append(("blank image", f"every pixel is {image[0, 0]}"))
+    elif image.max() < DIM:
+        notes.append(("dim image", f"its brightest value is {image.max()} of 255"))
     return Content(
         record=record,
         findings=tuple(Finding(kind, (record.id,), detail) for kind, detail in notes),

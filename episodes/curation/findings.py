@@ -21,6 +21,7 @@ Kind = (
         "size against table",
         "scaled copy",
         "blank image",
+        "dim image",
         "tiny lesion",
         "several lesions",
         "several masks",
@@ -61,6 +62,7 @@ KINDS: Mapping[Kind, KindFacts] = {
     "size against table": KindFacts("the file's own size is used"),
     "mask of another size": KindFacts("the mask is resized to the image (nearest)"),
     "blank image": KindFacts("kept"),
+    "dim image": KindFacts("kept as it is; if all are, the file uses fewer bits than it states: export it again"),
     "row without image": KindFacts("ignored: a partial copy can be used"),
     "stray copy": KindFacts("left out"),
     "extra file": KindFacts("left out"),
@@ -95,6 +97,7 @@ class CheckReport:
         counts: number of `images` and `patients`, and of images by label; without what its reader leaves out.
         published: the same numbers as the dataset's paper gives them, as far as it does.
         patients: number of images of each patient by label; empty where the dataset names no patients.
+        grey_scales: how values of more than 8 bits are shown, in words.
         findings: sorted by kind in the order of `KINDS`.
     """
 
@@ -103,6 +106,7 @@ class CheckReport:
     counts: Mapping[str, int]
     published: Mapping[str, int] = field(default_factory=dict)
     patients: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    grey_scales: tuple[str, ...] = ()
     findings: tuple[Finding, ...] = ()
 
     @property
@@ -138,6 +142,7 @@ class CheckReport:
                 for name, here in self.counts.items()
             },
             "patients": {patient: dict(labels) for patient, labels in self.patients.items()},
+            "grey_scales": list(self.grey_scales),
             "kinds": {
                 kind: {"findings": found, "subjects": len(self.subjects(kind)), **asdict(KINDS[kind])}
                 for kind, found in self.kinds.items()

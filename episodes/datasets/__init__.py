@@ -13,6 +13,7 @@ from types import ModuleType
 
 from episodes.datasets.problems import listed_problems, report_problem
 from episodes.errors import DatasetError
+from episodes.images.grey_scales import with_full_scales
 from episodes.records import Record, repeated_ids
 
 Reader = Callable[[Path], list[Record]]
@@ -83,7 +84,8 @@ def read_dataset(name: str, root: Path) -> list[Record]:
         root: the folder that holds the dataset in its native layout.
 
     Returns:
-        At least one record, sorted by id; the ids are unique. Inside `collected_problems` it may be none.
+        At least one record, sorted by id; the ids are unique. Inside `collected_problems` it may be none. Images of
+        more than 8 bits have one full scale, for which all of them are decoded.
 
     Raises:
         DatasetError: if the folder is not there or not what the reader expects.
@@ -100,4 +102,5 @@ def read_dataset(name: str, root: Path) -> list[Record]:
         raise DatasetError(f"{root}: the reader {name} found no image there")
     for record, message in repeated_ids(records):
         report_problem("name taken twice", record.image, message)
-    return list({record.id: record for record in reversed(records)}.values())[::-1]  # the first that bears an id
+    # The first that bears an id is kept.
+    return with_full_scales(list({record.id: record for record in reversed(records)}.values())[::-1])

@@ -16,11 +16,12 @@ from episodes.records import LABEL_VALUES, Record
 _HALF = 127  # a mask pixel is set above half of 255
 
 
-def read_image(path: Path, frame: int | None = None) -> NDArray[np.uint8]:
+def read_image(path: Path, frame: int | None = None, full_scale: float | None = None) -> NDArray[np.uint8]:
     """Decode an image, DICOM or what Pillow reads, to its luma (ITU-R BT.601): grey values, (H, W).
 
-    Any mode is read. Alpha is dropped, not blended. Integers of more than 8 bits are scaled from the smallest
-    of 8, 12 and 16 bits that holds them; floats within [0, 1] from that range. Pixels are taken as they are
+    Any mode is read. Alpha is dropped, not blended. Values of more than 8 bits are scaled so that the full scale is
+    white, by default what `rasters.fitting_full_scale` makes of this image alone: for images that belong together,
+    choose one with `grey_scales.full_scales`. TIFFs whose 0 is white are inverted. Pixels are taken as they are
     stored, as those of the masks are: an EXIF orientation is ignored. DICOM is shown as a viewer does, see
     `episodes.images.dicom_pixels.read_pixels`. Frames count from 1; None is for a file that holds only one.
 
@@ -28,7 +29,7 @@ def read_image(path: Path, frame: int | None = None) -> NDArray[np.uint8]:
         DatasetError: if the file is missing, no image, damaged or larger than `rasters.MAX_PIXELS`, or there is no such
             frame.
     """
-    pixels = read_pixels(path, frame) if is_dicom(path) else read_raster(path, frame)
+    pixels = read_pixels(path, frame) if is_dicom(path) else read_raster(path, frame, full_scale)
     return pixels if pixels.ndim == 2 else np.asarray(Image.fromarray(pixels).convert("L"))
 
 
@@ -115,7 +116,7 @@ def _read_mask(path: Path) -> NDArray[np.uint8]:
     if not is_dicom(path):
         return read_raster(path)
     stored: NDArray[Any] = read_stored(path)
-    return stored if stored.ndim == 3 else scale_to_bytes(stored.astype(np.float64), path)
+    return stored if stored.ndim == 3 else scale_to_bytes(stored, path)
 
 
 def stretch_image(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:

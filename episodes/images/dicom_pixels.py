@@ -27,7 +27,7 @@ def grey_bytes(values: NDArray[Any], dataset: Any, path: Path) -> NDArray[np.uin
     slope, intercept = float(dataset.get("RescaleSlope") or 1), float(dataset.get("RescaleIntercept") or 0)
     lowest = -(2 ** (bits - 1)) if signed else 0
     ends = sorted(slope * end + intercept for end in (lowest, lowest + 2**bits - 1))
-    rescaled = slope * _without_unused_bits(values, signed, bits) + intercept
+    rescaled = slope * values + intercept
     centre, width = _first(dataset, "WindowCenter"), _first(dataset, "WindowWidth")
     if centre is None or width is None:
         shown = scaled(rescaled, *ends)
@@ -71,14 +71,23 @@ def scaled(values: NDArray[Any], low: float, high: float) -> NDArray[np.uint8]:
     return np.round(255 * np.clip(shares, 0, 1)).astype(np.uint8)
 
 
-def _without_unused_bits(values: NDArray[Any], signed: bool, bits: int) -> NDArray[Any]:
-    """Drop what lies above the stored bits: old files keep overlays there."""
-    unused = 8 * values.dtype.itemsize - bits
-    if unused <= 0:
+def _stored_bits(values: NDArray[Any], dataset: Any, path: Path) -> NDArray[Any]:
+    """Take the stored bits alone, which end at `HighBit`: old files keep overlays above, left-justified ones end there.
+
+    Raises:
+        DatasetError: if the stored bits do not lie within the allocated ones.
+    """
+    bits, width = int(dataset.BitsStored), 8 * values.dtype.itemsize
+    high = int(dataset.get("HighBit", bits - 1))
+    if not bits - 1 <= high < int(dataset.BitsAllocated):
+        raise DatasetError(
+            f"{path}: HighBit is {high} of {bits} bits stored in {int(dataset.BitsAllocated)}; expected {bits - 1};"
+            " export it again"
+        )
+    if bits >= width:
         return values
-    kept: NDArray[Any] = values & values.dtype.type(2**bits - 1)
-    if signed:
-        kept = np.right_shift(np.left_shift(values, unused), unused)  # the sign comes back from the top bit
+    # A shift to the right brings a sign back from the top bit.
+    kept: NDArray[Any] = np.right_shift(np.left_shift(values, width - 1 - high), width - bits)
     return kept
 
 
@@ -134,9 +143,11 @@ def _decode(path: Path, frame: int | None) -> tuple[DicomFacts, NDArray[Any], An
 
         _check_encoded_frame(path, facts, index)
         dataset = Dataset()  # receives the elements of the group that describes pixels, and no others
-        values = pixel_array(path, ds_out=dataset, index=index)  # luma and chroma become RGB
+        # Luma and chroma become RGB. Unused bits are not left to pydicom, which drops used ones of a high `HighBit`.
+        values = pixel_array(path, ds_out=dataset, index=index, correct_unused_bits=False)
         if values.shape[:2] != facts.size:
             raise DatasetError(f"{path}: its pixels are not of the size that it states; restore the original file")
+        values = _stored_bits(values, dataset, path)
         if values.ndim == 3:
             values = scaled(values, 0, 2**facts.bits - 1)
         elif facts.photometric == "PALETTE COLOR":

@@ -4,6 +4,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,19 +21,44 @@ CLIP_SUFFIXES = frozenset({".tif", ".tiff", ".gif", ".webp", *([".avif"] if _AVI
 """Of files that may hold several frames."""
 SUFFIXES = CLIP_SUFFIXES | {".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp"}
 _BITS = {"1": 1, "I;16": 16, "I;16B": 16, "I": 32, "F": 32}  # all other modes have 8
-# What a file of more than 8 bits may use as its full scale; scanners often export 12 bits in 16.
-_FULL_SCALES = (255, 4095, 65535)
+# What integers of more than 8 bits may use: scanners often export 10, 12 or 14 bits in 16.
+_FULL_SCALES = tuple(2**bits - 1 for bits in (8, 10, 12, 14, 16))
+_BITS_PER_SAMPLE, _PHOTOMETRIC, _MINISWHITE = 258, 262, 0  # of TIFF
 
 
-def read_raster(path: Path, frame: int | None = None) -> NDArray[np.uint8]:
+def read_raster(path: Path, frame: int | None = None, full_scale: float | None = None) -> NDArray[np.uint8]:
     """Decode a frame, counted from 1, to grey values (H, W) or colours (H, W, 3); alpha is dropped.
+
+    The full scale is the value of more than 8 bits that is shown white; None for what fits this frame alone.
 
     Raises:
         DatasetError: if the file is missing, no image, damaged or larger than `MAX_PIXELS`, or there is no such
             frame.
     """
     with opened(path, frame) as image:
-        return _drop_alpha(image, path)
+        return _drop_alpha(image, path, full_scale)
+
+
+def read_deep(path: Path, frame: int | None = None) -> tuple[NDArray[Any], float | None] | None:
+    """Read a frame's grey values as they are stored, (H, W), and the full scale where the file states one.
+
+    Returns:
+        None for a picture of at most 8 bits, which has no scale to choose.
+
+    Raises:
+        DatasetError: as `read_raster` does.
+    """
+    with readable(path), path.open("rb") as file:
+        start = file.read(25)
+    is_deep_png = start.startswith(b"\x89PNG") and start[-1] > 8
+    if not is_deep_png and start[:2] not in (b"II", b"MM"):  # the header alone spares opening all others
+        return None
+    with opened(path, frame) as image:
+        if not _is_deep(image):
+            return None
+        # Of more than 8 bits Pillow reads no other depth than 12 that a file states exactly; 16 may hold any less.
+        stated = getattr(image, "tag_v2", {}).get(_BITS_PER_SAMPLE) == (12,)
+        return _checked(np.asarray(image), path), 4095 if stated else None
 
 
 def count_frames(path: Path) -> int:
@@ -136,25 +162,53 @@ def frame_index(frames: int, frame: int | None, path: Path) -> int:
     return (frame or 1) - 1
 
 
-def scale_to_bytes(values: NDArray[np.float64], path: Path) -> NDArray[np.uint8]:
-    """Map values to 0 to 255: from the smallest of 8, 12 and 16 bits that holds them, fractions from [0, 1].
+def fitting_full_scale(peak: float, *, has_fractions: bool) -> float:
+    """Choose the value that is shown white: of the smallest of 8, 10, 12, 14 and 16 bits that holds the largest value.
+
+    Fractions of less than half of 8 bits are of no depth: their scale is [0, 1], or ends at the largest value.
+
+    >>> [fitting_full_scale(peak, has_fractions=False) for peak in (200, 1020, 3000, 4096)]
+    [255, 1023, 4095, 16383]
+    >>> [fitting_full_scale(peak, has_fractions=True) for peak in (0.4, 2.6, 254.5)]
+    [1.0, 2.6, 255]
+    """
+    if has_fractions and peak < (_FULL_SCALES[0] + 1) / 2:
+        return max(1.0, peak)
+    return next(scale for scale in _FULL_SCALES if peak <= scale)
+
+
+def scale_to_bytes(values: NDArray[Any], path: Path, full_scale: float | None = None) -> NDArray[np.uint8]:
+    """Map values from 0 to the full scale to 0 to 255; None for the one that fits these values alone.
 
     Raises:
         DatasetError: if they are negative, too large or not finite.
     """
-    peak = values.max()
-    if not (np.isfinite(values).all() and values.min() >= 0 and peak <= _FULL_SCALES[-1]):
+    values = _checked(values, path).astype(np.float64)
+    if full_scale is None:
+        full_scale = fitting_full_scale(float(values.max()), has_fractions=bool((values % 1).any()))
+    shown: NDArray[np.uint8] = np.round(np.minimum(values, full_scale) * (255 / full_scale)).astype(np.uint8)
+    return shown
+
+
+def _checked(values: NDArray[Any], path: Path) -> NDArray[Any]:
+    if not np.isfinite(values).all():
+        raise DatasetError(f"{path}: holds values that are no numbers (NaN or infinite); save it without them")
+    if values.min() < 0 or values.max() > _FULL_SCALES[-1]:
         raise DatasetError(f"{path}: values outside 0..{_FULL_SCALES[-1]}; save it as 8 or 16 bit image")
-    has_fractions = bool((values % 1).any())
-    full_scale = 1 if has_fractions and peak <= 1 else next(s for s in _FULL_SCALES if peak <= s)
-    return np.round(values * (255 / full_scale)).astype(np.uint8)
+    return values
 
 
-def _drop_alpha(image: Image.Image, path: Path) -> NDArray[np.uint8]:
+def _is_deep(image: Image.Image) -> bool:
+    return image.mode.startswith(("I", "F"))
+
+
+def _drop_alpha(image: Image.Image, path: Path, full_scale: float | None) -> NDArray[np.uint8]:
     if image.mode in ("1", "L", "LA"):
         return np.asarray(image.convert("L"))
-    if image.mode.startswith(("I", "F")):
-        return scale_to_bytes(np.asarray(image, np.float64), path)
+    if _is_deep(image):
+        shown = scale_to_bytes(np.asarray(image), path, full_scale)
+        # Pillow inverts these itself up to 8 bits, and no deeper.
+        return 255 - shown if getattr(image, "tag_v2", {}).get(_PHOTOMETRIC) == _MINISWHITE else shown
     if image.mode == "P":
         image = image.convert("RGBA")  # in one step to RGB, Pillow warns of transparent palettes
     return np.asarray(image.convert("RGB"))

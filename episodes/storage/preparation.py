@@ -24,6 +24,7 @@ from episodes.curation.near_duplicates import THUMBNAIL, duplicate_groups, settl
 from episodes.curation.policy import Curated, Policy, count_by_reason, curate, require_some
 from episodes.errors import DatasetError, StorageError
 from episodes.images.decoding import read_image, read_label_map, stretch_image, stretch_labels
+from episodes.images.grey_scales import describe_full_scales
 from episodes.io.files import file_hash, reserve_space, resumable_folder, waiting_lock
 from episodes.parallel import Progress, in_threads
 from episodes.records import Record
@@ -97,6 +98,8 @@ def prepare_store(
             store = _open_or_prepare(preparation, progress, threads, check_pixels=check_pixels)
     for reason, count in count_by_reason(store.dropped).items():
         logger.info("%s: %d of %d images are left out: %s", records[0].dataset, count, len(records), reason)
+    for line in describe_full_scales(record.full_scale for record in store.records):
+        logger.info("%s: %s", records[0].dataset, line)
     present = {record.id: record for record in curated.records}  # the dataset may have moved since it was decoded
     moved = (replace(old, image=present[old.id].image, masks=present[old.id].masks) for old in store.records)
     return replace(store, records=tuple(moved))
@@ -151,7 +154,7 @@ class _Decoded:
 
 def _decode(record: Record, path: Path, size: tuple[int, int]) -> _Decoded:
     """Decode one record to a file, which is there whole or not at all."""
-    image = read_image(record.image, record.frame)
+    image = read_image(record.image, record.frame, record.full_scale)
     height, width = image.shape
     label_map = stretch_labels(read_label_map(record, (height, width)), size)
     decoded = _Decoded(height, width, bool(label_map.any()), thumbnail(image))

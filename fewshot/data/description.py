@@ -9,6 +9,7 @@ from episodes.datasets.folder import COLUMNS, pseudonyms
 from episodes.datasets.folder_layout import TABLE, FolderImage
 from episodes.datasets.survey import Survey
 from episodes.errors import UserError, printable
+from episodes.images.grey_scales import describe_full_scales
 from episodes.records import LABELS, Record, frame_stem
 from fewshot.results.tables import csv_text
 
@@ -21,6 +22,7 @@ def understood(survey: Survey, name: str) -> list[str]:
     n_lesions = [one.lesions for one in survey.readable]
     facts = {
         "images": f"{len(survey.records)} ({_forms(survey)}), {_sizes(survey)}",
+        **_grey_scale(survey.records),
         "masks": str(sum(len(record.masks) for record in survey.records)),
         "lesions": f"{sum(n_lesions)} in {sum(map(bool, n_lesions))} images, none in {n_lesions.count(0)}",
         "labels": f"{count_labels(survey.records)} ({_label_source(survey)})",
@@ -64,6 +66,12 @@ def _images(survey: Survey) -> tuple[FolderImage, ...]:
 def _forms(survey: Survey) -> str:
     forms = survey.forms.most_common()
     return forms[0][0] if len(forms) == 1 else ", ".join(f"{count} {form}" for form, count in forms)
+
+
+def _grey_scale(records: Sequence[Record]) -> dict[str, str]:
+    """Say how values of more than 8 bits are shown, where there are such images."""
+    told = describe_full_scales(record.full_scale for record in records)
+    return {"greys": "; ".join(told)} if told else {}
 
 
 def count_labels(records: Sequence[Record]) -> str:

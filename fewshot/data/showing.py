@@ -32,6 +32,8 @@ def print_check(report: CheckReport, *, details: bool = False) -> None:
     print_line(console, f"{report.dataset}: {report.root}")
     console.print(counts_table(report))
     print_line(console, _patients_sentence(report))
+    for line in report.grey_scales:
+        print_line(console, f"Grey scale: {line}.")
     if not report.findings:
         print_line(console, "Nothing was found wrong.")
         return

@@ -48,6 +48,7 @@ def image_json(image: StoredImage) -> Json:
         "name": image.name,
         "size": list(image.size[::-1]),
         "shown": list(shown_size(image.size)[::-1]),
+        "grey_scale": image.grey_scale,
     }
 
 

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from episodes.errors import StorageError, UserError
 from episodes.images.decoding import read_size, stretch_labels
 from episodes.images.dicom_header import is_dicom, read_facts
+from episodes.images.grey_scales import describe_full_scale, full_scales
 from episodes.scoring.mask_scores import Spacing
 from fewshot.api import grey_image, lesion_mask
 from fewshot.demo.answers import SessionPredictions
@@ -28,7 +29,7 @@ LONGEST_NAME = 120
 ENDED = "the session has ended; reload the page to begin anew"
 
 Kind = Literal["supports", "queries"]
-Pixels = TypeVar("Pixels", NDArray[np.uint8], NDArray[np.bool_])
+Pixels = TypeVar("Pixels")
 
 
 @dataclass(eq=False)
@@ -239,11 +240,18 @@ def take_image(upload: Path, session: Session, name: str) -> StoredImage:
     image_id = session.new_id()
     with session.writing() as folder:
         spacing = _spacing(upload)
-        grey = _read(upload, name, grey_image, session.limits)
+        grey, scale = _read(upload, name, _grey_and_scale, session.limits)
         path = folder / f"image-{image_id}.png"
         path.write_bytes(png(grey))
         session.limits.check_session(session.bytes())
-        return StoredImage(image_id, name, path, (grey.shape[0], grey.shape[1]), spacing=spacing)
+        told = "" if scale is None else describe_full_scale(scale)
+        return StoredImage(image_id, name, path, (grey.shape[0], grey.shape[1]), spacing=spacing, grey_scale=told)
+
+
+def _grey_and_scale(upload: Path, name: str) -> tuple[NDArray[np.uint8], float | None]:
+    """Read the grey values of an upload, and which of more than 8 bits is shown white: its own have to tell."""
+    (scale,) = full_scales([(upload, None)])
+    return grey_image(upload, name, scale), scale
 
 
 def _spacing(upload: Path) -> Spacing | None:

@@ -1,5 +1,6 @@
 """Support sets of a few annotated images: decoded ones of any size, or those of a folder."""
 
+import logging
 from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path
@@ -12,8 +13,11 @@ from numpy.typing import NDArray
 from episodes.datasets import read_dataset
 from episodes.errors import DatasetError, UserError
 from episodes.images.decoding import read_image, read_label_map, read_size, stretch_image, stretch_labels
+from episodes.images.grey_scales import describe_full_scales
 from episodes.records import Record
 from episodes.sampling.episode import Support, image_tensor
+
+logger = logging.getLogger(__name__)
 
 
 def build_support(
@@ -53,14 +57,21 @@ def load_support_folder(folder: Path, image_size: int, shots: int | None = None)
         UserError: if there are fewer, a mask is missing, empty or not of its image's size, or two images show the same
             under different labels.
     """
-    records = sorted(read_dataset("folder", folder), key=lambda record: record.id)
+    return load_support(folder, read_dataset("folder", folder), image_size, shots)
+
+
+def load_support(folder: Path, records: Sequence[Record], image_size: int, shots: int | None = None) -> Support:
+    """Load the annotated images of a folder that has been read; all else as `load_support_folder` does."""
+    records = sorted(records, key=lambda record: record.id)
     if shots is not None and len(records) < shots:
         raise UserError(f"{folder}: holds {len(records)} images, of which {shots} were asked for; lower --shots")
     records = records[:shots]
     if not records:
         raise DatasetError("no records to prepare: the dataset is empty")
+    for line in describe_full_scales(record.full_scale for record in records):
+        logger.info("%s: %s", folder, line)
     _require_equal_sizes(records)
-    images = [read_image(record.image, record.frame) for record in records]
+    images = [read_image(record.image, record.frame, record.full_scale) for record in records]
     masks = [
         read_label_map(record, (image.shape[0], image.shape[1])) > 0
         for record, image in zip(records, images, strict=True)

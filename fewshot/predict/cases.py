@@ -41,6 +41,8 @@ class ReadImage:
 Key = tuple[str, int]
 Truths = Mapping[Key, tuple[Path, ...]]
 """Mask files by the `Input.key` of the image whose lesions they show."""
+FullScales = Mapping[Key, float]
+"""The value that is shown white of an image of more than 8 bits, by its `Input.key`."""
 
 
 def find_truths(folder: Path, inputs: Sequence[Input]) -> tuple[Truths, dict[Path, str]]:
@@ -130,21 +132,24 @@ class ImageReader:
     Args:
         spacings: of their pixels.
         truths: their known masks; empty for none.
+        full_scales: of images of more than 8 bits; of those that have none here, each fits its own.
     """
 
-    def __init__(self, spacings: Spacings, truths: Truths) -> None:
+    def __init__(self, spacings: Spacings, truths: Truths, full_scales: FullScales | None = None) -> None:
         self.spacings = spacings
         self.truths = truths
+        self.full_scales = full_scales or {}
         self._hashed: tuple[Path, str] | None = None
 
     def hash(self, one: Input) -> str:
-        """Hash all that the results of an image depend on beside the model: the files, and the spacing.
+        """Hash all that the results of an image depend on beside the model: the files, their scale, and the spacing.
 
         Raises:
             DatasetError: if a file cannot be read.
         """
         files = [self._file_hash(one.path), *(_hash(path) for path in self.truths.get(one.key, ()))]
-        return sha256(repr((files, one.frame, self.spacings.of(one))).encode()).hexdigest()[:16]
+        scale = self.full_scales.get(one.key)
+        return sha256(repr((files, one.frame, scale, self.spacings.of(one))).encode()).hexdigest()[:16]
 
     def read(self, one: Input) -> ReadImage:
         """Read the pixels of an image, and its mask where one is known.
@@ -153,7 +158,7 @@ class ImageReader:
             DatasetError: if a file cannot be read.
         """
         hashed = self.hash(one)
-        image = read_image(one.path, one.frame)
+        image = read_image(one.path, one.frame, self.full_scales.get(one.key))
         masks = self.truths.get(one.key)
         truth = None if masks is None else read_truth(masks, (image.shape[0], image.shape[1]))
         return ReadImage(one, image, self.spacings.of(one), truth, hashed)

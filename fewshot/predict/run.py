@@ -8,10 +8,13 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any, Literal
 
+from episodes.datasets import read_dataset
 from episodes.errors import DatasetError, UserError, printable
 from episodes.images.decoding import stretch_image
+from episodes.images.grey_scales import describe_full_scales, full_scales
 from episodes.io.files import exclusive_lock, file_hash, remove_folder, write_text
 from episodes.io.yaml_json import JSONTextError, read_json
+from episodes.records import Record
 from episodes.sampling.episode import Support
 from episodes.scoring.mask_scores import Spacing
 from fewshot import __version__
@@ -21,9 +24,9 @@ from fewshot.devices import Batching
 from fewshot.inference.inputs import Input, Inputs, Spacings, find_inputs
 from fewshot.inference.loading import LoadedMethod, load_method
 from fewshot.inference.predictor import NOTICE
-from fewshot.inference.support import image_hashes, load_support_folder, support_facts, support_hashes
+from fewshot.inference.support import image_hashes, load_support, support_facts, support_hashes
 from fewshot.methods.contract import needs_support
-from fewshot.predict.cases import ImageReader, ReadImage, find_truths
+from fewshot.predict.cases import FullScales, ImageReader, ReadImage, find_truths
 from fewshot.predict.results import ResultFolder, Summary
 from fewshot.terminal import Reporter
 
@@ -254,9 +257,10 @@ def predict_folder(request: PredictionRequest, out: Path, reporter: Reporter, *,
     of_truths = {path.resolve() for masks in truths.values() for path in masks}
     left_out = {path: why for path, why in inputs.left_out.items() if path.resolve() not in of_truths}
     inputs = replace(inputs, left_out={**no_truths, **left_out})
-    reader = ImageReader(Spacings(inputs.root, request.spacing), truths)
-    annotated = request.support_used
-    support = None if annotated is None else load_support_folder(annotated, model.image_size, request.shots)
+    outlined = request.support_used
+    annotated, scales = _with_one_scale([] if outlined is None else read_dataset("folder", outlined), inputs)
+    reader = ImageReader(Spacings(inputs.root, request.spacing), truths, scales)
+    support = None if outlined is None else load_support(outlined, annotated, model.image_size, request.shots)
     facts = prediction_facts(request, model, inputs, support)
     require_same(out, facts, overwrite=overwrite)
     _log_facts(request, model, inputs, reader)
@@ -267,6 +271,16 @@ def predict_folder(request: PredictionRequest, out: Path, reporter: Reporter, *,
         folder.list_left_out(inputs.left_out)
         prediction = ChunkPrediction(reader, folder, model, support, request.batch)
         return _predict(prediction, inputs.items, Batching(model.device, request.batch).size, reporter)
+
+
+def _with_one_scale(annotated: Sequence[Record], inputs: Inputs) -> tuple[list[Record], FullScales]:
+    """Choose one scale for annotated and other images of more than 8 bits: a single dim one would have another."""
+    scales = full_scales(
+        [(one.image, one.frame) for one in annotated] + [(one.path, one.frame) for one in inputs.items]
+    )
+    records = [replace(record, full_scale=scale) for record, scale in zip(annotated, scales, strict=False)]
+    rest = zip(inputs.items, scales[len(annotated) :], strict=True)
+    return records, {one.key: scale for one, scale in rest if scale is not None}
 
 
 def _predict(prediction: ChunkPrediction, inputs: Sequence[Input], size: int, reporter: Reporter) -> Summary:
@@ -304,6 +318,8 @@ def _log_facts(request: PredictionRequest, model: LoadedMethod, inputs: Inputs, 
     logger.warning(NOTICE)
     for line in inputs.left_out_lines():
         logger.warning("%s", line)
+    for line in describe_full_scales(reader.full_scales.values()):
+        logger.info("%s", line)
     if request.masks is not None and (unknown := sum(one.key not in reader.truths for one in inputs.items)):
         logger.info("%d of %d images have no mask in %s: no Dice", unknown, len(inputs.items), request.masks)
     if model.novelty_detector is None:

@@ -27,6 +27,7 @@ def write_dicom(
     photometric: str = "MONOCHROME2",
     *,
     bits: int | None = None,
+    high_bit: int | None = None,
     frames: int | None = None,
     patient: str = "HOSPITAL-77",
     facts: Mapping[str, Any] | None = None,
@@ -40,6 +41,7 @@ def write_dicom(
         pixels: ([frames,] H, W[, 3]), as they are stored.
         photometric: how they are to be understood.
         bits: how many of each value are used; all of them if not given.
+        high_bit: the highest of them; as many as are used reach to if not given.
         frames: what the file says there are; what there are if not given.
         patient: its patient's id.
         facts: further elements, by keyword.
@@ -57,7 +59,7 @@ def write_dicom(
     dataset.PhotometricInterpretation = photometric
     dataset.BitsAllocated = 8 * pixels.dtype.itemsize
     dataset.BitsStored = bits or dataset.BitsAllocated
-    dataset.HighBit = dataset.BitsStored - 1
+    dataset.HighBit = dataset.BitsStored - 1 if high_bit is None else high_bit
     dataset.PixelRepresentation = int(pixels.dtype.kind == "i")
     if is_colour:
         dataset.PlanarConfiguration = 0

@@ -90,6 +90,7 @@ function showFacts(query, answer) {
     ...Object.entries(answer.labels).map(([label, share]) => [label, share.toFixed(2)]),
     ["Parts", String(answer.components)],
     ["Image", `${query.size[0]} × ${query.size[1]} px`],
+    ...(query.grey_scale ? [["Greys", query.grey_scale]] : []),
   ];
   facts.replaceChildren(
     ...rows.map(([name, value]) => make("div", {}, make("dt", { textContent: name }), make("dd", { textContent: value }))),

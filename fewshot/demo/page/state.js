@@ -4,8 +4,8 @@ export const state = {
   choices: [],
   choice: null,
   limits: {},
-  supports: [], // {id, name, size, shown, url, outline, coverage, revision}
-  queries: [], // {id, name, size, shown, url}
+  supports: [], // {id, name, size, shown, grey_scale, url, outline, coverage, revision}
+  queries: [], // {id, name, size, shown, grey_scale, url}
   selected: null, // id of a query
   step: null, // shots of the step that is shown large; null for the last
   answers: new Map(),

@@ -64,7 +64,7 @@ function tile(image, place) {
       onclick: () => void paint(image),
     },
     picture(image, image.outline, "painted", ""),
-    make("span", { className: "name", textContent: image.name, title: image.name }),
+    make("span", { className: "name", textContent: image.name, title: [image.name, image.grey_scale].join(" ").trim() }),
     make("span", { className: done ? "words" : "words todo", textContent: done ? words : "Paint the lesion" }),
   );
   open.dataset.key = `support-${image.id}`;

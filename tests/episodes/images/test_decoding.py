@@ -81,7 +81,9 @@ def test_a_transparent_palette(tmp_path: Path) -> None:
     ("values", "expected"),
     [
         ([0, 32768, 65535], [0, 128, 255]),  # 16 bits
+        ([0, 8192, 16383], [0, 128, 255]),  # 14 bits in 16
         ([0, 2048, 4095], [0, 128, 255]),  # 12 bits in 16
+        ([0, 512, 1023], [0, 128, 255]),  # 10 bits in 16
         ([0, 100, 255], [0, 100, 255]),  # 8 bits in 16
     ],
 )
@@ -96,10 +98,18 @@ def test_floats_between_0_and_1(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read_image(path), [[0, 128, 255]])
 
 
-@pytest.mark.parametrize("value", [-1, 65536, np.nan, np.inf])
-def test_values_without_a_scale(tmp_path: Path, value: float) -> None:
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (-1, r"a\.tiff: values outside 0\.\.65535; save it as 8 or 16 bit image"),
+        (65536, r"a\.tiff: values outside 0\.\.65535; save it as 8 or 16 bit image"),
+        (np.nan, r"a\.tiff: holds values that are no numbers \(NaN or infinite\); save it without them"),
+        (np.inf, r"a\.tiff: holds values that are no numbers \(NaN or infinite\); save it without them"),
+    ],
+)
+def test_values_without_a_scale(tmp_path: Path, value: float, message: str) -> None:
     path = save(tmp_path / "a.tiff", np.array([[0, value]], np.float32))
-    with pytest.raises(DatasetError, match=r"a\.tiff: values outside 0\.\.65535; save it as 8 or 16 bit image"):
+    with pytest.raises(DatasetError, match=message):
         read_image(path)
 
 

@@ -243,11 +243,11 @@ def test_a_second_one_waits_and_opens_what_the_first_has_finished(
     begun, go_on, decoded = threading.Event(), threading.Event(), list[Path]()
     decode = preparation.read_image
 
-    def slowly(path: Path, frame: int | None) -> np.ndarray:
+    def slowly(path: Path, frame: int | None, full_scale: float | None) -> np.ndarray:
         decoded.append(path)
         begun.set()
         assert go_on.wait(10)
-        return decode(path, frame)
+        return decode(path, frame, full_scale)
 
     monkeypatch.setattr(preparation, "read_image", slowly)
     found: list[Store] = []

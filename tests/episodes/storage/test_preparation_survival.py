@@ -63,9 +63,9 @@ def decoded_names(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     names: list[str] = []
     decode = preparation.read_image
 
-    def noting(path: Path, frame: int | None) -> np.ndarray:
+    def noting(path: Path, frame: int | None, full_scale: float | None) -> np.ndarray:
         names.append(path.stem)
-        return decode(path, frame)
+        return decode(path, frame, full_scale)
 
     with monkeypatch.context() as patch:
         patch.setattr(preparation, "read_image", noting)
