@@ -216,10 +216,11 @@ def _show_report(
 def _print_differences(run: Path, reference: str) -> None:
     """Print every row's paired difference from one of them, and from itself without annotated images, as Markdown."""
     from fewshot.report.exports import differences_table
+    from fewshot.results.comparison import compare_rows
     from fewshot.results.index import ResultsIndex
     from fewshot.results.rows import read_table
     from fewshot.results.run_files import results_file
-    from fewshot.results.summary import compare_rows, summarise
+    from fewshot.results.summary import summarise
 
     table = ResultsIndex(read_table(results_file(run)))
     targets = sorted(table.targets)

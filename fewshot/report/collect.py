@@ -1,6 +1,6 @@
 """From a run's folder, or its results table alone, to everything that a report says."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,14 +11,16 @@ from episodes.errors import UserError
 from episodes.records import LABELS
 from episodes.scoring.bootstrap import FloatArray
 from episodes.scoring.curves import Reliability
-from episodes.scoring.statistics import crossed_bootstrap
+from fewshot.report.cautions import warnings_of
 from fewshot.report.classic import classic_rows
 from fewshot.report.content import Answer, Control, ReportContent, Share, TargetContent, shown_rows
-from fewshot.report.sentences import describe_answer, describe_control, headline, warnings_of
-from fewshot.results.index import ResultsIndex
+from fewshot.report.sentences import describe_answer, describe_control, headline
+from fewshot.results.comparison import compare_all
+from fewshot.results.index import ResultsIndex, mean_of_known
 from fewshot.results.rows import CALIBRATION, read_table, table_facts
 from fewshot.results.run_files import RunFiles, read_run_files, results_file
-from fewshot.results.summary import MethodResult, ResultsTable, candidates, compare, compare_all, indexed, summarise
+from fewshot.results.shared import cells_of
+from fewshot.results.summary import MethodResult, ResultsTable, dice_interval, dice_on, rank, summarise
 
 
 def collect(path: Path) -> ReportContent:
@@ -51,7 +53,7 @@ def content_of(index: ResultsIndex, title: str, files: RunFiles) -> ReportConten
     parts = [_target_content(index, rows, target, files, classic=classic) for target in targets]
     content = ReportContent(
         title=title,
-        headline=headline([part.answers for part in parts], rows),
+        headline=headline([part.answers for part in parts]),
         targets=parts,
         facts=facts,
         config=files.config,
@@ -66,7 +68,6 @@ def _target_content(
     rows = [row for row in all_rows if row.target == target]
     lesions, normals = index.queries(target, lesion=True), index.queries(target, lesion=False)
     found, shown = answers(index, rows), shown_rows(rows)
-    best = found[-1].best if found else None
     sizes, edges = by_size(index, shown)
     return TargetContent(
         target=target,
@@ -75,7 +76,7 @@ def _target_content(
         n_patients=len({*lesions.patients, *normals.patients}),
         rows=rows,
         answers=found,
-        comparisons=compare_all(index, [(row, best) for row in rows if row.key != best.key]) if best else [],
+        comparisons=found[-1].others if found else [],
         controls=controls_of(index, rows, target),
         patients=by_patient(index, rows),
         sizes=sizes,
@@ -91,7 +92,7 @@ def _target_content(
 def _fewest_draws(index: ResultsIndex) -> int:
     """Count the fewest support draws of any row that has some; 0 without any."""
     counts = [
-        int(np.count_nonzero(index.grid(key).draws >= 0))
+        int(np.count_nonzero(np.union1d(index.grid(key).draws, index.grid(key, lesion=False).draws) >= 0))
         for target in index.targets
         for key in index.keys(target)
         if key.shot > 0
@@ -104,44 +105,40 @@ def answers(index: ResultsIndex, rows: Sequence[MethodResult]) -> list[Answer]:
 
     A number of images at which nothing could be scored has no answer. The rows are those of the target.
     """
-    shots = sorted({row.shot for row in rows})
-    return [_answer(index, usable, shot) for shot in shots if (usable := candidates(rows, shot))]
+    found = (_answer(index, rows, shot) for shot in sorted({row.shot for row in rows}))
+    return [answer for answer in found if answer is not None]
 
 
-def _answer(index: ResultsIndex, usable: Sequence[MethodResult], shot: int) -> Answer:
-    best = usable[0]
-    rival = _rival(usable, shot)
-    without = next((row for row in usable if row.shot == 0), None) if best.shot else None
-    lead = None if rival is None else compare(index, best, rival)
-    gain = None if without is None else compare(index, best, without)
-    answer = Answer(shot, best, rival, lead, without, gain)
+def _answer(index: ResultsIndex, rows: Sequence[MethodResult], shot: int) -> Answer | None:
+    ranking = rank(index, rows, shot)
+    if ranking.cells is None:
+        return None
+    best, cells = ranking.rows[0], ranking.cells
+    others = [(row, best) for row in rows if row.shot <= shot and row.key != best.key]
+    patients = np.array(index.queries(best.target, lesion=True).patients)[cells.queries]
+    answer = Answer(
+        shot,
+        best,
+        dice=dice_on(index, best, cells),
+        n_lesion=len(patients),
+        n_patients=len(set(patients.tolist())),
+        ranked=[(row, cells.mean(index.grid(row.key))) for row in ranking.rows],
+        others=compare_all(index, others, cells),
+        left_out=ranking.left_out,
+    )
     return replace(answer, sentence=describe_answer(answer))
-
-
-def _rival(usable: Sequence[MethodResult], shot: int) -> MethodResult | None:
-    """Find the best row of another method than the first one's.
-
-    With annotated images at hand it is one that uses them, since what does without them is a question of its own: is
-    annotating worth it? Where the answer to that is no, it is the best of those that use them, of whatever method.
-    """
-    best = usable[0]
-    for row in usable[1:]:
-        if (row.shot > 0) == (shot > 0) and (row.method != best.method or row.shot > best.shot == 0):
-            return row
-    return None
 
 
 def controls_of(results: ResultsTable, rows: Sequence[MethodResult], target: str) -> list[Control]:
     """Compare every control of a target with the method that it is a control of, in the order of the rows."""
-    index = indexed(results)
     methods = {(row.method, row.shot): row for row in rows if row.target == target}
+    of_rows = ((methods.get((row.control_of or "", row.shot)), row) for row in methods.values() if row.control)
+    pairs = [(method, row) for method, row in of_rows if method is not None]
     found = []
-    for row in methods.values():
-        method = methods.get((row.control_of or "", row.shot))
-        if row.control and method is not None:
-            difference = compare(index, method, row)
-            control = Control(target, row.shot, method.method, row.method, row.control, difference)
-            found.append(replace(control, sentence=describe_control(control)))
+    for one in compare_all(results, pairs):
+        names = target, one.other.shot, one.row.method, one.other.method, one.other.control or ""
+        control = Control(*names, one.difference, one.corrected_p)
+        found.append(replace(control, sentence=describe_control(control)))
     return found
 
 
@@ -180,28 +177,32 @@ def _shares(
     index: ResultsIndex, rows: Sequence[MethodResult], groups: NDArray[np.str_], names: Sequence[str]
 ) -> list[Share]:
     shares = []
-    for row in rows:
-        grid = index.grid(row.key)
-        values, patients = grid.over_seeds("dice"), np.array(grid.queries.patients)
-        scored = ~np.isnan(values).all(axis=0)
+    for row, values in _on_shared(index, rows):
+        patients, scored = np.array(index.grid(row.key).queries.patients), ~np.isnan(values).all(axis=0)
         for name in names:
             chosen = scored & (groups == name)
             if chosen.any():
-                dice = crossed_bootstrap(values[:, chosen], patients[chosen], bounds=(0, 1))
-                shares.append(Share(row, name, int(chosen.sum()), dice))
+                shares.append(Share(row, name, int(chosen.sum()), dice_interval(values[:, chosen], patients[chosen])))
     return shares
 
 
+def _on_shared(index: ResultsIndex, rows: Sequence[MethodResult]) -> Iterator[tuple[MethodResult, FloatArray]]:
+    """Yield each row's lesion Dice (n_draws, n_queries) on the images that all of those have which can be used."""
+    cells = rank(index, rows, max(row.shot for row in rows)).cells if rows else None
+    for row in rows:
+        grid = index.grid(row.key)
+        yield row, (cells_of(grid) if cells is None else cells.narrowed(grid)).dice(grid)
+
+
 def by_patient(index: ResultsIndex, rows: Sequence[MethodResult]) -> dict[tuple[str, int], FloatArray]:
-    """Compute the mean lesion Dice of every patient that a row has lesion images of, rising, by (method, shot)."""
-    return {(row.method, row.shot): _patient_means(index, row) for row in rows}
+    """Compute the mean lesion Dice of every patient whose lesion images all methods have, rising, by (method, shot)."""
+    return {(row.method, row.shot): _patient_means(index, row, values) for row, values in _on_shared(index, rows)}
 
 
-def _patient_means(index: ResultsIndex, row: MethodResult) -> FloatArray:
-    grid = index.grid(row.key)
-    means = grid.query_means("dice")
+def _patient_means(index: ResultsIndex, row: MethodResult, values: FloatArray) -> FloatArray:
+    means = mean_of_known(values, axis=0)
     scored = ~np.isnan(means)
-    _, owners = np.unique(np.array(grid.queries.patients, dtype=str)[scored], return_inverse=True)
+    _, owners = np.unique(np.array(index.grid(row.key).queries.patients, dtype=str)[scored], return_inverse=True)
     return np.sort(np.bincount(owners, means[scored]) / np.bincount(owners))
 
 

@@ -11,22 +11,59 @@ from numpy.typing import NDArray
 from episodes.scoring.curves import Reliability
 from episodes.scoring.statistics import Difference, Interval
 from fewshot.report.classic import ClassicRow
+from fewshot.results.comparison import Comparison
 from fewshot.results.index import ResultKey
 from fewshot.results.run_files import Cost, GalleryCase
-from fewshot.results.summary import Comparison, MethodResult
+from fewshot.results.summary import MethodResult
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The answer to what to use with so many annotated images (`shot`) on one dataset."""
+    """The answer to what to use with so many annotated images (`shot`) on one dataset.
+
+    All of it is computed on the lesion images that every method shares which needs no more images.
+    """
 
     shot: int
     best: MethodResult  # the highest lesion Dice among rows that need no more images; no control, oracle or floor
-    rival: MethodResult | None  # the best row of another method at as many images; None where there is no other
-    lead: Difference | None  # lesion Dice of `best` minus `rival`, paired
-    without: MethodResult | None  # the best row that needs no annotated image; None where there is none, or at K = 0
-    gain: Difference | None  # lesion Dice of `best` minus `without`, paired
+    dice: Interval  # of the best
+    n_lesion: int  # the images that all of this is of
+    n_patients: int  # theirs
+    ranked: Sequence[tuple[MethodResult, float]]  # the rows that can be used and their mean lesion Dice, best first
+    others: Sequence[Comparison]  # every other row, whatever its role, minus the best; p-values corrected over them
+    left_out: Sequence[MethodResult] = ()  # rows that could be used, but share no lesion image with the rest
     sentence: str = ""  # all of that in words that need no statistics
+
+    def _of(self, row: MethodResult | None) -> Comparison | None:
+        return next((one.turned() for one in self.others if row is not None and one.row.key == row.key), None)
+
+    @property
+    def lead(self) -> Comparison | None:
+        """Return the best beside the best row of another method; None where there is no other.
+
+        With annotated images at hand that is one which uses them, since what does without them is a question of its
+        own: is annotating worth it? Where the answer to that is no, it is the best of those that use all of them, of
+        whatever method.
+        """
+        rivals = [row for row, _ in self.ranked[1:] if (row.shot > 0) == (self.shot > 0)]
+        if self.shot and not self.best.shot:
+            return self._of(next((row for row in rivals if row.shot == self.shot), None))
+        return self._of(next((row for row in rivals if row.method != self.best.method), None))
+
+    @property
+    def gain(self) -> Comparison | None:
+        """Return the best beside the best row that needs no annotated image; None where the best needs none itself."""
+        return self._of(next((row for row, _ in self.ranked if row.shot == 0), None)) if self.best.shot else None
+
+    @property
+    def with_images(self) -> list[Comparison]:
+        """Return the rows to use that read annotated images, minus the best."""
+        usable = {row.key for row, _ in self.ranked if row.shot}
+        return [one for one in self.others if one.row.key in usable]
+
+    def mean(self, row: MethodResult) -> float:
+        """Return the mean lesion Dice of one of the ranked rows."""
+        return next(mean for ranked, mean in self.ranked if ranked.key == row.key)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +86,7 @@ class Control:
     control: str
     masks: str  # what the control does to them, `emptied` or `swapped`
     difference: Difference  # of lesion Dice, method minus control, paired on query and draw
+    corrected_p: float  # after Holm's correction over the controls of the dataset
     sentence: str = ""
 
 
@@ -72,11 +110,6 @@ class TargetContent:
     costs: Sequence[Cost] = ()  # of each training seed
     cases: Sequence[GalleryCase] = ()
     classic: Sequence[ClassicRow] = ()  # of the `classic` protocol alone, best first within each number of shots
-
-    @property
-    def n_significant(self) -> int:
-        """Return how many rows differ from the best beyond chance."""
-        return sum(comparison.corrected_p < 0.05 for comparison in self.comparisons)
 
 
 @dataclass(frozen=True, slots=True)

@@ -68,14 +68,14 @@ NOTE_LETTERS = 36  # of a line of the note beneath the curves
 
 
 def shot_curve(target: TargetContent, styles: Mapping[str, MethodStyle]) -> Drawing:
-    """Draw each method's lesion Dice with its interval at every number of annotated images.
+    """Draw each method's lesion Dice with its interval at every number of annotated images, on the same lesion images.
 
     A method that is there without annotated images only is a line across: it needs none, whatever there is. What lies
     far below the best is named at the foot instead of stretching the axis. Controls have a figure of their own.
     """
-    rows = [row for row in target.rows if row.role != "control"]
+    rows = [row for row in target.rows if row.role != "control" and row.n_shared]
     low, high = _limits(rows)
-    beneath = {row.method for row in rows if row.dice.estimate < low}
+    beneath = {row.method for row in rows if row.shared.estimate < low}
     curves = _curves([row for row in rows if row.method not in beneath])
     shots = sorted({row.shot for row in target.rows})
     tall = max(LEAST_TALL, LINE * (len(curves) + 1))
@@ -101,13 +101,13 @@ def shot_curve(target: TargetContent, styles: Mapping[str, MethodStyle]) -> Draw
 def _limits(rows: Sequence[MethodResult]) -> tuple[float, float]:
     """Choose an axis of all intervals of methods that come near the best, and of what lies near them."""
     methods = [row for row in rows if row.role != "floor"] or list(rows)
-    best = max((row.dice.estimate for row in methods if row.dice.estimate == row.dice.estimate), default=1.0)
-    near_best = {row.method for row in methods if row.dice.estimate >= best - REACH}
-    judged = [row.dice for row in methods if row.method in near_best]
+    best = max((row.shared.estimate for row in methods if row.shared.estimate == row.shared.estimate), default=1.0)
+    near_best = {row.method for row in methods if row.shared.estimate >= best - REACH}
+    judged = [row.shared for row in methods if row.method in near_best]
     known = [bound for dice in judged for bound in (dice.estimate, dice.low, dice.high) if bound == bound]
     low, high = min(known, default=0.0), max(known, default=1.0)
     air = max(0.05, 0.1 * (high - low))
-    near = [row.dice.estimate for row in rows if low - 2 * air < row.dice.estimate < low]
+    near = [row.shared.estimate for row in rows if low - 2 * air < row.shared.estimate < low]
     return max(-0.02, min([low, *near]) - air), min(1.02, high + air / 2)
 
 
@@ -116,20 +116,20 @@ def _curves(rows: Sequence[MethodResult]) -> dict[str, list[MethodResult]]:
     methods: dict[str, list[MethodResult]] = {}
     for row in sorted(rows, key=lambda row: row.shot):
         methods.setdefault(row.method, []).append(row)
-    return dict(sorted(methods.items(), key=lambda item: -item[1][-1].dice.estimate))
+    return dict(sorted(methods.items(), key=lambda item: -item[1][-1].shared.estimate))
 
 
 def _draw_curve(
     axes: Axes, rows: Sequence[MethodResult], style: MethodStyle, shots: Sequence[int], aside: float
 ) -> None:
     places = [shots.index(row.shot) + aside for row in rows]
-    values = [row.dice.estimate for row in rows]
+    values = [row.shared.estimate for row in rows]
     if [row.shot for row in rows] == [0] and len(shots) > 1:
         axes.plot([places[0], len(shots) - 0.7], values * 2, linewidth=1.2, **style.line)
     else:
         axes.plot(places, values, linewidth=1.8, **style.line)
     for place, row in zip(places, rows, strict=True):
-        axes.plot([place, place], [row.dice.low, row.dice.high], color=style.colour, linewidth=1.3)
+        axes.plot([place, place], [row.shared.low, row.shared.high], color=style.colour, linewidth=1.3)
     axes.plot(places, values, color=style.colour, marker=style.marker, markersize=6, linestyle="none", clip_on=False)
 
 
@@ -137,7 +137,7 @@ def _name_curves(
     axes: Axes, curves: Mapping[str, Sequence[MethodResult]], styles: Mapping[str, MethodStyle], line: float
 ) -> None:
     """Write each method's name beside the end of its curve; they move apart where they would overlap."""
-    ends = [rows[-1].dice.estimate for rows in curves.values()]
+    ends = [rows[-1].shared.estimate for rows in curves.values()]
     for (method, _), end, y in zip(curves.items(), ends, spread(ends, line, axes.get_ylim()), strict=True):
         style = styles[method]
         axes.plot([0.02, 0.1, 0.2], [end, y, y], color=style.colour, linewidth=0.7, clip_on=False)
@@ -176,8 +176,8 @@ def _note_beneath(axes: Axes, rows: Sequence[MethodResult], low: float) -> None:
     """Name the rows that lie below the axis, each method with its best value there."""
     if not rows:
         return
-    lowest_first = sorted(rows, key=lambda row: row.dice.estimate)
-    known = {row.method: f"{row.method} {row.dice.estimate:.2f}" for row in lowest_first}
+    lowest_first = sorted(rows, key=lambda row: row.shared.estimate)
+    known = {row.method: f"{row.method} {row.shared.estimate:.2f}" for row in lowest_first}
     note = axes.text(
         -0.28,
         low + 0.015 * (axes.get_ylim()[1] - low),

@@ -13,7 +13,6 @@ from fewshot.report.classic import NOTE
 from fewshot.report.content import Answer, ReportContent, Share, TargetContent
 from fewshot.report.tables import (
     DICE,
-    ROW_HEADINGS,
     classic_table,
     comparison_table,
     pair_table,
@@ -21,8 +20,9 @@ from fewshot.report.tables import (
     target_classic_table,
     target_table,
 )
+from fewshot.results.comparison import Compared, Comparison
 from fewshot.results.numbers import full_interval, p_value
-from fewshot.results.summary import Compared, Comparison, MethodResult, without_nan
+from fewshot.results.summary import MethodResult, is_uneven, without_nan
 from fewshot.results.tables import Table
 from fewshot.terminal import output_console, print_line
 
@@ -77,17 +77,25 @@ def _answer(answer: Answer) -> dict[str, Any]:
     return {
         "shot": answer.shot,
         "sentence": answer.sentence,
-        "best": _row(answer.best),
-        "rival": _row(answer.rival),
-        "lead": None if answer.lead is None else asdict(answer.lead),
-        "without": _row(answer.without),
-        "gain": None if answer.gain is None else asdict(answer.gain),
+        "n_lesion": answer.n_lesion,
+        "n_patients": answer.n_patients,
+        "best": _row(answer.best) | {"dice": asdict(answer.dice)},
+        "ranked": [_row(row) | {"dice": mean} for row, mean in answer.ranked],
+        "rival": None if answer.lead is None else _row(answer.lead.other),
+        "lead": _comparison(answer.lead),
+        "without": None if answer.gain is None else _row(answer.gain.other),
+        "gain": _comparison(answer.gain),
+        "left_out": [_row(row) for row in answer.left_out],
     }
 
 
-def _row(row: MethodResult | None) -> dict[str, Any] | None:
-    """Return what names a row of `rows`, and its Dice."""
-    return None if row is None else {"method": row.method, "shot": row.shot, "dice": asdict(row.dice)}
+def _row(row: MethodResult) -> dict[str, Any]:
+    """Return what names a row of `rows`."""
+    return {"method": row.method, "shot": row.shot}
+
+
+def _comparison(one: Comparison | None) -> dict[str, Any] | None:
+    return None if one is None else asdict(one.difference) | {"corrected_p": one.corrected_p, "verdict": one.verdict}
 
 
 def _share(share: Share) -> dict[str, Any]:
@@ -129,12 +137,13 @@ def _conclusions(part: TargetContent) -> list[str]:
 
 def differences_table(compared: Sequence[Compared], reference: str) -> Table:
     """Return each row's lesion Dice and its paired differences; p-values as they are, and corrected."""
+    uneven = is_uneven([one.row for one in compared])
     headings = ("K", "method", DICE.heading, f"minus {reference}", "minus itself at K = 0")
     texts = [
         [
             str(one.row.shot),
             one.row.method,
-            full_interval(one.row.dice),
+            full_interval(one.row.dice) + (f" of {one.row.n_lesion} lesions" if uneven else ""),
             *map(_difference_text, (one.to_reference, one.to_zero)),
         ]
         for one in compared
@@ -156,7 +165,8 @@ def print_summary(content: ReportContent, files: Sequence[Path]) -> None:
     _print_sentence(console, content.headline, style="bold")
     console.print()
     for part in content.targets:
-        console.print(target_table(part).terminal(caption=BEST_NOTE, mark=" *", unbroken=ROW_HEADINGS[:-1]))
+        table = target_table(part)
+        console.print(table.terminal(caption=BEST_NOTE, mark=" *", unbroken=table.headings[:-1]))
         for line in _conclusions(part):
             _print_sentence(console, line)
         console.print()

@@ -30,8 +30,8 @@ from fewshot.plots.style import (
     text_width,
 )
 from fewshot.report.content import TargetContent, shown_rows
+from fewshot.results.comparison import Comparison
 from fewshot.results.numbers import TYPESET, annotated_images, p_value
-from fewshot.results.summary import Comparison
 
 
 def images(count: int) -> str:
@@ -57,7 +57,6 @@ MARGIN, TEXT, FOOT, GAP = 0.1, 0.2, 0.5, 0.1
 NAMES, BAR, STRIP = 1.72, 0.1, 0.4
 GOLDEN_RATIO = (5**0.5 - 1) / 2
 
-CLEAR = 0.05  # p-value
 FAR = 0.2  # difference of lesion Dice
 MOST_GROUPED = 6  # rows
 
@@ -204,7 +203,7 @@ def controls(target: TargetContent, styles: Mapping[str, MethodStyle]) -> Drawin
         return None
     dice = {(row.method, row.shot): row.dice.estimate for row in target.rows}
     found = target.controls
-    ends = [[dice[one.method, one.shot], dice[one.control, one.shot]] for one in found]
+    ends = [[top := dice[one.method, one.shot], top - one.difference.interval.estimate] for one in found]
     rows = [
         PlotRow(
             f"{named(one.method, one.shot)}, masks {one.masks}",
@@ -245,7 +244,7 @@ def difference(target: TargetContent, styles: Mapping[str, MethodStyle]) -> Draw
     ) as plot:
         plot.axes.axvline(0, color=INK, linewidth=1)
         for one, y in zip(found, plot.heights, strict=True):
-            hollow = not one.corrected_p < CLEAR
+            hollow = one.verdict not in ("higher", "lower")
             whisker(plot.axes, y, one.difference.interval, styles[one.row.method], hollow=hollow)
     label = f"Lesion Dice of each row on {target.target} minus that of {best.method}, with intervals"
     return Drawing("difference", target.target, label, plot.page)

@@ -21,7 +21,7 @@ from fewshot.report.classic import NOTE
 from fewshot.report.content import ReportContent
 from fewshot.report.drawings import draw, write_figures
 from fewshot.report.exports import write_markdown, write_summary, write_tables
-from fewshot.report.sentences import describe_lead, describe_value_of_annotating
+from fewshot.report.sentences import describe_basis, describe_counts, describe_lead, describe_value_of_annotating
 from fewshot.report.tables import TAGS, classic_table, details, overview, pair_table
 from fewshot.results.numbers import TYPESET, annotated_images, duration, memory, parameters
 from fewshot.results.run_files import GalleryCase, mean_costs
@@ -161,11 +161,8 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         undefined=StrictUndefined,
     )
-    environment.globals |= {
-        "describe_lead": describe_lead,
-        "describe_value_of_annotating": describe_value_of_annotating,
-        "tags": TAGS,
-    }
+    described = (describe_basis, describe_counts, describe_lead, describe_value_of_annotating)
+    environment.globals |= {"tags": TAGS, **{one.__name__: one for one in described}}
     environment.filters |= {
         "number": TYPESET.number,
         "bounds": TYPESET.bounds,

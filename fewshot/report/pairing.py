@@ -17,10 +17,11 @@ from episodes.io.files import read_text
 from episodes.io.yaml_json import parse_json
 from fewshot.report.collect import content_of
 from fewshot.report.content import ReportContent
+from fewshot.results.comparison import Comparison, compare_all
 from fewshot.results.index import ResultKey, ResultsIndex
 from fewshot.results.rows import FACTS, read_table, table_facts
 from fewshot.results.run_files import RESULTS, RunFiles, read_run_files
-from fewshot.results.summary import Comparison, MethodResult, compare_all
+from fewshot.results.summary import MethodResult
 
 # `support-draws` and `classic`.
 KINDS = {"draws": "draw", "episodes": "episode"}

@@ -1,87 +1,162 @@
-"""The sentences of a report: the headline, an answer for each number of images, controls, and what to be careful of."""
+"""The sentences of a report: the headline, an answer for each number of images, cards, controls, counts.
 
-from collections.abc import Iterator, Sequence
+Whatever a sentence says of two rows follows from the verdict on their paired difference (`verdict_on`), which is taken
+on the lesion images that both have, with the p-value corrected for how many rows were compared:
+
+===========  ==========================================================  ============================================
+verdict      condition                                                   what a sentence may say
+===========  ==========================================================  ============================================
+`higher`     the interval lies above 0, corrected p below `CLEAR`        clearly better, a clear gain, uses them
+`lower`      the interval lies below 0, corrected p below `CLEAR`        clearly worse, a clear loss, brings nothing
+`alike`      neither, and the interval lies within `EQUIVALENT` of 0     just as good, brings nothing, does not use them
+`unclear`    none of these                                               may be chance, may be as good, cannot be told
+`unknown`    no interval: one patient and one draw, or no common image   cannot be told
+===========  ==========================================================  ============================================
+
+A clear difference whose interval lies within `EQUIVALENT` of 0 is called small. Of several methods that read annotated
+images, "nothing" is said only where it holds for each. What is said of a report as a whole is in `cautions`.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from math import isnan
 from statistics import fmean
 
-from episodes.scoring.statistics import Difference, Interval
-from fewshot.report.content import Answer, Control, ReportContent, TargetContent
-from fewshot.results.numbers import PLAIN, PROSE, TYPESET, annotated_images
-from fewshot.results.summary import MethodResult, candidates
+from episodes.scoring.statistics import Interval
+from fewshot.report.content import Answer, Control, TargetContent
+from fewshot.results.comparison import EQUIVALENT, Verdict, is_small, verdict_on
+from fewshot.results.numbers import PLAIN, PROSE, TYPESET, annotated_images, p_value
+from fewshot.results.summary import MethodResult
 
 
-def headline(by_target: Sequence[Sequence[Answer]], rows: Sequence[MethodResult]) -> str:
+def headline(by_target: Sequence[Sequence[Answer]]) -> str:
     """Return the first sentence of a report: the answer at the largest number of annotated images, over all targets.
 
     For several targets it is the method with the highest mean over them, each target counting once, and on how many of
-    them it is the best.
+    them it is the best, beyond chance or not.
     """
     last = [answers[-1] for answers in by_target if answers]
     if not last:
         return "Nothing could be scored: there is no image with a lesion among the queries."
     if len(last) == 1:
-        return " ".join(_clauses(last[0])[:2])
-    shot, targets = max(answer.shot for answer in last), {answer.best.target for answer in last}
-    means = _means_over_targets(candidates(rows, shot), targets)
+        (answer,) = last
+        return _join(_verdict(answer), _next_best(answer) or _without_images(answer), describe_basis(answer))
+    means = _means_over_targets(last)
     if not means:
         return " ".join(_verdict(answer) for answer in last)
     method, mean = max(means.items(), key=lambda item: item[1])
-    wins = sum(answer.best.method == method for answer in last)
-    everywhere = "both" if wins == 2 else "all of them"
-    where = everywhere if wins == len(targets) else f"{wins} of them" if wins else "none of them"
-    best_on = f"{'and' if wins else 'though'} it is the best on {where}"
-    average = f"{PROSE.number(mean)} lesion Dice on average over {len(targets)} datasets"
-    return f"{_with_images(shot)}, {method} is best: {average}, {best_on}."
+    first = [answer for answer in last if answer.best.method == method]
+    clear = sum(beats_all(answer) for answer in first)
+    leads = "It leads on " + ("all" if len(first) == len(last) else str(len(first) or "none")) + " of them"
+    if first:
+        where = " there" if clear == len(first) else f" on {clear}"
+        leads += f", {'' if clear else 'nowhere '}clearly ahead of every other method{where if clear else ''}"
+    average = f"has the highest lesion Dice on average over {len(last)} datasets, {PROSE.number(mean)}"
+    return f"{_with_at_hand(method, last)} {average}. {leads}."
 
 
-def _means_over_targets(usable: Sequence[MethodResult], targets: set[str]) -> dict[str, float]:
+def _join(*clauses: str) -> str:
+    return " ".join(clause for clause in clauses if clause)
+
+
+def _means_over_targets(last: Sequence[Answer]) -> dict[str, float]:
     """Average Dice over targets for the methods that all of them have, each with its best row there."""
-    best: dict[str, dict[str, float]] = {}
-    for row in usable:  # best first
-        best.setdefault(row.method, {}).setdefault(row.target, row.dice.estimate)
-    return {method: fmean(found.values()) for method, found in best.items() if found.keys() == targets}
+    best: dict[str, list[float]] = {}
+    for answer in last:
+        for row in _best_of_each_method(answer):
+            best.setdefault(row.method, []).append(answer.mean(row))
+    return {method: fmean(found) for method, found in best.items() if len(found) == len(last)}
+
+
+def _best_of_each_method(answer: Answer) -> list[MethodResult]:
+    return list({row.method: row for row, _ in reversed(answer.ranked)}.values())
+
+
+def _with_at_hand(method: str, last: Sequence[Answer]) -> str:
+    """Begin a sentence about the best rows of one method with how many annotated images there are, and are used."""
+    shot = max(answer.shot for answer in last)
+    used = {row.shot for answer in last for row in _best_of_each_method(answer) if row.method == method}
+    if used == {shot}:
+        return f"{_with_images(shot)}, {method}"
+    if max(used) == 0:
+        return f"{_with_images(shot)} at hand, {method}, which uses none of them,"
+    numbers = " or ".join(str(number or "none") for number in sorted(used))
+    return f"{_with_images(shot)} at hand, {method}, which uses {numbers} of them,"
+
+
+def beats_all(answer: Answer) -> bool:
+    """Return whether the best is clearly better than each other method that can be used, whatever images that needs."""
+    usable = {row.key for row, _ in answer.ranked if row.method != answer.best.method}
+    return all(one.verdict == "lower" for one in answer.others if one.row.key in usable)
 
 
 def describe_answer(answer: Answer) -> str:
     """Return what to use, how good it is, what comes next, and what annotating gains, in words without statistics."""
-    return " ".join(_clauses(answer))
-
-
-def _clauses(answer: Answer) -> list[str]:
-    return [text for text in (_verdict(answer), _next_best(answer), _without_images(answer)) if text]
+    return _join(_verdict(answer), _next_best(answer), _without_images(answer), describe_basis(answer))
 
 
 def _verdict(answer: Answer) -> str:
     """Return the first clause of an answer: what to use, and how good it is."""
     best, shot = answer.best, answer.shot
-    dice = f"{PROSE.number(best.dice.estimate)} lesion Dice {PROSE.bounds(best.dice)}".rstrip()
-    if best.shot == shot:
-        return f"{_with_images(shot)}, {best.method} gives {dice} on {best.target}."
-    if best.shot:
-        return f"{_with_images(shot)}, {best.method} gives {dice} on {best.target}, and needs only {best.shot} of them."
-    yours = "your annotated image brings" if shot == 1 else f"your {shot} annotated images bring"
-    return f"On {best.target}, {yours} nothing measurable: use {best.method} as it is. It gives {dice} without any."
+    dice = f"{PROSE.number(answer.dice.estimate)} lesion Dice {PROSE.bounds(answer.dice)}".rstrip()
+    if best.shot or not shot:
+        only = f", using only {best.shot} of them" if best.shot < shot else ""
+        return f"{_with_images(shot)}, {best.method} gives {dice} on {best.target}{only}."
+    yours = "your annotated image" if shot == 1 else f"your {shot} annotated images"
+    brings = "brings" if shot == 1 else "bring"
+    if not answer.with_images:
+        return f"On {best.target}, no method that uses {yours} was scored. {best.method} gives {dice} without any."
+    if brings_nothing(answer):
+        use = f"use {best.method} as it is. It gives {dice} without any"
+        return f"On {best.target}, {yours} {brings} nothing measurable: {use}."
+    return (
+        f"On {best.target}, whether {yours} {brings} anything cannot be told. The highest is {best.method} as it is:"
+        f" it gives {dice} without any."
+    )
+
+
+def brings_nothing(answer: Answer) -> bool:
+    """Return whether the whole interval of every method that reads annotated images ends below a gain of `EQUIVALENT`.
+
+    It is said of answers whose best row needs no image. An interval that is not known shows nothing.
+    """
+    return all(one.interval.high <= EQUIVALENT for one in answer.with_images)
 
 
 def _next_best(answer: Answer) -> str:
-    if answer.rival is None or answer.lead is None:
+    lead = answer.lead
+    if lead is None:
         return ""
-    name = f"The next best method, {answer.rival.method},"
+    name = f"The next best method, {_named(lead.other, answer.shot)},"
     if answer.shot and not answer.best.shot:
         images = "it" if answer.shot == 1 else "them"
-        name = f"The best that uses {images}, {answer.rival.method},"
-        if answer.rival.method == answer.best.method:
+        name = f"The best that uses {images}, {lead.other.method},"
+        if lead.other.method == answer.best.method:
             name = f"With {images}, {answer.best.method}"
-    return f"{name} is {describe_difference(answer.lead)}."
+    return f"{name} {describe_difference(lead.interval, lead.corrected_p)}."
+
+
+def _named(row: MethodResult, shot: int) -> str:
+    """Name a row where so many images are spoken of."""
+    return row.method if row.shot == shot else f"{row.method} with {annotated_images(row.shot)}"
 
 
 def _without_images(answer: Answer) -> str:
-    if answer.without is None or answer.gain is None:
+    gain = answer.gain
+    if gain is None:
         return ""
     used = answer.best.shot
     bring = "the image brings" if used == 1 else f"the {used} images bring"
-    given = f"{answer.without.method} gives {PROSE.number(answer.without.dice.estimate)}"
-    return f"Without any annotated image, {given}; {bring} {describe_gain(answer.gain)}."
+    given = f"{gain.other.method} gives {PROSE.number(answer.mean(gain.other))}"
+    return f"Without any annotated image, {given}; {bring} {describe_gain(gain.interval, gain.corrected_p)}."
+
+
+def describe_basis(answer: Answer) -> str:
+    """Return which lesion images an answer is of, where they are not all that its rows have."""
+    most = max(row.n_lesion for row, _ in answer.ranked)
+    if answer.n_lesion == most:
+        return ""
+    return f"This is on the {answer.n_lesion} of {most} lesion images that all of these rows have."
 
 
 def _with_images(count: int) -> str:
@@ -93,161 +168,122 @@ def _with_images(count: int) -> str:
     return f"With {annotated_images(count)}" if count else "Without any annotated image"
 
 
-def is_clear(difference: Difference) -> bool | None:
-    """Return whether a difference's interval leaves zero out; None where there is no interval."""
-    interval = difference.interval
-    return None if isnan(interval.low) else interval.low > 0 or interval.high < 0
+def describe_difference(lead: Interval, corrected_p: float) -> str:
+    """Return how the second of two rows is beside the first, whose lead over it this is.
 
-
-def describe_difference(lead: Difference) -> str:
-    """Return how far the second of two compared methods is below the first, and whether that may be chance.
-
-    >>> describe_difference(Difference(Interval(0.131, 0.09, 0.16), 0.001))
-    '0.13 lower [0.09, 0.16]: a clear difference'
-    >>> describe_difference(Difference(Interval(-0.02, -0.05, 0.01), 0.2))
-    '0.02 higher [-0.01, 0.05]: this may be chance'
-    >>> describe_difference(Difference(Interval(0.002, -0.01, 0.02), 0.7))
-    'just as good [-0.01, 0.02]'
+    >>> describe_difference(Interval(0.131, 0.09, 0.16), 0.001)
+    'is 0.13 lower [0.09, 0.16]: a clear difference'
+    >>> describe_difference(Interval(0.03, 0.01, 0.05), 0.2)
+    'is 0.03 lower [0.01, 0.05], p = 0.200 after correction: this may be chance'
+    >>> describe_difference(Interval(-0.02, -0.05, 0.01), 0.2)
+    'is 0.02 higher [-0.01, 0.05]: this may be chance'
+    >>> describe_difference(Interval(0.002, -0.01, 0.02), 0.7), describe_difference(Interval(0.002, -0.03, 0.04), 0.9)
+    ('is just as good, within 0.02 [-0.01, 0.02]', 'may be as good [-0.03, 0.04]')
     """
-    interval, clear = lead.interval, is_clear(lead)
-    if PROSE.number(interval.estimate) == "0.00" and clear is False:
-        return f"just as good{_bounds(interval)}"
+    if isnan(lead.estimate):
+        return "cannot be compared: they have no lesion image in common"
+    verdict, bounds = verdict_on(lead, corrected_p), _bounds(lead, corrected_p)
+    if verdict == "alike":
+        return f"is just as good, within {EQUIVALENT}{bounds}"
+    if verdict == "unclear" and PROSE.number(lead.estimate) == "0.00":
+        return f"may be as good{bounds}"
     word = "lower"
-    if interval.estimate < 0:
-        word, interval = "higher", Interval(-interval.estimate, -interval.high, -interval.low)
-    verdicts = {True: "a clear difference", False: "this may be chance", None: "whether by chance cannot be told"}
-    return f"{PROSE.number(interval.estimate)} {word}{_bounds(interval)}: {verdicts[clear]}"
+    if lead.estimate < 0:
+        word, lead = "higher", Interval(-lead.estimate, -lead.high, -lead.low)
+        bounds = _bounds(lead, corrected_p)
+    clear = f"a clear{' but small' if is_small(lead) else ''} difference"
+    verdicts = dict.fromkeys(("higher", "lower"), clear) | {"unclear": "this may be chance"}
+    said = verdicts.get(verdict, "whether by chance cannot be told")
+    return f"is {PROSE.number(lead.estimate)} {word}{bounds}: {said}"
 
 
-def describe_gain(gain: Difference) -> str:
+def describe_gain(gain: Interval, corrected_p: float) -> str:
     """Return what annotated images gain in lesion Dice, and whether that may be chance.
 
-    >>> describe_gain(Difference(Interval(0.02, -0.01, 0.06), 0.2))
+    >>> describe_gain(Interval(0.02, -0.01, 0.06), 0.2)
     '0.02 [-0.01, 0.06], which may be chance'
-    >>> describe_gain(Difference(Interval(0.02, 0.003, 0.06), 0.03))
+    >>> describe_gain(Interval(0.02, 0.003, 0.06), 0.03)
     '0.02 [0.003, 0.060], a clear gain'
+    >>> describe_gain(Interval(0.025, 0.01, 0.043), 0.109)
+    '0.03 [0.01, 0.04], p = 0.109 after correction, which may be chance'
+    >>> describe_gain(Interval(0.0, -0.01, 0.01), 0.9)
+    '0.00 [-0.01, 0.01], nothing above 0.02'
     """
-    clear = "a clear loss" if gain.interval.high < 0 else "a clear gain"
-    verdicts = {True: clear, False: "which may be chance", None: "and whether by chance cannot be told"}
-    return f"{PROSE.number(gain.interval.estimate)}{_bounds(gain.interval)}, {verdicts[is_clear(gain)]}"
+    if isnan(gain.estimate):
+        return "what cannot be told: they have no lesion image in common"
+    small = " but small" if is_small(gain) else ""
+    verdicts: Mapping[Verdict, str] = {
+        "higher": f"a clear{small} gain",
+        "lower": f"a clear{small} loss",
+        "alike": f"nothing above {EQUIVALENT}",
+        "unclear": "which may be chance",
+        "unknown": "and whether by chance cannot be told",
+    }
+    text = f"{PROSE.number(gain.estimate)}{_bounds(gain, corrected_p)}"
+    return f"{text}, {verdicts[verdict_on(gain, corrected_p)]}"
 
 
-def _bounds(interval: Interval) -> str:
-    """Return the bounds; with three decimals where two would show a zero in an interval that leaves zero out."""
-    shown = PROSE.bounds(interval)
-    if "0.00" in shown and (interval.low > 0 or interval.high < 0):
+def _bounds(interval: Interval, corrected_p: float) -> str:
+    """Return the bounds; with the p-value where they leave zero out, but the number of comparisons explains it.
+
+    They have three decimals where two would show a zero in an interval that leaves zero out.
+    """
+    shown, beyond_zero = PROSE.bounds(interval), interval.low > 0 or interval.high < 0
+    if "0.00" in shown and beyond_zero:
         shown = PLAIN.bounds(interval)
-    return f" {shown}".rstrip()
+    unclear = beyond_zero and verdict_on(interval, corrected_p) not in ("higher", "lower")
+    return f" {shown}{f', p = {p_value(corrected_p)} after correction' if unclear else ''}".rstrip()
 
 
 def describe_control(control: Control) -> str:
     """Return whether a method uses its support set, in one sentence made from the numbers.
 
+    >>> from episodes.scoring.statistics import Difference
     >>> loss = Difference(Interval(0.12, 0.08, 0.16), 0.001)
-    >>> describe_control(Control("ours", 5, "PANet", "PANet swapped", "swapped", loss))
+    >>> describe_control(Control("ours", 5, "PANet", "PANet swapped", "swapped", loss, 0.001))
     "With 5 annotated images, PANet falls by 0.12 [0.08, 0.16] when its supports' masks are swapped: it uses them."
     """
-    case, masks = _with_images(control.shot), f"its supports' masks are {control.masks}"
-    used, loss = uses_support(control), PROSE.interval(control.difference.interval)
-    if used is None:
-        return f"{case}, whether {control.method} uses its support set cannot be told from one patient and one draw."
-    if used:
-        return f"{case}, {control.method} falls by {loss} when {masks}: it uses them."
-    return f"{case}, {control.method} does not use its support set: it loses {loss} when {masks}."
-
-
-def uses_support(control: Control) -> bool | None:
-    """Return whether the loss is beyond chance; None where that cannot be told."""
+    case, method = _with_images(control.shot), control.method
     loss = control.difference.interval
-    return None if isnan(loss.low) else loss.low > 0
+    text = f"{PROSE.number(loss.estimate)}{_bounds(loss, control.corrected_p)}"
+    when = f"when its supports' masks are {control.masks}"
+    verdict = control_verdict(control)
+    if verdict == "higher":
+        return f"{case}, {method} falls by {text} {when}: it uses them."
+    if verdict == "lower":
+        gained = Interval(-loss.estimate, -loss.high, -loss.low)
+        text = f"{PROSE.number(gained.estimate)}{_bounds(gained, control.corrected_p)}"
+        return f"{case}, {method} rises by {text} {when}: the right masks do it harm."
+    if verdict == "alike":
+        return f"{case}, {method} does not use its support set: it loses {text} {when}."
+    if verdict == "unclear":
+        return f"{case}, whether {method} uses its support set cannot be told: it loses {text} {when}."
+    return f"{case}, whether {method} uses its support set cannot be told from one patient and one draw."
 
 
-FEWEST_SEEDS = 3
-FEWEST_DRAWS = 5
-FEWEST_PATIENTS = 10
-MOST_MARKED_NORMALS = 0.5
-
-
-def warnings_of(content: ReportContent, n_draws: int) -> list[str]:
-    """Return the warnings about a report, a sentence each.
-
-    The fewest support draws of any row are `n_draws`, 0 where there are none, or episodes draw anew.
-    """
-    return [*_about_the_run(content, n_draws), *(line for part in content.targets for line in _about(part))]
-
-
-def _about_the_run(content: ReportContent, n_draws: int) -> Iterator[str]:
-    trained = [len(row.seed_means) for row in content.rows if row.trained_on is not None]
-    if trained and min(trained) < FEWEST_SEEDS:
-        times = "once" if min(trained) == 1 else "twice"
-        yield (
-            f"Models were trained {times} only: how much another training would change the numbers is not known"
-            f" from fewer than {FEWEST_SEEDS} training seeds."
-        )
-    if 0 < n_draws < FEWEST_DRAWS:
-        draws = "One draw" if n_draws == 1 else f"{n_draws} draws"
-        yield (
-            f"{draws} of support images only: that shows poorly how much depends on which images are annotated;"
-            f" take {FEWEST_DRAWS} draws or more."
-        )
-
-
-def _about(part: TargetContent) -> Iterator[str]:
-    n_patients = max(map(len, part.patients.values()), default=0)
-    if n_patients < FEWEST_PATIENTS:
-        yield f"{part.target} has lesion images of {_patients(n_patients)} only: its intervals are rough."
-    yield from (f"On {part.target}: {one.sentence}" for one in part.controls if uses_support(one) is False)
-    if part.answers:
-        yield from _about_floors(part, part.answers[-1])
-        yield from _about_the_answer(part.target, part.answers[-1])
-
-
-def _about_floors(part: TargetContent, answer: Answer) -> Iterator[str]:
-    floors = [row for row in part.rows if row.role == "floor" and row.dice.estimate >= answer.best.dice.estimate]
-    if floors and answer.best.role != "floor":
-        floor, best = max(floors, key=lambda row: row.dice.estimate), answer.best
-        yield (
-            f"On {part.target}, no method is any good: {floor.method}, which does not look at the image, has"
-            f" {PROSE.number(floor.dice.estimate)} lesion Dice, and {best.method} {PROSE.number(best.dice.estimate)}."
-        )
-
-
-def _about_the_answer(target: str, answer: Answer) -> Iterator[str]:
-    best = answer.best
-    marked = best.scores["false_positive"]
-    if marked > MOST_MARKED_NORMALS:
-        yield f"On {target}, {best.method} marks a lesion on {PLAIN.share(marked)} of the images without one."
-    if answer.shot and not best.shot:
-        yield f"On {target}, no method gains anything from annotated images over {best.method} without any."
-    elif answer.gain is not None and answer.without is not None and not is_clear(answer.gain):
-        yield (
-            f"On {target}, it may be chance that {best.method} is better with annotated images than"
-            f" {answer.without.method} without any."
-        )
-
-
-def _patients(count: int) -> str:
-    return "1 patient" if count == 1 else f"{count or 'no'} patients"
+def control_verdict(control: Control) -> Verdict:
+    """Return what may be said of a method beside its control."""
+    return verdict_on(control.difference.interval, control.corrected_p)
 
 
 def describe_lead(answer: Answer) -> str:
-    """Return whether the best is clearly better than its rival, in one plain sentence.
-
-    A lead is clear where its interval, over other patients and other annotated images, leaves zero out.
-    """
-    if answer.rival is None or answer.lead is None:
-        return "No other method was tried."
-    lead, rival = answer.lead.interval, answer.rival.method
-    by = TYPESET.number(lead.estimate, 2)
-    if rival == answer.best.method:
-        rival = f"{rival} with {'the image' if answer.rival.shot == 1 else 'the images'}"
-    if isnan(lead.low):
-        return f"Next is {rival}; how sure that is cannot be told from so few images."
-    if lead.low > 0:
-        return f"Clearly better than {rival} (by {by})."
-    if by == "0.00":
-        return f"{rival} is just as good."
-    return f"{rival} is nearly as good: the difference ({by}) may be chance."
+    """Return how sure it is that the best is better than its rival, in one plain sentence."""
+    lead = answer.lead
+    if lead is None:
+        reading = " that reads annotated images" if answer.shot and answer.best.shot else ""
+        return f"No other method{reading} was tried." if answer.best.shot or not answer.shot else ""
+    rival, by = _named(lead.other, answer.shot), TYPESET.number(lead.interval.estimate, 2)
+    if lead.other.method == answer.best.method:
+        rival = f"{lead.other.method} with {'the image' if lead.other.shot == 1 else 'the images'}"
+    small = ", a small difference" if is_small(lead.interval) else ""
+    verdicts: Mapping[Verdict, str] = {
+        "higher": f"Clearly better than {rival} (by {by}{small}).",
+        "lower": f"Clearly worse than {rival} (by {by}{small}).",
+        "alike": f"{rival} is just as good.",
+        "unclear": f"{rival} may be as good: the difference ({by}) may be chance.",
+        "unknown": f"Next is {rival}; how sure that is cannot be told from so few images.",
+    }
+    return verdicts[lead.verdict]
 
 
 def describe_value_of_annotating(answer: Answer) -> str:
@@ -255,13 +291,35 @@ def describe_value_of_annotating(answer: Answer) -> str:
     if answer.shot == 0:
         return ""
     if answer.best.shot == 0:
-        return "Annotating brings nothing here: no method that reads annotated images did better."
-    if answer.without is None or answer.gain is None:
+        if not answer.with_images:
+            return "No method that reads annotated images was scored."
+        if brings_nothing(answer):
+            return "Annotating brings nothing here: no method that reads annotated images did better."
+        return "Whether annotating helps cannot be told: no method that reads annotated images did better, but may be."
+    gain = answer.gain
+    if gain is None:
         return ""
-    gain, images = answer.gain.interval, "the image" if answer.best.shot == 1 else "the images"
-    if gain.low > 0:
-        more = TYPESET.number(gain.estimate, 2, sign=True)
-        return f"Annotating {images} brings {more} over {answer.without.method} without any."
-    if answer.rival is answer.without:
-        return f"So {answer.without.method} without any annotated image may do as well."
-    return f"Whether annotating {images} helps at all is unclear: {answer.without.method} without any may do as well."
+    images = "the image" if answer.best.shot == 1 else "the images"
+    more, without = TYPESET.number(gain.interval.estimate, 2, sign=True), f"{gain.other.method} without any"
+    verdicts: Mapping[Verdict, str] = {
+        "higher": f"Annotating {images} brings {more} over {without}.",
+        "lower": f"Annotating {images} does harm: {more} beside {without}.",
+        "alike": f"Annotating {images} brings nothing measurable: {without} is just as good.",
+        "unclear": f"Whether annotating {images} helps at all is unclear: {without} may do as well.",
+        "unknown": f"Whether annotating {images} helps cannot be told from so few images.",
+    }
+    return verdicts[gain.verdict]
+
+
+def describe_counts(part: TargetContent) -> str:
+    """Return how many methods are clearly below the best of a dataset, for each number of annotated images."""
+    if not part.answers:
+        return ""
+    best = part.answers[-1].best
+    methods = [one for one in part.comparisons if one.row.role == best.role]
+    total = Counter(one.row.shot for one in methods)
+    below = Counter(one.row.shot for one in methods if one.verdict == "lower")
+    counts = [f"{below[shot]} of {total[shot]} with {annotated_images(shot)}" for shot in sorted(total)]
+    if not counts:
+        return ""
+    return f"Clearly below {best.method} with {annotated_images(best.shot)}: {', '.join(counts)}."

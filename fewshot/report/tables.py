@@ -10,6 +10,7 @@ from episodes.scoring.statistics import Interval
 from fewshot.report.classic import SCORES as CLASSIC_SCORES
 from fewshot.report.classic import ClassicRow
 from fewshot.report.content import ReportContent, Share, TargetContent
+from fewshot.results.comparison import Comparison
 from fewshot.results.index import ResultKey
 from fewshot.results.numbers import PLAIN, TYPESET, NumberStyle, annotated_images, full_interval, p_value
 from fewshot.results.run_files import mean_costs
@@ -17,9 +18,9 @@ from fewshot.results.summary import (
     LESION_SCORES,
     MILLIMETRE_SCORES,
     NORMAL_SCORES,
-    Comparison,
     MethodResult,
     interval_columns,
+    is_uneven,
     usable_role,
 )
 from fewshot.results.tables import Table, TableRecord
@@ -37,12 +38,13 @@ class ScoreColumn:
 
     def interval(self, row: MethodResult) -> Interval | None:
         """Return a row's score with its interval; None for a score without one."""
-        return {"dice": row.dice, "patient_dice": row.patient_dice}.get(self.name)
+        return {"dice": row.dice, "shared_dice": row.shared, "patient_dice": row.patient_dice}.get(self.name)
 
     def value(self, row: MethodResult) -> float:
         """Return a row's score in full; NaN where it has none."""
         interval = self.interval(row)
-        return interval.estimate if interval else {"seed_spread": row.seed_spread, **row.scores}.get(self.name, nan)
+        others = {"seed_spread": row.seed_spread, "n_lesion": row.n_lesion, **row.scores}
+        return interval.estimate if interval else others.get(self.name, nan)
 
     def text(self, row: MethodResult, style: NumberStyle = TYPESET) -> str:
         """Return a row's score to read, without its interval."""
@@ -54,8 +56,18 @@ class ScoreColumn:
 DICE = ScoreColumn(
     "dice", "lesion Dice", "overlap with the true lesion, 0 to 1; mean over lesion images", 3, "lesion Dice [95 %]"
 )
+COUNT = ScoreColumn("n_lesion", "images", "lesion images that the row has", 0, "lesion images")
+SHARED = ScoreColumn(
+    "shared_dice",
+    "on the same",
+    "lesion Dice on those lesion images alone that all methods have: to compare rows",
+    3,
+    "on the same lesions [95 %]",
+)
 SCORE_COLUMNS = (
     DICE,
+    COUNT,
+    SHARED,
     ScoreColumn("patient_dice", "per patient", "the same, each patient counting once"),
     ScoreColumn("seed_spread", "seeds", "how far the mean differs between training seeds (standard deviation)"),
     ScoreColumn(
@@ -75,24 +87,33 @@ SCORE_COLUMNS = (
     ScoreColumn("hd95_mm", "HD95, mm", "distance of the outlines in millimetres", 1),
 )
 _BY_NAME = {column.name: column for column in SCORE_COLUMNS}
+UNEVEN_COLUMNS = (COUNT, SHARED)  # where rows have different lesion images
 _PLAIN_COLUMNS = [_BY_NAME[name] for name in ("iou", "detected", "hd95", "nsd", "false_positive")]
 ROW_HEADINGS = ("K", "method", DICE.heading, *(column.heading for column in _PLAIN_COLUMNS))
 
 
-def _row_texts(row: MethodResult) -> list[str]:
-    """Return a row as it stands under `ROW_HEADINGS`."""
+def _row_texts(row: MethodResult, *, uneven: bool) -> list[str]:
+    """Return a row as it stands under `ROW_HEADINGS`; `uneven` adds `UNEVEN_COLUMNS` behind the Dice."""
     spread = "" if isnan(row.seed_spread) else f" {_BY_NAME['seed_spread'].text(row, PLAIN)} over seeds"
+    compared = [str(row.n_lesion), full_interval(row.shared)] if uneven else []
     scores = (column.text(row, PLAIN) for column in _PLAIN_COLUMNS)
-    return [str(row.shot), row.method, full_interval(row.dice) + spread, *scores]
+    return [str(row.shot), row.method, full_interval(row.dice) + spread, *compared, *scores]
+
+
+def row_headings(*, uneven: bool) -> list[str]:
+    """Return the headings of a table of rows, those of `UNEVEN_COLUMNS` among them where they are needed."""
+    first, more = ROW_HEADINGS[:3], ROW_HEADINGS[3:]
+    return [*first, *(column.heading for column in UNEVEN_COLUMNS if uneven), *more]
 
 
 def target_table(part: TargetContent) -> Table:
     """Return the rows of one target, a section for each number of annotated images."""
-    rows = part.rows
+    rows, uneven = part.rows, is_uneven(part.rows)
     sections = [place for place in range(1, len(rows)) if rows[place].shot != rows[place - 1].shot]
     patients = "1 patient" if part.n_patients == 1 else f"{part.n_patients} patients"
     title = f"{part.target}: {part.n_lesion} lesion and {part.n_normal} normal images of {patients}"
-    return Table(ROW_HEADINGS, [_row_texts(row) for row in rows], best=best_rows(rows), sections=sections, title=title)
+    texts = [_row_texts(row, uneven=uneven) for row in rows]
+    return Table(row_headings(uneven=uneven), texts, best=best_rows(rows), sections=sections, title=title)
 
 
 def best_rows(rows: Sequence[MethodResult]) -> frozenset[int]:
@@ -146,15 +167,18 @@ def row_table(content: ReportContent) -> Table:
             **interval_columns("dice", row.dice),
             **interval_columns("patient_dice", row.patient_dice),
             "seed_spread": row.seed_spread,
-            "n_seeds": len(row.seed_means),
+            "n_seeds": row.n_seeds,
             "n_lesion": row.n_lesion,
+            **interval_columns("shared_dice", row.shared),
+            "n_shared": row.n_shared,
             "n_normal": row.n_normal,
             **{name: row.scores.get(name, nan) for name in means},
         }
         for row in rows
     ]
-    entries = zip(records, (_row_texts(row)[2:] for row in rows), strict=True)
-    return _table("rows", "Every method", ROW_HEADINGS[2:], entries, best_rows(rows))
+    uneven = any(is_uneven(part.rows) for part in content.targets)
+    entries = zip(records, (_row_texts(row, uneven=uneven)[2:] for row in rows), strict=True)
+    return _table("rows", "Every method", row_headings(uneven=uneven)[2:], entries, best_rows(rows))
 
 
 CLASSIC_HEADINGS = (
@@ -228,11 +252,12 @@ def control_table(content: ReportContent) -> Table:
     """Return what every control costs its method."""
     entries = []
     for one in (one for part in content.targets for one in part.controls):
-        interval = one.difference.interval
-        columns = interval_columns("difference", interval) | {"p_value": one.difference.p_value}
+        interval, p = one.difference.interval, one.difference.p_value
+        columns = {**interval_columns("difference", interval), "p_value": p, "corrected_p": one.corrected_p}
         record = {name: getattr(one, name) for name in ("target", "method", "shot", "control", "masks")}
-        entries.append((record | columns, [one.masks, full_interval(interval, sign=True)]))
-    return _table("controls", "With masks that say nothing", ("masks", "loss of lesion Dice [95 %]"), entries)
+        entries.append((record | columns, [one.masks, full_interval(interval, sign=True), p_value(one.corrected_p)]))
+    headings = ("masks", "loss of lesion Dice [95 %]", "p, corrected")
+    return _table("controls", "With masks that say nothing", headings, entries)
 
 
 def cost_table(content: ReportContent) -> Table:
@@ -302,7 +327,8 @@ def overview(content: ReportContent) -> PageTable:
 
 def details(part: TargetContent) -> PageTable:
     """Return all scores of one dataset, as far as any row has them."""
-    columns = [one for one in SCORE_COLUMNS if any(not isnan(one.value(row)) for row in part.rows)]
+    known = [one for one in SCORE_COLUMNS if one is DICE or any(not isnan(one.value(row)) for row in part.rows)]
+    columns = known if is_uneven(part.rows) else [one for one in known if one not in UNEVEN_COLUMNS]
     lines = [[(column, row) for column in columns] for row in part.rows]
     return PageTable([(column.title, column.meaning) for column in columns], _grouped(lines), best_methods(part))
 

@@ -1,4 +1,4 @@
-"""The rows of a benchmark's table: means and intervals of each, and paired differences between them."""
+"""The rows of a benchmark's table: means and intervals of each, and how they rank."""
 
 import math
 from collections.abc import Sequence
@@ -8,14 +8,17 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 import pyarrow as pa
 
-from episodes.errors import UserError
-from episodes.scoring.statistics import Bounds, Difference, Interval, crossed_bootstrap, holm, paired_difference
-from fewshot.results.index import ResultKey, ResultsIndex, ScoreGrid
+from episodes.scoring.bootstrap import FloatArray
+from episodes.scoring.statistics import Bounds, Interval, crossed_bootstrap
+from fewshot.results.index import ResultKey, ResultsIndex
+from fewshot.results.shared import SharedCells, cells_of
 
 # Columns of a summary beside the Dice, averaged like it over lesion images.
 LESION_SCORES = ("iou", "precision", "recall", "hd95", "nsd", "detected")
 MILLIMETRE_SCORES = ("hd95_mm", "nsd_mm")
 NORMAL_SCORES = ("false_positive", "false_positive_area")
+
+SAME = 1e-9  # lesion Dice: nearer means are equal but for the order of a sum
 
 Role = Literal["method", "floor", "control", "oracle"]
 ResultsTable: TypeAlias = pa.Table | ResultsIndex
@@ -45,6 +48,11 @@ class MethodResult:
     trained_on: str | None  # `sources` or `target`; None where nothing was trained
     patient_dice: Interval  # mean over patients of each patient's mean, with its interval
     seed_means: dict[int, float]  # mean lesion Dice by training seed
+    n_seeds: int  # of training, whether a lesion was scored or not
+    shared: (
+        Interval  # `dice` over those lesion images alone that all methods of the target have: to compare with others
+    )
+    n_shared: int  # such images
     within: bool = False
 
     @property
@@ -63,15 +71,77 @@ class MethodResult:
 
 
 def summarise(results: ResultsTable, targets: Sequence[str]) -> list[MethodResult]:
-    """Return the rows of the table, targets in the order given, best Dice first within each number of shots.
+    """Return the rows of the table, targets in the order given, best first within each number of shots.
 
-    Training seeds are averaged query by query; intervals are over patients and draws, the weights held fixed.
+    Training seeds are averaged query by query; intervals are over patients and draws, the weights held fixed. The best
+    is the one with the highest mean over the lesion images that all methods have which need no more images (`rank`).
     """
     table = indexed(results)
     rows = [_summarise_row(table, key) for target in targets for key in table.keys(target)]
     if all(row.trained_on != "sources" for row in rows):
         rows = [replace(row, within=True) for row in rows]
-    return sorted(rows, key=lambda row: (targets.index(row.target), row.shot, *_best_first(row)))
+    return [row for target in targets for row in _compared(table, [row for row in rows if row.target == target])]
+
+
+def _compared(table: ResultsIndex, rows: Sequence[MethodResult]) -> list[MethodResult]:
+    """Sort the rows of a target, and add what they score where all methods can be compared."""
+    means: dict[ResultKey, float] = {}
+    shared: SharedCells | None = None
+    for shot in sorted({row.shot for row in rows}):
+        shared = rank(table, rows, shot).cells
+        means |= {
+            row.key: row.dice.estimate if shared is None else shared.mean(table.grid(row.key))
+            for row in rows
+            if row.shot == shot
+        }
+    rows = [row if shared is None else _on_shared(table, row, shared) for row in rows]
+    return sorted(rows, key=lambda row: (row.shot, math.isnan(means[row.key]), -means[row.key], row.method))
+
+
+def _on_shared(table: ResultsIndex, row: MethodResult, cells: SharedCells) -> MethodResult:
+    own = cells.narrowed(table.grid(row.key))
+    return replace(row, shared=dice_on(table, row, cells), n_shared=int(own.queries.sum()))
+
+
+def dice_on(table: ResultsIndex, row: MethodResult, cells: SharedCells) -> Interval:
+    """Compute a row's mean Dice on those of some cells that it has; where it has no others, it is the row's own."""
+    grid = table.grid(row.key)
+    values = cells.narrowed(grid).dice(grid)
+    if np.array_equal(values, grid.over_seeds("dice"), equal_nan=True):
+        return row.dice
+    return dice_interval(values, grid.queries.patients, bounds=_bounds(row.kind))
+
+
+@dataclass(frozen=True, slots=True)
+class Ranking:
+    """The rows of one target that can be used with so many annotated images, compared where all have a score."""
+
+    rows: Sequence[MethodResult]  # best first; of equals the one that needs fewest images
+    left_out: Sequence[MethodResult]  # those that share no lesion image with the rest
+    cells: SharedCells | None  # of all rows; None without any
+
+
+def rank(results: ResultsTable, rows: Sequence[MethodResult], shot: int) -> Ranking:
+    """Rank the rows of one target that can be used with so many annotated images, on what they share.
+
+    Controls and oracles are never for use, and floors only where there is nothing else. Should no image be shared by
+    all, rows with the most images are kept before those with fewer.
+    """
+    table, wanted = indexed(results), usable_role(rows)
+    usable = [row for row in rows if row.role == wanted and row.shot <= shot and not math.isnan(row.dice.estimate)]
+    kept, left_out, cells = list[MethodResult](), list[MethodResult](), None
+    for row in sorted(usable, key=lambda row: (-row.shot, row.method)):
+        grid = table.grid(row.key)
+        narrowed = cells_of(grid) if cells is None else cells.narrowed(grid)
+        if narrowed.present.any():
+            cells = narrowed
+            kept.append(row)
+        else:
+            left_out.append(row)
+    if cells is None:
+        return Ranking([], left_out, None)
+    means = {row.key: cells.mean(table.grid(row.key)) for row in kept}
+    return Ranking(sorted(kept, key=lambda row: (-means[row.key], row.shot, row.method)), left_out, cells)
 
 
 def usable_role(rows: Sequence[MethodResult]) -> Role:
@@ -79,14 +149,15 @@ def usable_role(rows: Sequence[MethodResult]) -> Role:
     return "method" if any(row.role == "method" for row in rows) else "floor"
 
 
-def candidates(rows: Sequence[MethodResult], shot: int) -> list[MethodResult]:
-    """Return rows that can be used with so many annotated images, best first; of equals the one that needs fewest.
+def is_uneven(rows: Sequence[MethodResult]) -> bool:
+    """Return whether rows of one target have different lesion images, so that their Dice cannot be compared as it is.
 
-    Controls and oracles are never for use, and floors only where there is nothing else.
+    Rows with annotated images lack the patients that are in every draw; others may have fewer draws.
     """
-    wanted = usable_role(rows)
-    usable = [row for row in rows if row.role == wanted and row.shot <= shot and not math.isnan(row.dice.estimate)]
-    return sorted(usable, key=lambda row: (-row.dice.estimate, row.shot, row.method))
+    scored = [row for row in rows if row.n_lesion]
+    return len({row.n_lesion for row in scored}) > 1 or any(
+        abs(row.shared.estimate - row.dice.estimate) > SAME for row in scored
+    )
 
 
 def indexed(results: ResultsTable) -> ResultsIndex:
@@ -94,56 +165,48 @@ def indexed(results: ResultsTable) -> ResultsIndex:
     return results if isinstance(results, ResultsIndex) else ResultsIndex(results)
 
 
-def _best_first(row: MethodResult) -> tuple[bool, float, str]:
-    """Sort by falling Dice, what has none last; equals by name."""
-    unknown = math.isnan(row.dice.estimate)
-    return unknown, 0.0 if unknown else -row.dice.estimate, row.method
-
-
 def _summarise_row(table: ResultsIndex, key: ResultKey) -> MethodResult:
     lesions, normals = table.grid(key), table.grid(key, lesion=False)
     seed_means = lesions.seed_means("dice")
     scores = {name: lesions.mean(name) for name in (*LESION_SCORES, *MILLIMETRE_SCORES)}
     scores |= {name: normals.mean(name) for name in NORMAL_SCORES}
-    # That `empty` finds nothing is no observation, and leaves no doubt.
-    bounds = None if table.fact(key, "kind") == "empty" else (0.0, 1.0)
+    values, patients = lesions.over_seeds("dice"), lesions.queries.patients
+    kind, n_lesion = table.fact(key, "kind"), lesions.n_scored("dice")
+    dice = dice_interval(values, patients, bounds=_bounds(kind))
     return MethodResult(
         *key,
-        dice=dice_interval(lesions, bounds=bounds),
+        dice=dice,
         seed_spread=float(np.std(list(seed_means.values()), ddof=1)) if len(seed_means) > 1 else math.nan,
         scores=scores,
-        n_lesion=lesions.n_scored("dice"),
+        n_lesion=n_lesion,
         n_normal=normals.n_scored("false_positive"),
         control=table.fact(key, "control"),
         control_of=table.fact(key, "control_of"),
-        kind=table.fact(key, "kind"),
+        kind=kind,
         model=table.fact(key, "model"),
         trained_on=table.fact(key, "trained_on"),
-        patient_dice=dice_interval(lesions, unit="patient", bounds=bounds),
+        patient_dice=dice_interval(values, patients, unit="patient", bounds=_bounds(kind)),
         seed_means=seed_means,
+        n_seeds=len({*lesions.seeds.tolist(), *normals.seeds.tolist()}),
+        shared=dice,
+        n_shared=n_lesion,
     )
 
 
+def _bounds(kind: str) -> Bounds | None:
+    """Return the least and the largest possible Dice. That `empty` finds nothing is no observation: it has no doubt."""
+    return None if kind == "empty" else (0.0, 1.0)
+
+
 def dice_interval(
-    grid: ScoreGrid, *, unit: Literal["image", "patient"] = "image", bounds: Bounds | None = (0, 1)
+    values: FloatArray,
+    patients: Sequence[str],
+    *,
+    unit: Literal["image", "patient"] = "image",
+    bounds: Bounds | None = (0, 1),
 ) -> Interval:
-    """Compute the mean Dice of lesion images with its 95 % interval; every image, or every patient, counts once."""
-    return crossed_bootstrap(grid.over_seeds("dice"), grid.queries.patients, unit=unit, bounds=bounds)
-
-
-def compare(results: ResultsTable, first: MethodResult, second: MethodResult) -> Difference:
-    """Compute the difference of two rows' lesion Dice on one target, first minus second, paired on query and draw.
-
-    A row without support sets stands beside every draw of the other: its masks would be the same in each.
-    """
-    table = indexed(results)
-    ours, theirs = (table.grid(row.key) for row in (first, second))
-    left, right = ours.over_seeds("dice"), theirs.over_seeds("dice")
-    if -1 not in ours.draws and -1 not in theirs.draws:
-        _, in_ours, in_theirs = np.intersect1d(ours.draws, theirs.draws, return_indices=True)
-        left, right = left[in_ours], right[in_theirs]
-    left, right = np.broadcast_arrays(left, right)
-    return paired_difference(left, right, ours.queries.patients, bounds=(-1, 1))
+    """Compute a mean of lesion Dice (n_draws, n_queries) and its 95 % interval; images or patients count once each."""
+    return crossed_bootstrap(values, patients, unit=unit, bounds=bounds)
 
 
 def without_nan(value: Any) -> Any:
@@ -162,59 +225,3 @@ def interval_columns(name: str, interval: Interval) -> dict[str, float]:
     {'dice': 0.7, 'dice_low': 0.6, 'dice_high': 0.8}
     """
     return {name: interval.estimate, f"{name}_low": interval.low, f"{name}_high": interval.high}
-
-
-@dataclass(frozen=True, slots=True)
-class Comparison:
-    """Two rows of one target beside each other."""
-
-    row: MethodResult
-    other: MethodResult
-    difference: Difference  # lesion Dice of `row` minus `other`, paired on query and draw
-    corrected_p: float  # after Holm's correction over all comparisons that were made together
-
-
-def compare_all(results: ResultsTable, pairs: Sequence[tuple[MethodResult, MethodResult]]) -> list[Comparison]:
-    """Compare rows with others, and correct the p-values for how many comparisons these are (Holm 1979)."""
-    index = indexed(results)
-    differences = [compare(index, row, other) for row, other in pairs]
-    corrected = holm([difference.p_value for difference in differences])
-    return [
-        Comparison(*pair, *found) for pair, found in zip(pairs, zip(differences, corrected, strict=True), strict=True)
-    ]
-
-
-@dataclass(frozen=True, slots=True)
-class Compared:
-    """A row of the table and its paired differences in lesion Dice.
-
-    It stands beside the reference method at as many shots, or at none where that has none at as many; `to_reference`
-    is None for the reference itself, or where there is neither. And it stands beside its own method without annotated
-    images; `to_zero` is None at K = 0, or where that was not measured.
-    """
-
-    row: MethodResult
-    to_reference: Comparison | None
-    to_zero: Comparison | None
-
-
-def compare_rows(results: ResultsTable, rows: Sequence[MethodResult], target: str, reference: str) -> list[Compared]:
-    """Compare every row of a target with the reference method's and with itself at K = 0, in the order of the rows.
-
-    Raises:
-        UserError: if the table has no such method on the target.
-    """
-    own = {(row.method, row.shot): row for row in rows if row.target == target}
-    if reference not in {method for method, _ in own}:
-        names = ", ".join(sorted({method for method, _ in own}))
-        raise UserError(f"against {reference!r}: not among the rows of {target}; there are {names}")
-    found = []
-    for (method, shot), row in own.items():
-        against = None if method == reference else own.get((reference, shot), own.get((reference, 0)))
-        found.append((row, against, own.get((method, 0)) if shot else None))
-    pairs = [(row, other) for row, *others in found for other in others if other is not None]
-    compared = {(one.row.key, one.other.key): one for one in compare_all(results, pairs)}
-    return [
-        Compared(row, *(None if other is None else compared[row.key, other.key] for other in others))
-        for row, *others in found
-    ]

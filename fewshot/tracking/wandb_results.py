@@ -28,7 +28,7 @@ from fewshot.results.history import METRICS
 from fewshot.results.numbers import PLAIN, annotated_images, full_interval
 from fewshot.results.rows import SCORES
 from fewshot.results.run_files import GalleryCase, read_gallery
-from fewshot.results.summary import MethodResult, interval_columns, summarise
+from fewshot.results.summary import MethodResult, interval_columns, is_uneven, summarise
 from fewshot.results.tables import Table
 from fewshot.terminal import Reporter
 from fewshot.tracking.wandb_run import (
@@ -57,6 +57,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 DICE = "lesion_dice"
+SHARED = f"{DICE}_shared"  # on the lesion images that all methods have: to compare numbers of annotated images
 
 
 def log_evaluation(
@@ -133,8 +134,8 @@ class SeedResults:
 
     def scores(self) -> dict[str, float]:
         """Return what the run ends with, as far as it is defined."""
-        scores = interval_columns(DICE, self.row.dice) | self.row.scores
-        scores |= {"n_lesion": self.row.n_lesion, "n_normal": self.row.n_normal}
+        scores = interval_columns(DICE, self.row.dice) | interval_columns(SHARED, self.row.shared) | self.row.scores
+        scores |= {"n_lesion": self.row.n_lesion, "n_shared": self.row.n_shared, "n_normal": self.row.n_normal}
         if self.over_seeds is not None:
             scores |= interval_columns(f"{DICE}_over_seeds", self.over_seeds.dice)
         return defined(scores)
@@ -237,7 +238,7 @@ def _log_results(run: WandbRun, results: SeedResults, cases: Sequence[GalleryCas
         # The numbers of shots are the axis of a report's line plot, where every run is a point of its method's line.
         made.define_metric("shot")
         made.define_metric(f"{DICE}*", step_metric="shot")
-        history = {name: scores[name] for name in (DICE, f"{DICE}_low", f"{DICE}_high") if name in scores}
+        history = {name: value for name, value in scores.items() if name.startswith(DICE) and "seeds" not in name}
         pictures = {"cases": [_gallery_picture(case) for case in own]} if own else {}
         made.log({"shot": row.shot, **history, "queries": _query_table(results.table), **pictures})
 
@@ -377,8 +378,8 @@ def _target_blocks(wr: Any, benchmark: str, rows: Sequence[MethodResult]) -> lis
         "max_runs_to_show": EVERY_RUN,
     }
     dice = {
-        "Lesion Dice over annotated images": [DICE],
-        "Ends of its 95 % interval over patients and draws": [f"{DICE}_low", f"{DICE}_high"],
+        "Lesion Dice over annotated images, on the same lesion images": [SHARED],
+        "Ends of its 95 % interval over patients and draws": [f"{SHARED}_low", f"{SHARED}_high"],
     }
     axes = {"x": "shot", "title_x": "annotated images", "title_y": "lesion Dice"}
     bars = wr.BarPlot(
@@ -399,12 +400,18 @@ def _target_blocks(wr: Any, benchmark: str, rows: Sequence[MethodResult]) -> lis
 
 def summary_table(rows: Sequence[MethodResult]) -> str:
     """Write the rows of one target as a Markdown table."""
-    names = ("iou", "hd95", "false_positive")
+    names, uneven = ("iou", "hd95", "false_positive"), is_uneven(rows)
     texts = [
-        [str(row.shot), row.method, full_interval(row.dice), *(PLAIN.number(row.scores.get(name)) for name in names)]
+        [
+            *(str(row.shot), row.method, full_interval(row.dice)),
+            *([str(row.n_lesion), full_interval(row.shared)] if uneven else []),
+            *(PLAIN.number(row.scores.get(name)) for name in names),
+        ]
         for row in rows
     ]
-    return Table(TABLE_COLUMNS, texts).markdown(raw=True).removesuffix("\n")
+    compared = ("lesion images", "on the same lesions [95 %]") if uneven else ()
+    headings = (*TABLE_COLUMNS[:3], *compared, *TABLE_COLUMNS[3:])
+    return Table(headings, texts).markdown(raw=True).removesuffix("\n")
 
 
 def _runset(wr: Any, name: str, benchmark: str, job_type: str = "benchmark", **config: str | int) -> Any:

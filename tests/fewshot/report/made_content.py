@@ -11,8 +11,9 @@ from episodes.phantoms.population import PhantomSpec, generate
 from episodes.scoring.curves import ProbabilityHistogram, Reliability
 from episodes.scoring.statistics import Difference, Interval
 from fewshot.report.content import Answer, Control, ReportContent, Share, TargetContent
+from fewshot.results.comparison import Comparison
 from fewshot.results.run_files import Annotated, Cost, GalleryCase, Why
-from fewshot.results.summary import Comparison, MethodResult
+from fewshot.results.summary import MethodResult
 from tests.fewshot.report.made_rows import SHOTS, made_rows
 
 N_PATIENTS = 38
@@ -41,8 +42,6 @@ def made_content(targets: Iterable[str] = ("bus_uclm", "busi")) -> ReportContent
 def made_target(target: str) -> TargetContent:
     rows = made_rows(target)
     answers = [_answer(rows, shot) for shot in SHOTS]
-    best = answers[-1].best
-    others = [row for row in rows if row is not best]
     return TargetContent(
         target=target,
         n_lesion=264,
@@ -50,9 +49,7 @@ def made_target(target: str) -> TargetContent:
         n_patients=N_PATIENTS,
         rows=rows,
         answers=answers,
-        comparisons=[
-            Comparison(row, best, made_difference(row, best), _p(made_difference(row, best))) for row in others
-        ],
+        comparisons=answers[-1].others,
         controls=[_control(rows, row) for row in rows if row.control is not None],
         patients={(row.method, row.shot): _patient_means(row) for row in _candidates(rows)},
         sizes=_shares(rows, ("small", "medium", "large"), (-0.18, 0.01, 0.09)),
@@ -84,15 +81,15 @@ def _answer(rows: list[MethodResult], shot: int) -> Answer:
         (row for row in rows if row.role == "method" and row.shot <= shot), key=lambda row: -row.dice.estimate
     )
     best = able[0]
-    rival = next((row for row in able if row.method != best.method), None)
-    without = next((row for row in able if row.shot == 0), None) if shot else None
+    others = [row for row in rows if row.shot <= shot and row is not best]
     return Answer(
         shot=shot,
         best=best,
-        rival=rival,
-        lead=made_difference(best, rival) if rival else None,
-        without=without,
-        gain=made_difference(best, without) if without else None,
+        dice=best.dice,
+        n_lesion=264,
+        n_patients=N_PATIENTS,
+        ranked=[(row, row.dice.estimate) for row in able],
+        others=[Comparison(row, best, made_difference(row, best), _p(made_difference(row, best))) for row in others],
         sentence=f"With {shot} annotated images, use {best.method}.",
     )
 
@@ -101,7 +98,7 @@ def _control(rows: list[MethodResult], row: MethodResult) -> Control:
     method = next(one for one in rows if one.method == row.control_of and one.shot == row.shot)
     difference, masks = made_difference(method, row), str(row.control)
     sentence = f"{method.method} falls by {difference.interval.estimate:.3f} when its supports' masks are {masks}."
-    return Control(row.target, row.shot, method.method, row.method, masks, difference, sentence)
+    return Control(row.target, row.shot, method.method, row.method, masks, difference, difference.p_value, sentence)
 
 
 def _patient_means(row: MethodResult) -> NDArray[np.float64]:

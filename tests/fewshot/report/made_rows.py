@@ -90,4 +90,7 @@ def made_row(target: str, made: Made, shot: int, dice: float) -> MethodResult:
         trained_on=made.trained_on,
         patient_dice=Interval(max(0.0, dice - 0.012), max(0.0, dice - 0.07), dice + 0.04),
         seed_means=seeds,
+        n_seeds=len(seeds),
+        shared=Interval(dice, max(0.0, dice - wide), dice + 0.8 * wide),
+        n_shared=264,
     )

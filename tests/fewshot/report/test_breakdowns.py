@@ -100,9 +100,10 @@ def test_shares_are_those_of_a_group_by() -> None:
 def test_patients_are_means_of_their_lesions_means() -> None:
     rows = [scored("q1", 0.8), scored("q2", 0.2), scored("q3", 0.4), scored("q3", 0.2, draw=1), normal("n1", 0.0, 0.0)]
     index, summarised = summary(table(*rows, scored("q3", 0.9, "B")))
-    found = by_patient(index, summarised)
+    found = by_patient(index, [row for row in summarised if row.method == "A"])
     assert found["A", 1] == pytest.approx([0.3, 0.5])  # p2: (0.4 + 0.2) / 2; p1: (0.8 + 0.2) / 2
-    assert found["B", 1] == pytest.approx([0.9])
+    both = by_patient(index, summarised)  # on what both methods have, the first draw of q3
+    assert both == {("A", 1): pytest.approx([0.4]), ("B", 1): pytest.approx([0.9])}
 
 
 # Calibration

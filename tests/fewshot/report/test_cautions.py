@@ -8,12 +8,11 @@ from typing import Any
 import pytest
 
 from episodes.scoring.statistics import crossed_bootstrap, paired_difference
-from fewshot.report import collect
 from fewshot.report.collect import content_of
-from fewshot.results import summary
+from fewshot.results import comparison, summary
 from fewshot.results.index import ResultsIndex
 from fewshot.results.run_files import RunFiles
-from tests.fewshot.made_results import STUDY, MadeMethod, study
+from tests.fewshot.made_results import STUDY, MadeMethod, normal, study, table
 
 FINE: dict[str, Any] = {"patients": 12, "draws": 5, "per_patient": 1, "normals": 4}
 
@@ -22,8 +21,7 @@ FINE: dict[str, Any] = {"patients": 12, "draws": 5, "per_patient": 1, "normals":
 def _few_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is clear here is so with few resamples as well."""
     monkeypatch.setattr(summary, "crossed_bootstrap", partial(crossed_bootstrap, n_resamples=200))
-    monkeypatch.setattr(collect, "crossed_bootstrap", partial(crossed_bootstrap, n_resamples=200))
-    monkeypatch.setattr(summary, "paired_difference", partial(paired_difference, n_resamples=1000))
+    monkeypatch.setattr(comparison, "paired_difference", partial(paired_difference, n_resamples=1000))
 
 
 def warned(**changes: Any) -> Sequence[str]:
@@ -41,7 +39,7 @@ def test_a_careful_run_is_not_warned_of() -> None:
         ({"seeds": (0, 1)}, "Models were trained twice only: "),
         ({"draws": 3}, "3 draws of support images only: "),
         ({"draws": 1}, "One draw of support images only: "),
-        ({"patients": 7}, "alpha has lesion images of 7 patients only: "),
+        ({"patients": 7}, "alpha has lesion images of 7 patients only to compare methods on: "),
     ],
 )
 def test_too_little_of_something_is_warned_of(changes: dict[str, Any], warning: str) -> None:
@@ -56,7 +54,7 @@ def changed(name: str, **changes: Any) -> list[MadeMethod]:
 def test_a_control_that_does_not_fall_is_warned_of() -> None:
     found = warned(methods=changed("PANet swapped", dice=0.5, gain={1: 0.0}))
     assert [
-        line.startswith("On alpha: With 1 annotated image, PANet does not use its support set") for line in found
+        line.startswith("On alpha: With 1 annotated image, whether PANet uses its support set cannot") for line in found
     ] == [True]
 
 
@@ -67,8 +65,17 @@ def test_an_answer_that_marks_normals_is_warned_of() -> None:
 
 def test_methods_worse_than_a_floor_are_warned_of() -> None:
     (found,) = warned(methods=changed("empty", dice=0.95))
-    assert found.startswith("On alpha, no method is any good: empty, which does not look at the image, has 0.9")
-    assert "and U-Net fine-tuned 0.7" in found
+    assert found.startswith(
+        "On alpha, no method is any good: beside U-Net fine-tuned, the best method, empty, which does not look at the"
+        " image, is 0.2"
+    )
+    assert found.endswith("]: a clear difference.")
+
+
+def test_methods_that_may_be_no_better_than_a_floor_are_warned_of() -> None:
+    found = warned(methods=changed("empty", dice=0.68), noise=0.3)
+    start = "On alpha, it is not shown that any is good: beside U-Net fine-tuned, the best method, empty, which does"
+    assert any(line.startswith(start) for line in found)
 
 
 def test_images_that_bring_nothing_are_warned_of() -> None:
@@ -76,4 +83,17 @@ def test_images_that_bring_nothing_are_warned_of() -> None:
     assert warned(methods=worse) == ["On alpha, no method gains anything from annotated images over U-Net without any."]
     same = changed("U-Net fine-tuned", gain={1: 0.0, 5: 0.004})
     (found,) = warned(methods=same, noise=0.1)
-    assert found.startswith(("On alpha, it may be chance that U-Net fine-tuned is better", "On alpha, no method gains"))
+    assert found == "On alpha, whether any method gains from annotated images over U-Net without any cannot be told."
+    better = changed("U-Net fine-tuned", gain={1: 0.0, 5: 0.05})
+    (found,) = warned(methods=better, noise=0.2)
+    assert found.startswith(
+        "On alpha, it may be chance that U-Net fine-tuned is better with annotated images than U-Net"
+    )
+
+
+def test_without_a_lesion_nothing_is_said_of_trainings_that_were_enough() -> None:
+    rows = [normal(f"n{place}", 0.0, 0.0, seed=seed) for place in range(2) for seed in range(3)]
+    content = content_of(ResultsIndex(table(*rows)), "run", RunFiles())
+    draws, nothing = content.warnings
+    assert draws.startswith("One draw")
+    assert nothing == "ours has no scored lesion image among the queries: nothing can be compared there."

@@ -5,10 +5,10 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from episodes.scoring.statistics import Difference, Interval
+from episodes.scoring.statistics import Difference, Interval, holm
 from fewshot.report.collect import controls_of
 from fewshot.report.content import Control
-from fewshot.report.sentences import describe_control, uses_support
+from fewshot.report.sentences import control_verdict, describe_control
 from fewshot.results.summary import summarise
 from tests.fewshot.made_results import scored, table
 
@@ -54,20 +54,20 @@ def test_a_control_is_compared_with_the_row_that_it_is_a_control_of() -> None:
 
 
 @pytest.mark.parametrize(
-    ("loss", "verdict", "used"),
+    ("loss", "said", "end", "verdict"),
     [
-        (0.2, "With 1 annotated image, A falls by 0.20 [", True),
-        (0.0, "With 1 annotated image, A does not use its support set: it loses 0.00 [-", False),
-        (-0.2, "With 1 annotated image, A does not use its support set: it loses -0.20 [-", False),
+        (0.2, "A falls by 0.20 [", ": it uses them.", "higher"),
+        (0.0, "A does not use its support set: it loses 0.00 [-", ".", "alike"),
+        (-0.2, "A rises by 0.20 [", ": the right masks do it harm.", "lower"),
     ],
 )
-def test_a_control_says_whether_the_support_set_is_used(loss: float, verdict: str, used: bool) -> None:
+def test_a_control_says_whether_the_support_set_is_used(loss: float, said: str, end: str, verdict: str) -> None:
     results = with_control(loss)
     (control,) = controls_of(results, summarise(results, ["ours"]), "ours")
     # The differences of the six patients are the loss plus or minus 0.01, so that the estimate is the loss.
-    assert control.sentence.startswith(verdict)
-    assert control.sentence.endswith("] when its supports' masks are swapped" + (": it uses them." if used else "."))
-    assert uses_support(control) is used
+    assert control.sentence.startswith(f"With 1 annotated image, {said}")
+    assert control.sentence.endswith(f"] when its supports' masks are swapped{end}")
+    assert control_verdict(control) == verdict
 
 
 def test_one_patient_and_draw_say_nothing_about_a_control() -> None:
@@ -76,12 +76,36 @@ def test_one_patient_and_draw_say_nothing_about_a_control() -> None:
     assert found.sentence == (
         "With 1 annotated image, whether A uses its support set cannot be told from one patient and one draw."
     )
-    assert uses_support(found) is None
+    assert control_verdict(found) == "unknown"
 
 
-def test_the_sentence_is_made_from_the_numbers() -> None:
-    loss = Difference(Interval(0.034, -0.011, 0.079), 0.2)
-    assert describe_control(Control("ours", 5, "PANet", "c", "emptied", loss)) == (
-        "With 5 annotated images, PANet does not use its support set: it loses 0.03 [-0.01, 0.08] when its supports'"
-        " masks are emptied."
-    )
+UNKNOWN = "whether PANet uses its support set cannot be told: it loses "
+
+
+@pytest.mark.parametrize(
+    ("loss", "p", "said"),
+    [
+        (Interval(0.20, -0.13, 0.53), 0.2, f"{UNKNOWN}0.20 [-0.13, 0.53]"),
+        (Interval(0.00, -0.02, 0.02), 0.9, "PANet does not use its support set: it loses 0.00 [-0.02, 0.02]"),
+        (Interval(0.00, -0.02, 0.021), 0.9, f"{UNKNOWN}0.00 [-0.02, 0.02]"),
+        (Interval(0.05, 0.02, 0.08), 0.05, f"{UNKNOWN}0.05 [0.02, 0.08], p = 0.050 after correction"),
+    ],
+)
+def test_little_evidence_is_not_evidence_of_nothing(loss: Interval, p: float, said: str) -> None:
+    sentence = describe_control(Control("ours", 5, "PANet", "c", "emptied", Difference(loss, p), p))
+    assert sentence == f"With 5 annotated images, {said} when its supports' masks are emptied."
+
+
+def test_p_values_are_corrected_over_the_controls_of_a_dataset() -> None:
+    rows = [
+        row
+        for name in ("swapped", "emptied")
+        for number in range(8)
+        for row in (
+            scored(f"x{number}", 0.5, draw=0),
+            scored(f"x{number}", 0.5 - 0.01 * number, f"A {name}", draw=0, control=name, control_of="A"),
+        )
+    ]
+    results = table(*rows[:16], *(row for row in rows[16:] if row["control"]))
+    found = controls_of(results, summarise(results, ["ours"]), "ours")
+    assert [one.corrected_p for one in found] == holm([one.difference.p_value for one in found])

@@ -4,15 +4,17 @@ from dataclasses import replace
 from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
 from episodes.scoring.statistics import Difference, Interval
-from fewshot.report.content import ReportContent, TargetContent
+from fewshot.report.content import Answer, ReportContent, TargetContent
 from fewshot.report.drawings import draw
 from fewshot.report.page import render, write_report
 from fewshot.report.sentences import describe_lead, describe_value_of_annotating
 from fewshot.report.tables import best_methods
+from fewshot.results.comparison import Comparison
 from fewshot.results.run_files import mean_costs
 from tests.fewshot.report.made_content import made_content, made_target
 from tests.fewshot.report.made_rows import MADE, made_row
@@ -210,45 +212,81 @@ def test_a_number_that_is_unknown_is_a_dash() -> None:
     assert best_methods(replace(target, rows=rows)) == best_methods(target)
 
 
+def changed(answer: Answer, which: Literal["lead", "gain"], interval: Interval, p: float) -> Answer:
+    """The same answer with another lead or gain."""
+    one = answer.lead if which == "lead" else answer.gain
+    assert one is not None
+    turned = replace(one, difference=Difference(interval, p), corrected_p=p).turned()
+    return replace(answer, others=[turned if other.row.key == turned.row.key else other for other in answer.others])
+
+
 @pytest.mark.parametrize(
-    ("lead", "said"),
+    ("lead", "p", "said"),
     [
-        (Interval(0.031, 0.01, 0.05), "Clearly better than U-Net (by 0.03)."),
-        (Interval(0.031, -0.01, 0.07), "U-Net is nearly as good: the difference (0.03) may be chance."),
-        (Interval(0.031, math.nan, math.nan), "Next is U-Net; how sure that is cannot be told from so few images."),
+        (Interval(0.031, 0.01, 0.05), 0.049, "Clearly better than PANet complete (by 0.03)."),
+        (Interval(0.011, 0.001, 0.02), 0.01, "Clearly better than PANet complete (by 0.01, a small difference)."),
+        (Interval(0.031, 0.01, 0.05), 0.05, "PANet complete may be as good: the difference (0.03) may be chance."),
+        (Interval(0.031, -0.01, 0.07), 0.2, "PANet complete may be as good: the difference (0.03) may be chance."),
+        (Interval(0.0, -0.02, 0.02), 0.9, "PANet complete is just as good."),
+        (Interval(0.0, -0.02, 0.021), 0.9, "PANet complete may be as good: the difference (0.00) may be chance."),
+        (
+            Interval(0.031, math.nan, math.nan),
+            math.nan,
+            "Next is PANet complete; how sure that is cannot be told from so few images.",
+        ),
     ],
 )
-def test_how_sure_an_answer_is_stands_in_plain_words(lead: Interval, said: str) -> None:
-    answer = made_target("busi").answers[-1]
-    assert answer.rival is not None
-    assert answer.rival.method == "U-Net"
-    assert describe_lead(replace(answer, lead=Difference(lead, 0.1))) == said
+def test_how_sure_an_answer_is_stands_in_plain_words(lead: Interval, p: float, said: str) -> None:
+    assert describe_lead(changed(made_target("busi").answers[-1], "lead", lead, p)) == said
 
 
 def test_an_answer_without_a_rival_says_so() -> None:
-    assert (
-        describe_lead(replace(made_target("busi").answers[-1], rival=None, lead=None)) == "No other method was tried."
-    )
+    zero, *_, five = made_target("busi").answers
+    alone = [(row, dice) for row, dice in five.ranked if row.method == five.best.method or not row.shot]
+    assert describe_lead(replace(five, ranked=alone)) == "No other method that reads annotated images was tried."
+    assert describe_lead(replace(zero, ranked=zero.ranked[:1])) == "No other method was tried."
 
 
 def test_a_method_that_annotating_does_not_help_is_not_called_its_own_rival() -> None:
-    five = made_target("busi").answers[-1]
-    rival = replace(five.best, shot=1)
-    same = Difference(Interval(0.001, -0.01, 0.01), 0.9)
-    said = describe_lead(replace(five, rival=rival, lead=same))
-    assert said == f"{five.best.method} with the image is just as good."
+    one = made_target("busi").answers[1]
+    assert one.best.shot == 0
+    rival = replace(one.best, shot=1)
+    same = Comparison(rival, one.best, Difference(Interval(-0.001, -0.01, 0.01), 0.9), 0.9)
+    said = describe_lead(replace(one, ranked=[(one.best, 0.7), (rival, 0.699)], others=[same]))
+    assert said == f"{one.best.method} with the image is just as good."
 
 
-def test_what_annotating_brings_is_said_where_there_is_something_to_say() -> None:
-    nothing, one, five = made_target("busi").answers
+@pytest.mark.parametrize(
+    ("gain", "p", "said"),
+    [
+        (Interval(0.05, 0.02, 0.08), 0.01, "Annotating the images brings +0.05 over U-Net without any."),
+        (Interval(0.05, 0.02, 0.08), 0.06, "Whether annotating the images helps at all is unclear: U-Net"),
+        (Interval(0.05, -0.02, 0.08), 0.2, "Whether annotating the images helps at all is unclear: U-Net"),
+        (
+            Interval(0.00, -0.02, 0.02),
+            0.9,
+            "Annotating the images brings nothing measurable: U-Net without",
+        ),
+        (
+            Interval(0.05, math.nan, math.nan),
+            math.nan,
+            "Whether annotating the images helps cannot be told",
+        ),
+    ],
+)
+def test_what_annotating_brings_is_said_as_far_as_it_is_known(gain: Interval, p: float, said: str) -> None:
+    assert describe_value_of_annotating(changed(made_target("busi").answers[-1], "gain", gain, p)).startswith(said)
+
+
+def test_that_annotating_brings_nothing_is_said_only_where_every_method_shows_it() -> None:
+    nothing, one, _ = made_target("busi").answers
     assert describe_value_of_annotating(nothing) == ""
+    assert one.best.shot == 0
     assert "no method that reads annotated images did better" in describe_value_of_annotating(one)
-    assert "U-Net without any annotated image may do as well" in describe_value_of_annotating(five)
-    gain = Difference(Interval(0.05, 0.02, 0.08), 0.01)
-    assert (
-        describe_value_of_annotating(replace(five, gain=gain))
-        == "Annotating the images brings +0.05 over U-Net without any."
-    )
+    for high, said in ((0.02, "Annotating brings nothing here"), (0.021, "Whether annotating helps cannot be told")):
+        loss = Difference(Interval(-0.01, -0.05, high), 0.5)
+        others = [replace(other, difference=loss) if other.row.shot else other for other in one.others]
+        assert describe_value_of_annotating(replace(one, others=others)).startswith(said)
 
 
 def test_costs_are_means_over_seeds() -> None:

@@ -42,6 +42,9 @@ def made_row(method: str, shot: int, dice: float, **changes: Any) -> MethodResul
         "trained_on": "sources",
         "patient_dice": interval,
         "seed_means": {0: dice},
+        "n_seeds": 1,
+        "shared": changes.get("dice", interval),
+        "n_shared": 264,
     }
     return MethodResult(**(facts | changes))
 

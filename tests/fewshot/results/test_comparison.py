@@ -5,7 +5,8 @@ import pytest
 from episodes.errors import UserError
 from episodes.scoring.statistics import holm
 from fewshot.report.exports import differences_table
-from fewshot.results.summary import compare_rows, summarise
+from fewshot.results.comparison import compare_rows
+from fewshot.results.summary import summarise
 from tests.fewshot.made_results import scored, table
 
 # Two patients; what is reference scores 0.5 everywhere, the other gains 0.1 from one image and 0.3 from five.

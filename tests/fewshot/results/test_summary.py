@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from episodes.scoring.statistics import crossed_bootstrap
+from fewshot.results.comparison import compare
 from fewshot.results.index import ResultKey
-from fewshot.results.summary import MethodResult, compare, summarise, without_nan
+from fewshot.results.summary import MethodResult, summarise, without_nan
 from tests.fewshot.made_results import FLOOR, NAN, ORACLE, normal, scored, table
 
 # Two draws; q2 is in the second alone, since its patient lent the first draw an image of another kind.

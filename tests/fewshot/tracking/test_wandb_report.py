@@ -81,8 +81,8 @@ def test_the_answer_comes_first_and_every_dataset_has_its_part(blocks: list[dict
 
 def test_a_shot_curve_is_a_line_per_method_over_shots(blocks: list[dict[str, Any]]) -> None:
     curve, ends = panels(grids(blocks)[0], "Run History Line Plot")
-    assert (curve["xAxis"], curve["metrics"]) == ("shot", ["lesion_dice"])
-    assert ends["metrics"] == ["lesion_dice_low", "lesion_dice_high"]
+    assert (curve["xAxis"], curve["metrics"]) == ("shot", ["lesion_dice_shared"])
+    assert ends["metrics"] == ["lesion_dice_shared_low", "lesion_dice_shared_high"]
     for plot in (curve, ends):
         assert (plot["groupBy"], plot["groupAgg"], plot["groupArea"]) == ("method.value", "mean", "minmax")
         assert plot["limit"] >= 200

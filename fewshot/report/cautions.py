@@ -1,0 +1,92 @@
+"""What a reader of a report should know before believing a number: too little data, and what it leaves open."""
+
+from collections.abc import Iterator
+
+from fewshot.report.content import Answer, ReportContent, TargetContent
+from fewshot.report.sentences import brings_nothing, control_verdict, describe_difference
+from fewshot.results.comparison import EQUIVALENT
+from fewshot.results.numbers import PLAIN, annotated_images
+
+FEWEST_SEEDS = 3
+FEWEST_DRAWS = 5
+FEWEST_PATIENTS = 10
+MOST_MARKED_NORMALS = 0.5
+
+
+def warnings_of(content: ReportContent, n_draws: int) -> list[str]:
+    """Return the warnings about a report, a sentence each.
+
+    The fewest support draws of any row are `n_draws`, 0 where there are none, or episodes draw anew.
+    """
+    return [*_about_the_run(content, n_draws), *(line for part in content.targets for line in _about(part))]
+
+
+def _about_the_run(content: ReportContent, n_draws: int) -> Iterator[str]:
+    fewest = min((row.n_seeds for row in content.rows if row.trained_on is not None), default=FEWEST_SEEDS)
+    if fewest < FEWEST_SEEDS:
+        times = "once" if fewest == 1 else "twice"
+        yield (
+            f"Models were trained {times} only: how much another training would change the numbers is not known"
+            f" from fewer than {FEWEST_SEEDS} training seeds."
+        )
+    if 0 < n_draws < FEWEST_DRAWS:
+        draws = "One draw" if n_draws == 1 else f"{n_draws} draws"
+        yield (
+            f"{draws} of support images only: that shows poorly how much depends on which images are annotated;"
+            f" take {FEWEST_DRAWS} draws or more."
+        )
+
+
+def _about(part: TargetContent) -> Iterator[str]:
+    if not part.answers:
+        yield f"{part.target} has no scored lesion image among the queries: nothing can be compared there."
+        return
+    answer = part.answers[-1]
+    if answer.n_patients < FEWEST_PATIENTS:
+        patients = "1 patient" if answer.n_patients == 1 else f"{answer.n_patients} patients"
+        yield f"{part.target} has lesion images of {patients} only to compare methods on: its intervals are rough."
+    for row in answer.left_out:
+        yield (
+            f"On {part.target}, {row.method} with {annotated_images(row.shot)} has no lesion image in common with the"
+            " rows above: it is compared with none."
+        )
+    yield from (f"On {part.target}: {one.sentence}" for one in part.controls if control_verdict(one) != "higher")
+    yield from _about_floors(answer)
+    yield from _about_the_answer(answer)
+
+
+def _about_floors(answer: Answer) -> Iterator[str]:
+    best = answer.best
+    for one in answer.others if best.role != "floor" else ():
+        if one.row.role == "floor" and one.verdict != "lower":
+            lead, floor = one.turned(), f"{one.row.method}, which does not look at the image,"
+            known = f"{floor} {describe_difference(lead.interval, lead.corrected_p)}"
+            poor = "no method is any good" if one.verdict in ("higher", "alike") else "it is not shown that any is good"
+            yield f"On {best.target}, {poor}: beside {best.method}, the best method, {known}."
+
+
+def _about_the_answer(answer: Answer) -> Iterator[str]:
+    best, gain = answer.best, answer.gain
+    marked = best.scores["false_positive"]
+    if marked > MOST_MARKED_NORMALS:
+        yield f"On {best.target}, {best.method} marks a lesion on {PLAIN.share(marked)} of the images without one."
+    if answer.shot and not best.shot and answer.with_images:
+        if brings_nothing(answer):
+            yield f"On {best.target}, no method gains anything from annotated images over {best.method} without any."
+        else:
+            yield (
+                f"On {best.target}, whether any method gains from annotated images over {best.method} without any"
+                " cannot be told."
+            )
+    elif gain is not None and gain.verdict != "higher":
+        without = f"{gain.other.method} without any"
+        yield {
+            "alike": f"On {best.target}, {best.method} with annotated images is just as good as {without},"
+            f" within {EQUIVALENT}.",
+            "lower": f"On {best.target}, {best.method} with annotated images is clearly worse than {without}.",
+            "unknown": f"On {best.target}, whether {best.method} is better with annotated images than {without} cannot"
+            " be told.",
+        }.get(
+            gain.verdict,
+            f"On {best.target}, it may be chance that {best.method} is better with annotated images than {without}.",
+        )
