@@ -10,7 +10,7 @@ from unicodedata import normalize
 from episodes.errors import DatasetError, printable
 
 Label = Literal["normal", "benign", "malignant", "unknown"]
-MaskFormat = Literal["binary", "colour"]
+MaskFormat = Literal["binary", "inverted", "colour"]
 
 LABELS: tuple[Label, ...] = get_args(Label)
 
@@ -30,12 +30,13 @@ class Record:
         patient: all images of a patient share it; unique within the dataset. Where a dataset has no patient ids,
             the image's own name.
         split: the dataset's official split or fold, if it has one.
-        mask_format: `binary` masks take their class from `label`; `colour` masks say it per pixel, green benign and
-            red malignant.
+        mask_format: `binary` masks take their class from `label`, and so do `inverted` ones, with a light ground;
+            `colour` masks say it per pixel, green benign and red malignant.
         spacing: millimetres per pixel of the original image (row, column), where the dataset states it.
         extra: further facts as the dataset spells them, such as `{"Doppler": "Yes"}`.
         frame: which frame of a clip it is, from 1 on as DICOM counts; None where the file holds one picture.
         full_scale: the value that is shown white, of more than 8 bits; None where the file leaves no choice.
+        odd_masks: whether its masks are known to have other proportions than the image, and are stretched to it.
 
     >>> record = Record("busi", Path("benign/benign (1).png"), (), "benign", patient="benign (1)")
     >>> record.id
@@ -57,6 +58,7 @@ class Record:
     extra: Mapping[str, str] = field(default_factory=dict)
     frame: int | None = None
     full_scale: float | None = None
+    odd_masks: bool = False
 
     @property
     def stem(self) -> str:

@@ -21,16 +21,17 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from episodes.errors import UserError
-from episodes.images.decoding import read_image, read_label_map, read_size
+from episodes.images.decoding import read_image
 from episodes.images.grey_scales import full_scales
-from episodes.records import Record
+from episodes.images.masks import MaskPixels, decode_mask, read_binary_mask
+from episodes.images.rasters import upright
 from episodes.sampling.episode import Support
 from fewshot.config.parsing import parse_config
 from fewshot.config.training import EncoderConfig, ModelConfig
 from fewshot.devices import choose_device
 from fewshot.inference.loading import LoadedMethod, as_method, load_method
 from fewshot.inference.predictor import ImagePrediction, Predictor
-from fewshot.inference.support import build_support, empty_masks, load_support_folder
+from fewshot.inference.support import build_support, load_support_folder
 from fewshot.methods.contract import Method, default_method, needs_support
 from fewshot.networks import seeded_network
 
@@ -132,25 +133,27 @@ class Adaptable:
 
         Args:
             images: paths, Pillow's images or arrays (H, W) or (H, W, 3), 0 to 255 or floats in [0, 1]; of any sizes.
-            masks: one per image, of its size; a lesion is 1 or 255 (or True), all else 0.
+            masks: one per image, of its size; the ground is 0, whatever differs from it lesion, see
+                `episodes.images.masks.decode_mask`.
 
         Raises:
-            UserError: if the counts or sizes differ, a mask is empty, something cannot be read, or the method needs
-                annotated images or cannot use any, or memory does not suffice.
+            UserError: if the counts or sizes differ, a mask is empty or unclear, something cannot be read, the method
+                needs annotated images or cannot use any, or memory does not suffice.
         """
         return self._adapt(self._support(listed(images, "images"), listed(masks, "masks")))
 
-    def adapt_folder(self, folder: str | Path, shots: int | None = None) -> "Segmenter":
+    def adapt_folder(self, folder: str | Path, shots: int | None = None, *, invert_masks: bool = False) -> "Segmenter":
         """Adapt to the annotated images of a folder, in any layout that the reader `folder` reads.
 
         Args:
             folder: with `images/` and `masks/`, for instance; every image that is taken must show a lesion.
             shots: how many images to take, the first by name; None for all.
+            invert_masks: whether the masks have a light ground and dark lesions.
 
         Raises:
             UserError: if the folder cannot be read, or else as `adapt` does.
         """
-        return self._adapt(load_support_folder(Path(folder), self.image_size, shots))
+        return self._adapt(load_support_folder(Path(folder), self.image_size, shots, invert_masks=invert_masks))
 
     def _adapt(self, support: Support | None) -> "Segmenter":
         if support is None and needs_support(self.method):
@@ -168,12 +171,7 @@ class Adaptable:
         mask_names = [picture_name("masks", place, mask) for place, mask in enumerate(masks)]
         scales = _full_scales(images)
         pairs = [_read_pair(*pair) for pair in zip(images, masks, names, mask_names, scales, strict=True)]
-        support = build_support([image for image, _ in pairs], [mask for _, mask in pairs], names, self.image_size)
-        for place in empty_masks(support):
-            raise UserError(
-                f"{mask_names[place]}: its lesion vanishes at {self.image_size} pixels; leave the image out"
-            )
-        return support
+        return build_support([image for image, _ in pairs], [mask for _, mask in pairs], names, self.image_size)
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,25 +263,24 @@ def grey_image(picture: Picture, name: str, full_scale: float | None = None) -> 
 
 
 def lesion_mask(picture: Picture, name: str) -> NDArray[np.bool_]:
-    """Read where a mask shows a lesion, (H, W): at 1 among 0 and 1, else in the upper half, of any colour.
+    """Read where a mask shows a lesion, (H, W), as `episodes.images.masks.decode_mask` says.
 
     Raises:
-        UserError: if it cannot be read as a mask.
+        UserError: if it cannot be read as a mask, or may not mean what it says.
     """
     if isinstance(picture, str | Path):
-        path = Path(picture)
-        record = Record("mask", path, (path,), "unknown", patient=path.stem)
-        return read_label_map(record, read_size(path)) > 0
-    values = _values(picture, name)
-    if values.dtype.kind in "iu" and values.max() == 1:
-        values = values == 1
-    pixels = _bytes(values, name)
-    brightest = pixels if pixels.ndim == 2 else pixels.max(axis=2)
-    peak = int(brightest.max())
-    if 0 < peak <= 127:
-        raise UserError(f"{name}: its brightest value is {peak} of 255; a mask is 0 with lesions at 1 or 255")
-    lesion: NDArray[np.bool_] = brightest > 127
-    return lesion
+        found = read_binary_mask(Path(picture))
+    elif isinstance(picture, Image.Image):
+        found = decode_mask(MaskPixels.of_picture(upright(picture)), name)
+    else:
+        values = _values(picture, name)
+        if values.dtype.kind not in "biuf":
+            raise UserError(f"{name}: expected numbers, found {values.dtype}")
+        opacity = picture[:, :, 3] if picture.ndim == 3 and picture.shape[2] == 4 else None
+        found = decode_mask(MaskPixels(values, opacity), name)
+    for doubt in found.doubts:
+        raise UserError(f"{name}: {doubt}")
+    return found.lesion
 
 
 def _full_scales(pictures: Sequence[Picture]) -> list[float | None]:
@@ -311,6 +308,7 @@ def _by(picture: NDArray[Any]) -> str:
 def _values(picture: Image.Image | NDArray[Any], name: str) -> NDArray[Any]:
     """Return values (H, W), or (H, W, 3) of colours."""
     if isinstance(picture, Image.Image):
+        picture = upright(picture)
         picture = picture.convert("RGBA") if picture.mode == "P" else picture
         picture = picture.convert("L") if picture.mode in ("1", "LA") else picture
         picture = picture if picture.mode.startswith(("L", "I", "F")) else picture.convert("RGB")

@@ -192,6 +192,7 @@ class ExportRequest:
         shots: how many of the annotated images, the first by name; None for all.
         options: of the method.
         trust: modules that the network may be of.
+        invert_masks: whether the masks of the annotated images have a light ground.
     """
 
     checkpoint: Path
@@ -200,6 +201,7 @@ class ExportRequest:
     shots: int | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
     trust: Sequence[str] = ()
+    invert_masks: bool = False
 
 
 def export_checkpoint(request: ExportRequest, out: Path, *, overwrite: bool = False) -> float:
@@ -228,7 +230,9 @@ def export_checkpoint(request: ExportRequest, out: Path, *, overwrite: bool = Fa
         trust=request.trust,
     )
     size = loaded.image_size
-    support = None if request.support is None else load_support_folder(request.support, size, request.shots)
+    support = None
+    if request.support is not None:
+        support = load_support_folder(request.support, size, request.shots, invert_masks=request.invert_masks)
     baked = Baked(loaded, adapt_for_export(loaded, support))
     images = trial_images(size) if support is None else torch.cat([trial_images(size), support.images.flatten(0, 1)])
     facts = _facts(request, loaded, support)

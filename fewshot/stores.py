@@ -120,7 +120,8 @@ def read_records(config: DataConfig, name: str) -> list[Record]:
         spec = PhantomSpec(**dataset.phantom.model_dump())
         root = _in_cache(config, lambda cache: prepare_phantoms(spec, cache / "phantoms"))
     # Two folders may have the same reader: it is the configured name that tells their records apart.
-    return [replace(record, dataset=name) for record in read_dataset(dataset.reader, root)]
+    records = read_dataset(dataset.reader, root, invert_masks=dataset.invert)
+    return [replace(record, dataset=name) for record in records]
 
 
 def open_store(config: DataConfig, name: str, reporter: Reporter, *, check_pixels: bool = False) -> Store:

@@ -17,7 +17,7 @@ from episodes.datasets import find_reader, read_dataset
 from episodes.datasets.files import files_below, is_image_file, unread_format
 from episodes.datasets.problems import Problem, collected_problems
 from episodes.errors import DatasetError, printable
-from episodes.images.decoding import read_image, read_label_map, read_size
+from episodes.images.decoding import decode_masks, read_image, read_size
 from episodes.images.grey_scales import describe_full_scales
 from episodes.images.regions import count_components
 from episodes.parallel import Progress, in_threads
@@ -38,7 +38,9 @@ Size = tuple[int, int]
 Note = tuple[Kind, str]
 
 
-def check_dataset(name: str, root: Path, progress: Progress | None = None) -> CheckReport:
+def check_dataset(
+    name: str, root: Path, progress: Progress | None = None, *, invert_masks: bool = False
+) -> CheckReport:
     """Read a dataset and list all that looks wrong, what its reader would stop at included.
 
     A reader's module may hold `PUBLISHED`, the numbers of images by label and of patients in the dataset's paper, and
@@ -49,12 +51,13 @@ def check_dataset(name: str, root: Path, progress: Progress | None = None) -> Ch
         name: of a reader, see `episodes.datasets.find_reader`.
         root: the dataset's folder.
         progress: called after each record with the number done and the number in all.
+        invert_masks: whether its masks have a light ground.
 
     Raises:
         DatasetError: if there is nothing in the layout that the reader expects.
     """
     with collected_problems() as problems:
-        records = read_dataset(name, root)
+        records = read_dataset(name, root, invert_masks=invert_masks)
     module = sys.modules[find_reader(name).__module__]
     with collected_problems():  # once is enough
         stated_sizes = module.stated_sizes(root) if hasattr(module, "stated_sizes") else {}
@@ -153,19 +156,20 @@ def inspect(record: Record) -> Content:
 
 def _inspect_masks(record: Record, size: Size) -> Iterator[Note]:
     """Yield what is wrong with the masks of a record whose image has this size."""
-    # A normal's binary mask decodes to nothing; without the label, what is drawn there shows.
-    drawn = replace(record, label="unknown") if record.label == "normal" else record
     label_map = np.zeros(size, np.uint8)
-    sizes: dict[Path, Size] = {}
     broken = False
     for path in record.masks:
         try:
-            sizes[path] = read_size(path)
-            np.maximum(label_map, read_label_map(replace(drawn, masks=(path,)), size), out=label_map)
+            found = decode_masks(replace(record, masks=(path,)), size)
+            mask_size = read_size(path)
         except DatasetError as error:
             broken = True
             yield _mask_damage(path), str(error)
-    for path, mask_size in sizes.items():
+            continue
+        # A normal's binary mask decodes to nothing; what is drawn there shows nonetheless.
+        labels = found.labels if found.labels.any() else found.drawn * np.uint8(LABEL_VALUES["unknown"])
+        np.maximum(label_map, labels, out=label_map)
+        yield from (("doubtful mask", doubt) for doubt in found.doubts)
         if mask_size != size:
             yield "mask of another size", f"{path.name} is {_size_text(mask_size)}, the image {_size_text(size)}"
     if len(record.masks) > 1:
@@ -218,7 +222,7 @@ def _mask_damage(path: Path) -> Kind:
         read_image(path)
     except DatasetError as undecoded:
         return _damage(path, None, undecoded)
-    return "unknown mask colour"
+    return "unclear mask"
 
 
 def find_extra_files(records: Sequence[Record], root: Path, known: Collection[Path]) -> Iterator[Finding]:

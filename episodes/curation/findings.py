@@ -11,7 +11,8 @@ Kind = (
     ProblemKind
     | Literal[
         "truncated or damaged",
-        "unknown mask colour",
+        "unclear mask",
+        "doubtful mask",
         "conflicting labels",
         "patient under two names",
         "empty lesion mask",
@@ -52,10 +53,11 @@ KINDS: Mapping[Kind, KindFacts] = {
     "name taken twice": KindFacts("rename one of the two", loses_data=True),
     "unreadable": KindFacts("restore the file", loses_data=True),
     "truncated or damaged": KindFacts("restore the file", loses_data=True),
-    "unknown mask colour": KindFacts("mend the mask", loses_data=True),
+    "unclear mask": KindFacts("mend the mask; where all are the wrong way round, say so", loses_data=True),
     "not read": KindFacts("save it as PNG, or move it into a folder that is read", loses_data=True),
     "conflicting labels": KindFacts("dropped, unless corrections say which is right"),
     "patient under two names": KindFacts("made one patient"),
+    "doubtful mask": KindFacts("read as it is drawn; refused in a support set"),
     "normal with lesion": KindFacts("a binary mask is ignored, a coloured one is kept"),
     "class against label": KindFacts("the colour says the class of the lesion, the label that of the image"),
     "empty lesion mask": KindFacts("treated as normal"),

@@ -185,7 +185,8 @@ def _correct(records: Sequence[Record], corrections: Corrections) -> tuple[list[
     for record in records:
         if record.id in relabelled:
             label = corrections.relabel[relabelled[record.id]].label
-            record = replace(record, label=label, mask_format="binary")
+            inverted = record.mask_format == "inverted"
+            record = replace(record, label=label, mask_format="inverted" if inverted else "binary")
         if record.patient in corrections.rename_patients:
             record = replace(record, patient=corrections.rename_patients[record.patient].to)
         if record.id not in excluded:

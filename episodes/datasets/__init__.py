@@ -6,6 +6,7 @@ name it `module:function` wherever a dataset's name is asked for.
 
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from difflib import get_close_matches
 from importlib import import_module
 from pathlib import Path
@@ -76,19 +77,21 @@ def find_reader(name: str) -> Reader:
     return reader  # type: ignore[no-any-return]
 
 
-def read_dataset(name: str, root: Path) -> list[Record]:
+def read_dataset(name: str, root: Path, *, invert_masks: bool = False) -> list[Record]:
     """Read a dataset's records.
 
     Args:
         name: a registered reader or `module:function`, see `find_reader`.
         root: the folder that holds the dataset in its native layout.
+        invert_masks: whether its masks have a light ground and dark lesions.
 
     Returns:
         At least one record, sorted by id; the ids are unique. Inside `collected_problems` it may be none. Images of
         more than 8 bits have one full scale, for which all of them are decoded.
 
     Raises:
-        DatasetError: if the folder is not there or not what the reader expects.
+        DatasetError: if the folder is not there or not what the reader expects, or masks that say the class by colour
+            are to be inverted.
     """
     reader = find_reader(name)
     if not root.is_dir():
@@ -102,5 +105,11 @@ def read_dataset(name: str, root: Path) -> list[Record]:
         raise DatasetError(f"{root}: the reader {name} found no image there")
     for record, message in repeated_ids(records):
         report_problem("name taken twice", record.image, message)
+    if invert_masks:
+        if any(record.mask_format == "colour" for record in records):
+            raise DatasetError(
+                f"{root}: the masks of {name} say the class by colour, and have no inverse; do not invert"
+            )
+        records = [replace(record, mask_format="inverted") for record in records]
     # The first that bears an id is kept.
     return with_full_scales(list({record.id: record for record in reversed(records)}.values())[::-1])

@@ -11,6 +11,8 @@ PUBLISHED = {"benign": 174, "malignant": 90, "normal": 419, "patients": 38}
 
 _CLASSES: tuple[Label, ...] = ("benign", "malignant", "normal")
 _FLAGS = ("Doppler", "Marks", "Combined")
+# The patient whose images are smaller than their masks, and of other proportions, as published.
+_ODD_MASKS = "HESN"
 
 
 def read(root: Path) -> list[Record]:
@@ -35,6 +37,7 @@ def read(root: Path) -> list[Record]:
             patient=image.stem.partition("_")[0],
             mask_format="colour",
             extra={flag: _yes_or_no(row[flag]) for flag in _FLAGS},
+            odd_masks=image.stem.partition("_")[0] == _ODD_MASKS,
         )
         for image, mask, label, row in labelled_pairs(folders, rows, "Label", table, _CLASSES)
     ]

@@ -12,7 +12,7 @@ from episodes.datasets.folder_parts import CLASSES
 from episodes.datasets.problems import Problem, collected_problems
 from episodes.datasets.tables import TableRow
 from episodes.errors import DatasetError
-from episodes.images.decoding import read_label_map, read_size
+from episodes.images.decoding import decode_masks, read_size
 from episodes.images.dicom_header import is_dicom, read_facts
 from episodes.images.rasters import read_format
 from episodes.images.regions import count_components
@@ -46,6 +46,8 @@ class SurveyedImage:
     size: tuple[int, int] = (0, 0)  # (H, W) of the image
     form: str = ""  # such as `PNG 8 bit`
     lesions: int = 0  # separate outlines in its masks
+    drawn_normal: bool = False  # whether its masks mark something, though it is labelled normal
+    doubts: tuple[str, ...] = ()  # what speaks against its masks, each with the file and what to do
     other_sizes: tuple[Path, ...] = ()  # masks whose size is not the image's
     error: str = ""  # what is wrong where a file cannot be read; empty otherwise
     may_show_names: bool = False  # whether a DICOM file does not rule out that a name is written into the picture
@@ -84,10 +86,11 @@ class Survey:
         return Counter(image.form for image in self.readable)
 
 
-def survey(root: Path, progress: Progress | None = None) -> Survey:
+def survey(root: Path, progress: Progress | None = None, *, invert_masks: bool = False) -> Survey:
     """Read a known dataset as distributed, or a user's own folder, and every file that the fitting reader names.
 
-    The progress is called after each image with the number done and the total.
+    The progress is called after each image with the number done and the total. Masks that are inverted have a light
+    ground.
 
     Raises:
         DatasetError: if it cannot be read at all; the message says what was expected.
@@ -97,7 +100,7 @@ def survey(root: Path, progress: Progress | None = None) -> Survey:
         raise DatasetError(f"{root} {what}: give the folder that holds your images and masks")
     reader = recognise(root) or "folder"
     with collected_problems() as problems:
-        records = read_dataset(reader, root)
+        records = read_dataset(reader, root, invert_masks=invert_masks)
     layout = rows = None
     if reader == "folder":
         with collected_problems():  # once is enough
@@ -112,9 +115,17 @@ def _inspect(record: Record) -> SurveyedImage:
         facts = read_facts(record.image) if is_dicom(record.image) else None
         size = read_size(record.image, record.frame)
         name, bits = ("DICOM", facts.bits) if facts else read_format(record.image)
-        lesions = count_components(read_label_map(record, size) > 0)
+        masks = decode_masks(record, size)
         others = tuple(mask for mask in record.masks if read_size(mask) != size)
     except DatasetError as error:
         return SurveyedImage(error=str(error))
     names = bool(facts and facts.may_show_names)
-    return SurveyedImage(size, f"{name} {bits} bit", lesions, others, may_show_names=names)
+    return SurveyedImage(
+        size,
+        f"{name} {bits} bit",
+        lesions=count_components(masks.labels > 0),
+        drawn_normal=record.label == "normal" and bool(masks.drawn.any()),
+        doubts=masks.doubts,
+        other_sizes=others,
+        may_show_names=names,
+    )

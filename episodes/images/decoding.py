@@ -1,7 +1,7 @@
 """Grey images and label maps of image files: the one place where files are decoded."""
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,7 +10,8 @@ from PIL import Image
 from episodes.errors import DatasetError
 from episodes.images.dicom_header import is_dicom, read_facts
 from episodes.images.dicom_pixels import read_pixels, read_stored
-from episodes.images.rasters import CLIP_SUFFIXES, count_frames, frame_index, opened, read_raster, scale_to_bytes
+from episodes.images.masks import read_binary_mask
+from episodes.images.rasters import CLIP_SUFFIXES, count_frames, frame_index, opened, read_raster, upright_size
 from episodes.records import LABEL_VALUES, Record
 
 _HALF = 127  # a mask pixel is set above half of 255
@@ -21,8 +22,8 @@ def read_image(path: Path, frame: int | None = None, full_scale: float | None = 
 
     Any mode is read. Alpha is dropped, not blended. Values of more than 8 bits are scaled so that the full scale is
     white, by default what `rasters.fitting_full_scale` makes of this image alone: for images that belong together,
-    choose one with `grey_scales.full_scales`. TIFFs whose 0 is white are inverted. Pixels are taken as they are
-    stored, as those of the masks are: an EXIF orientation is ignored. DICOM is shown as a viewer does, see
+    choose one with `grey_scales.full_scales`. TIFFs whose 0 is white are inverted. The picture is turned as its EXIF
+    orientation says, and so is a mask. DICOM is shown as a viewer does, see
     `episodes.images.dicom_pixels.read_pixels`. Frames count from 1; None is for a file that holds only one.
 
     Raises:
@@ -34,7 +35,7 @@ def read_image(path: Path, frame: int | None = None, full_scale: float | None = 
 
 
 def read_size(path: Path, frame: int | None = None) -> tuple[int, int]:
-    """Read (H, W) of an image or mask from the file's header.
+    """Read (H, W) of an image or mask from the file's header, as the picture is seen.
 
     Raises:
         DatasetError: as `read_image` does.
@@ -44,7 +45,7 @@ def read_size(path: Path, frame: int | None = None) -> tuple[int, int]:
         frame_index(facts.frames, frame, path)
         return facts.size
     with opened(path, frame) as image:
-        return image.height, image.width
+        return upright_size(image)
 
 
 def read_frames(path: Path) -> int:
@@ -58,34 +59,67 @@ def read_frames(path: Path) -> int:
     return count_frames(path) if path.suffix.lower() in CLIP_SUFFIXES else 1
 
 
-def read_label_map(record: Record, size: tuple[int, int]) -> NDArray[np.uint8]:
-    """Decode the masks of a record to one label map, values of `LABEL_VALUES`, by the dataset's own convention.
+@dataclass(frozen=True, slots=True)
+class LabelMap:
+    """The decoded masks of a record.
 
-    `binary` masks are set where any colour channel is above half, and alpha is never looked at. `colour`
-    masks are green for benign and red for malignant; where two masks overlap, malignant wins. A mask whose
-    size is not the image's (H, W) is resized to it (nearest). Without masks the map is empty.
+    Attributes:
+        labels: values of `LABEL_VALUES`, (H, W).
+        drawn: where they mark anything, (H, W): also what the label `normal` contradicts.
+        doubts: what speaks against their meaning what they say, each with the file and what to do; empty for none.
+    """
+
+    labels: NDArray[np.uint8]
+    drawn: NDArray[np.bool_]
+    doubts: tuple[str, ...] = ()
+
+
+def decode_masks(record: Record, size: tuple[int, int]) -> LabelMap:
+    """Decode the masks of a record to one label map, by the dataset's own convention.
+
+    `binary` masks are read as `episodes.images.masks.decode_mask` says, and `inverted` ones the other way round.
+    `colour` masks are green for benign and red for malignant; where two masks overlap, malignant wins. A mask of
+    another size but the same proportions as the image's (H, W) is resized to it (nearest). Without masks the map is
+    empty.
 
     Raises:
-        DatasetError: if a mask cannot be decoded, is too dark to hold a lesion but not black, or holds a
-            colour of unknown meaning.
+        DatasetError: if a mask cannot be decoded, has other proportions than the image, which is not known of the
+            dataset, does not tell lesion from ground, or holds a colour of unknown meaning.
     """
-    label_map = np.zeros(size, np.uint8)
+    labels, drawn, doubts = np.zeros(size, np.uint8), np.zeros(size, np.bool_), list[str]()
     for path in record.masks:
-        pixels = _read_mask(path)
         if record.mask_format == "colour":
-            labels = _decode_colours(pixels, path)
+            mask = _decode_colours(_read_colours(path), path)
+            marked = mask > 0
         else:
-            labels = _decode_binary(pixels, path) * np.uint8(LABEL_VALUES[record.label])
-        np.maximum(label_map, stretch_labels(labels, size), out=label_map)
-    return label_map
+            found = read_binary_mask(path, inverted=record.mask_format == "inverted")
+            marked = found.lesion
+            mask = marked * np.uint8(LABEL_VALUES[record.label])
+            doubts += [f"{path}: {doubt}" for doubt in found.doubts]
+        if not (record.odd_masks or is_scaled(mask.shape, size)):
+            raise DatasetError(
+                f"{path}: is {mask.shape[1]} x {mask.shape[0]} pixels, but {record.image.name} {size[1]} x {size[0]}:"
+                " it is turned, cropped or another image's; give them one size"
+            )
+        np.maximum(labels, stretch_labels(mask, size), out=labels)
+        drawn |= stretch_labels(marked.astype(np.uint8), size) > 0
+    return LabelMap(labels, drawn, tuple(doubts))
 
 
-def _decode_binary(pixels: NDArray[np.uint8], path: Path) -> NDArray[np.uint8]:
-    brightest = pixels if pixels.ndim == 2 else pixels.max(axis=2)
-    if brightest.max() == 1:  # saved as 0 and 1: looks black, is not empty
-        return brightest
-    _require_visible(brightest, path)
-    return (brightest > _HALF).astype(np.uint8)
+def read_label_map(record: Record, size: tuple[int, int]) -> NDArray[np.uint8]:
+    """Return the labels alone of `decode_masks`, with its errors."""
+    return decode_masks(record, size).labels
+
+
+def is_scaled(size: tuple[int, ...], other: tuple[int, int]) -> bool:
+    """Tell whether a picture of one size (H, W) may be the other at another scale: a pixel of the smaller is rounding.
+
+    >>> is_scaled((227, 320), (606, 856)), is_scaled((320, 227), (227, 320)), is_scaled((200, 160), (240, 180))
+    (True, False, False)
+    """
+    small, large = sorted((size, other), key=max)
+    scale = max(small) / max(large)
+    return all(abs(here - there * scale) <= 1 for here, there in zip(small, large, strict=True))
 
 
 def _decode_colours(pixels: NDArray[np.uint8], path: Path) -> NDArray[np.uint8]:
@@ -112,11 +146,8 @@ def _require_visible(pixels: NDArray[np.uint8], path: Path) -> None:
         raise DatasetError(f"{path}: its brightest value is {peak}; a mask is black (0) with lesions at 255")
 
 
-def _read_mask(path: Path) -> NDArray[np.uint8]:
-    if not is_dicom(path):
-        return read_raster(path)
-    stored: NDArray[Any] = read_stored(path)
-    return stored if stored.ndim == 3 else scale_to_bytes(stored, path)
+def _read_colours(path: Path) -> NDArray[np.uint8]:
+    return np.asarray(read_stored(path), np.uint8) if is_dicom(path) else read_raster(path)
 
 
 def stretch_image(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
@@ -125,5 +156,19 @@ def stretch_image(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np
 
 
 def stretch_labels(label_map: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
-    """Resize a label map to (height, width): the nearest pixel's label."""
-    return np.asarray(Image.fromarray(label_map).resize(size[::-1], Image.Resampling.NEAREST))
+    """Resize a label map to (height, width): the nearest pixel's label.
+
+    A label that falls between the pixels of a smaller map keeps one, where most of it lies: no lesion vanishes.
+
+    >>> stretch_labels(np.eye(8, dtype=np.uint8) * np.eye(8, 1, dtype=np.uint8), (2, 2)).tolist()
+    [[1, 0], [0, 0]]
+    """
+    stretched = np.asarray(Image.fromarray(label_map).resize(size[::-1], Image.Resampling.NEAREST))
+    lost = set(np.unique(label_map)) - set(np.unique(stretched)) - {0}
+    if lost:
+        stretched = stretched.copy()
+        for label in sorted(lost):
+            places = np.argwhere(label_map == label) * np.array(size) // np.array(label_map.shape)
+            pixels, counts = np.unique(places, axis=0, return_counts=True)
+            stretched[tuple(pixels[counts.argmax()])] = label
+    return stretched

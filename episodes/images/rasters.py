@@ -1,5 +1,6 @@
 """Image files that Pillow decodes, such as PNG, JPEG and TIFF. One frame at a time, as bytes."""
 
+import struct
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,7 +9,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, features
+from PIL import ExifTags, Image, TiffImagePlugin, features
 
 from episodes.errors import DatasetError
 
@@ -21,13 +22,23 @@ CLIP_SUFFIXES = frozenset({".tif", ".tiff", ".gif", ".webp", *([".avif"] if _AVI
 """Of files that may hold several frames."""
 SUFFIXES = CLIP_SUFFIXES | {".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp"}
 _BITS = {"1": 1, "I;16": 16, "I;16B": 16, "I": 32, "F": 32}  # all other modes have 8
+# What shows a picture upright, by its EXIF orientation.
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 # What integers of more than 8 bits may use: scanners often export 10, 12 or 14 bits in 16.
 _FULL_SCALES = tuple(2**bits - 1 for bits in (8, 10, 12, 14, 16))
 _BITS_PER_SAMPLE, _PHOTOMETRIC, _MINISWHITE = 258, 262, 0  # of TIFF
 
 
 def read_raster(path: Path, frame: int | None = None, full_scale: float | None = None) -> NDArray[np.uint8]:
-    """Decode a frame, counted from 1, to grey values (H, W) or colours (H, W, 3); alpha is dropped.
+    """Decode a frame, counted from 1, to grey values (H, W) or colours (H, W, 3), as it is seen; alpha is dropped.
 
     The full scale is the value of more than 8 bits that is shown white; None for what fits this frame alone.
 
@@ -36,7 +47,9 @@ def read_raster(path: Path, frame: int | None = None, full_scale: float | None =
             frame.
     """
     with opened(path, frame) as image:
-        return _drop_alpha(image, path, full_scale)
+        deep_white = _is_deep(image) and has_white_zero(image)
+        shown = _drop_alpha(upright(image), path, full_scale)
+        return 255 - shown if deep_white else shown
 
 
 def read_deep(path: Path, frame: int | None = None) -> tuple[NDArray[Any], float | None] | None:
@@ -59,6 +72,35 @@ def read_deep(path: Path, frame: int | None = None) -> tuple[NDArray[Any], float
         # Of more than 8 bits Pillow reads no other depth than 12 that a file states exactly; 16 may hold any less.
         stated = getattr(image, "tag_v2", {}).get(_BITS_PER_SAMPLE) == (12,)
         return _checked(np.asarray(image), path), 4095 if stated else None
+
+
+def upright(image: Image.Image) -> Image.Image:
+    """Turn a picture as its EXIF orientation says that it is seen."""
+    if isinstance(image, TiffImagePlugin.TiffImageFile):
+        image.filename = ""  # else Pillow, which turns these itself, would map the stored pixels at the turned size
+    turn = _TURNS.get(_orientation(image))
+    return image.transpose(turn) if turn is not None else image
+
+
+def upright_size(image: Image.Image) -> tuple[int, int]:
+    """Return (H, W) of an opened picture as it is seen; its pixels need not be decoded."""
+    lies_on_its_side = _orientation(image) in (5, 6, 7, 8)
+    return (image.width, image.height) if lies_on_its_side else (image.height, image.width)
+
+
+def _orientation(image: Image.Image) -> int:
+    """Read the EXIF orientation of a picture, 1 to 8; TIFF files are turned by Pillow itself."""
+    if isinstance(image, TiffImagePlugin.TiffImageFile):
+        return 1
+    if image.format == "PNG" and "exif" not in image.info:
+        # Pillow would decode the whole picture to see whether something follows it.
+        name = getattr(image, "filename", "")
+        if not name or b"eXIf" not in Path(name).read_bytes():
+            return 1
+    try:
+        return int(image.getexif().get(ExifTags.Base.Orientation, 1))
+    except (OSError, SyntaxError, ValueError, TypeError, struct.error):  # damaged facts beside a picture that is whole
+        return 1
 
 
 def count_frames(path: Path) -> int:
@@ -198,6 +240,11 @@ def _checked(values: NDArray[Any], path: Path) -> NDArray[Any]:
     return values
 
 
+def has_white_zero(image: Image.Image) -> bool:
+    """Tell whether a file shows 0 as white: TIFF may; Pillow inverts these itself up to 8 bits, and no deeper."""
+    return bool(getattr(image, "tag_v2", {}).get(_PHOTOMETRIC) == _MINISWHITE)
+
+
 def _is_deep(image: Image.Image) -> bool:
     return image.mode.startswith(("I", "F"))
 
@@ -206,9 +253,7 @@ def _drop_alpha(image: Image.Image, path: Path, full_scale: float | None) -> NDA
     if image.mode in ("1", "L", "LA"):
         return np.asarray(image.convert("L"))
     if _is_deep(image):
-        shown = scale_to_bytes(np.asarray(image), path, full_scale)
-        # Pillow inverts these itself up to 8 bits, and no deeper.
-        return 255 - shown if getattr(image, "tag_v2", {}).get(_PHOTOMETRIC) == _MINISWHITE else shown
+        return scale_to_bytes(np.asarray(image), path, full_scale)
     if image.mode == "P":
         image = image.convert("RGBA")  # in one step to RGB, Pillow warns of transparent palettes
     return np.asarray(image.convert("RGB"))

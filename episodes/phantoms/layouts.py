@@ -100,17 +100,17 @@ def write_bus_uclm(phantoms: Iterable[Phantom], root: Path) -> None:
     """Write `images/AAAA_000.png`, `masks/AAAA_000.png` and `INFO.csv` as BUS-UCLM does.
 
     Masks are RGB: green benign, red malignant. The table has semicolons, a byte-order mark and one stray `Y`.
-    Every fourth patient's images are RGBA and smaller than their masks.
+    The fourth patient's images, HESN's as there, are RGBA and smaller than their masks.
     """
     codes: dict[str, str] = {}
     counts: Counter[str] = Counter()
     rows: list[tuple[str, ...]] = []
     for phantom in phantoms:
-        code = codes.setdefault(phantom.patient, _letters(len(codes)))
+        code = codes.setdefault(phantom.patient, "HESN" if len(codes) == 3 else _letters(len(codes)))
         name = f"{code}_{counts[code]:03d}.png"
         counts[code] += 1
         image = Image.fromarray(phantom.image).convert("RGB")
-        if list(codes).index(phantom.patient) % 4 == 3:
+        if code == "HESN":
             image = image.convert("RGBA").resize((image.width * 3 // 4, image.height * 4 // 5))
         _save(image, root / "images" / name)
         _save(Image.fromarray(_COLOURS[phantom.label_map]), root / "masks" / name)

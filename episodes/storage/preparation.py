@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from episodes.curation.near_duplicates import THUMBNAIL, duplicate_groups, settle_duplicates, thumbnail
 from episodes.curation.policy import Curated, Policy, count_by_reason, curate, require_some
 from episodes.errors import DatasetError, StorageError
-from episodes.images.decoding import read_image, read_label_map, stretch_image, stretch_labels
+from episodes.images.decoding import decode_masks, read_image, stretch_image, stretch_labels
 from episodes.images.grey_scales import describe_full_scales
 from episodes.io.files import file_hash, reserve_space, resumable_folder, waiting_lock
 from episodes.parallel import Progress, in_threads
@@ -148,7 +148,9 @@ class _Decoded:
 
     height: int  # of the source image
     width: int  # of the source image
-    lesion: bool  # whether its label map shows one at the working size
+    lesion: bool  # whether its label map shows one
+    drawn: bool  # whether its masks mark anything, which a label `normal` contradicts
+    doubtful: bool  # whether there are doubts about its masks
     thumbnail: NDArray[np.uint8]  # of the source image, see `episodes.curation.near_duplicates.thumbnail`
 
 
@@ -156,8 +158,10 @@ def _decode(record: Record, path: Path, size: tuple[int, int]) -> _Decoded:
     """Decode one record to a file, which is there whole or not at all."""
     image = read_image(record.image, record.frame, record.full_scale)
     height, width = image.shape
-    label_map = stretch_labels(read_label_map(record, (height, width)), size)
-    decoded = _Decoded(height, width, bool(label_map.any()), thumbnail(image))
+    masks = decode_masks(record, (height, width))
+    label_map = stretch_labels(masks.labels, size)
+    lesion, drawn = bool(label_map.any()), bool(masks.drawn.any())
+    decoded = _Decoded(height, width, lesion, drawn, bool(masks.doubts), thumbnail(image))
     arrays: dict[str, Any] = {IMAGES: stretch_image(image, size), LABEL_MAPS: label_map, **asdict(decoded)}
     content = BytesIO()
     np.savez(content, **arrays)
@@ -176,7 +180,8 @@ def _read_decoded(path: Path) -> _Decoded | None:
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             values = {name: arrays[name] for name in arrays}
-        return _Decoded(int(values["height"]), int(values["width"]), bool(values["lesion"]), values["thumbnail"])
+        lesion, drawn, doubtful = (bool(values[name]) for name in ("lesion", "drawn", "doubtful"))
+        return _Decoded(int(values["height"]), int(values["width"]), lesion, drawn, doubtful, values["thumbnail"])
     except (OSError, ValueError, EOFError, KeyError, BadZipFile):
         return None
 
@@ -256,6 +261,7 @@ class _Preparation:
     def _stack(self, decoded: Sequence[_Decoded]) -> None:
         """Follow the policy that needs pixels, and write the arrays and the index: from then on only names change."""
         records = self.curated.records
+        _announce(records, decoded)
         groups = duplicate_groups([one.thumbnail for one in decoded])
         left = settle_duplicates(records, groups, self.policy.duplicates)
         require_some(left, records[0].dataset)
@@ -313,12 +319,34 @@ class _Preparation:
             ) from error
 
 
-def _index_row(record: Record, source: str, decoded: _Decoded, image_crc: int, label_map_crc: int) -> IndexRow:
-    """Describe an image; a normal where no lesion is drawn in at the working size: it cannot support or be found."""
-    if record.has_lesion and not decoded.lesion:
-        if record.label != "unknown":
+def _announce(records: Sequence[Record], decoded: Sequence[_Decoded]) -> None:
+    """Say where masks and labels contradict each other, or masks may not mean what they say: a line of each kind."""
+    pairs = list(zip(records, decoded, strict=True))
+    lost = [record for record, found in pairs if record.has_lesion and not found.lesion]
+    kinds = {
+        "labelled benign or malignant, but nothing is marked: taken as normal": [
+            record for record in lost if record.label != "unknown"
+        ],
+        "without a label, and nothing is marked: taken as normal": [
+            record for record in lost if record.label == "unknown"
+        ],
+        "labelled normal, but a mask marks a lesion: taken as the label says": [
+            record for record, found in pairs if record.label == "normal" and found.drawn and not found.lesion
+        ],
+        "whose mask may not mean what it says: `fewshot data check` says why": [
+            record for record, found in pairs if found.doubtful
+        ],
+    }
+    for what, concerned in kinds.items():
+        if concerned:
             logger.warning(
-                "%s: labelled %s, but no pixel of its mask is left: taken as normal", record.id, record.label
+                "%s: %d of %d images %s (first: %s)",
+                *(records[0].dataset, len(concerned), len(records), what, concerned[0].id),
             )
+
+
+def _index_row(record: Record, source: str, decoded: _Decoded, image_crc: int, label_map_crc: int) -> IndexRow:
+    """Describe an image; a normal where no lesion is drawn in: it cannot support or be found."""
+    if record.has_lesion and not decoded.lesion:
         record = replace(record, label="normal")
     return IndexRow(record, source, decoded.height, decoded.width, image_crc, label_map_crc)

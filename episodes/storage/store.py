@@ -21,7 +21,7 @@ from episodes.io.yaml_json import JSONTextError, read_json
 from episodes.records import Record
 
 # Raised whenever decoding, resizing, grouping or a policy changes, so that stores of an older kind are made anew.
-VERSION = 3
+VERSION = 4
 INDEX, IMAGES, LABEL_MAPS = "index.json", "images.npy", "label_maps.npy"
 
 

@@ -20,6 +20,7 @@ from fewshot.cli.arguments import (
     DatasetName,
     Doppler,
     Duplicates,
+    InvertMasks,
     Overrides,
     Root,
     data_app,
@@ -40,6 +41,7 @@ def check(
     root: Root,
     dataset: Dataset,
     details: Annotated[bool, typer.Option("--details", help="List every finding below the table.")] = False,
+    invert_masks: InvertMasks = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
     out: Annotated[Path | None, typer.Option(metavar="FILE", help="Write everything as JSON to a file.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace that file.")] = False,
@@ -59,7 +61,7 @@ def check(
         raise UserError(f"{out}: exists already; choose another name, or replace it with --overwrite")
     reporter = new_reporter()
     with reporter.step(f"check {dataset}") as progress:
-        report = check_dataset(dataset, root, progress=progress)
+        report = check_dataset(dataset, root, progress=progress, invert_masks=invert_masks)
     text = json.dumps(report.as_json(), indent=1) + "\n"
     if out:
         write_text(out, text)
@@ -84,6 +86,7 @@ def show(
     doppler: Doppler = "keep",
     curated: Curated = None,
     corrections: Corrections = None,
+    invert_masks: InvertMasks = False,
     cache: Cache = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing figures.")] = False,
 ) -> None:
@@ -96,7 +99,7 @@ def show(
     require_free(out, with_split=split is not None, overwrite=overwrite)
     policy = {"duplicates": duplicates, "doppler": doppler, "curated": curated, "corrections": corrections}
     reporter = new_reporter()
-    store = _open_store(reporter, "data show", root, dataset, name, curation=policy, cache=cache)
+    store = _open_store(reporter, "data show", root, dataset, name, invert_masks, curation=policy, cache=cache)
     with reporter.step("draw"):
         files = show_dataset(store, out, count=count, seed=seed, split=split, overwrite=overwrite)
     sys.stdout.writelines(f"{path}\n" for path in files)
@@ -112,6 +115,7 @@ def prepare(
     doppler: Doppler = "keep",
     curated: Curated = None,
     corrections: Corrections = None,
+    invert_masks: InvertMasks = False,
     cache: Cache = None,
 ) -> None:
     """Decode a dataset once, so that everything after it reads memory-mapped arrays, and say what is left out and why.
@@ -121,7 +125,7 @@ def prepare(
     policy = {"duplicates": duplicates, "doppler": doppler, "curated": curated, "corrections": corrections}
     reporter = new_reporter()
     settings: dict[str, Any] = {"cache": cache, "image_size": size, "check_pixels": True}
-    store = _open_store(reporter, "data prepare", root, dataset, name, curation=policy, **settings)
+    store = _open_store(reporter, "data prepare", root, dataset, name, invert_masks, curation=policy, **settings)
     sys.stdout.write("".join(f"{line}\n" for line in describe_dropped(store)))
     sys.stdout.write(f"{store.folder}: {len(store.records)} images\n")
 
@@ -132,6 +136,7 @@ def _open_store(
     root: Path,
     reader: str,
     name: str | None,
+    invert_masks: bool,
     *,
     curation: Mapping[str, Any],
     check_pixels: bool = False,
@@ -143,7 +148,10 @@ def _open_store(
     from fewshot.stores import open_store
 
     name = name or reader.partition(":")[0]
-    tree = {"datasets": {name: {"reader": reader, "root": root, "curation": curation}}, **settings}
+    tree = {
+        "datasets": {name: {"reader": reader, "root": root, "invert": invert_masks, "curation": curation}},
+        **settings,
+    }
     return open_store(parse_config(tree, DataConfig, command), name, reporter, check_pixels=check_pixels)
 
 
@@ -235,6 +243,7 @@ def init(
     metadata: Annotated[
         bool, typer.Option("--metadata", help="Write metadata.csv into the folder, to be filled in.")
     ] = False,
+    invert_masks: InvertMasks = False,
 ) -> None:
     """Look at a folder and say what was understood, what is missing, and how it is read from here on.
 
@@ -250,7 +259,7 @@ def init(
         if path.exists():
             raise UserError(f"{path}: exists already and is not replaced; move it away, or choose another name")
     with new_reporter().step(f"look at {folder}") as progress:
-        seen = survey(folder, progress)
+        seen = survey(folder, progress, invert_masks=invert_masks)
     name = _valid(name) if name else dataset_name(folder, seen.reader)
     console = output_console()
     for line in understood(seen, name):

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import typer
 
 from episodes.errors import UserError
-from fewshot.cli.arguments import Device, Method, Support, Trained, Trust, app, new_reporter
+from fewshot.cli.arguments import Device, InvertMasks, Method, Support, Trained, Trust, app, new_reporter
 
 
 @app.command(epilog="Example: fewshot select runs/panet/checkpoint.safetensors --images scans/ --budget 5 --out first")
@@ -81,6 +81,7 @@ def predict(
         Literal["finetune"] | None, typer.Option(help="Go on training the model on the annotated images.")
     ] = None,
     masks: Annotated[Path | None, typer.Option(help="Known masks, to score by; names as the images'.")] = None,
+    invert_masks: InvertMasks = False,
     spacing: Annotated[
         str | None, typer.Option(metavar="MM", help="Pixel size where an image says none: 0.1, or rows x columns.")
     ] = None,
@@ -112,6 +113,7 @@ def predict(
         adapt=adapt,
         options=options,
         masks=masks,
+        invert_masks=invert_masks,
         spacing=None if spacing is None else parse_spacing(spacing, "--spacing"),
         batch=batch,
         npy=npy,
@@ -139,6 +141,7 @@ def export(
     support: Support = None,
     method: Method = None,
     shots: Annotated[int | None, typer.Option(min=1, help="How many of them, the first by name.")] = None,
+    invert_masks: InvertMasks = False,
     trust: Trust = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")] = False,
 ) -> None:
@@ -153,7 +156,7 @@ def export(
 
     reporter = new_reporter()
     with reporter.step("export") as update:
-        request = ExportRequest(checkpoint, support, method, shots, options, trust or ())
+        request = ExportRequest(checkpoint, support, method, shots, options, trust or (), invert_masks)
         difference = export_checkpoint(request, out, overwrite=overwrite)
         update(1, 1, f"differs by {difference:.1g} at most")
     sys.stdout.write(f"{out}\n")

@@ -14,6 +14,7 @@ from fewshot.cli.arguments import (
     Cache,
     ConfigFile,
     Dataset,
+    InvertMasks,
     Method,
     Overrides,
     Support,
@@ -60,6 +61,7 @@ def finetune(
     out: Annotated[Path, typer.Option(help="The checkpoint to write.")],
     overrides: Overrides = None,
     shots: Annotated[int | None, typer.Option(min=1, help="How many of the images, the first by name.")] = None,
+    invert_masks: InvertMasks = False,
     trust: Trust = None,
     wandb: Wandb = False,
 ) -> None:
@@ -71,7 +73,17 @@ def finetune(
         from fewshot.tracking.wandb_run import log_finetuning
 
         listener = partial(log_finetuning, checkpoint)
-    path = finetune_checkpoint(checkpoint, support, out, overrides or (), new_reporter(), shots, listener, trust or ())
+    path = finetune_checkpoint(
+        checkpoint,
+        support,
+        out,
+        overrides or (),
+        new_reporter(),
+        shots,
+        listener,
+        trust or (),
+        invert_masks=invert_masks,
+    )
     sys.stdout.write(f"{path}\n")
 
 
@@ -91,6 +103,7 @@ def evaluate(
     method: Method = None,
     support: Support = None,
     shots: Annotated[int | None, typer.Option(min=1, help="How many of them, the first by name.")] = None,
+    invert_masks: InvertMasks = False,
     also: Annotated[list[Path] | None, typer.Option(help="A further checkpoint; their mean is judged.")] = None,
     trust: Trust = None,
     cache: Cache = None,
@@ -114,6 +127,7 @@ def evaluate(
         options=options,
         support=support,
         shots=shots,
+        invert_masks=invert_masks,
         trust=trust or (),
         cache=cache,
     )

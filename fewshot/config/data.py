@@ -83,11 +83,15 @@ class CurationConfig(Strict):
 
 
 class DatasetConfig(Strict):
-    """A dataset: a `root` folder with a reader, or a `phantom` to generate."""
+    """A dataset: a `root` folder with a reader, or a `phantom` to generate.
+
+    `invert` says that its masks have a light ground and dark lesions.
+    """
 
     reader: Annotated[str, known_to(find_reader)] = "phantom"
     root: Path | None = None
     phantom: PhantomConfig | None = None
+    invert: bool = False
     curation: CurationConfig = CurationConfig()
 
     @model_validator(mode="after")

@@ -44,7 +44,8 @@ def dataset_yaml(survey: Survey, name: str) -> str:
     """Write the lines of a configuration that read this dataset."""
     import yaml
 
-    tree = {"datasets": {name: {"reader": survey.reader, "root": str(survey.root.resolve())}}}
+    inverted = {"invert": True} if any(record.mask_format == "inverted" for record in survey.records) else {}
+    tree = {"datasets": {name: {"reader": survey.reader, "root": str(survey.root.resolve()), **inverted}}}
     return yaml.safe_dump(tree, sort_keys=False, allow_unicode=True)
 
 
@@ -146,6 +147,7 @@ def _first(lines: Sequence[str], what: str) -> Iterator[str]:
 
 def _file_doubts(survey: Survey) -> Iterator[str]:
     yield from _first([one.error for one in survey.images if one.error], "that cannot be read")
+    yield from _first([doubt for one in survey.images for doubt in one.doubts], "doubtful masks")
     others = [mask for one in survey.images for mask in one.other_sizes]
     if others:
         yield (
@@ -158,6 +160,12 @@ def _file_doubts(survey: Survey) -> Iterator[str]:
         yield (
             f"{len(empty)} masks are empty though the image is not labelled normal (first: {empty[0]}): such an image "
             "counts as normal; outline its lesion, or label it normal"
+        )
+    pairs = zip(survey.records, survey.images, strict=True)
+    if drawn := [record.stem for record, one in pairs if one.drawn_normal]:
+        yield (
+            f"{len(drawn)} images are labelled normal though their masks mark a lesion (first: {drawn[0]}): the masks"
+            " are ignored; correct the label, or remove the mask"
         )
     named = sum(one.may_show_names for one in survey.images)
     if named:

@@ -14,9 +14,8 @@ from torch import Tensor, nn
 from episodes.errors import UserError
 from episodes.images.decoding import read_image, stretch_image
 from episodes.sampling.episode import Support, image_tensor
-from fewshot.api import lesion_mask
 from fewshot.demo.choices import MethodChoice
-from fewshot.demo.images import MEBIBYTE, Recent, RefusedError, StoredImage
+from fewshot.demo.images import MEBIBYTE, Recent, RefusedError, StoredImage, painted_mask
 from fewshot.features import Features
 from fewshot.inference.predictor import ImagePrediction, Predictor
 from fewshot.inference.support import build_support
@@ -104,7 +103,7 @@ def load_supports(supports: Sequence[StoredImage], image_size: int) -> Support:
 def _painted(image: StoredImage) -> NDArray[np.bool_]:
     if image.mask is None:
         raise UserError(f"{image.name}: nothing is painted; outline the lesion, or remove the image")
-    return lesion_mask(image.mask, image.name)
+    return painted_mask(image.mask)
 
 
 def _prediction_bytes(one: QueryPrediction) -> int:

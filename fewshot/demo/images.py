@@ -6,7 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
 
+import numpy as np
+from numpy.typing import NDArray
+
 from episodes.errors import UserError
+from episodes.images.decoding import read_image
 from episodes.scoring.mask_scores import Spacing
 
 MEBIBYTE = 2**20
@@ -62,6 +66,11 @@ class StoredImage:
     revision: int = 0  # how often it was painted
     spacing: Spacing | None = None  # millimetres from pixel to pixel (row, column), where the file says so
     grey_scale: str = ""  # how values of more than 8 bits are shown, which is chosen by this file alone
+
+
+def painted_mask(path: Path) -> NDArray[np.bool_]:
+    """Read a mask (H, W) as the page itself makes it: white on black."""
+    return read_image(path) > 127
 
 
 Key = TypeVar("Key", bound=Hashable)

@@ -15,10 +15,9 @@ from starlette.responses import FileResponse, JSONResponse, Response
 from episodes.io.yaml_json import parse_json
 from episodes.scoring.mask_scores import Spacing
 from fewshot import __version__
-from fewshot.api import lesion_mask
 from fewshot.demo.answers import QueryPrediction
 from fewshot.demo.choices import MethodChoice
-from fewshot.demo.images import RefusedError
+from fewshot.demo.images import RefusedError, painted_mask
 from fewshot.demo.limits import JSON_BYTES
 from fewshot.demo.responses import (
     heat_png,
@@ -119,16 +118,15 @@ async def show_painting(request: Request) -> Response:
     image = _session(request).find("supports", request.path_params["image"])
     if image.mask is None:
         raise RefusedError(f"{image.name}: nothing is painted yet", 404)
-    return _png(shown_mask_png(lesion_mask(image.mask, image.name)))
+    return _png(shown_mask_png(painted_mask(image.mask)))
 
 
 async def paint(request: Request) -> Response:
-    """Take in what was painted on a support image; something must be left of it at the smallest working size."""
+    """Take in what was painted on a support image."""
     demo, session = _demo(request), _session(request)
     image = session.find("supports", request.path_params["image"])
     upload = await _upload(request, session, "painting.png")
-    smallest = min(choice.image_size for choice in demo.choices.values())
-    mask = await demo.decoding.run(take_painting, upload, session, image, smallest)
+    mask = await demo.decoding.run(take_painting, upload, session, image)
     return JSONResponse({"outline": outline_json(mask), "area": int(mask.sum()), "coverage": float(mask.mean())})
 
 

@@ -21,7 +21,7 @@ from episodes.images.grey_scales import describe_full_scale, full_scales
 from episodes.scoring.mask_scores import Spacing
 from fewshot.api import grey_image, lesion_mask
 from fewshot.demo.answers import SessionPredictions
-from fewshot.demo.images import RefusedError, SessionLimits, StoredImage
+from fewshot.demo.images import RefusedError, SessionLimits, StoredImage, painted_mask
 from fewshot.results.pictures import mask_png, png
 
 PRIVATE = 0o700
@@ -271,25 +271,19 @@ def take_mask(upload: Path, session: Session, name: str, image: StoredImage) -> 
     return mask
 
 
-def take_painting(upload: Path, session: Session, image: StoredImage, image_size: int) -> NDArray[np.bool_]:
+def take_painting(upload: Path, session: Session, image: StoredImage) -> NDArray[np.bool_]:
     """Keep what was painted on an image, a mask (H, W) stretched to its own size; the upload is deleted.
 
-    Something must be left of the lesion at `image_size`, the smallest working size of the models.
-
     Raises:
-        RefusedError: if nothing is painted, or everything, or too little to be seen.
+        RefusedError: if nothing is painted, or everything.
     """
     with session.writing() as folder:
-        painted = _read(upload, "the painting", lesion_mask, session.limits)
+        painted = _read(upload, "the painting", lambda path, _: painted_mask(path), session.limits)
         mask = stretch_labels(painted.astype(np.uint8), image.size) > 0
         if not mask.any():
             raise RefusedError(f"{image.name}: nothing is painted; outline the lesion, or remove the image")
         if mask.all():
             raise RefusedError(f"{image.name}: everything is painted; leave the tissue around the lesion unpainted")
-        if not stretch_labels(mask.astype(np.uint8), (image_size, image_size)).any():
-            raise RefusedError(
-                f"{image.name}: too little is painted to be seen at {image_size} pixels; paint the whole lesion"
-            )
         path = folder / f"mask-{image.id}.png"
         path.write_bytes(mask_png(mask))
         session.paint(image, path)

@@ -132,6 +132,7 @@ class EvaluationRequest:
         options: of the method.
         support: folder of annotated images to adapt to.
         shots: how many of them; None for all.
+        invert_masks: whether the masks of the data, and of the annotated images, have a light ground.
         trust: modules that the checkpoints' networks may be of.
         cache: where stores lie; None for the user's.
     """
@@ -145,6 +146,7 @@ class EvaluationRequest:
     options: Mapping[str, Any] = field(default_factory=dict)
     support: Path | None = None
     shots: int | None = None
+    invert_masks: bool = False
     trust: Sequence[str] = ()
     cache: Path | None = None
 
@@ -202,9 +204,11 @@ def evaluate_checkpoints(
     )
     size, trainings = members[0].image_size, {one.path: one.facts for one in members if one.path is not None}
     name = request.name or name_in_training(trainings, request.reader, request.data)
-    support = None if request.support is None else load_support_folder(request.support, size, request.shots)
+    support = None
+    if request.support is not None:
+        support = load_support_folder(request.support, size, request.shots, invert_masks=request.invert_masks)
     tree = {
-        "datasets": {name: {"reader": request.reader, "root": request.data}},
+        "datasets": {name: {"reader": request.reader, "root": request.data, "invert": request.invert_masks}},
         "image_size": size,
         "cache": request.cache,
     }

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from episodes.datasets import read_dataset
 from episodes.errors import DatasetError, UserError
-from episodes.images.decoding import read_image, read_label_map, read_size, stretch_image, stretch_labels
+from episodes.images.decoding import decode_masks, read_image, read_size, stretch_image, stretch_labels
 from episodes.images.grey_scales import describe_full_scales
 from episodes.records import Record
 from episodes.sampling.episode import Support, image_tensor
@@ -27,12 +27,13 @@ def build_support(
 
     Args:
         images: grey values (H, W) of any sizes, at least one; they are stretched (antialiased).
-        masks: where each shows the lesion, (H, W) of its image's size; they are stretched by the nearest pixel.
+        masks: where each shows the lesion, (H, W) of its image's size; they are stretched by the nearest pixel, and
+            something is left of each.
         names: of the images.
         image_size: working size.
 
     Returns:
-        Images (1, n, 3, H, W) and masks (1, n, H, W) on the CPU. A mask may have become empty.
+        Images (1, n, 3, H, W) and masks (1, n, H, W) on the CPU.
     """
     size = (image_size, image_size)
     pixels = image_tensor(np.stack([stretch_image(image, size) for image in images]))
@@ -40,24 +41,22 @@ def build_support(
     return Support(pixels.unsqueeze(0), torch.from_numpy(lesions).float().unsqueeze(0), (tuple(names),))
 
 
-def empty_masks(support: Support) -> list[int]:
-    """Return the places of the images, of all ways in turn, whose masks are empty."""
-    return [place for place, mask in enumerate(support.masks.flatten(0, 1)) if not mask.any()]
-
-
-def load_support_folder(folder: Path, image_size: int, shots: int | None = None) -> Support:
+def load_support_folder(
+    folder: Path, image_size: int, shots: int | None = None, *, invert_masks: bool = False
+) -> Support:
     """Load the annotated images of a folder, in any layout that the reader `folder` reads.
 
     Args:
         folder: every image that is taken must show a lesion.
         image_size: working size.
         shots: how many images to take, the first by name; None for all.
+        invert_masks: whether the masks have a light ground.
 
     Raises:
-        UserError: if there are fewer, a mask is missing, empty or not of its image's size, or two images show the same
-            under different labels.
+        UserError: if there are fewer, a mask is missing, empty, doubtful or not of its image's size, or two images show
+            the same under different labels.
     """
-    return load_support(folder, read_dataset("folder", folder), image_size, shots)
+    return load_support(folder, read_dataset("folder", folder, invert_masks=invert_masks), image_size, shots)
 
 
 def load_support(folder: Path, records: Sequence[Record], image_size: int, shots: int | None = None) -> Support:
@@ -72,15 +71,21 @@ def load_support(folder: Path, records: Sequence[Record], image_size: int, shots
         logger.info("%s: %s", folder, line)
     _require_equal_sizes(records)
     images = [read_image(record.image, record.frame, record.full_scale) for record in records]
-    masks = [
-        read_label_map(record, (image.shape[0], image.shape[1])) > 0
-        for record, image in zip(records, images, strict=True)
-    ]
+    masks = [_lesion(record, (image.shape[0], image.shape[1])) for record, image in zip(records, images, strict=True)]
     _require_no_contradiction(folder, records, images)
-    support = build_support(images, masks, [record.id for record in records], image_size)
-    if empty := [records[place].id for place in empty_masks(support)]:
+    if empty := [record.id for record, mask in zip(records, masks, strict=True) if not mask.any()]:
         raise UserError(f"{folder}: {', '.join(empty)}: the mask is empty; outline the lesion or take the image out")
-    return support
+    return build_support(images, masks, [record.id for record in records], image_size)
+
+
+def _lesion(record: Record, size: tuple[int, int]) -> NDArray[np.bool_]:
+    """Read where a support image of this size shows a lesion, (H, W); refuse what is doubtful."""
+    found = decode_masks(record, size)
+    if found.doubts:
+        raise UserError(found.doubts[0])
+    if record.label == "normal" and found.drawn.any():
+        raise UserError(f"{record.image}: is labelled normal, but its mask marks a lesion; correct one of the two")
+    return found.labels > 0
 
 
 def _require_equal_sizes(records: Sequence[Record]) -> None:

@@ -1,5 +1,6 @@
 """Images as they are read, with their known masks and spacing."""
 
+import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,11 +13,13 @@ from numpy.typing import NDArray
 from episodes.datasets.files import files_below, is_image_file, why_unread
 from episodes.datasets.folder_parts import parse_mask_name
 from episodes.errors import DatasetError, UserError, printable
-from episodes.images.decoding import read_image, read_label_map
+from episodes.images.decoding import decode_masks, read_image
 from episodes.io.files import file_hash
-from episodes.records import Record, frame_stem
+from episodes.records import MaskFormat, Record, frame_stem
 from episodes.scoring.mask_scores import Spacing
 from fewshot.inference.inputs import Input, Spacings
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,14 +83,19 @@ def find_truths(folder: Path, inputs: Sequence[Input]) -> tuple[Truths, dict[Pat
     return found, left_out
 
 
-def read_truth(masks: Sequence[Path], size: tuple[int, int]) -> NDArray[np.bool_]:
-    """Read where the masks of an image of this size show a lesion of any kind, (H, W).
+def read_truth(
+    image: Path, masks: Sequence[Path], size: tuple[int, int], *, invert_masks: bool = False
+) -> NDArray[np.bool_]:
+    """Read where the masks of an image of this size show a lesion of any kind, (H, W); what is doubtful is logged.
 
     Raises:
-        DatasetError: if one cannot be read.
+        DatasetError: if one cannot be read, does not tell lesion from ground or has other proportions.
     """
-    record = Record("truth", masks[0], tuple(masks), "unknown", patient="truth")
-    return read_label_map(record, size) > 0
+    form: MaskFormat = "inverted" if invert_masks else "binary"
+    found = decode_masks(Record("truth", image, tuple(masks), "unknown", patient="truth", mask_format=form), size)
+    for doubt in found.doubts:
+        logger.warning("%s", doubt)
+    return found.labels > 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,12 +141,16 @@ class ImageReader:
         spacings: of their pixels.
         truths: their known masks; empty for none.
         full_scales: of images of more than 8 bits; of those that have none here, each fits its own.
+        invert_masks: whether the masks have a light ground.
     """
 
-    def __init__(self, spacings: Spacings, truths: Truths, full_scales: FullScales | None = None) -> None:
+    def __init__(
+        self, spacings: Spacings, truths: Truths, full_scales: FullScales | None = None, *, invert_masks: bool = False
+    ) -> None:
         self.spacings = spacings
         self.truths = truths
         self.full_scales = full_scales or {}
+        self.invert_masks = invert_masks
         self._hashed: tuple[Path, str] | None = None
 
     def hash(self, one: Input) -> str:
@@ -148,8 +160,8 @@ class ImageReader:
             DatasetError: if a file cannot be read.
         """
         files = [self._file_hash(one.path), *(_hash(path) for path in self.truths.get(one.key, ()))]
-        scale = self.full_scales.get(one.key)
-        return sha256(repr((files, one.frame, scale, self.spacings.of(one))).encode()).hexdigest()[:16]
+        facts = (files, one.frame, self.full_scales.get(one.key), self.spacings.of(one), self.invert_masks)
+        return sha256(repr(facts).encode()).hexdigest()[:16]
 
     def read(self, one: Input) -> ReadImage:
         """Read the pixels of an image, and its mask where one is known.
@@ -160,7 +172,9 @@ class ImageReader:
         hashed = self.hash(one)
         image = read_image(one.path, one.frame, self.full_scales.get(one.key))
         masks = self.truths.get(one.key)
-        truth = None if masks is None else read_truth(masks, (image.shape[0], image.shape[1]))
+        truth = None
+        if masks is not None:
+            truth = read_truth(one.path, masks, (image.shape[0], image.shape[1]), invert_masks=self.invert_masks)
         return ReadImage(one, image, self.spacings.of(one), truth, hashed)
 
     def _file_hash(self, path: Path) -> str:

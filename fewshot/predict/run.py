@@ -97,6 +97,7 @@ class PredictionRequest:
         adapt: `finetune` to go on training the model on the annotated images.
         options: of the method.
         masks: folder of known masks to judge by; None for none.
+        invert_masks: whether these, and those of the support set, have a light ground.
         spacing: millimetres from pixel to pixel, of images of which nothing else is known.
         batch: images at once; None for what suits the device.
         npy: whether probabilities are written as NumPy's files, in place of pictures.
@@ -112,6 +113,7 @@ class PredictionRequest:
     adapt: Literal["finetune"] | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
     masks: Path | None = None
+    invert_masks: bool = False
     spacing: Spacing | None = None
     batch: int | None = None
     npy: bool = False
@@ -257,9 +259,10 @@ def predict_folder(request: PredictionRequest, out: Path, reporter: Reporter, *,
     of_truths = {path.resolve() for masks in truths.values() for path in masks}
     left_out = {path: why for path, why in inputs.left_out.items() if path.resolve() not in of_truths}
     inputs = replace(inputs, left_out={**no_truths, **left_out})
-    outlined = request.support_used
-    annotated, scales = _with_one_scale([] if outlined is None else read_dataset("folder", outlined), inputs)
-    reader = ImageReader(Spacings(inputs.root, request.spacing), truths, scales)
+    outlined, inverted = request.support_used, request.invert_masks
+    records = [] if outlined is None else read_dataset("folder", outlined, invert_masks=inverted)
+    annotated, scales = _with_one_scale(records, inputs)
+    reader = ImageReader(Spacings(inputs.root, request.spacing), truths, scales, invert_masks=inverted)
     support = None if outlined is None else load_support(outlined, annotated, model.image_size, request.shots)
     facts = prediction_facts(request, model, inputs, support)
     require_same(out, facts, overwrite=overwrite)

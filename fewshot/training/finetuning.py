@@ -26,6 +26,8 @@ def finetune_checkpoint(
     shots: int | None = None,
     listener: Callable[[Path, Mapping[str, Any]], None] | None = None,
     trust: Sequence[str] = (),
+    *,
+    invert_masks: bool = False,
 ) -> Path:
     """Fine-tune as the benchmark's `fine-tuned` row does, and save the result.
 
@@ -38,6 +40,7 @@ def finetune_checkpoint(
         shots: how many of the images to take, the first by name; None for all.
         listener: is told the new checkpoint and its facts once it is written.
         trust: modules that the network may be of.
+        invert_masks: whether the masks of the annotated images have a light ground.
 
     Raises:
         UserError: if the output exists or another process is writing it, the support cannot be used, or the model is
@@ -49,7 +52,8 @@ def finetune_checkpoint(
     if network.trains_on != "images":
         raise UserError(f"{checkpoint}: holds a {type(network).__name__}; only a supervised model is fine-tuned")
     device = choose_device("auto")
-    annotated = load_support_folder(support, int(loaded.facts["image_size"]), shots).to(device)
+    size = int(loaded.facts["image_size"])
+    annotated = load_support_folder(support, size, shots, invert_masks=invert_masks).to(device)
     method = FineTuned(without_sources(network, device), **options)
     shown = {"support": list(annotated.ids[0]), "hashes": support_hashes(annotated)}
     facts = dict(loaded.facts) | {"finetuned": {**options, **shown}}

@@ -136,10 +136,13 @@ def test_an_empty_mask_shows_nothing() -> None:
 @pytest.mark.parametrize(
     "picture", [LESION * np.uint8(2), LESION * 0.4, LESION * 0.004], ids=["labels", "faint", "fainter"]
 )
-def test_a_mask_too_dark_to_show_a_lesion_is_named(picture: Any) -> None:
-    with pytest.raises(
-        UserError, match=r"here: its brightest value is \d+ of 255; a mask is 0 with lesions at 1 or 255"
-    ):
+def test_a_mask_shows_its_lesion_however_dark(picture: Any) -> None:
+    np.testing.assert_array_equal(lesion_mask(picture, "here"), LESION)
+
+
+@pytest.mark.parametrize("picture", [~LESION, np.ones((20, 30)), Image.fromarray(~LESION)], ids=["bool", "one", "bit"])
+def test_an_unclear_mask_is_named(picture: Any) -> None:
+    with pytest.raises(UserError, match=r"here: (its lesion would hold the border|every pixel is 1)"):
         lesion_mask(picture, "here")
 
 

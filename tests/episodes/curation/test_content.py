@@ -90,17 +90,22 @@ def test_masks_that_cannot_be_decoded(tmp_path: Path) -> None:
 def test_masks_that_mean_nothing(tmp_path: Path) -> None:
     blue = save_mask(tmp_path / "blue.png", BOX, "RGB", (0, 0, 255), size=SIZE)
     ((kind, detail),) = made(tmp_path, [blue], mask_format="colour")
-    assert kind == "unknown mask colour"
+    assert kind == "unclear mask"
     assert detail.startswith(f"{blue}: the colour (0, 0, 255) is unknown")
-    dark = save_mask(tmp_path / "dark.png", BOX, "L", 40, size=SIZE)
-    ((kind, detail),) = made(tmp_path, [dark])
-    assert kind == "unknown mask colour"
-    assert "its brightest value is 40" in detail
+    white = tmp_path / "white.png"
+    Image.new("L", SIZE[::-1], 255).save(white)
+    ((kind, detail),) = made(tmp_path, [white])
+    assert kind == "unclear mask"
+    assert "every pixel is 255" in detail
 
 
 def test_a_mask_of_another_size(tmp_path: Path) -> None:
-    mask = save_mask(tmp_path / "m.png", BOX, size=(61, 99))
-    assert made(tmp_path, [mask]) == (("mask of another size", "m.png is 99 x 61, the image 80 x 60"),)
+    mask = save_mask(tmp_path / "m.png", BOX, size=(75, 100))
+    assert made(tmp_path, [mask]) == (("mask of another size", "m.png is 100 x 75, the image 80 x 60"),)
+    turned = save_mask(tmp_path / "t.png", BOX, size=(80, 60))
+    ((kind, detail),) = made(tmp_path, [turned])
+    assert kind == "unclear mask"
+    assert "t.png: is 60 x 80 pixels, but a.png 80 x 60" in detail
 
 
 def test_masks_against_labels(tmp_path: Path) -> None:

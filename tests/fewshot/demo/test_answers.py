@@ -39,7 +39,7 @@ def bring(session: Session) -> Callable[[Annotated], StoredImage]:
         image = take_image(upload, session, case.path.name)
         session.add("supports", image)
         upload.write_bytes(case.mask_png)
-        take_painting(upload, session, image, 64)
+        take_painting(upload, session, image)
         return session.supports[image.id]
 
     return add

@@ -69,4 +69,4 @@ def test_masks_are_joined_whatever_their_colour(tmp_path: Path) -> None:
     paths = [tmp_path / "one.png", tmp_path / "other.png"]
     for path, pixels in zip(paths, (one, other), strict=True):
         Image.fromarray(pixels).save(path)
-    assert np.argwhere(read_truth(paths, (4, 4))).tolist() == [[0, 0], [3, 3]]
+    assert np.argwhere(read_truth(paths[0], paths, (4, 4))).tolist() == [[0, 0], [3, 3]]
