@@ -17,6 +17,8 @@ LABELS: tuple[Label, ...] = get_args(Label)
 # The values of a label map, one per label.
 LABEL_VALUES: Mapping[Label, int] = {"normal": 0, "benign": 1, "malignant": 2, "unknown": 3}
 
+UNKNOWN = "?"  # with which the keys of patients begin whose names are not known
+
 
 @dataclass(frozen=True, slots=True)
 class Record:
@@ -27,8 +29,8 @@ class Record:
         image: path of the image file.
         masks: paths of its mask files; the lesion is their union. Empty where the dataset gives none (a normal).
         label: what the dataset says of the whole image.
-        patient: all images of a patient share it; unique within the dataset. Where a dataset has no patient ids,
-            the image's own name.
+        patient: all images of a patient share it; unique within the dataset. Given empty where it is not known, it
+            becomes a key that no other image has and no name equals, as names don't begin with `?`.
         split: the dataset's official split or fold, if it has one.
         mask_format: `binary` masks take their class from `label`, and so do `inverted` ones, with a light ground;
             `colour` masks say it per pixel, green benign and red malignant.
@@ -38,11 +40,11 @@ class Record:
         full_scale: the value that is shown white, of more than 8 bits; None where the file leaves no choice.
         odd_masks: whether its masks are known to have other proportions than the image, and are stretched to it.
 
-    >>> record = Record("busi", Path("benign/benign (1).png"), (), "benign", patient="benign (1)")
-    >>> record.id
-    'busi/benign (1)'
-    >>> record.has_lesion
-    True
+    >>> record = Record("busi", Path("benign/benign (1).png"), (), "benign", patient="")
+    >>> record.id, record.patient
+    ('busi/benign (1)', '?benign (1)')
+    >>> record.has_lesion, record.names_patient
+    (True, False)
     >>> Record("clinic", Path("clip.dcm"), (), "normal", patient="patient-001", frame=3).id
     'clinic/clip-0003'
     """
@@ -60,6 +62,11 @@ class Record:
     full_scale: float | None = None
     odd_masks: bool = False
 
+    def __post_init__(self) -> None:
+        """Keep an image whose patient is not known apart from all others."""
+        if not self.patient:
+            object.__setattr__(self, "patient", f"{UNKNOWN}{self.stem}")
+
     @property
     def stem(self) -> str:
         """Return the image's name within its dataset, also of files made from it: its stem, and its frame's number."""
@@ -74,6 +81,11 @@ class Record:
     def patient_id(self) -> str:
         """Return the patient's name across datasets."""
         return f"{self.dataset}/{self.patient}"
+
+    @property
+    def names_patient(self) -> bool:
+        """Tell whether the dataset says whose image it is."""
+        return not self.patient.startswith(UNKNOWN)
 
     @property
     def has_lesion(self) -> bool:

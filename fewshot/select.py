@@ -2,8 +2,9 @@
 
 import logging
 import shutil
-from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -15,20 +16,20 @@ from PIL import Image
 
 from baselines.encoders import Encoder
 from episodes.curation.near_duplicates import duplicate_groups, group_patients, thumbnail
-from episodes.datasets.files import image_stem, may_be_clip
-from episodes.datasets.folder import COLUMNS, pseudonyms
-from episodes.datasets.folder_layout import TABLE, FolderImage
+from episodes.datasets.files import may_be_clip
+from episodes.datasets.metadata import COLUMNS, TABLE
+from episodes.datasets.patients import name_patients
 from episodes.datasets.tables import TableRow, parse_label, read_table
 from episodes.errors import DatasetError, UserError
 from episodes.images.decoding import read_image, stretch_image
-from episodes.images.dicom_header import is_dicom, read_facts
+from episodes.images.dicom_header import DicomFacts, is_dicom, read_facts
 from episodes.images.grey_scales import with_full_scales
 from episodes.io.files import exclusive_lock, folder_written_whole, short_name
-from episodes.records import Record, frame_stem
+from episodes.records import UNKNOWN, Record, frame_stem
 from episodes.sampling.selection import By, choose, nearest_chosen
 from fewshot.checkpoints import load_network
 from fewshot.devices import Batching, choose_device
-from fewshot.inference.inputs import Input, Inputs, find_inputs, parse_spacing, table_beside
+from fewshot.inference.inputs import Input, Inputs, find_inputs, read_metadata_beside
 from fewshot.inference.out_of_distribution import AnyEncoder, describe_images, find_encoder
 from fewshot.plots.images import Tile, TileGroup, contact_sheet
 from fewshot.results.tables import csv_text
@@ -41,9 +42,9 @@ _READ_AT_ONCE = 32
 def find_candidates(inputs: Inputs, table: Path | None = None) -> dict[Input, Record]:
     """Find what is known of images that have no masks yet.
 
-    A table `metadata.csv` beside the images, or beside their folder `images/`, is read as the reader `folder` reads it:
-    `patient`, `spacing_mm`, and `label`, of which `normal` leaves an image out, since it shows no lesion to outline.
-    DICOM files tell their patients apart as well, under a pseudonym. Of what is left each file is a patient of its own.
+    A table beside the images, or beside their folder `images/`, is read as the reader `folder` reads it: patients,
+    pixel sizes, and labels, of which `normal` leaves an image out, as there is nothing to outline. DICOM files tell
+    their patients apart as well, under a pseudonym. Of what is left each file is a patient of its own.
 
     Args:
         inputs: the images.
@@ -55,49 +56,52 @@ def find_candidates(inputs: Inputs, table: Path | None = None) -> dict[Input, Re
     Raises:
         UserError: if the table cannot be read, or no image is left.
     """
-    table = table or table_beside(inputs.root)
-    rows = {} if table is None else {image_stem(row["image"]): row for row in read_table(table, ("image",))}
-    pictures = {picture.path: picture for picture in map(_read_header, {item.path for item in inputs.items})}
-    patients = pseudonyms(pictures.values())
+    metadata = read_metadata_beside(inputs, table)
+    rows = metadata.rows if metadata else {}
+    spacings = metadata.spacings() if metadata else {}
+    table = metadata.path if metadata else Path(TABLE)
+    facts = _read_headers(sorted({item.path for item in inputs.items}))
+    named = {item.path: patient for item in inputs.items if (patient := _row_of(item, rows).get("patient", ""))}
+    patients = name_patients(facts, named) | named
     found = {}
     for item in inputs.items:
-        row, facts = _row_of(item, rows), pictures[item.path].facts
-        label = parse_label(row["label"], item.path, table or Path(TABLE)) if row.get("label") else "unknown"
+        row = _row_of(item, rows)
+        label = parse_label(row["label"], item.path, table) if row.get("label") else "unknown"
         if label is None or label == "normal":
             continue
-        patient = row.get("patient") or patients.get(item.path) or item.image
-        stated = facts.spacing if facts else None
-        spacing = parse_spacing(row["spacing_mm"], f"{table}, {item.image}") if row.get("spacing_mm") else stated
+        patient = row.get("patient") or patients.get(item.path) or f"{UNKNOWN}{item.image}"  # stems may be alike
+        spacing = next((spacings[stem] for stem in _stems(item) if stem in spacings), None)
+        if spacing is None and item.path in facts:
+            spacing = facts[item.path].spacing
         found[item] = Record("images", item.path, (), label, patient, spacing=spacing, frame=item.frame)
     if left_out := len(inputs.items) - len(found):
         logger.info("%d images are left out: %s labels them normal, so they show no lesion", left_out, table)
     if not found:
         raise UserError(f"{table}: labels every image normal, so there is none to outline a lesion in")
-    _log_unknown_patients(found, rows, patients)
+    if unnamed := sum(not record.names_patient for record in found.values()):
+        of = "the patients are" if unnamed == len(found) else f"the patients of {unnamed} images are"
+        logger.info("%s not known: only images that show the same are taken to be of one", of)
     return dict(zip(found, with_full_scales(list(found.values())), strict=True))
 
 
+def _stems(item: Input) -> tuple[str, str]:
+    """Return the stems under which a table may name an image: its frame's, else its file's."""
+    return frame_stem(item.path, item.frame), frame_stem(item.path, None)
+
+
 def _row_of(item: Input, rows: Mapping[str, TableRow]) -> TableRow:
-    """Return the table's row of a frame, else of its file; an empty one, if there is neither."""
-    return rows.get(frame_stem(item.path, item.frame)) or rows.get(frame_stem(item.path, None)) or {}
+    """Return the table's row of an image; an empty one, if there is none."""
+    return next((rows[stem] for stem in _stems(item) if stem in rows), {})
 
 
-def _read_header(file: Path) -> FolderImage:
-    """Read what a file's header says if it is DICOM; one that cannot be read is found out when it is decoded."""
-    try:
-        facts = read_facts(file) if is_dicom(file) else None
-    except (DatasetError, OSError):
-        facts = None
-    return FolderImage(file, None, 1, {}, facts)
-
-
-def _log_unknown_patients(
-    found: Mapping[Input, Record], rows: Mapping[str, TableRow], patients: Mapping[Path, str]
-) -> None:
-    unnamed = [item for item in found if not (_row_of(item, rows).get("patient") or item.path in patients)]
-    if unnamed:
-        of = "the patients are" if len(unnamed) == len(found) else f"the patients of {len(unnamed)} images are"
-        logger.info("%s not known: only images that show the same are taken to be of one", of)
+def _read_headers(files: Iterable[Path]) -> dict[Path, DicomFacts]:
+    """Read what the headers of DICOM files say; one that cannot be read is found out when it is decoded."""
+    found = {}
+    for file in files:
+        with suppress(DatasetError, OSError):
+            if is_dicom(file):
+                found[file] = read_facts(file)
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -305,10 +309,13 @@ def _selected_rows(chosen: Sequence[Chosen], files: Sequence[str], n_images: int
 def _table_rows(chosen: Sequence[Chosen], files: Sequence[str]) -> Iterator[Sequence[object]]:
     """Yield what the reader `folder` is to know of the copies: their headers and folders tell it no more."""
     yield COLUMNS
+    images = Counter(one.record.patient for one in chosen)
     for one, file in zip(chosen, files, strict=True):
         spacing = " x ".join(f"{number:.6g}" for number in one.record.spacing or ())
         label = "" if one.record.label == "unknown" else one.record.label
-        yield file, label, one.record.patient, spacing
+        # Those that show the same stay of one patient, though nobody knows who that is.
+        patient = f"of {one.record.patient[1:]}" if images[one.record.patient] > 1 else ""
+        yield file, label, one.record.patient if one.record.names_patient else patient, spacing
 
 
 def _group(one: Chosen, n_images: int) -> TileGroup:

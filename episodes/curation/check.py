@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from episodes.curation.findings import KINDS, CheckReport, Finding, Kind
 from episodes.curation.near_duplicates import duplicate_groups, settle_duplicates, thumbnail
+from episodes.curation.patients import doubt_patients
 from episodes.datasets import find_reader, read_dataset
 from episodes.datasets.files import files_below, is_image_file, unread_format
 from episodes.datasets.problems import Problem, collected_problems
@@ -87,6 +88,7 @@ def check_records(
         *find_extra_files(records, root, [problem.subject for problem in problems]),
         *compare_stated_sizes(contents, stated_sizes or {}),
         *find_flags(records),
+        *doubt_patients(records),
         *find_exact_duplicates(contents),
         *find_near_duplicates(contents),
     ]
@@ -118,8 +120,8 @@ def _count_by_patient(records: Sequence[Record]) -> dict[str, dict[str, int]]:
 
 
 def _names_patients(records: Sequence[Record]) -> bool:
-    """Tell whether a dataset says whose images they are: where it does not, each is a patient of its own name."""
-    return any(record.patient != record.stem for record in records)
+    """Tell whether a dataset says whose images they are."""
+    return any(record.names_patient for record in records)
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,7 +35,7 @@ def read(root: Path) -> list[Record]:
     folder = _find_images(root)
     images, masks = _sort_files(folder)
     table = _find_table(root, folder)
-    named = (row for row in read_table(table, ("Image_filename", "Classification")) if row["Image_filename"])
+    named = (row for row in read_table(table, ("Image_filename", "Classification"), _FACTS) if row["Image_filename"])
     rows = key_rows(named, "Image_filename", table)
     report_rows_without_image(rows, images, table)
     records = []

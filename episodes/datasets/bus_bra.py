@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from episodes.datasets.files import find_folders
-from episodes.datasets.tables import key_rows, labelled_pairs, read_table
+from episodes.datasets.patients import patient_name
+from episodes.datasets.tables import is_missing, key_rows, labelled_pairs, read_table
 from episodes.records import Label, Record
 
 PUBLISHED = {"benign": 1268, "malignant": 607, "patients": 1064}
@@ -33,7 +34,8 @@ def read(root: Path) -> list[Record]:
         if image.stem in ten_folds:
             extra["10-fold"] = ten_folds[image.stem]
         fold = five_folds.get(image.stem)
-        records.append(Record("bus_bra", image, (mask,), label, patient=row["Case"], split=fold, extra=extra))
+        patient = patient_name(row["Case"], f"{table}, {image.name}")
+        records.append(Record("bus_bra", image, (mask,), label, patient, split=fold, extra=extra))
     return records
 
 
@@ -44,7 +46,7 @@ def stated_sizes(root: Path) -> dict[str, tuple[int, int]]:
         (H, W) keyed by the image's stem; none of images whose row states no size.
     """
     table = root / "bus_data.csv"
-    rows = read_table(table)
+    rows = read_table(table, optional=("ID", "Height", "Width"))
     sizes = {row.get("ID", ""): (row.get("Height", ""), row.get("Width", "")) for row in rows}
     return {stem: (int(h), int(w)) for stem, (h, w) in sizes.items() if h.isdecimal() and w.isdecimal()}
 
@@ -62,4 +64,4 @@ def _read_folds(path: Path) -> dict[str, str]:
     if not path.is_file():
         return {}
     rows = key_rows(read_table(path, ("ID", "kFold")), "ID", path)
-    return {stem: row["kFold"] for stem, row in rows.items() if row["kFold"].lower() not in ("", "nan")}
+    return {stem: row["kFold"] for stem, row in rows.items() if not is_missing(row["kFold"])}

@@ -49,7 +49,10 @@ def stated_sizes(root: Path) -> dict[str, tuple[int, int]]:
     Returns:
         (H, W) keyed by the image's stem; none of images whose row states no size.
     """
-    sizes = {image_stem(row["Image"]): row.get("Resolution", "") for row in read_table(root / "INFO.csv", ("Image",))}
+    table = root / "INFO.csv"
+    sizes = {
+        image_stem(row["Image"]): row.get("Resolution", "") for row in read_table(table, ("Image",), ("Resolution",))
+    }
     found = {stem: re.fullmatch(r"(\d+) ?x ?(\d+)", size) for stem, size in sizes.items()}
     return {stem: (int(size[2]), int(size[1])) for stem, size in found.items() if size}
 

@@ -48,4 +48,4 @@ def _read_class(folder: Path, label: Label) -> list[Record]:
             leave_out(file, f"neither an image '{label} (N)' nor a mask '{label} (N)_mask'")
     leave_out_masks_without_image(masks, (image.stem for image in images))
     found = ((image, find_lesion_masks(masks, image, label, "_mask")) for image in images)
-    return [Record("busi", image, drawn, label, patient=image.stem) for image, drawn in found if drawn is not None]
+    return [Record("busi", image, drawn, label, patient="") for image, drawn in found if drawn is not None]

@@ -1,29 +1,31 @@
 """Any folder of images and masks, such as a clinic's own: the layout to convert a dataset to."""
 
-from collections.abc import Iterable, Iterator, Mapping
-from math import isfinite
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from episodes.datasets.files import image_stem, report_missing_mask
+from episodes.datasets.files import report_missing_mask
 from episodes.datasets.folder_layout import FolderImage, FolderLayout, read_layout
-from episodes.datasets.problems import report_left_out, report_problem
-from episodes.datasets.tables import TableRow, find_row, key_rows, parse_label, read_table, report_rows_without_image
+from episodes.datasets.metadata import COLUMNS, Metadata, read_metadata, report_doubtful_spacings
+from episodes.datasets.patients import describe_identities, name_patients
+from episodes.datasets.problems import report_left_out, report_note, report_problem
+from episodes.datasets.tables import TableRow, find_row, parse_label, report_rows_without_image
 from episodes.errors import DatasetError, in_short
+from episodes.images.dicom_header import DicomFacts
+from episodes.images.spacing import Spacing
 from episodes.io.yaml_json import JSONTextError, read_json
 from episodes.phantoms.layouts import DESCRIPTION
 from episodes.records import Label, Record, frame_stem
 
-COLUMNS = ("image", "label", "patient", "spacing_mm")
 
+def read(root: Path, dataset: str = "folder", *, any_spacing: bool = False) -> list[Record]:
+    """Read `images/` and `masks/`, or images and masks side by side, and a table such as `metadata.csv` if any.
 
-def read(root: Path, dataset: str = "folder") -> list[Record]:
-    """Read `images/` and `masks/`, or images and masks side by side, and `metadata.csv` if it is there.
-
-    Which folders and names are known is said in `folder_parts.find_parts` and `folder_parts.parse_mask_name`. The
-    table's columns are `image` (with or without suffix), `label`, `patient` and `spacing_mm` (millimetres per pixel:
-    one number, or row and column as `0.1 x 0.12`); all but `image` may be missing or empty, and further ones become
-    extra facts. Without a label, which a folder `benign/`, `malignant/` or `normal/` gives as well, a lesion is of
-    unknown kind.
+    Which folders and names are known is said in `folder_parts.find_parts` and `folder_parts.parse_mask_name`, which
+    tables and headings in `metadata`. The table's columns are `image` (with or without suffix), `label`, `patient` and
+    `spacing_mm` (millimetres per pixel: one number, or row and column as `0.1 x 0.12`); all but `image` may be missing
+    or empty, and further ones become extra facts. Without a label, which a folder `benign/`, `malignant/` or `normal/`
+    gives as well, a lesion is of unknown kind.
 
     DICOM files give what the table does not: the spacing, and the patient under a pseudonym (`patient-001`, by the
     order of files). Without either the image is a patient of its own. Of a file with several frames those with a mask
@@ -32,21 +34,28 @@ def read(root: Path, dataset: str = "folder") -> list[Record]:
     Args:
         root: the folder that holds them.
         dataset: the name that the records' dataset gets.
+        any_spacing: whether pixels may be of any size, as those of phantoms of few pixels.
 
     Raises:
         DatasetError: if the layout is unknown, an image has no mask and is not labelled normal, the table has no row
             for an image, or a value cannot be read.
     """
     layout = read_layout(root)
-    rows = read_rows(layout)
-    patients = pseudonyms(layout.images)
+    metadata = read_table_of(layout)
+    spacings = metadata.spacings(any_size=any_spacing) if metadata else {}
     records = []
     for image in layout.images:
         for frame in _frames(image):
             stems = (frame_stem(image.path, frame), image.stem)
-            row = {} if rows is None else find_row(rows, image.path, layout.table, *stems)
-            if row is not None and (record := _record(dataset, image, frame, row, patients, layout.table)):
+            row = find_row(metadata.rows, image.path, metadata.path, *stems) if metadata else {}
+            spacing = next((spacings[stem] for stem in stems if stem in spacings), None)
+            if row is not None and (record := _record(dataset, image, frame, row, spacing, layout.table)):
                 records.append(record)
+    facts = {image.path: image.facts for image in layout.images if image.facts}
+    _note_dicom(facts, records)
+    patients = name_patients(facts, {record.image: record.patient for record in records if record.names_patient})
+    records = [one if one.names_patient else replace(one, patient=patients.get(one.image, "")) for one in records]
+    _note_unnamed_patients(records, metadata)
     clips = [image for image in layout.images if image.is_clip]
     unused = sum(clip.frames - len(clip.masks) for clip in clips)
     if unused:
@@ -74,32 +83,21 @@ def read_phantoms(root: Path) -> list[Record]:
     scanner = described.get("scanner") if isinstance(described, dict) else None
     if not isinstance(scanner, str):
         raise DatasetError(f"{description} is damaged (scanner {scanner}); generate the dataset again")
-    return read(root, dataset=f"phantom-{scanner}")
+    return read(root, dataset=f"phantom-{scanner}", any_spacing=True)
 
 
-def read_rows(layout: FolderLayout) -> dict[str, TableRow] | None:
-    """Read the rows of `metadata.csv`, by the stem of the image that they name; None if there is no such table.
+def read_table_of(layout: FolderLayout) -> Metadata | None:
+    """Read the table of a folder, if there is one; its rows that name no image are left out.
 
     Raises:
         DatasetError: if the table cannot be read.
     """
-    if not layout.table.exists():
+    if layout.table is None:
         return None
-    named = ({**row, "image": image_stem(row["image"])} for row in read_table(layout.table, ("image",)))
-    rows = key_rows(named, "image", layout.table)
-    frames = {frame_stem(image.path, frame) for image in layout.images for frame in (None, *image.masks)}
-    report_rows_without_image(rows, frames, layout.table)
-    return rows
-
-
-def pseudonyms(images: Iterable[FolderImage]) -> dict[Path, str]:
-    """Name the patients of DICOM files by the order in which their first file comes: the names tell nothing else."""
-    names: dict[str, str] = {}
-    of_files = {}
-    for image in sorted(images, key=lambda image: image.path):
-        if image.facts and image.facts.patient:
-            of_files[image.path] = names.setdefault(image.facts.patient, f"patient-{len(names) + 1:03d}")
-    return of_files
+    found = read_metadata(layout.table)
+    stems = {frame_stem(image.path, frame) for image in layout.images for frame in (None, *image.masks)}
+    report_rows_without_image(found.rows, stems, layout.table)
+    return found
 
 
 def _frames(image: FolderImage) -> Iterator[int | None]:
@@ -117,8 +115,9 @@ def _frames(image: FolderImage) -> Iterator[int | None]:
 
 
 def _record(
-    dataset: str, image: FolderImage, frame: int | None, row: TableRow, patients: Mapping[Path, str], table: Path
+    dataset: str, image: FolderImage, frame: int | None, row: TableRow, spacing: Spacing | None, table: Path | None
 ) -> Record | None:
+    """Make a record of an image and its row of the table, which is empty where there is none."""
     label = _label(image, row, table)
     if label is None:
         return None
@@ -126,23 +125,41 @@ def _record(
     if not masks and label != "normal":
         report_missing_mask(image.path, f"{image.stem}{image.mask_affix}", image.mask_folder)
         return None
-    stated = image.facts.spacing if image.facts else None
     return Record(
         dataset=dataset,
         image=image.path,
         masks=masks,
         label=label,
-        patient=row.get("patient") or patients.get(image.path) or image.stem,
-        spacing=_parse_spacing(row.get("spacing_mm", ""), image.path, table) or stated,
+        patient=row.get("patient", ""),
+        spacing=spacing or (image.facts.spacing if image.facts else None),
         extra={column: value for column, value in row.items() if column not in COLUMNS},
         frame=frame,
     )
 
 
-def _label(image: FolderImage, row: TableRow, table: Path) -> Label | None:
+def _note_dicom(facts: Mapping[Path, DicomFacts], records: Sequence[Record]) -> None:
+    """Note what headers lack that the table does not say either."""
+    unnamed = {record.image for record in records if not record.names_patient}
+    without = {record.image for record in records if record.spacing is None}
+    open_ones = sorted(facts.keys() & unnamed)
+    if unclear := describe_identities([facts[path] for path in open_ones]):
+        report_note("patient by study", open_ones[0], f"{open_ones[0].parent}: {unclear}")
+    doubts = {path: facts[path].spacing_doubt for path in sorted(facts.keys() & without)}
+    report_doubtful_spacings({path: doubt for path, doubt in doubts.items() if doubt})
+
+
+def _note_unnamed_patients(records: Sequence[Record], metadata: Metadata | None) -> None:
+    """Note images that name no patient though there is a column of patients."""
+    unnamed = [record for record in records if not record.names_patient]
+    if metadata and "patient" in metadata.headings and unnamed:
+        count = f"{len(unnamed)} of {len(records)} images name no patient (first: {unnamed[0].stem})"
+        report_note("unnamed patient", metadata.path, f"{metadata.path}: {count}: each counts as one of its own")
+
+
+def _label(image: FolderImage, row: TableRow, table: Path | None) -> Label | None:
     """Return what the table says, else the folder; None, and a problem, where they disagree."""
     text = row.get("label")
-    if not text:
+    if not text or table is None:
         return image.label or "unknown"
     label = parse_label(text, image.path, table)
     if label and image.label and label != image.label:
@@ -150,23 +167,3 @@ def _label(image: FolderImage, row: TableRow, table: Path) -> Label | None:
         report_problem("bad label", image.path, message)
         return None
     return label
-
-
-def _parse_spacing(text: str, image: Path, table: Path) -> tuple[float, float] | None:
-    """Read millimetres per pixel.
-
-    >>> image, table = Path("a.png"), Path("metadata.csv")
-    >>> [_parse_spacing(text, image, table) for text in ("0.1", "0.1 x 0.12", "")]
-    [(0.1, 0.1), (0.1, 0.12), None]
-    """
-    if not text:
-        return None
-    try:
-        numbers = [float(number) for number in text.replace("x", " ").split()]
-    except ValueError:
-        numbers = []
-    if len(numbers) not in (1, 2) or not all(isfinite(number) and number > 0 for number in numbers):
-        message = f"{table}, {image.name}: spacing_mm {text!r} is no size; write such as 0.1 or 0.1 x 0.12"
-        report_problem("bad value", image, message)
-        return None
-    return numbers[0], numbers[-1]

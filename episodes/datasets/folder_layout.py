@@ -24,13 +24,12 @@ from episodes.datasets.folder_parts import (
     looks_like_mask,
     parse_mask_name,
 )
+from episodes.datasets.metadata import TABLE, find_metadata
 from episodes.datasets.problems import listed_problems, report_left_out, report_problem
 from episodes.errors import DatasetError
 from episodes.images.decoding import read_frames
 from episodes.images.dicom_header import DicomFacts, NoPictureError, is_dicom, read_facts
 from episodes.records import Label, frame_stem
-
-TABLE = "metadata.csv"
 
 Masks = Mapping[int | None, tuple[Path, ...]]
 
@@ -69,7 +68,7 @@ class FolderLayout:
     root: Path
     parts: tuple[FolderPart, ...]  # where its images and masks lie
     images: tuple[FolderImage, ...]  # its images, part by part and by name
-    table: Path  # its table of metadata, whether there is one or not
+    table: Path | None  # its table of metadata, if there is one
 
     def __str__(self) -> str:
         return describe(self.parts, self.root)
@@ -88,7 +87,9 @@ def read_layout(root: Path) -> FolderLayout:
         by_masks.setdefault(part.masks, []).append(part)
     images = tuple(image for masks, group in by_masks.items() for image in _match(masks, group))
     _leave_out_other_folders(root, parts)
-    return FolderLayout(root, parts, images, root / TABLE)
+    stems = {frame_stem(image.path, frame) for image in images for frame in image.masks or (None,)}
+    table = find_metadata((root, *(part.images for part in parts)), stems)
+    return FolderLayout(root, parts, images, table)
 
 
 def _leave_out_other_folders(root: Path, parts: Sequence[FolderPart]) -> None:

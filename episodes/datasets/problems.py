@@ -26,6 +26,11 @@ ProblemKind = Literal[
     "stray copy",
     "extra file",
     "not read",
+    "table not read",
+    "unused column",
+    "unnamed patient",
+    "patient by study",
+    "spacing not used",
 ]
 
 log = logging.getLogger("episodes.datasets")
@@ -84,10 +89,15 @@ def report_problem(kind: ProblemKind, subject: Path, message: str) -> None:
     problems.append(Problem(kind, subject, printable(message)))
 
 
-def report_left_out(kind: ProblemKind, subject: Path, message: str) -> None:
+def report_left_out(kind: ProblemKind, subject: Path, message: str, level: int = logging.WARNING) -> None:
     """Log what a reader leaves out, which is no error; inside `collected_problems`, list it. Arguments as above."""
     problems = _collected.get()
     if problems is None:
-        log.warning("%s", message)
+        log.log(level, "%s", message)
     else:
         problems.append(Problem(kind, subject, printable(message)))
+
+
+def report_note(kind: ProblemKind, subject: Path, message: str) -> None:
+    """Log or list how a reader understood something, which need not be wrong. Arguments as above."""
+    report_left_out(kind, subject, message, logging.INFO)

@@ -6,11 +6,11 @@ from pathlib import Path
 
 from episodes.datasets import read_dataset
 from episodes.datasets.files import sub_folders
-from episodes.datasets.folder import read_rows
+from episodes.datasets.folder import read_table_of
 from episodes.datasets.folder_layout import FolderLayout, read_layout
 from episodes.datasets.folder_parts import CLASSES
+from episodes.datasets.metadata import Metadata
 from episodes.datasets.problems import Problem, collected_problems
-from episodes.datasets.tables import TableRow
 from episodes.errors import DatasetError
 from episodes.images.decoding import decode_masks, read_size
 from episodes.images.dicom_header import is_dicom, read_facts
@@ -61,7 +61,7 @@ class Survey:
         root: the folder.
         reader: `folder`, or the known dataset that it holds.
         layout: where things lie, if the reader is `folder`.
-        rows: of `metadata.csv`, by the name of the image; None if there is none, or the reader has another table.
+        metadata: the table beside the images; None if there is none, or the reader has another table.
         records: what can be read, sorted by id.
         images: the facts of each record's files.
         problems: what the reader found wrong.
@@ -70,7 +70,7 @@ class Survey:
     root: Path
     reader: str
     layout: FolderLayout | None
-    rows: dict[str, TableRow] | None
+    metadata: Metadata | None
     records: tuple[Record, ...]
     images: tuple[SurveyedImage, ...]
     problems: tuple[Problem, ...]
@@ -101,13 +101,13 @@ def survey(root: Path, progress: Progress | None = None, *, invert_masks: bool =
     reader = recognise(root) or "folder"
     with collected_problems() as problems:
         records = read_dataset(reader, root, invert_masks=invert_masks)
-    layout = rows = None
+    layout = metadata = None
     if reader == "folder":
         with collected_problems():  # once is enough
             layout = read_layout(root)
-            rows = read_rows(layout)
+            metadata = read_table_of(layout)
     images = tuple(in_threads(_inspect, records, progress))
-    return Survey(root, reader, layout, rows, tuple(records), images, tuple(problems))
+    return Survey(root, reader, layout, metadata, tuple(records), images, tuple(problems))
 
 
 def _inspect(record: Record) -> SurveyedImage:

@@ -1,8 +1,11 @@
 """Tables that come with datasets, CSV or Excel, as rows of text; and the labels and images that they name."""
 
+import codecs
 import csv
+import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from io import StringIO
+from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 from zipfile import ZipFile
@@ -11,7 +14,7 @@ from episodes.datasets.files import find_mask, image_stem, images_by_stem, leave
 from episodes.datasets.problems import listed_problems, report_left_out, report_problem
 from episodes.errors import DatasetError
 from episodes.io.files import plain_cell
-from episodes.records import LABELS, Label, frame_stem
+from episodes.records import LABELS, Label, composed, frame_stem
 
 TableRow = Mapping[str, str]
 Line = TypeVar("Line", bound=Sequence[object])
@@ -21,63 +24,148 @@ MOST_BYTES = 128 * 2**20  # of a CSV file, or of what an Excel file says to unpa
 MOST_VALUES = 5_000_000
 
 
-def read_table(path: Path, required: Sequence[str] = ()) -> list[TableRow]:
+# With which UTF files begin that are not UTF-8; those of 32 bits first, as they begin with the mark of 16.
+_MARKS = {
+    codecs.BOM_UTF32_LE: "utf-32",
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
+_SEPARATOR_LINE = re.compile(r"sep=(.)\r?\n", re.IGNORECASE)  # which Excel heeds as the first line
+EXCEL = frozenset({".xlsx", ".xlsm"})
+
+_MISSING = {"na", "nan", "nat", "none", "null", "nil", "unk", "unknown", "missing", "undefined"} | {
+    f"not{word}" for word in ("available", "known", "applicable", "stated")
+}
+
+
+def is_missing(text: str) -> bool:
+    """Tell whether a cell says that nothing is known, as people and programs write that.
+
+    >>> [is_missing(text) for text in ("", "NaN", "#N/A", "n.a.", "<NA>", "-", "?", "Unknown")].count(True)
+    8
+    >>> is_missing("0"), is_missing("Nan-01")
+    (False, False)
+    """
+    return fold_heading(text) in _MISSING or not any(map(str.isalnum, text))
+
+
+def fold_heading(text: str) -> str:
+    """Spell a heading in one way, whatever its case, spaces and marks.
+
+    >>> fold_heading("Patient ID") == fold_heading("patient_id") == fold_heading("PatientID")
+    True
+    """
+    return "".join(filter(str.isalnum, composed(text).casefold()))
+
+
+def read_table(path: Path, required: Sequence[str] = (), optional: Sequence[str] = ()) -> list[TableRow]:
     """Read a table whose first row names the columns.
 
     Args:
-        path: an `.xlsx`, of which the first sheet is read; anything else is CSV separated by commas,
-            semicolons or tabs, in UTF-8 with or without a byte-order mark.
-        required: columns that have to be there.
+        path: an Excel file, of which the first sheet is read; anything else is CSV separated by commas, semicolons,
+            tabs or bars, in UTF-8 or, as Excel's "Unicode text", in UTF-16.
+        required: columns that have to be there; case, spaces and marks make no difference.
+        optional: further columns that are known by a name.
 
     Returns:
-        One mapping of column to stripped text per row; empty rows are dropped. A row of more or fewer values than
-        there are columns is a problem.
+        One mapping of column to stripped text per row, columns that are known under these names; empty rows and columns
+        without a heading are dropped. A row of more or fewer values than there are columns is a problem.
 
     Raises:
-        DatasetError: if the file is missing or damaged, or a required column is missing.
+        DatasetError: if the file is missing or damaged, or a column is missing or there twice.
+    """
+    return read_columns(path, dict.fromkeys((*required, *optional), ()), required)[0]
+
+
+def read_columns(
+    path: Path, columns: Mapping[str, Sequence[str]], required: Sequence[str] = ()
+) -> tuple[list[TableRow], dict[str, str]]:
+    """Read a table as `read_table` does, whose columns may be called in several ways.
+
+    Args:
+        path: of the table.
+        columns: the further headings of each known column; of two in one table the first counts.
+        required: those that have to be there.
+
+    Returns:
+        The rows, and the heading of each known column that is there.
     """
     if not path.is_file():
         raise DatasetError(f"{path} is missing; restore it from the original dataset")
-    is_excel = path.suffix.lower() == ".xlsx"
-    lines = read_excel(path) if is_excel else read_csv(path)
+    lines = read_excel(path) if path.suffix.lower() in EXCEL else read_csv(path)
     numbered = [(number, line) for number, line in enumerate(lines, start=1) if any(line)]
     if not numbered:
         raise DatasetError(f"{path} is empty; restore it from the original dataset")
-    if is_excel:  # a sheet is as wide as its widest row, formatted but empty cells included
-        width = max(i for i, value in enumerate(numbered[0][1], start=1) if value)
-        numbered = [(number, line[:width]) for number, line in numbered]
     (_, header), *body = numbered
+    headings = _find_headings(header, columns, path)
     for column in required:
-        if column not in header:
-            raise DatasetError(f"{path}: the column {column!r} is missing; found {', '.join(header)}")
+        if column not in headings:
+            raise DatasetError(f"{path}: the column {column!r} is missing; found {', '.join(filter(None, header))}")
+    names = {heading: column for column, heading in headings.items()}
+    header = [names.get(heading, heading) for heading in header]
     for number, line in body:
         if len(line) != len(header):
             report_problem("bad row", path, f"{path}, row {number}: {len(line)} values for {len(header)} columns")
-    return [dict(zip(header, line, strict=True)) for _, line in body if len(line) == len(header)]
+    found = (zip(header, line, strict=True) for _, line in body if len(line) == len(header))
+    return [{column: text for column, text in row if column} for row in found], headings
+
+
+def _find_headings(header: Sequence[str], columns: Mapping[str, Sequence[str]], path: Path) -> dict[str, str]:
+    """Find the heading of each known column.
+
+    Raises:
+        DatasetError: if two columns of the table have one heading, or both that of a known column.
+    """
+    spelt: dict[str, list[str]] = {}
+    for heading in filter(None, header):
+        spelt.setdefault(fold_heading(heading), []).append(heading)
+    found = {}
+    for column, others in columns.items():
+        fitting = (fold for fold in map(fold_heading, (column, *others)) if fold in spelt)
+        if (fold := next(fitting, None)) is not None:
+            found[column] = spelt[fold][0]
+    for headings in spelt.values():
+        equal = {composed(heading).casefold() for heading in headings}
+        if len(headings) > 1 and (len(equal) < len(headings) or headings[0] in found.values()):
+            twice = " and ".join(map(repr, headings))
+            raise DatasetError(f"{path}: a column is there twice ({twice}); remove or rename the one that is wrong")
+    return found
 
 
 def read_csv(path: Path) -> list[list[str]]:
     """Read a CSV file to stripped text, whatever it is separated by.
 
     Raises:
-        DatasetError: if it is not UTF-8, no CSV, or larger than any table of a dataset.
+        DatasetError: if it is no text in UTF-8 or UTF-16, no CSV, or larger than any table of a dataset.
     """
     try:
         with path.open("rb") as file:
             content = file.read(MOST_BYTES + 1)
-        if len(content) > MOST_BYTES or b"\0" in content:
-            raise ValueError(f"larger than {MOST_BYTES >> 20} MiB" if len(content) > MOST_BYTES else "not a text file")
-        text = content.decode("utf-8-sig")
-        header = text.partition("\n")[0]
-        delimiter = max(",;\t", key=header.count)
+        if len(content) > MOST_BYTES:
+            raise ValueError(f"larger than {MOST_BYTES >> 20} MiB")
+        encoding = next((name for mark, name in _MARKS.items() if content.startswith(mark)), "utf-8-sig")
+        text = content.decode(encoding)
+        if "\0" in text:
+            raise ValueError("not a text file")
+        if separator := _SEPARATOR_LINE.match(text):
+            text = text[separator.end() :]
+        delimiter = separator[1] if separator else _find_delimiter(text)
         lines = list(_no_more_than_fit(csv.reader(StringIO(text, newline=""), delimiter=delimiter)))
     except (OSError, ValueError, csv.Error) as error:
         raise DatasetError(f"{path} is no readable table ({error}); save it as CSV in UTF-8") from error
     return [[plain_cell(value.strip()) for value in line] for line in lines]
 
 
+def _find_delimiter(text: str) -> str:
+    """Find what parts the first line that is not empty into most columns, and the second where two do alike."""
+    lines = (line for line in StringIO(text, newline=None) if line.strip(" \t\n,;|"))
+    first = list(islice(lines, 2))
+    return max(",;\t|", key=lambda mark: [len(line) for line in csv.reader(first, delimiter=mark)])
+
+
 def read_excel(path: Path) -> list[list[str]]:
-    """Read the first sheet of an Excel file to stripped text; whole numbers have no decimal point.
+    """Read the first sheet of an Excel file to stripped text, as wide as its first row; whole numbers have no point.
 
     Raises:
         DatasetError: if openpyxl is not installed, or the file is damaged, or larger than any table of a dataset, also
@@ -98,7 +186,11 @@ def read_excel(path: Path) -> list[list[str]]:
             rows = list(_no_more_than_fit(workbook.worksheets[0].iter_rows(values_only=True)))
     except Exception as error:  # whatever its zip and XML readers raise on a damaged file
         raise DatasetError(f"{path} is no readable Excel table ({error}); restore the original") from error
-    return [[_cell_text(value) for value in row] for row in rows]
+    texts = [[_cell_text(value) for value in row] for row in rows]
+    # A sheet is as wide as its widest row, formatted but empty cells included; the first row says what is meant.
+    header: list[str] = next(filter(any, texts), [])
+    width = max((place for place, text in enumerate(header, start=1) if text), default=0)
+    return [[*row[:width], *[""] * (width - len(row))] for row in texts]
 
 
 def _no_more_than_fit(lines: Iterable[Line]) -> Iterator[Line]:

@@ -76,7 +76,7 @@ def _read_by_class(root: Path, benign: Path, malignant: Path, all_masks: Path) -
 
 def _records(images: Iterable[tuple[Path, Label]], masks: Mapping[str, Path]) -> list[Record]:
     found = [(image, find_mask(masks, image.stem, image), label) for image, label in images]
-    return [Record("udiat", image, (mask,), label, patient=image.stem) for image, mask, label in found if mask]
+    return [Record("udiat", image, (mask,), label, patient="") for image, mask, label in found if mask]
 
 
 def _read_lists(root: Path, images: Mapping[str, Path]) -> dict[str, Label | None]:

@@ -1,17 +1,19 @@
 """Headers of DICOM files: what they say of the image, without what identifies a patient."""
 
+import re
 import secrets
 import warnings
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from math import isfinite
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Literal, get_args
 
 from episodes.errors import DatasetError
 from episodes.images.rasters import SUFFIXES as RASTER_SUFFIXES
 from episodes.images.rasters import readable, require_fair_size
+from episodes.images.spacing import Spacing, spacing_doubt
 
 SUFFIXES = frozenset({".dcm", ".dicom", ".ima"})
 
@@ -110,7 +112,7 @@ MAX_FRAMES = 100_000  # an hour at 30 frames a second
 _KEYWORDS = (
     *("Rows", "Columns", "NumberOfFrames", "SamplesPerPixel", "BitsAllocated", "BitsStored"),
     *("PhotometricInterpretation", "SequenceOfUltrasoundRegions", "PixelSpacing", "ImagerPixelSpacing"),
-    *("BurnedInAnnotation", "PatientID"),
+    *("BurnedInAnnotation", "PatientID", "StudyInstanceUID", "PatientName"),
 )
 _PHOTOMETRIC = frozenset(
     {"MONOCHROME1", "MONOCHROME2", "PALETTE COLOR", "RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT"}
@@ -118,6 +120,16 @@ _PHOTOMETRIC = frozenset(
 _CENTIMETRES = 3  # PS3.3, section C.8.5.5.1.15
 _FLAT_PICTURE = 1  # the region is a 2D image, not a curve; section C.8.5.5.1.1
 _AGREE = 0.01  # pixels of two regions count as one size if they differ by less
+
+IdentityKeyword = Literal["PatientID", "StudyInstanceUID", "PatientName"]
+IDENTITY: Sequence[IdentityKeyword] = get_args(IdentityKeyword)
+# What anonymisers write for everybody consists of these words, of zeros or of crosses; ANON-0012 has its own number.
+_OF_EVERYBODY = frozenset(
+    b"anon anonym anonyme anonymous anonymus anonymise anonymised anonymisiert anonymize anonymized de deid "
+    b"deidentified identified pseudonymised pseudonymized removed redacted deleted hidden masked unknown unk none null "
+    b"nil nan na no not the missing available given known applicable patient subject name id".split()
+)
+_WORD = re.compile(rb"[a-z0-9\x80-\xff]+")
 
 # Without it, an identifier could be found by trying; with it, a key means something in this process alone.
 _SECRET = secrets.token_bytes(32)
@@ -133,8 +145,10 @@ class DicomFacts:
     bits_allocated: int  # of each sample, as it lies in the file
     bits: int  # of each sample that are used
     photometric: str  # what the samples mean, such as `MONOCHROME2`
-    spacing: tuple[float, float] | None  # millimetres per pixel (row, column), where the file says it
-    patient: str | None = field(repr=False)  # the same for a patient's files, meaningless outside this process
+    spacing: Spacing | None  # where the file says it, and it can be that of an ultrasound image
+    spacing_doubt: str  # what is wrong with the one that the file says; empty where nothing is
+    # By what its patient is known again, in the order in which it counts; meaningless outside this process.
+    identity: Mapping[IdentityKeyword, str] = field(repr=False)
     may_show_names: bool  # the file does not rule out that a name is written into the picture
 
 
@@ -149,6 +163,8 @@ def read_facts(path: Path) -> DicomFacts:
     """
     with readable(path, private=True), path.open("rb") as file:
         dataset = read_header(file, path, _KEYWORDS)
+        spacing = _spacing(dataset)
+        doubt = spacing_doubt(spacing) if spacing else ""
         facts = DicomFacts(
             size=(_whole(dataset, "Rows", path), _whole(dataset, "Columns", path)),
             frames=_whole(dataset, "NumberOfFrames", path, default=1),
@@ -156,8 +172,9 @@ def read_facts(path: Path) -> DicomFacts:
             bits_allocated=_whole(dataset, "BitsAllocated", path),
             bits=_whole(dataset, "BitsStored", path),
             photometric=str(dataset.get("PhotometricInterpretation", "")).strip(),
-            spacing=_spacing(dataset),
-            patient=_patient_key(dataset),
+            spacing=None if doubt else spacing,
+            spacing_doubt=doubt,
+            identity={keyword: key for keyword in IDENTITY if (key := _identity_key(dataset, keyword))},
             may_show_names=str(dataset.get("BurnedInAnnotation", "")).upper() != "NO",
         )
         _require_whole_file(facts, dataset.file_meta.TransferSyntaxUID.is_compressed, path)
@@ -194,7 +211,7 @@ def _require_whole_file(facts: DicomFacts, is_compressed: bool, path: Path) -> N
         raise DatasetError(f"{path} cannot be decoded (cut off); restore the original file")
 
 
-def _spacing(dataset: Any) -> tuple[float, float] | None:
+def _spacing(dataset: Any) -> Spacing | None:
     regions = list(dataset.get("SequenceOfUltrasoundRegions") or ())
     if regions:
         return _agreed([spacing for spacing in map(_region_spacing, regions) if spacing])
@@ -205,7 +222,7 @@ def _spacing(dataset: Any) -> tuple[float, float] | None:
     return None
 
 
-def _region_spacing(region: Any) -> tuple[float, float] | None:
+def _region_spacing(region: Any) -> Spacing | None:
     units = (region.get("PhysicalUnitsXDirection"), region.get("PhysicalUnitsYDirection"))
     if region.get("RegionSpatialFormat") != _FLAT_PICTURE or units != (_CENTIMETRES, _CENTIMETRES):
         return None
@@ -213,20 +230,24 @@ def _region_spacing(region: Any) -> tuple[float, float] | None:
     return _positive(10 * rows, 10 * columns)
 
 
-def _positive(rows: float, columns: float) -> tuple[float, float] | None:
+def _positive(rows: float, columns: float) -> Spacing | None:
     return (rows, columns) if min(rows, columns) > 0 and isfinite(rows + columns) else None
 
 
-def _agreed(found: list[tuple[float, float]]) -> tuple[float, float] | None:
+def _agreed(found: list[Spacing]) -> Spacing | None:
     """Return the first, unless another one differs: then no one number holds for the whole picture."""
     agree = all(abs(own / first - 1) < _AGREE for one in found for own, first in zip(one, found[0], strict=True))
     return found[0] if found and agree else None
 
 
-def _patient_key(dataset: Any) -> str | None:
-    """Compare patients without reading who they are: the element's bytes are never made text."""
-    element = dataset.get_item("PatientID")
-    value = getattr(element, "value", None) or b""
+def _identity_key(dataset: Any, keyword: IdentityKeyword) -> str | None:
+    """Compare patients without reading who they are: the element's bytes are never made text.
+
+    None where it is empty, or holds what anonymisers write for everybody.
+    """
+    value = getattr(dataset.get_item(keyword), "value", None) or b""
     content = value if isinstance(value, bytes) else str(value).encode()
-    stripped = content.strip(b" \0")
-    return blake2b(stripped, key=_SECRET, digest_size=16).hexdigest() if stripped else None
+    words = _WORD.findall(content.lower().replace(b"n/a", b"na"))
+    if all(word in _OF_EVERYBODY or not word.strip(b"0x") for word in words):
+        return None
+    return blake2b(content.strip(b" \0"), key=_SECRET, digest_size=16).hexdigest()

@@ -12,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import KDTree
 
+from episodes.images.spacing import Spacing
+
 BoolArray = NDArray[np.bool_]
 FloatArray = NDArray[np.float64]
-Spacing = tuple[float, float]
 
 TOLERANCE = 2.0
 # Just below the smallest lesion of BUSI, BUS-BRA and BUS-UCLM, which covers 0.0016 of its image.

@@ -101,7 +101,11 @@ def predict(
     from fewshot.config.parsing import parse_overrides
 
     options = parse_overrides(overrides or ())
-    from fewshot.inference.inputs import parse_spacing
+    from episodes.images.spacing import parse_spacing, spacing_doubt
+
+    size = None if spacing is None else parse_spacing(spacing, "--spacing")
+    if size and (doubt := spacing_doubt(size)):
+        raise UserError(f"--spacing: {doubt}; give millimetres from pixel to pixel")
     from fewshot.predict.run import PredictionRequest, predict_folder
 
     request = PredictionRequest(
@@ -114,7 +118,7 @@ def predict(
         options=options,
         masks=masks,
         invert_masks=invert_masks,
-        spacing=None if spacing is None else parse_spacing(spacing, "--spacing"),
+        spacing=size,
         batch=batch,
         npy=npy,
         device=device,

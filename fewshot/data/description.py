@@ -5,8 +5,10 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from episodes.datasets.folder import COLUMNS, pseudonyms
-from episodes.datasets.folder_layout import TABLE, FolderImage
+from episodes.curation.findings import KINDS
+from episodes.curation.patients import doubt_patients
+from episodes.datasets.folder_layout import FolderImage
+from episodes.datasets.metadata import COLUMNS, TABLE
 from episodes.datasets.survey import Survey
 from episodes.errors import UserError, printable
 from episodes.images.grey_scales import describe_full_scales
@@ -14,6 +16,7 @@ from episodes.records import LABELS, Record, frame_stem
 from fewshot.results.tables import csv_text
 
 _EXAMPLES = 3
+UNNAMED = "none are named: every image counts as one"
 
 
 def understood(survey: Survey, name: str) -> list[str]:
@@ -102,22 +105,26 @@ def _range(numbers: Sequence[int]) -> str:
 def _label_source(survey: Survey) -> str:
     if survey.layout is None:
         return "as the dataset states them"
-    sources = [TABLE] if _stated(survey, "label") else []
+    sources = _stated(survey, "label")
     sources += ["names of the folders"] if any(image.label for image in _images(survey)) else []
     return f"from {' and '.join(sources)}" if sources else "nothing states them"
 
 
 def _patient_source(survey: Survey) -> str:
     if survey.layout is None:
-        named = any(record.patient != record.stem for record in survey.records)
-        return "as the dataset states them" if named else "none are named: every image counts as one"
-    sources = [TABLE] if _stated(survey, "patient") else []
-    sources += ["DICOM, under pseudonyms"] if pseudonyms(_images(survey)) else []
-    return f"from {' and '.join(sources)}" if sources else "none are named: every image counts as one"
+        named = any(record.names_patient for record in survey.records)
+        return "as the dataset states them" if named else UNNAMED
+    sources = _stated(survey, "patient")
+    sources += (
+        ["DICOM, under pseudonyms"] if any(image.facts and image.facts.identity for image in _images(survey)) else []
+    )
+    return f"from {' and '.join(sources)}" if sources else UNNAMED
 
 
-def _stated(survey: Survey, column: str) -> bool:
-    return any(row.get(column) for row in (survey.rows or {}).values())
+def _stated(survey: Survey, column: str) -> list[str]:
+    """Name the column of the table, in a list of one, if it says anything."""
+    table = survey.metadata
+    return [table.source(column)] if table and any(row.get(column) for row in table.rows.values()) else []
 
 
 def _spacing(records: Sequence[Record]) -> str:
@@ -176,18 +183,13 @@ def _file_doubts(survey: Survey) -> Iterator[str]:
 
 
 def _fact_doubts(survey: Survey) -> Iterator[str]:
-    patients = {record.patient for record in survey.records}
-    if not any(record.patient != record.image.stem for record in survey.records):
+    if not any(record.names_patient for record in survey.records):
         advice = f"; add the column patient to {TABLE}" if survey.layout else ""
         yield (
             "no patients are named: every image counts as a patient of its own, so that images of one patient may be "
             f"both learned from and tested on{advice}"
         )
-    elif len(patients) == 1:
-        yield (
-            f"all images are of one patient ({patients.pop()}), so that nothing is left to test on: if that is not so, "
-            f"as where DICOM was anonymised, add the column patient to {TABLE}"
-        )
+    yield from (f"{doubt.detail}; {KINDS[doubt.kind].done}" for doubt in doubt_patients(survey.records))
     labels = Counter(record.label for record in survey.records)
     if labels["unknown"]:
         advice = f": add the column label to {TABLE} (benign, malignant or normal) to tell them apart"
@@ -204,8 +206,9 @@ def metadata_csv(survey: Survey) -> str:
     """
     if survey.layout is None:
         raise UserError(f"{survey.root}: holds {survey.reader}, which has its own tables and reads no {TABLE}")
+    if survey.metadata:
+        raise UserError(f"{survey.metadata.path}: is the table that is read; fill in that one, or move it away")
     records = {record.stem: record for record in survey.records}
-    patients = pseudonyms(survey.layout.images)
     rows: list[Sequence[str]] = [COLUMNS]
     for image in survey.layout.images:
         outlined = sorted(frame for frame in image.masks if frame is not None)
@@ -215,5 +218,6 @@ def metadata_csv(survey: Survey) -> str:
             known = "" if label in (None, "unknown") else label
             name = printable(image.path.name) if frame is None else frame_stem(image.path, frame)
             spacing = " x ".join(f"{number:.6g}" for number in (record and record.spacing) or ())
-            rows.append((name, known, patients.get(image.path, ""), spacing))
+            patient = record.patient if record and record.names_patient else ""
+            rows.append((name, known, patient, spacing))
     return csv_text(rows)

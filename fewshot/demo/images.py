@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from episodes.errors import UserError
 from episodes.images.decoding import read_image
-from episodes.scoring.mask_scores import Spacing
+from episodes.images.spacing import Spacing
 
 MEBIBYTE = 2**20
 

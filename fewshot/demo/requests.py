@@ -12,8 +12,8 @@ from starlette.background import BackgroundTask
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
 
+from episodes.images.spacing import Spacing
 from episodes.io.yaml_json import parse_json
-from episodes.scoring.mask_scores import Spacing
 from fewshot import __version__
 from fewshot.demo.answers import QueryPrediction
 from fewshot.demo.choices import MethodChoice

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from episodes.images.decoding import read_image, stretch_image, stretch_labels
 from episodes.images.regions import outline
-from episodes.scoring.mask_scores import Spacing
+from episodes.images.spacing import Spacing
 from fewshot import __version__
 from fewshot.demo.answers import QueryPrediction, SessionPredictions
 from fewshot.demo.choices import MethodChoice

@@ -18,7 +18,7 @@ from episodes.errors import StorageError, UserError
 from episodes.images.decoding import read_size, stretch_labels
 from episodes.images.dicom_header import is_dicom, read_facts
 from episodes.images.grey_scales import describe_full_scale, full_scales
-from episodes.scoring.mask_scores import Spacing
+from episodes.images.spacing import Spacing
 from fewshot.api import grey_image, lesion_mask
 from fewshot.demo.answers import SessionPredictions
 from fewshot.demo.images import RefusedError, SessionLimits, StoredImage, painted_mask

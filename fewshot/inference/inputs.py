@@ -1,25 +1,22 @@
 """Images to segment: their files, and the size of their pixels."""
 
-import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from glob import glob, has_magic
 from itertools import chain, count
-from math import isfinite
 from pathlib import Path, PurePath
 
-from episodes.datasets.files import READ_FORMATS, files_below, image_stem, is_image_file, may_be_clip, why_unread
-from episodes.datasets.folder_layout import TABLE
+from episodes.datasets.files import READ_FORMATS, files_below, is_image_file, may_be_clip, why_unread
 from episodes.datasets.folder_parts import IMAGE_FOLDERS, MASK_FOLDERS, parse_mask_name
 from episodes.datasets.foreign_layouts import MASK_FOLDERS as FOREIGN_MASK_FOLDERS
-from episodes.datasets.tables import read_table
+from episodes.datasets.metadata import Metadata, find_metadata, read_metadata, report_doubtful_spacings
 from episodes.errors import DatasetError, UserError, printable
 from episodes.images.decoding import read_frames
 from episodes.images.dicom_header import NoPictureError, is_dicom, read_facts
+from episodes.images.spacing import Spacing
 from episodes.io.files import short_name
 from episodes.records import composed, frame_stem
-from episodes.scoring.mask_scores import Spacing
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,21 +203,21 @@ def _numbered(name: str) -> Iterator[str]:
 class Spacings:
     """Millimetres from pixel to pixel (row, column) of images.
 
-    A table `metadata.csv` beside the images, or beside their folder `images/`, comes first (columns `image` and
-    `spacing_mm`, as the reader `folder` reads them), then what a DICOM file says of itself, then what holds for all
-    others.
+    A table beside the images comes first, then what a DICOM file says of itself, then what holds for all others. Sizes
+    that no ultrasound image has are told and not used.
 
     Args:
-        root: the folder of the images.
+        table: what `read_metadata_beside` read, if there is any.
         otherwise: of images of which nothing else is known.
 
     Raises:
-        UserError: if the table cannot be read.
+        DatasetError: if the table holds what is no size.
     """
 
-    def __init__(self, root: Path, otherwise: Spacing | None = None) -> None:
+    def __init__(self, table: Metadata | None, otherwise: Spacing | None = None) -> None:
         self._otherwise = otherwise
-        self._stated = _read_spacings(root)
+        self._stated = table.spacings() if table else {}
+        self._doubts: set[str] = set()
         self._dicom: tuple[Path, Spacing | None] | None = None
 
     def of(self, image: Input) -> Spacing | None:
@@ -237,43 +234,26 @@ class Spacings:
     def _of_file(self, path: Path) -> Spacing | None:
         """Return what a file says of itself; kept for its other frames, which come next."""
         if self._dicom is None or self._dicom[0] != path:
-            self._dicom = path, read_facts(path).spacing if is_dicom(path) else None
+            facts = read_facts(path) if is_dicom(path) else None
+            if facts and facts.spacing_doubt and facts.spacing_doubt not in self._doubts:
+                self._doubts.add(facts.spacing_doubt)
+                report_doubtful_spacings({path: facts.spacing_doubt})
+            self._dicom = path, facts.spacing if facts else None
         return self._dicom[1]
 
 
-def parse_spacing(text: str, origin: str) -> Spacing:
-    """Read millimetres per pixel.
+def read_metadata_beside(inputs: Inputs, table: Path | None = None) -> Metadata | None:
+    """Read the table in a folder of images, or beside it if it is called `images` or the like, as the reader `folder`.
 
     Args:
-        text: one number, or rows and columns as `0.1x0.12`.
-        origin: where it stands, for errors.
+        inputs: the images.
+        table: another table.
 
     Raises:
-        UserError: if it is no such size.
-
-    >>> parse_spacing("0.1", "--spacing"), parse_spacing("0.1 x 0.12", "--spacing")
-    ((0.1, 0.1), (0.1, 0.12))
+        DatasetError: if it cannot be read.
     """
-    try:
-        numbers = [float(number) for number in re.split(r"\s*x\s*|\s+", text.strip())]
-    except ValueError:
-        numbers = []
-    if len(numbers) not in (1, 2) or not all(isfinite(number) and number > 0 for number in numbers):
-        raise UserError(f"{origin}: {text!r} is no size in millimetres; write such as 0.1 or 0.1x0.12")
-    return numbers[0], numbers[-1]
-
-
-def table_beside(root: Path) -> Path | None:
-    """Find the table `metadata.csv` in a folder of images, or beside it if it is called `images` or the like."""
+    root = inputs.root
     places = [root, *([root.parent] if root.resolve().name.lower() in IMAGE_FOLDERS else [])]
-    return next((place / TABLE for place in places if (place / TABLE).is_file()), None)
-
-
-def _read_spacings(root: Path) -> dict[str, Spacing]:
-    """Read the pixel sizes in the table beside the images, by the stem of image or frame."""
-    table = table_beside(root)
-    return {
-        image_stem(row["image"]): parse_spacing(row["spacing_mm"], f"{table}, {row['image']}: spacing_mm")
-        for row in (read_table(table, ("image",)) if table else ())
-        if row.get("spacing_mm")
-    }
+    stems = {frame_stem(one.path, frame) for one in inputs.items for frame in (one.frame, None)}
+    path = table or find_metadata(places, stems)
+    return read_metadata(path) if path else None

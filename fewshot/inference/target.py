@@ -11,10 +11,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from episodes.images.spacing import Spacing
 from episodes.parallel import Progress
 from episodes.sampling.episode import Support, class_mask, image_tensor, load_support
 from episodes.sampling.sampler import Class
-from episodes.scoring.mask_scores import Spacing
 from episodes.storage.store import Collection, Store
 from fewshot.devices import Batching, within_memory
 from fewshot.features import FEATURE_MEMORY, Features, SpilledFeatures, release_pages, room_for

@@ -119,8 +119,7 @@ def _draw_stack(axes: Axes, row: int, labels: Sequence[Label], counts: Mapping[L
 
 def _patients_of(records: Sequence[Record]) -> tuple[str, str]:
     """Say what the patients of records are, and how they are counted."""
-    stems = {record.image.stem for record in records}
-    if all(record.patient in stems for record in records):
+    if not any(record.names_patient for record in records):
         return "distinct", "The dataset names no patients: each image counts as one of its own, near-duplicates as one."
     return "patients", "A patient with images of several classes counts in each."
 

@@ -14,9 +14,9 @@ from episodes.datasets.files import files_below, is_image_file, why_unread
 from episodes.datasets.folder_parts import parse_mask_name
 from episodes.errors import DatasetError, UserError, printable
 from episodes.images.decoding import decode_masks, read_image
+from episodes.images.spacing import Spacing
 from episodes.io.files import file_hash
 from episodes.records import MaskFormat, Record, frame_stem
-from episodes.scoring.mask_scores import Spacing
 from fewshot.inference.inputs import Input, Spacings
 
 logger = logging.getLogger(__name__)

@@ -12,16 +12,16 @@ from episodes.datasets import read_dataset
 from episodes.errors import DatasetError, UserError, printable
 from episodes.images.decoding import stretch_image
 from episodes.images.grey_scales import describe_full_scales, full_scales
+from episodes.images.spacing import Spacing
 from episodes.io.files import exclusive_lock, file_hash, remove_folder, write_text
 from episodes.io.yaml_json import JSONTextError, read_json
 from episodes.records import Record
 from episodes.sampling.episode import Support
-from episodes.scoring.mask_scores import Spacing
 from fewshot import __version__
 from fewshot.checkpoints import read_facts
 from fewshot.config.parsing import ConfigError
 from fewshot.devices import Batching
-from fewshot.inference.inputs import Input, Inputs, Spacings, find_inputs
+from fewshot.inference.inputs import Input, Inputs, Spacings, find_inputs, read_metadata_beside
 from fewshot.inference.loading import LoadedMethod, load_method
 from fewshot.inference.predictor import NOTICE
 from fewshot.inference.support import image_hashes, load_support, support_facts, support_hashes
@@ -262,7 +262,7 @@ def predict_folder(request: PredictionRequest, out: Path, reporter: Reporter, *,
     outlined, inverted = request.support_used, request.invert_masks
     records = [] if outlined is None else read_dataset("folder", outlined, invert_masks=inverted)
     annotated, scales = _with_one_scale(records, inputs)
-    reader = ImageReader(Spacings(inputs.root, request.spacing), truths, scales, invert_masks=inverted)
+    reader = ImageReader(Spacings(read_metadata_beside(inputs), request.spacing), truths, scales, invert_masks=inverted)
     support = None if outlined is None else load_support(outlined, annotated, model.image_size, request.shots)
     facts = prediction_facts(request, model, inputs, support)
     require_same(out, facts, overwrite=overwrite)

@@ -12,10 +12,11 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from episodes.errors import UserError, in_short
+from episodes.images.spacing import Spacing
 from episodes.io.files import written_whole
 from episodes.io.yaml_json import JSONTextError, parse_json
 from episodes.scoring.curves import ProbabilityHistogram
-from episodes.scoring.mask_scores import Scores, Spacing, score
+from episodes.scoring.mask_scores import Scores, score
 
 SCORES = tuple(field.name for field in fields(Scores))
 MILLIMETRES = ("hd95_mm", "nsd_mm")

@@ -104,7 +104,7 @@ def test_a_table_to_fill_in(fewshot: Fewshot, tmp_path: Path) -> None:
     ]
     table.write_text(table.read_text().replace("unmasked.png,", "unmasked.png,normal"))
     assert [record.patient for record in read_dataset("folder", tmp_path / "mine")] == [
-        *("patient-001", "patient-002", "patient-001", "unmasked")
+        *("patient-001", "patient-002", "patient-001", "?unmasked")
     ]
     refused = fewshot("data", "init", "mine", "--metadata")
     assert refused.status == 1
@@ -116,7 +116,7 @@ def test_one_patient_for_all(fewshot: Fewshot, tmp_path: Path) -> None:
         write_dicom(tmp_path / "mine" / f"{name}.dcm", gradient(), patient="ANONYMOUS")
         save_mask(tmp_path / "mine" / f"{name}_mask.png", size=(6, 8))
     ended = fewshot("data", "init", "mine")
-    assert "all images are of one patient (patient-001), so that nothing is left to test on" in ended.out
+    assert "all 2 images are of one patient (patient-001); nothing is left to test on" in ended.out
     assert "2 masks have another size than their image (first: a_mask.png): they are resized to it" in ended.out
     assert "2 images have no label, and their lesions are of unknown kind" in ended.out
 

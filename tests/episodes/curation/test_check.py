@@ -64,6 +64,7 @@ def test_all_that_the_reader_would_stop_at_is_listed(root: Path) -> None:
         "missing row": ["images/new.png"],
         "bad label": ["images/malignant.png"],
         "row without image": ["lost"],
+        "one patient": ["folder/normal", "folder/unknown"],
     }
     assert report.counts["images"] == 2
     assert report.loses_data

@@ -14,8 +14,8 @@ from tests.episodes.datasets.made_trees import save_image
 SIZE = (60, 80)
 
 
-def record(path: Path, label: Label = "benign", patient: str | None = None) -> Record:
-    return Record("d", path, (), label, patient or path.stem)
+def record(path: Path, label: Label = "benign", patient: str = "") -> Record:
+    return Record("d", path, (), label, patient)
 
 
 def exact(*records: Record) -> list[Finding]:

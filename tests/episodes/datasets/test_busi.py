@@ -27,7 +27,7 @@ def test_records(root: Path) -> None:
     records = by_stem(read_dataset("busi", root))
     assert list(records) == ["benign (1)", "malignant (1)", "normal (1)"]
     record = records["malignant (1)"]
-    assert (record.id, record.label, record.patient) == ("busi/malignant (1)", "malignant", "malignant (1)")
+    assert (record.id, record.label, record.patient) == ("busi/malignant (1)", "malignant", "?malignant (1)")
     assert record.masks == (root / "malignant" / "malignant (1)_mask.png",)
     assert record.mask_format == "binary"
 

@@ -182,7 +182,7 @@ def test_dicom_gives_spacing_and_patients(tmp_path: Path) -> None:
         write_dicom(tmp_path / "images" / f"{name}.dcm", gradient(), patient=patient, facts=facts)
         save_mask(tmp_path / "masks" / f"{name}.png")
     records = read_dataset("folder", tmp_path)
-    assert [record.patient for record in records] == ["patient-001", "patient-002", "patient-002", "d"]
+    assert [record.patient for record in records] == ["patient-001", "patient-002", "patient-002", "patient-003"]
     assert all(record.spacing == pytest.approx((0.1, 0.2)) for record in records)
     np.testing.assert_array_equal(read_image(records[0].image), gradient())
     assert not any(secret in repr(records) for secret in SECRETS)
@@ -191,7 +191,7 @@ def test_dicom_gives_spacing_and_patients(tmp_path: Path) -> None:
         [("image", "patient", "spacing_mm"), ("a.dcm", "p", "0.5"), ("b", "", ""), ("c.dcm", "", ""), ("d", "", "")],
     )
     records = read_dataset("folder", tmp_path)
-    assert [record.patient for record in records] == ["p", "patient-002", "patient-002", "d"]
+    assert [record.patient for record in records] == ["p", "patient-001", "patient-001", "patient-002"]
     assert records[0].spacing == (0.5, 0.5)
 
 

@@ -56,7 +56,7 @@ def test_lists_of_cases(root: Path, write_list: Callable[[Path], None]) -> None:
     (root / "readme.txt").write_text("163 images, benign and malignant, 1 list\n")
     records = by_stem(read_dataset("udiat", root))
     assert {stem: record.label for stem, record in records.items()} == LABELS
-    assert records["000012"].patient == "000012"
+    assert records["000012"].patient == "?000012"
     assert records["000012"].id == "udiat/000012"
     assert (read_label_map(records["000002"], (12, 16)) == 2).sum() == 24
 

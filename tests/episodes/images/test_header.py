@@ -47,11 +47,11 @@ def test_patients_are_told_apart_but_not_named(tmp_path: Path) -> None:
         read_facts(write_dicom(tmp_path / f"{number}.dcm", GREY, patient=patient))
         for number, patient in enumerate(("HOSPITAL-77", "HOSPITAL-77 ", "HOSPITAL-78", ""))
     )
-    assert one.patient == same.patient != other.patient
-    assert none.patient is None
-    assert one.patient is not None
-    assert one.patient not in repr(one)
-    assert not any(secret in f"{one}{one.patient}" for secret in SECRETS)
+    assert one.identity == same.identity
+    assert one.identity["PatientID"] != other.identity["PatientID"]
+    assert list(none.identity) == ["StudyInstanceUID", "PatientName"]
+    assert not any(key in repr(one) for key in one.identity.values())
+    assert not any(secret in f"{one}{one.identity}" for secret in SECRETS)
 
 
 @pytest.mark.parametrize(("value", "may"), [("NO", False), ("YES", True), (None, True)])

@@ -7,7 +7,8 @@ import pytest
 from PIL import Image
 
 from episodes.errors import UserError
-from fewshot.inference.inputs import Spacings, find_inputs, parse_spacing
+from episodes.images.spacing import parse_spacing
+from fewshot.inference.inputs import Spacings, find_inputs, read_metadata_beside
 from tests.episodes.made_dicom import gradient, write_dicom
 
 
@@ -22,8 +23,9 @@ def images(tmp_path: Path) -> Path:
 
 
 def spacings(images: Path, otherwise: tuple[float, float] | None = None) -> dict[str, tuple[float, float] | None]:
-    known = Spacings(images, otherwise)
-    return {one.name: known.of(one) for one in find_inputs(str(images)).items}
+    inputs = find_inputs(str(images))
+    known = Spacings(read_metadata_beside(inputs), otherwise)
+    return {one.name: known.of(one) for one in inputs.items}
 
 
 def test_the_table_comes_before_dicom_and_dicom_before_the_user(images: Path) -> None:
@@ -53,7 +55,7 @@ def test_a_table_among_the_images_counts_and_need_not_state_sizes(images: Path) 
 def test_what_is_no_size_is_told(images: Path, text: str) -> None:
     with pytest.raises(UserError, match=r"^--spacing: .* is no size in millimetres; write such as 0\.1 or 0\.1x0\.12$"):
         parse_spacing(text, "--spacing")
-    if text:
+    if text not in ("", "nan"):
         (images / "metadata.csv").write_text(f"image,spacing_mm\na.dcm,{text}\n")
-        with pytest.raises(UserError, match=r"metadata\.csv, a\.dcm: spacing_mm: .* is no size"):
-            Spacings(images)
+        with pytest.raises(UserError, match=r"metadata\.csv, a: spacing_mm: .* is no size"):
+            spacings(images)

@@ -1,0 +1,194 @@
+"""The table beside a user's own images: which file it is, what its columns are called, and what its cells say."""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from episodes.datasets.files import image_stem, leave_out
+from episodes.datasets.patients import patient_name
+from episodes.datasets.problems import report_left_out, report_note, report_problem
+from episodes.datasets.tables import EXCEL, TableRow, fold_heading, is_missing, key_rows, read_columns
+from episodes.errors import DatasetError
+from episodes.images.spacing import Spacing, parse_spacing, spacing_doubt
+from episodes.records import LABELS
+
+TABLE = "metadata.csv"
+COLUMNS = ("image", "label", "patient", "spacing_mm")
+
+_FORMS = (".csv", ".tsv", ".txt", *sorted(EXCEL))
+_NOT_READ = (".xls", ".ods", ".parquet", ".json", ".jsonl")
+_NAMES = frozenset({"metadata", "metadaten", "metadonnees", "metadatos"})
+# What `fewshot` writes beside a user's images.
+_OWN = frozenset({"selected.csv", "predictions.csv", "failed.csv"})
+
+# Further headings of each column, the more usual first: of two in one table the first counts. Case, spaces and marks
+# make no difference.
+_HEADINGS: Mapping[str, Sequence[str]] = {
+    "image": (
+        *("image file", "image filename", "image name", "image id", "image path", "images", "filename", "file"),
+        *("file path", "path", "img", "img name"),
+    ),
+    "label": ("labels", "class", "class label", "image label"),
+    "patient": (
+        *("patient id", "patients", "patient number", "patient no", "patient nr", "patient code", "patient key", "pid"),
+        *("subject", "subject id", "subject number", "participant", "participant id", "patient name"),
+        # Whoever shares one of these is one patient, though a patient may have several.
+        *("case", "case id", "case number", "study id", "study", "exam id", "examination id", "exam"),
+    ),
+    "spacing_mm": (
+        *("spacing", "pixel spacing", "pixel spacing mm", "pixel size mm", "pixel size", "mm per pixel", "mm per px"),
+        *("mm/px", "spacing mm/px", "pixel spacing mm/px", "pixel size mm/px"),
+    ),
+    # As `episodes.curation` knows them.
+    "Doppler": (),
+    "Marks": (),
+    "Combined": (),
+}
+# Columns of labels only where every cell is one: they often hold findings in words.
+_PERHAPS_LABELS = tuple(
+    map(fold_heading, ("diagnosis", "pathology", "classification", "category", "lesion type", "tumor type", "type"))
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Metadata:
+    """A table of metadata.
+
+    Attributes:
+        path: of its file.
+        rows: by the stem of the image or frame that they name. `COLUMNS` are called so, and have no text where the
+            table says that nothing is known; further columns are as the table has them.
+        headings: those of `COLUMNS` that there are, as the table calls them.
+    """
+
+    path: Path
+    rows: Mapping[str, TableRow]
+    headings: Mapping[str, str]
+
+    def source(self, column: str) -> str:
+        """Name the table and what it calls a column, such as `metadata.csv, column patient_id`."""
+        heading = self.headings[column]
+        return self.path.name if heading == column else f"{self.path.name}, column {heading}"
+
+    def spacings(self, *, any_size: bool = False) -> dict[str, Spacing]:
+        """Parse the pixel sizes, by the stem of image or frame; those that cannot be are told and left out."""
+        found = {}
+        doubts: dict[Path, str] = {}
+        for stem, row in self.rows.items():
+            if not row.get("spacing_mm"):
+                continue
+            try:
+                spacing = parse_spacing(row["spacing_mm"], f"{self.path}, {stem}: {self.headings['spacing_mm']}")
+            except DatasetError as error:
+                report_problem("bad value", Path(stem), str(error))
+                continue
+            doubt = "" if any_size else spacing_doubt(spacing)
+            if doubt:
+                doubts[self.path / stem] = doubt
+            else:
+                found[stem] = spacing
+        report_doubtful_spacings(doubts)
+        return found
+
+
+def read_metadata(path: Path) -> Metadata:
+    """Read a table whose rows say something of the image that they name; columns that nothing reads are noted.
+
+    Raises:
+        DatasetError: if it cannot be read, has no column of images, or has a column twice.
+    """
+    rows, headings = read_columns(path, _HEADINGS, ("image",))
+    if rows and "label" not in headings and (heading := _find_labels(rows)):
+        headings["label"] = heading
+        rows = [{"label" if column == heading else column: text for column, text in row.items()} for row in rows]
+    unused = [column for column in (rows[0] if rows else ()) if column not in _HEADINGS and column != "frame"]
+    if unused:
+        known = ", ".join(column if own == column else f"{column} ({own})" for column, own in headings.items())
+        report_note("unused column", path, f"{path}: read are {known}; not read: {', '.join(unused)}")
+    named = [{**_known(row, path), "image": image_stem(row["image"])} for row in rows if row["image"]]
+    if len(named) < len(rows):
+        leave_out(path, f"{len(rows) - len(named)} rows that name no image", "row without image")
+    return Metadata(path, key_rows(named, "image", path), headings)
+
+
+def find_metadata(places: Iterable[Path], stems: Collection[str]) -> Path | None:
+    """Find the table of metadata in folders.
+
+    That is `metadata.csv`, else a table called so in another form or spelling, such as `Metadata.xlsx`, else the only
+    table that names most of the images. Of other tables the user is told that they are not read.
+
+    Args:
+        places: the folders, the one that counts first.
+        stems: of the images and their frames.
+    """
+    tables = [path for place in dict.fromkeys(places) for path in _tables(place)]
+    found = next((path for path in tables if path.name == TABLE), None)
+    for rank in (_is_called_metadata, lambda path: _names_images(path, stems)):
+        if found is None:
+            fitting = [path for path in tables if path.suffix.lower() in _FORMS and rank(path)]
+            found = fitting[0] if len(fitting) == 1 else None
+            if len(fitting) > 1:
+                break
+    for path in tables:
+        if path != found and path.name not in _OWN and not _is_same_file(path, found):
+            beside = f"{found.name} is read" if found else "it is not known to be the table of the images"
+            leave_out(path, f"{beside}; to have this one read, call it {TABLE}, with a column image", "table not read")
+    return found
+
+
+def _tables(folder: Path) -> list[Path]:
+    """List the files of a folder that may be tables of metadata, sorted by name."""
+    files = (path for path in sorted(folder.iterdir()) if path.is_file() and not path.name.startswith((".", "~$")))
+    return [path for path in files if _may_be_table(path)]
+
+
+def _may_be_table(path: Path) -> bool:
+    suffix = path.suffix.lower()
+    if _is_called_metadata(path):
+        return suffix in _FORMS + _NOT_READ
+    return suffix in _FORMS + _NOT_READ and suffix not in (".txt", ".json", ".jsonl")
+
+
+def _is_called_metadata(path: Path) -> bool:
+    return fold_heading(path.stem) in _NAMES
+
+
+def _names_images(path: Path, stems: Collection[str]) -> bool:
+    """Tell whether a table has a row for most of the images."""
+    try:
+        rows, _ = read_columns(path, _HEADINGS, ("image",))
+    except DatasetError:
+        return False
+    return 2 * len({image_stem(row["image"]) for row in rows}.intersection(stems)) > len(stems)
+
+
+def _is_same_file(path: Path, other: Path | None) -> bool:
+    return other is not None and path.samefile(other)
+
+
+def _find_labels(rows: Sequence[TableRow]) -> str | None:
+    """Find the column that holds labels and nothing else, though it is not called so."""
+    for heading in rows[0]:
+        stated = {row[heading].lower() for row in rows if not is_missing(row[heading])}
+        if fold_heading(heading) in _PERHAPS_LABELS and stated and stated <= set(LABELS):
+            return heading
+    return None
+
+
+def _known(row: TableRow, path: Path) -> TableRow:
+    """Empty the cells that say that nothing is known, and spell patients in one way."""
+    known = {column: "" if column in COLUMNS and is_missing(text) else text for column, text in row.items()}
+    if "patient" in known:
+        known["patient"] = patient_name(known["patient"], f"{path}, {row['image']}")
+    return known
+
+
+def report_doubtful_spacings(doubts: Mapping[Path, str]) -> None:
+    """Tell the user once of each pixel size that is not used, by the images or their rows in a table."""
+    alike: dict[str, list[Path]] = {}
+    for path, doubt in doubts.items():
+        alike.setdefault(doubt, []).append(path)
+    for doubt, paths in alike.items():
+        several = f" and {len(paths) - 1} more" if len(paths) > 1 else ""
+        message = f"{paths[0]}{several}: the pixel size is not used: {doubt}; write millimetres into {TABLE}"
+        report_left_out("spacing not used", paths[0].parent, message)
