@@ -144,8 +144,9 @@ def _note_dicom(facts: Mapping[Path, DicomFacts], records: Sequence[Record]) -> 
     open_ones = sorted(facts.keys() & unnamed)
     if unclear := describe_identities([facts[path] for path in open_ones]):
         report_note("patient by study", open_ones[0], f"{open_ones[0].parent}: {unclear}")
-    doubts = {path: facts[path].spacing_doubt for path in sorted(facts.keys() & without)}
-    report_doubtful_spacings({path: doubt for path, doubt in doubts.items() if doubt})
+    doubts = {path.name: doubt for path in sorted(facts.keys() & without) if (doubt := facts[path].spacing_doubt)}
+    if doubts:
+        report_doubtful_spacings(min(facts).parent, doubts)
 
 
 def _note_unnamed_patients(records: Sequence[Record], metadata: Metadata | None) -> None:

@@ -68,12 +68,12 @@ class Metadata:
     def source(self, column: str) -> str:
         """Name the table and what it calls a column, such as `metadata.csv, column patient_id`."""
         heading = self.headings[column]
-        return self.path.name if heading == column else f"{self.path.name}, column {heading}"
+        return self.path.name if heading.casefold() == column else f"{self.path.name}, column {heading}"
 
     def spacings(self, *, any_size: bool = False) -> dict[str, Spacing]:
         """Parse the pixel sizes, by the stem of image or frame; those that cannot be are told and left out."""
         found = {}
-        doubts: dict[Path, str] = {}
+        doubts: dict[str, str] = {}
         for stem, row in self.rows.items():
             if not row.get("spacing_mm"):
                 continue
@@ -84,10 +84,10 @@ class Metadata:
                 continue
             doubt = "" if any_size else spacing_doubt(spacing)
             if doubt:
-                doubts[self.path / stem] = doubt
+                doubts[stem] = doubt
             else:
                 found[stem] = spacing
-        report_doubtful_spacings(doubts)
+        report_doubtful_spacings(self.path, doubts)
         return found
 
 
@@ -183,12 +183,14 @@ def _known(row: TableRow, path: Path) -> TableRow:
     return known
 
 
-def report_doubtful_spacings(doubts: Mapping[Path, str]) -> None:
-    """Tell the user once of each pixel size that is not used, by the images or their rows in a table."""
-    alike: dict[str, list[Path]] = {}
-    for path, doubt in doubts.items():
-        alike.setdefault(doubt, []).append(path)
-    for doubt, paths in alike.items():
-        several = f" and {len(paths) - 1} more" if len(paths) > 1 else ""
-        message = f"{paths[0]}{several}: the pixel size is not used: {doubt}; write millimetres into {TABLE}"
-        report_left_out("spacing not used", paths[0].parent, message)
+def report_doubtful_spacings(where: Path, doubts: Mapping[str, str]) -> None:
+    """Tell the user once of each doubt about pixel sizes, which are not used; by the images, of a table or folder."""
+    alike: dict[str, list[str]] = {}
+    for image, doubt in doubts.items():
+        alike.setdefault(doubt, []).append(image)
+    for doubt, images in alike.items():
+        several = f" and {len(images) - 1} more" if len(images) > 1 else ""
+        message = (
+            f"{where}: the pixel size of {images[0]}{several} is not used: {doubt}; write millimetres into {TABLE}"
+        )
+        report_left_out("spacing not used", where, message)

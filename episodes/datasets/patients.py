@@ -45,8 +45,8 @@ def describe_identities(files: Collection[DicomFacts]) -> str:
     ways = [f"{used[keyword]} go by {keyword}" for keyword in IDENTITY[1:] if used[keyword]]
     ways += [f"each of {used[None]} is a patient of its own"] if used[None] else []
     return (
-        f"{without} of {len(files)} DICOM files have no PatientID, or an anonymiser's: {', '.join(ways)}, so that a"
-        " patient who was examined twice may count as two"
+        f"{without} of {len(files)} DICOM files have no PatientID, or an anonymiser's: {', '.join(ways)}, so that one"
+        " patient may count as several"
     )
 
 

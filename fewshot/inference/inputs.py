@@ -237,7 +237,7 @@ class Spacings:
             facts = read_facts(path) if is_dicom(path) else None
             if facts and facts.spacing_doubt and facts.spacing_doubt not in self._doubts:
                 self._doubts.add(facts.spacing_doubt)
-                report_doubtful_spacings({path: facts.spacing_doubt})
+                report_doubtful_spacings(path.parent, {path.name: facts.spacing_doubt})
             self._dicom = path, facts.spacing if facts else None
         return self._dicom[1]
 
