@@ -68,7 +68,7 @@ def shown(root: Path) -> list[NDArray[np.uint8]]:
     of_dataset = [read_image(record.image, record.frame, record.full_scale) for record in records]
     inputs = find_inputs(str(root / "images"))
     _, scales = _with_one_scale([], inputs)
-    reader = ImageReader(Spacings(inputs.root), {}, scales)
+    reader = ImageReader(Spacings(None), {}, scales)
     store = prepare_store(records, root / "stores", SIZE)
     others = [
         [reader.read(one).image for one in inputs.items],
