@@ -374,7 +374,7 @@ def select_images(
     with exclusive_lock(out):
         inputs = find_inputs(request.images, without=[out])
         for line in inputs.left_out_lines():
-            logger.warning("%s", line)
+            logger.info("%s", line)
         found = find_candidates(inputs, request.metadata)
         with reporter.step(f"describe {len(found)} images") as update:
             described = describe_files(list(found.values()), describer, choose_device(request.device), update)

@@ -21,6 +21,7 @@ from episodes.errors import DatasetError, printable
 from episodes.images.decoding import decode_masks, read_image, read_size
 from episodes.images.grey_scales import describe_full_scales
 from episodes.images.regions import count_components
+from episodes.io.files import real_path
 from episodes.parallel import Progress, in_threads
 from episodes.records import LABEL_VALUES, Record
 
@@ -232,10 +233,10 @@ def find_extra_files(records: Sequence[Record], root: Path, known: Collection[Pa
 
     Known are files, and folders with all that is in them, of which something has been said already.
     """
-    used = {path.resolve() for record in records for path in (record.image, *record.masks)}
-    spoken_of = {path.resolve() for path in known}
+    used = {real_path(path) for record in records for path in (record.image, *record.masks)}
+    spoken_of = {real_path(path) for path in known}
     for path in files_below(root):
-        file, form = path.resolve(), unread_format(path)
+        file, form = real_path(path), unread_format(path)
         if (form or is_image_file(path)) and file not in used and spoken_of.isdisjoint((file, *file.parents)):
             why = f": {form} is not read" if form else ""
             yield Finding("extra file", (_within(root, path),), f"no record uses it{why}")

@@ -232,6 +232,7 @@ def _nothing_found(root: Path) -> str:
     message = f"{root} lacks the folders images/, masks/"
     if foreign := name_foreign(root):
         return f"{message}; {foreign}"
+    readable = []
     for other in (*sub_folders(root).values(), root.resolve().parent):
         try:
             parts = _apart(other) or _by_class(other) or (_side_by_side(other) if other.parent == root else ())
@@ -239,7 +240,14 @@ def _nothing_found(root: Path) -> str:
         except (DatasetError, OSError):
             continue
         if is_one:
-            return f"{message}; {other} can be read: give that folder"
+            readable.append(other)
+    if len(readable) > 1:
+        return (
+            f"{message}; {len(readable)} folders can each be read by itself, such as {readable[0]}: give one, or put "
+            "the files of all into images/ and masks/, each under a name of its own"
+        )
+    if readable:
+        return f"{message}; {readable[0]} can be read: give that folder"
     images = len(_images(root))
     lone = f"; its {images} images have no masks: name them such as a_mask.png for a.png" if images else ""
     return (

@@ -163,11 +163,11 @@ def readable(path: Path, *, private: bool = False) -> Iterator[None]:
         yield
     except DatasetError:
         raise
-    except FileNotFoundError as error:
-        if path.is_symlink():
-            raise DatasetError(f"{path} is a dead link: {_DEAD_LINK}") from error
-        raise DatasetError(f"{path} is missing; restore the original file") from error
     except Exception as error:  # on damaged files decoders raise errors of many types
+        if path.is_symlink() and not path.exists():
+            raise DatasetError(f"{path} is a dead link: {_DEAD_LINK}") from error
+        if isinstance(error, FileNotFoundError):
+            raise DatasetError(f"{path} is missing; restore the original file") from error
         if not private:
             raise DatasetError(f"{path} cannot be decoded ({error}); restore the original file") from error
         reason = f"as DICOM ({type(error).__name__})"

@@ -109,7 +109,7 @@ def write_text(path: Path, text: str) -> None:
     Raises:
         StorageError: if it cannot be written.
     """
-    write_bytes(path, text.encode())
+    write_bytes(path, text.encode(errors="backslashreplace"))  # a path may hold bytes that are no text
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -223,6 +223,11 @@ def file_hash(path: Path) -> str:
     """
     with path.open("rb") as file:
         return file_digest(file, "sha256").hexdigest()
+
+
+def real_path(path: Path) -> Path:
+    """Return where a path leads, links followed; where they lead in circles, it is returned as far as it goes."""
+    return Path(os.path.realpath(path))
 
 
 def read_limited(path: Path, most: int, encoding: str = "utf-8") -> str:

@@ -44,11 +44,20 @@ def doubts(survey: Survey) -> list[str]:
 
 
 def dataset_yaml(survey: Survey, name: str) -> str:
-    """Write the lines of a configuration that read this dataset."""
+    """Write the lines of a configuration that read this dataset.
+
+    Raises:
+        UserError: if the folder's path is not UTF-8.
+    """
     import yaml
 
     inverted = {"invert": True} if any(record.mask_format == "inverted" for record in survey.records) else {}
-    tree = {"datasets": {name: {"reader": survey.reader, "root": str(survey.root.resolve()), **inverted}}}
+    root = str(survey.root.resolve())
+    try:
+        root.encode()
+    except UnicodeEncodeError as error:
+        raise UserError(f"{root}: is not UTF-8, so that no configuration can name it; rename the folder") from error
+    tree = {"datasets": {name: {"reader": survey.reader, "root": root, **inverted}}}
     return yaml.safe_dump(tree, sort_keys=False, allow_unicode=True)
 
 

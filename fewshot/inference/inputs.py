@@ -98,7 +98,7 @@ def find_inputs(where: str, without: Sequence[Path] = ()) -> Inputs:
     files = [file for file in files if file not in left_out and (path.is_file() or is_image_file(file))]
     if path.is_dir():
         files, masks = _without_masks(path, files)
-        left_out |= dict.fromkeys(masks, "it looks like a mask by its folder's name or its own")
+        left_out |= dict.fromkeys(masks, "named as a mask, or in a folder of masks")
     items, without_picture = _inputs(root, files)
     inputs = Inputs(root, items, left_out | without_picture)
     if not items:

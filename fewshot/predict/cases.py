@@ -15,7 +15,7 @@ from episodes.datasets.folder_parts import parse_mask_name
 from episodes.errors import DatasetError, UserError, printable
 from episodes.images.decoding import decode_masks, read_image
 from episodes.images.spacing import Spacing
-from episodes.io.files import file_hash
+from episodes.io.files import file_hash, real_path
 from episodes.records import MaskFormat, Record, frame_stem
 from fewshot.inference.inputs import Input, Spacings
 
@@ -66,10 +66,10 @@ def find_truths(folder: Path, inputs: Sequence[Input]) -> tuple[Truths, dict[Pat
     """
     if not folder.is_dir():
         raise UserError(f"--masks {folder}: there is no such folder; check the path")
-    images = {one.path.resolve() for one in inputs}
+    images = {real_path(one.path) for one in inputs}
     files = list(files_below(folder))
     left_out = {path: why for path in files if (why := why_unread(path))}
-    masks = [path for path in files if path not in left_out and is_image_file(path) and path.resolve() not in images]
+    masks = [path for path in files if path not in left_out and is_image_file(path) and real_path(path) not in images]
     beside, anywhere = _by_name(inputs)
     found: dict[Key, tuple[Path, ...]] = {}
     for mask in masks:

@@ -13,7 +13,7 @@ from episodes.errors import DatasetError, UserError, printable
 from episodes.images.decoding import stretch_image
 from episodes.images.grey_scales import describe_full_scales, full_scales
 from episodes.images.spacing import Spacing
-from episodes.io.files import exclusive_lock, file_hash, remove_folder, write_text
+from episodes.io.files import exclusive_lock, file_hash, real_path, remove_folder, write_text
 from episodes.io.yaml_json import JSONTextError, read_json
 from episodes.records import Record
 from episodes.sampling.episode import Support
@@ -256,8 +256,8 @@ def predict_folder(request: PredictionRequest, out: Path, reporter: Reporter, *,
     model = load_model(request)
     inputs = find_inputs(request.images, without=[out])
     truths, no_truths = ({}, {}) if request.masks is None else find_truths(request.masks, inputs.items)
-    of_truths = {path.resolve() for masks in truths.values() for path in masks}
-    left_out = {path: why for path, why in inputs.left_out.items() if path.resolve() not in of_truths}
+    of_truths = {real_path(path) for masks in truths.values() for path in masks}
+    left_out = {path: why for path, why in inputs.left_out.items() if real_path(path) not in of_truths}
     inputs = replace(inputs, left_out={**no_truths, **left_out})
     outlined, inverted = request.support_used, request.invert_masks
     records = [] if outlined is None else read_dataset("folder", outlined, invert_masks=inverted)
@@ -320,7 +320,7 @@ def _log_facts(request: PredictionRequest, model: LoadedMethod, inputs: Inputs, 
     """Say once what a user should know before it begins."""
     logger.warning(NOTICE)
     for line in inputs.left_out_lines():
-        logger.warning("%s", line)
+        logger.info("%s", line)
     for line in describe_full_scales(reader.full_scales.values()):
         logger.info("%s", line)
     if request.masks is not None and (unknown := sum(one.key not in reader.truths for one in inputs.items)):

@@ -94,6 +94,17 @@ def test_dangling_normals(fewshot: Fewshot, tmp_path: Path) -> None:
     assert list(findings(ended)["missing file"]) == ["folder/n1"]
 
 
+def test_links_in_circles(fewshot: Fewshot, tmp_path: Path, unet: Path) -> None:
+    root = dataset(tmp_path / "set")
+    (root / "images" / "round.png").symlink_to("round.png")
+    (root / "images" / "again").symlink_to(root / "images")
+    save_mask(root / "masks" / "round.png")
+    assert list(findings(check(fewshot, root))["missing file"]) == ["folder/round"]
+    ended = fewshot("predict", unet, "--images", root / "images", "--masks", root / "masks", "--out", "out")
+    assert ended.status == 1
+    assert "1 of 4 images could not be read" in ended.message
+
+
 def test_a_dead_link_is_a_mask_that_is_missing(fewshot: Fewshot, tmp_path: Path) -> None:
     root = dataset(tmp_path / "set")
     (root / "masks" / "s1.png").unlink()
@@ -362,6 +373,14 @@ def test_files_of_a_tool_beside_masks_do_no_harm(tmp_path: Path) -> None:
     assert len(read(root)) == 3
 
 
+def test_patients_each_in_a_folder(fewshot: Fewshot, tmp_path: Path) -> None:
+    for patient in ("p1", "p2"):
+        dataset(tmp_path / "set" / patient)
+    ended = fewshot("data", "init", tmp_path / "set")
+    assert ended.status == 1
+    assert "2 folders can each be read by itself" in ended.message
+
+
 # Truths
 
 
@@ -404,6 +423,20 @@ def test_one_name_stops_no_folder(fewshot: Fewshot, tmp_path: Path, unet: Path, 
     rows = table(tmp_path / "out" / "predictions.csv")
     assert {row["image"] for row in rows} == {"s0.png", "s1.png", "s2.png", printable(f"{name}.png")}
     assert all((tmp_path / "out" / row["mask"]).is_file() and row["dice"] for row in rows)
+
+
+def test_a_folder_of_such_a_name(fewshot: Fewshot, tmp_path: Path, unet: Path) -> None:
+    root = dataset(tmp_path / ODD["not UTF-8"] / ODD["control"])
+    for command in (("data", "check", root, "--dataset", "folder"), ("data", "prepare", root, "--dataset", "folder")):
+        ended = fewshot(*command)
+        assert ended.status == 0, ended.err
+        assert "\x1b" not in ended.out + ended.err
+    for images, out in ((root / "images", "one"), (tmp_path / ODD["not UTF-8"], "two")):
+        assert fewshot("predict", unet, "--images", images, "--out", out).status == 0
+        assert all((tmp_path / out / row["mask"]).is_file() for row in table(tmp_path / out / "predictions.csv"))
+    ended = fewshot("data", "init", root, "--out", "mine.yaml")
+    assert ended.status == 1
+    assert "is not UTF-8, so that no configuration can name it; rename the folder" in ended.message
 
 
 def test_a_damaged_file_with_such_a_name_is_listed(fewshot: Fewshot, tmp_path: Path, unet: Path) -> None:

@@ -135,7 +135,7 @@ def test_support_images_among_the_images_are_left_out_and_said_so_once(fewshot: 
     done(ended)
     assert len(table(desk)) == N_SCANS
     assert ended.err.count("2 images are support images, and left out") == 1
-    assert ended.err.count("files look like masks") == 1
+    assert ended.err.count("are left out: named as a mask, or in a folder of masks") == 1
 
 
 def test_an_interrupted_call_goes_on(fewshot: Fewshot, desk: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -115,7 +115,7 @@ def test_a_file_that_cannot_be_read_is_found_out_later(tree: Tree, content: byte
         ("none", r"--images none: there is no such file or folder; check the path"),
         ("scans", r"--images scans: no image there; PNG, JPEG, BMP, TIFF, GIF, WebP or DICOM files were looked for"),
         ("scans/*.png", r"--images scans/\*\.png: no image there; PNG"),
-        ("masks", r"--images masks: no image there; PNG.*masks/masks/a\.png is left out: it looks like a mask"),
+        ("masks", r"--images masks: no image there; PNG.*masks/masks/a\.png is left out: named as a mask"),
     ],
 )
 def test_what_was_looked_for_is_said(
