@@ -51,6 +51,8 @@ def headline(by_target: Sequence[Sequence[Answer]]) -> str:
     if first:
         where = " there" if clear == len(first) else f" on {clear}"
         leads += f", {'' if clear else 'nowhere '}clearly ahead of every other method{where if clear else ''}"
+    if {row.method for answer in last for row, _ in answer.ranked} == {method}:
+        leads = "No other method was tried"
     average = f"has the highest lesion Dice on average over {len(last)} datasets, {PROSE.number(mean)}"
     return f"{_with_at_hand(method, last)} {average}. {leads}."
 
@@ -85,9 +87,9 @@ def _with_at_hand(method: str, last: Sequence[Answer]) -> str:
 
 
 def beats_all(answer: Answer) -> bool:
-    """Return whether the best is clearly better than each other method that can be used, whatever images that needs."""
+    """Return whether there are other methods to use, and the best is clearly better than each of them."""
     usable = {row.key for row, _ in answer.ranked if row.method != answer.best.method}
-    return all(one.verdict == "lower" for one in answer.others if one.row.key in usable)
+    return bool(usable) and all(one.verdict == "lower" for one in answer.others if one.row.key in usable)
 
 
 def describe_answer(answer: Answer) -> str:

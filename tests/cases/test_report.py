@@ -131,6 +131,11 @@ def test_the_best_of_several_targets_may_use_no_image() -> None:
     )
 
 
+def test_one_method_alone_is_ahead_of_no_other() -> None:
+    content = several(a={("U", 5): 0.7}, b={("U", 5): 0.6})
+    assert content.headline.endswith(" over 2 datasets, 0.66. No other method was tried.")
+
+
 # Whatever the numbers are, no sentence says the opposite of a paired difference.
 
 METHODS = {"A": (1, 4), "B": (1, 4), "C": (0, 4), "D": (0,), "empty": (0,)}

@@ -75,6 +75,7 @@ def test_its_numbers_are_those_of_the_results(seen: Seen, content: ReportContent
         row = rows[cell["target"], cell["method"], cell["shot"]]
         expected = {
             "dice": row.dice.estimate,
+            "shared_dice": row.shared.estimate,
             "patient_dice": row.patient_dice.estimate,
             "seed_spread": row.seed_spread,
         }
