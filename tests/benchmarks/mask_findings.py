@@ -55,9 +55,8 @@ def print_kinds(records: list[Record], count: int, folder: Path) -> None:
 
 
 def print_sets(sets: dict[str, list[Record]], folder: Path) -> None:
-    print(
-        "\n| set | masks | doubted | refused | as JPEG: doubted | refused | Dice below 0.95 |\n|---|---|---|---|---|---|---|"
-    )
+    print("\n| set | masks | doubted | refused | as JPEG: doubted | refused | Dice below 0.95 |")
+    print("|---|---|---|---|---|---|---|")
     for name, records in sets.items():
         counts: Counter[str] = Counter()
         masks = [mask for record in records for mask in record.masks]
