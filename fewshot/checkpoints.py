@@ -32,7 +32,6 @@ class _Source(TypedDict):
 
     __pydantic_config__ = _LENIENT  # type: ignore[misc]
     reader: str
-    root: str | None
 
 
 class _Best(TypedDict):
@@ -54,7 +53,6 @@ class _Finetuned(TypedDict):
     """The annotated images of a fine-tuning."""
 
     __pydantic_config__ = _LENIENT  # type: ignore[misc]
-    support: list[str]
     hashes: list[str]
 
 
@@ -69,7 +67,8 @@ class _Facts(TypedDict, total=False):
     datasets: dict[str, _Source]
     precision: str | None
     kept_step: Whole | None
-    test_ids: list[str]
+    seen_images: list[str]
+    test_images: list[str]
     steps_done: Annotated[int, Field(ge=0)]
     scaler: dict[str, Any]
     best: _Best

@@ -110,6 +110,10 @@ def write_onnx(baked: Baked, size: int, path: Path, facts: Mapping[str, str]) ->
                 f"{type(baked.loaded.method).__name__}: cannot be exported ({in_short(cause)}); export another method"
             ) from error
         assert program is not None  # noqa: S101 - only the older exporter returns nothing
+        # PyTorch notes for each node where in the program it comes from: paths, which may say whose computer it was.
+        for graph in program.model.graphs():
+            for node in graph:
+                node.metadata_props.clear()
         program.model.metadata_props.update(facts)
         program.save(path, external_data=False)
 
@@ -263,6 +267,12 @@ def require_free(out: Path, *, overwrite: bool) -> None:
         raise UserError(f"{out}: exists already; give another --out, or replace it with --overwrite")
 
 
+def _support_facts(support: Support | None) -> dict[str, Any] | None:
+    """Return the hashes of a support set without its names: a model is passed on, and they say who is in it."""
+    facts = support_facts(support)
+    return None if facts is None else {key: value for key, value in facts.items() if key != "images"}
+
+
 def _facts(request: ExportRequest, loaded: LoadedMethod, support: Support | None) -> dict[str, str]:
     """Return the file's metadata, by key; values that are no text are JSON."""
     kind = type(loaded.method)
@@ -277,5 +287,5 @@ def _facts(request: ExportRequest, loaded: LoadedMethod, support: Support | None
         "input": "images: float32 (n, 3, H, W) in [0, 1], grey in all three channels, stretched to image_size",
         "classes": json.dumps(["background", *loaded.classes]),
         "labels": json.dumps(loaded.labels),
-        "support": json.dumps(support_facts(support)),
+        "support": json.dumps(_support_facts(support)),
     }

@@ -135,6 +135,10 @@ _WORD = re.compile(rb"[a-z0-9\x80-\xff]+")
 _SECRET = secrets.token_bytes(32)
 
 
+SHOWING_NAMES: set[Path] = set()
+"""The files that were read so far and say that a name is written into their picture, for a warning at the end."""
+
+
 @dataclass(frozen=True, slots=True)
 class DicomFacts:
     """The facts that a file states of its image."""
@@ -150,6 +154,7 @@ class DicomFacts:
     # By what its patient is known again, in the order in which it counts; meaningless outside this process.
     identity: Mapping[IdentityKeyword, str] = field(repr=False)
     may_show_names: bool  # the file does not rule out that a name is written into the picture
+    shows_names: bool  # the file says that one is
 
 
 def read_facts(path: Path) -> DicomFacts:
@@ -176,7 +181,10 @@ def read_facts(path: Path) -> DicomFacts:
             spacing_doubt=doubt,
             identity={keyword: key for keyword in IDENTITY if (key := _identity_key(dataset, keyword))},
             may_show_names=str(dataset.get("BurnedInAnnotation", "")).upper() != "NO",
+            shows_names=str(dataset.get("BurnedInAnnotation", "")).upper() == "YES",
         )
+        if facts.shows_names:
+            SHOWING_NAMES.add(path.absolute())
         _require_whole_file(facts, dataset.file_meta.TransferSyntaxUID.is_compressed, path)
     return facts
 

@@ -28,6 +28,7 @@ from fewshot.checkpoints import load_network, read_facts
 from fewshot.config.benchmark import BenchmarkConfig
 from fewshot.devices import device_name
 from fewshot.features import GIB
+from fewshot.inference.support import record_hashes
 from fewshot.inference.target import EncodedTarget, Seconds, Task, evaluate
 from fewshot.methods.contract import EncodingMethod, Ingredients, Method, Sources, build_method
 from fewshot.networks import seeded_network
@@ -233,13 +234,15 @@ class CellEvaluation:
 
     def _read_folds(self, model: str, seed: int, target: str) -> dict[str, int]:
         """Read the fold of every patient from the trainings that kept it for their test."""
-        patient_of = {record.id: record.patient_id for record in self.stores[target].records}
+        store = self.stores[target]
+        patients, hashes = {record.id: record.patient_id for record in store.records}, record_hashes([store])
         folds: dict[str, int] = {}
         for fold in self.config.models[model].fold_numbers:
             training = training_for(self.config, model, seed, target, fold)
             assert training is not None  # noqa: S101 - only a model that is trained has folds
             facts = read_facts(training.folder(self.folder) / "checkpoint.safetensors")
-            folds |= {patient_of[record_id]: fold for record_id in facts["test_ids"]}
+            kept = set(facts["test_images"])
+            folds |= {patients[record_id]: fold for record_id, image in hashes.items() if image in kept}
         return folds
 
 

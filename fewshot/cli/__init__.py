@@ -56,6 +56,19 @@ def main() -> None:
         else:
             _complain(f"{type(error).__name__}: {error} (a fault of the program; --debug shows where)")
         sys.exit(error.status if isinstance(error, UserError) else 1)
+    finally:
+        _warn_of_names_in_pictures()
+
+
+def _warn_of_names_in_pictures() -> None:
+    """Say once, with their count, that files were read whose pictures have names written into them."""
+    header = sys.modules.get("episodes.images.dicom_header")  # where nothing imported it, nothing was read
+    if header is not None and header.SHOWING_NAMES:
+        _complain(
+            f"warning: names are written into the pictures of {len(header.SHOWING_NAMES)} DICOM files, as they say"
+            " themselves (BurnedInAnnotation: YES): cut them out before you pass on images, or what shows them"
+        )
+        header.SHOWING_NAMES.clear()
 
 
 def _replace_what_cannot_be_shown() -> None:

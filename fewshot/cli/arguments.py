@@ -89,7 +89,7 @@ Dataset = Annotated[
 
 def with_tracking(overrides: list[str] | None, wandb: bool) -> list[str]:
     """Return a configuration's overrides, in which --wandb has the last word."""
-    return [*(overrides or ()), *(["tracking=wandb"] if wandb else [])]
+    return [*(overrides or ()), *(["tracking.to=wandb"] if wandb else [])]
 
 
 def new_reporter() -> "Reporter":

@@ -96,7 +96,7 @@ def evaluate(
     overrides: Annotated[
         list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Options of the method, such as flips=true.")
     ] = None,
-    name: Annotated[str | None, typer.Option(help="Its name in training; found by its folder if not given.")] = None,
+    name: Annotated[str | None, typer.Option(help="What the results call it; the reader's name if not given.")] = None,
     part: Annotated[
         EvaluatedPart, typer.Option(help="What the model has not seen in training, or everything.")
     ] = EvaluatedPart.TEST,
@@ -168,7 +168,7 @@ def benchmark(
         content = collect(folder)
     # Who began to write the report of this run a moment ago is waited for: after hours, nothing should fail here.
     _show_report(content, folder, waiting_lock, as_json=as_json, results=[folder / RESULTS])
-    if settings.tracking == "wandb":
+    if settings.tracking.to == "wandb":
         from fewshot.results.rows import read_table
         from fewshot.tracking.wandb_results import log_benchmark
 

@@ -9,7 +9,7 @@ from episodes.sampling.sampler import Class
 from episodes.sampling.selection import By
 from fewshot.config.data import DataConfig
 from fewshot.config.parsing import Count, Name, Options, Strict, Whole, require_distinct, require_known
-from fewshot.config.training import EncoderConfig, ModelConfig, Tracking, TrainingConfig
+from fewshot.config.training import EncoderConfig, ModelConfig, TrackingConfig, TrainingConfig
 
 
 class BenchmarkModel(ModelConfig):
@@ -111,7 +111,7 @@ class BenchmarkConfig(DataConfig):
     device: str = "auto"
     feature_memory_gib: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
     runs: Path = Path("runs")
-    tracking: Tracking = "local"
+    tracking: TrackingConfig = TrackingConfig()
     encoder: EncoderConfig = EncoderConfig()
     models: dict[Name, BenchmarkModel] = Field(default_factory=dict)
     methods: dict[Name, MethodConfig] = Field(min_length=1)

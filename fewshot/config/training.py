@@ -60,8 +60,20 @@ class ModelConfig(Strict):
         return (self.network.partition(":")[0],) if ":" in self.network else ()
 
 
-# `local`: to files of the run's folder, as always; `wandb`: to Weights & Biases as well.
-Tracking = Literal["local", "wandb"]
+class TrackingConfig(Strict):
+    """Where results go beside the files of the run's folder, and what they show to others.
+
+    `to: wandb` logs to Weights & Biases as well. Patients and image files bear pseudonyms there and in the report, and
+    paths are left out; `identities: keep` shows them as they are called.
+    """
+
+    to: Literal["local", "wandb"] = "local"
+    identities: Literal["pseudonyms", "keep"] = "pseudonyms"
+
+    @property
+    def keeps_names(self) -> bool:
+        """Tell whether patients, files and paths are shown as they are called."""
+        return self.identities == "keep"
 
 
 class ValidationConfig(Strict):
@@ -176,7 +188,7 @@ class TrainConfig(DataConfig):
     seed: Whole = 0
     device: str = "auto"
     runs: Path = Path("runs")
-    tracking: Tracking = "local"
+    tracking: TrackingConfig = TrackingConfig()
     encoder: EncoderConfig = EncoderConfig()
     model: ModelConfig = ModelConfig()
     train: TrainingConfig

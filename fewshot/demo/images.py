@@ -65,6 +65,7 @@ class StoredImage:
     mask: Path | None = None  # the painted lesion, of the image's size; None as long as nothing is painted
     revision: int = 0  # how often it was painted
     spacing: Spacing | None = None  # millimetres from pixel to pixel (row, column), where the file says so
+    shows_names: bool = False  # the file says that a name is written into its picture
     grey_scale: str = ""  # how values of more than 8 bits are shown, which is chosen by this file alone
 
 

@@ -49,6 +49,7 @@ def image_json(image: StoredImage) -> Json:
         "size": list(image.size[::-1]),
         "shown": list(shown_size(image.size)[::-1]),
         "grey_scale": image.grey_scale,
+        "warning": f"{image.name}: a name is written into the picture, its file says" if image.shows_names else None,
     }
 
 

@@ -16,9 +16,8 @@ from numpy.typing import NDArray
 
 from episodes.errors import StorageError, UserError
 from episodes.images.decoding import read_size, stretch_labels
-from episodes.images.dicom_header import is_dicom, read_facts
+from episodes.images.dicom_header import DicomFacts, is_dicom, read_facts
 from episodes.images.grey_scales import describe_full_scale, full_scales
-from episodes.images.spacing import Spacing
 from fewshot.api import grey_image, lesion_mask
 from fewshot.demo.answers import SessionPredictions
 from fewshot.demo.images import RefusedError, SessionLimits, StoredImage, painted_mask
@@ -239,13 +238,21 @@ def take_image(upload: Path, session: Session, name: str) -> StoredImage:
     """Decode an uploaded image and keep its grey values; the upload is deleted, and refused if it cannot be read."""
     image_id = session.new_id()
     with session.writing() as folder:
-        spacing = _spacing(upload)
+        facts = _dicom_facts(upload)
         grey, scale = _read(upload, name, _grey_and_scale, session.limits)
         path = folder / f"image-{image_id}.png"
         path.write_bytes(png(grey))
         session.limits.check_session(session.bytes())
         told = "" if scale is None else describe_full_scale(scale)
-        return StoredImage(image_id, name, path, (grey.shape[0], grey.shape[1]), spacing=spacing, grey_scale=told)
+        return StoredImage(
+            image_id,
+            name,
+            path,
+            (grey.shape[0], grey.shape[1]),
+            spacing=None if facts is None else facts.spacing,
+            grey_scale=told,
+            shows_names=facts is not None and facts.shows_names,
+        )
 
 
 def _grey_and_scale(upload: Path, name: str) -> tuple[NDArray[np.uint8], float | None]:
@@ -254,10 +261,10 @@ def _grey_and_scale(upload: Path, name: str) -> tuple[NDArray[np.uint8], float |
     return grey_image(upload, name, scale), scale
 
 
-def _spacing(upload: Path) -> Spacing | None:
-    """Read the size of a DICOM file's pixels; a file that cannot be read says nothing, and is refused later."""
+def _dicom_facts(upload: Path) -> DicomFacts | None:
+    """Read a DICOM file's header; a file that cannot be read says nothing, and is refused later."""
     with suppress(UserError):
-        return read_facts(upload).spacing if is_dicom(upload) else None
+        return read_facts(upload) if is_dicom(upload) else None
     return None
 
 

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -11,7 +11,6 @@ import numpy as np
 from episodes.errors import UserError
 from episodes.io.files import exclusive_lock, folder_written_whole, short_name
 from episodes.records import Record
-from episodes.sampling.episode import Support
 from episodes.storage.store import Store
 from fewshot.config.data import DataConfig
 from fewshot.config.parsing import parse_config
@@ -20,7 +19,7 @@ from fewshot.evaluate.figures import write_cases, write_figures
 from fewshot.evaluate.scores import NUMBERS, Assessment, ImageResult, Results, assess, write_numbers
 from fewshot.inference.loading import LoadedMethod, adapt_ensemble, load_ensemble
 from fewshot.inference.predictor import EnsemblePrediction, Predictor
-from fewshot.inference.support import image_hashes, load_support_folder, support_hashes
+from fewshot.inference.support import load_support_folder, record_hashes, support_hashes
 from fewshot.results.pictures import write_map, write_mask
 from fewshot.stores import open_store
 from fewshot.terminal import Reporter
@@ -31,90 +30,59 @@ Trainings = Mapping[Path, Mapping[str, Any]]
 """What checkpoints say of their trainings."""
 
 
-def name_in_training(trainings: Trainings, reader: str, data: Path) -> str:
-    """Find the name that a dataset had as a source of a training; else that of its reader.
+def unseen_records(store: Store, reader: str, trainings: Trainings, shown: Iterable[str] = ()) -> list[Record]:
+    """Return a dataset's records that no training has seen: the common test part, or all where nothing was trained on.
 
-    Sources are known by reader and folder, of which a checkpoint keeps what its configuration said.
-    """
-    folders = {data.absolute(), data.resolve()}
-    for path, facts in trainings.items():
-        for name in _sources(path, facts):
-            source = facts["datasets"][name]
-            if source["reader"] == reader and any(_ends_with(folder, source["root"]) for folder in folders):
-                return str(name)
-    return reader.partition(":")[0]
-
-
-def _ends_with(folder: Path, root: str | None) -> bool:
-    parts = [part for part in PurePath(root or "").parts if part != ".."]
-    return bool(parts) and list(folder.parts[-len(parts) :]) == parts
-
-
-def unseen_records(store: Store, trainings: Trainings) -> list[Record]:
-    """Return a dataset's records that were in no training: all of one that was no source, else the common test part.
-
-    Raises:
-        UserError: if a checkpoint was trained on all of the dataset, or kept a test part of other files.
-    """
-    name = store.records[0].dataset
-    records = list(store.records)
-    for path, facts in trainings.items():
-        if name in _sources(path, facts):
-            test = _test_part(store, path, facts)
-            records = [record for record in records if record.id in test]
-    if not records:
-        raise UserError(f"{name}: the checkpoints' test parts have no image in common; judge them one by one")
-    return records
-
-
-def _sources(path: Path, facts: Mapping[str, Any]) -> list[str]:
-    if not {"sources", "datasets"} <= facts.keys():
-        raise UserError(f"{path}: does not say what it was trained on, so nothing is known to be unseen by it")
-    return list(facts["sources"])
-
-
-def _test_part(store: Store, path: Path, facts: Mapping[str, Any]) -> set[str]:
-    known = {record.id: record.dataset for record in store.records}
-    name = store.records[0].dataset
-    test = {record_id for record_id in facts.get("test_ids", ()) if record_id.startswith(f"{name}/")}
-    if not test:
-        raise UserError(
-            f"{path}: was trained on all of {name}, so that its scores there would mean nothing; train with test_share,"
-            " judge it on another dataset, or give --part all to do it nonetheless"
-        )
-    if foreign := test - known.keys():
-        raise UserError(
-            f"{path}: its test part of {name} has {len(foreign)} images that are not here, such as {min(foreign)};"
-            " give the folder that it was trained on, or another --name if it is another dataset"
-        )
-    return test
-
-
-def without_shown(store: Store, records: Sequence[Record], shown: Iterable[str]) -> list[Record]:
-    """Return the records of patients of whom no image was shown to a method as a support image.
+    Images are known by their hashes (`image_hashes`): their files may have other names or another place by now.
 
     Args:
         store: holds the records' pixels.
-        records: of the store.
-        shown: hashes of the support images, as `image_hashes` gives them: a support folder has names of its own.
+        reader: of the dataset.
+        trainings: what is to be judged.
+        shown: hashes of images that a method was adapted to; the patients of those and of what was trained on are left
+            out.
 
     Raises:
         UserError: if no record is left.
     """
-    hashes = set(shown)
-    if not hashes:
-        return list(records)
-    found = zip(store.records, image_hashes(store.images[:]), strict=True)
-    patients = {record.patient_id for record, name in found if name in hashes}
+    name, hashes, seen = store.records[0].dataset, record_hashes([store]), set(shown)
+    records = list(store.records)
+    for path, facts in trainings.items():
+        trained, kept = _images(path, facts)
+        if not kept.isdisjoint(hashes.values()):
+            records = [record for record in records if hashes[record.id] in kept]
+        elif trained.isdisjoint(hashes.values()) and reader in _published_readers(facts):
+            logger.warning(
+                "%s: was trained on the dataset %s, of which no image here is known again; if files have changed,"
+                " these scores are of images that it has seen",
+                path,
+                reader,
+            )
+        seen |= trained
+    if not records:
+        raise UserError(f"{name}: the checkpoints' test parts have no image in common; judge them one by one")
+    patients = {record.patient_id for record in store.records if hashes[record.id] in seen}
     left = [record for record in records if record.patient_id not in patients]
     if not left:
         raise UserError(
-            f"{store.records[0].dataset}: every patient has an image among the annotated ones, so that none is left to"
-            " judge on; give other data, or --part all to judge on them nonetheless"
+            f"{name}: every patient has an image that was trained on or is among the annotated ones, so that scores"
+            " would mean nothing; train with test_share, judge on other data, or give --part all to do it nonetheless"
         )
     if len(left) < len(records):
-        logger.info("%d images are of patients among the annotated images, and left out", len(records) - len(left))
+        logger.info("%d images are of patients whose images were seen, and left out", len(records) - len(left))
     return left
+
+
+def _images(path: Path, facts: Mapping[str, Any]) -> tuple[set[str], set[str]]:
+    """Return the hashes of what was trained on, or fine-tuned, and of the test part."""
+    if not {"seen_images", "test_images"} <= facts.keys():
+        raise UserError(f"{path}: does not say what it was trained on, so nothing is known to be unseen by it")
+    return {*facts["seen_images"], *facts.get("finetuned", {}).get("hashes", ())}, set(facts["test_images"])
+
+
+def _published_readers(facts: Mapping[str, Any]) -> set[str]:
+    """Return the readers of a training's sources that read one dataset each."""
+    return {facts["datasets"][source]["reader"] for source in facts.get("sources", ())} - {"folder", "phantom"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,8 +93,7 @@ class EvaluationRequest:
         checkpoints: one, or several whose mean is judged.
         data: the dataset's folder.
         reader: of the dataset: a name, or `module:function`.
-        name: the dataset's name in the configuration that the checkpoints were trained by; None for the one that the
-            checkpoints know this folder by, or the reader's.
+        name: what the dataset is called in the results; None for its reader's name.
         part: `test`, what the checkpoints were neither trained on nor adapted to, or `all`.
         method: how the checkpoints are used; None for what goes with the network.
         options: of the method.
@@ -203,7 +170,7 @@ def evaluate_checkpoints(
         trust=request.trust,
     )
     size, trainings = members[0].image_size, {one.path: one.facts for one in members if one.path is not None}
-    name = request.name or name_in_training(trainings, request.reader, request.data)
+    name = request.name or request.reader.partition(":")[0]
     support = None
     if request.support is not None:
         support = load_support_folder(request.support, size, request.shots, invert_masks=request.invert_masks)
@@ -213,7 +180,9 @@ def evaluate_checkpoints(
         "cache": request.cache,
     }
     store = open_store(parse_config(tree, DataConfig, "evaluate"), name, reporter)
-    records = list(store.records) if request.part == "all" else _unseen(store, trainings, support)
+    shown = () if support is None else support_hashes(support)
+    unseen = request.part == "test"
+    records = unseen_records(store, request.reader, trainings, shown) if unseen else list(store.records)
     with exclusive_lock(out):
         _require_free(out, overwrite=overwrite)  # nor has another process written it meanwhile
         with reporter.step("adapt"):
@@ -223,13 +192,6 @@ def evaluate_checkpoints(
         if listener is not None:
             listener(out, about(request, name), assessment, images, store)
     return assessment
-
-
-def _unseen(store: Store, trainings: Trainings, support: Support | None) -> list[Record]:
-    shown = [found for facts in trainings.values() for found in facts.get("finetuned", {}).get("hashes", ())]
-    if support is not None:
-        shown += support_hashes(support)
-    return without_shown(store, unseen_records(store, trainings), shown)
 
 
 def _judge(

@@ -1,7 +1,7 @@
 """Support sets of a few annotated images: decoded ones of any size, or those of a folder."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from episodes.images.decoding import decode_masks, read_image, read_size, stretc
 from episodes.images.grey_scales import describe_full_scales
 from episodes.records import Record
 from episodes.sampling.episode import Support, image_tensor
+from episodes.storage.store import Store
 
 logger = logging.getLogger(__name__)
 
@@ -126,6 +127,15 @@ def support_hashes(support: Support) -> list[str]:
     """Return the hashes of a support set's images, as of the grey images that they were made of."""
     grey = (support.images.flatten(0, 1)[:, 0] * 255).round()
     return image_hashes(grey.cpu().numpy().astype(np.uint8))
+
+
+def record_hashes(stores: Iterable[Store]) -> dict[str, str]:
+    """Hash the images of stores, by record id: a checkpoint knows images by hashes, as names say who they are of."""
+    return {
+        record.id: image_hashes(store.images[row : row + 1])[0]
+        for store in stores
+        for row, record in enumerate(store.records)
+    }
 
 
 def support_facts(support: Support | None) -> dict[str, Any] | None:

@@ -16,9 +16,10 @@ from fewshot.report.classic import classic_rows
 from fewshot.report.content import Answer, Control, ReportContent, Share, TargetContent, shown_rows
 from fewshot.report.sentences import describe_answer, describe_control, headline
 from fewshot.results.comparison import compare_all
+from fewshot.results.identities import shared_run_files
 from fewshot.results.index import ResultsIndex, mean_of_known
 from fewshot.results.rows import CALIBRATION, read_table, table_facts
-from fewshot.results.run_files import RunFiles, read_run_files, results_file
+from fewshot.results.run_files import RunFiles, results_file
 from fewshot.results.shared import cells_of
 from fewshot.results.summary import MethodResult, ResultsTable, dice_interval, dice_on, rank, summarise
 
@@ -34,10 +35,10 @@ def collect(path: Path) -> ReportContent:
     """
     file = results_file(path)
     name = path.resolve().name if path.is_dir() else path.stem
-    files = read_run_files(path, name) if path.is_dir() else RunFiles()
     table = read_table(file)
     if not len(table):
         raise UserError(f"{file}: has no rows; run the benchmark again")
+    files = shared_run_files(path, name, table) if path.is_dir() else RunFiles()
     return content_of(ResultsIndex(table), name, files)
 
 

@@ -18,9 +18,10 @@ from episodes.io.yaml_json import parse_json
 from fewshot.report.collect import content_of
 from fewshot.report.content import ReportContent
 from fewshot.results.comparison import Comparison, compare_all
+from fewshot.results.identities import shared_run_files
 from fewshot.results.index import ResultKey, ResultsIndex
 from fewshot.results.rows import FACTS, read_table, table_facts
-from fewshot.results.run_files import RESULTS, RunFiles, read_run_files
+from fewshot.results.run_files import RESULTS, RunFiles
 from fewshot.results.summary import MethodResult
 
 # `support-draws` and `classic`.
@@ -129,7 +130,10 @@ def pair_runs(first: Path, second: Path) -> ReportContent:
     _require_same_question(names, tables)
     for target in _targets(tables[0]):
         require_same_manifests(first, second, target)
-    files = [read_run_files(folder, name) for folder, name in zip((first, second), names, strict=True)]
+    files = [
+        shared_run_files(folder, name, table)
+        for folder, name, table in zip((first, second), names, tables, strict=True)
+    ]
     facts, differing = _common_facts(*map(table_facts, tables))
     merged = pa.concat_tables(_renamed(table, name) for table, name in zip(tables, names, strict=True))
     index = ResultsIndex(merged.replace_schema_metadata({FACTS: json.dumps(facts).encode()}))

@@ -7,6 +7,7 @@ import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from hashlib import sha256
 from importlib import import_module
 from pathlib import Path
@@ -19,12 +20,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from episodes.errors import UserError
-from episodes.io.files import write_text
+from episodes.io.files import file_hash, plain_cell, write_text
 from episodes.storage.store import Store
 from fewshot.checkpoints import read_facts
 from fewshot.evaluate.figures import chosen_cases
 from fewshot.evaluate.scores import Assessment, ImageResult
 from fewshot.results.history import METRICS
+from fewshot.results.identities import Identities, run_identities
 from fewshot.results.numbers import PLAIN, annotated_images, full_interval
 from fewshot.results.rows import SCORES
 from fewshot.results.run_files import GalleryCase, read_gallery
@@ -35,6 +37,7 @@ from fewshot.tracking.wandb_run import (
     LoggedRuns,
     RunFacts,
     WandbRun,
+    asked_for,
     defined,
     digest,
     first_line,
@@ -64,11 +67,15 @@ def log_evaluation(
     out: Path, about: Mapping[str, Any], assessment: Assessment, images: Sequence[ImageResult], store: Store
 ) -> None:
     """Log an evaluation whose files are written: scores, the table of images, figures, and the cases of `cases.png`."""
-    scores = _headline_scores(assessment)
-    facts = RunFacts(digest("evaluate", about, scores), out.name, str(about["dataset"]), "evaluate", dict(about))
+    scores, identities = _headline_scores(assessment), run_identities(out)
+    identities.write_names(out, *zip(*((one.record.id, one.record.patient_id) for one in images), strict=True))
+    # Of files, what is known again without their names.
+    hashes = [file_hash(Path(path)) for path in about["checkpoints"]]
+    config = identities.settings({**about, "checkpoints": hashes, "support": about["support"] is not None})
+    facts = RunFacts(digest("evaluate", config, scores), out.name, str(about["dataset"]), "evaluate", config)
     with wandb_run(out, facts) as run:
         run.summarise(scores)
-        run.do(lambda made: made.log(_tables_and_pictures(out, images, store)))
+        run.do(lambda made: made.log(_tables_and_pictures(out, images, store, identities)))
     if run.complete:
         say_what_waits(out)
 
@@ -91,19 +98,32 @@ def _headline_scores(assessment: Assessment) -> dict[str, float]:
     return scores
 
 
-def _tables_and_pictures(out: Path, images: Sequence[ImageResult], store: Store) -> dict[str, Any]:
+def _tables_and_pictures(
+    out: Path, images: Sequence[ImageResult], store: Store, identities: Identities
+) -> dict[str, Any]:
     import wandb
 
     with (out / "images.csv").open(newline="", encoding="utf-8") as file:
         header, *rows = csv.reader(file)
     types = {name: str if name in {"image", "patient", "label"} else float for name in header}
-    values = [[types[name](text) if text else None for name, text in zip(header, row, strict=True)] for row in rows]
-    figures = {f"figures/{path.stem}": wandb.Image(str(path)) for path in sorted(out.glob("*.png"))}
-    cases = _evaluated_cases(out, images, store)
+    shown = {"image": identities.image, "patient": identities.patient}
+    values = [
+        [
+            shown.get(name, types[name])(plain_cell(text)) if text else None
+            for name, text in zip(header, row, strict=True)
+        ]
+        for row in rows
+    ]
+    # `cases.png` has names drawn into it.
+    names = [path for path in sorted(out.glob("*.png")) if path.stem != "cases"]
+    figures = {f"figures/{path.stem}": wandb.Image(str(path)) for path in names}
+    cases = _evaluated_cases(out, images, store, identities)
     return {"images": _data_table(types, values), **figures, **({"cases": cases} if cases else {})}
 
 
-def _evaluated_cases(out: Path, images: Sequence[ImageResult], store: Store) -> list["wandb.Image"]:
+def _evaluated_cases(
+    out: Path, images: Sequence[ImageResult], store: Store, identities: Identities
+) -> list["wandb.Image"]:
     rows = {record.id: row for row, record in enumerate(store.records)}
     found = []
     for record_id, title in chosen_cases(images):
@@ -111,7 +131,9 @@ def _evaluated_cases(out: Path, images: Sequence[ImageResult], store: Store) -> 
         with Image.open(out / "masks" / f"{store.records[row].stem}.png") as picture:
             prediction = np.asarray(picture) > 0
         truth = np.asarray(store.label_maps[row]) > 0
-        found.append(_overlay(np.asarray(store.images[row]), truth, prediction, f"{record_id}: {title}"))
+        found.append(
+            _overlay(np.asarray(store.images[row]), truth, prediction, f"{identities.image(record_id)}: {title}")
+        )
     return found
 
 
@@ -163,13 +185,15 @@ def log_benchmark(
     with reporter.step(f"wandb: {group}") as update:
         if not _log_trainings(folder, group):
             return []
-        logged, index, cases = list[str](), LoggedRuns(folder), read_gallery(folder)
+        logged, index = list[str](), LoggedRuns(folder)
+        identities = run_identities(folder, keep=config.get("tracking", {}).get("identities") == "keep")
+        cases = [identities.case(case) for case in read_gallery(folder)]
         results = list(_by_seed(table, rows))
         for done, one in enumerate(results, start=1):
-            facts = _result_facts(one, group, config)
+            facts = _result_facts(one, group, identities.settings(config))
             if facts.id not in index:
                 with wandb_run(folder, facts) as run:
-                    _log_results(run, one, cases)
+                    _log_results(run, one, cases, identities)
                 if not run.complete:
                     return logged
                 index.add(facts.id, facts.name)
@@ -188,7 +212,7 @@ def _log_trainings(folder: Path, group: str) -> bool:
         if not checkpoint.is_file():
             continue
         facts = read_facts(checkpoint)
-        run = training_run_facts(str(metrics.parent.relative_to(models)), group, facts, facts)
+        run = training_run_facts(str(metrics.parent.relative_to(models)), group, asked_for(facts), facts)
         if not log_finished_training(metrics.parent, run, facts.get("kept_step")):
             return False
     return True
@@ -229,7 +253,7 @@ def _result_facts(results: SeedResults, group: str, config: Mapping[str, Any]) -
     return RunFacts(run_id, f"{target}/{method}/{shot}-shot/seed{seed}", group, "benchmark", about)
 
 
-def _log_results(run: WandbRun, results: SeedResults, cases: Sequence[GalleryCase]) -> None:
+def _log_results(run: WandbRun, results: SeedResults, cases: Sequence[GalleryCase], identities: Identities) -> None:
     row, scores = results.row, results.scores()
     key = (row.target, row.method, row.shot, results.seed)
     own = [case for case in cases if (case.target, case.method, case.shot, case.seed) == key]
@@ -240,14 +264,16 @@ def _log_results(run: WandbRun, results: SeedResults, cases: Sequence[GalleryCas
         made.define_metric(f"{DICE}*", step_metric="shot")
         history = {name: value for name, value in scores.items() if name.startswith(DICE) and "seeds" not in name}
         pictures = {"cases": [_gallery_picture(case) for case in own]} if own else {}
-        made.log({"shot": row.shot, **history, "queries": _query_table(results.table), **pictures})
+        made.log({"shot": row.shot, **history, "queries": _query_table(results.table, identities), **pictures})
 
     run.do(log)
     run.summarise(scores)
 
 
-def _query_table(table: pa.Table) -> "wandb.Table":
-    columns = [table[name].to_pylist() for name in QUERY_COLUMNS]
+def _query_table(table: pa.Table, identities: Identities) -> "wandb.Table":
+    # Each name is in the table many times.
+    shown = {"query": cache(identities.image), "patient": cache(identities.patient)}
+    columns = [list(map(shown.get(name, lambda value: value), table[name].to_pylist())) for name in QUERY_COLUMNS]
     # Only NaN differs from itself: an undefined score is left empty.
     rows = [[value if value == value else None for value in row] for row in zip(*columns, strict=True)]
     return _data_table(QUERY_COLUMNS, rows)

@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
-from episodes.io.files import write_text
-from fewshot.config.training import Tracking, TrainConfig
+from episodes.io.files import file_hash, write_text
+from fewshot.config.training import TrackingConfig, TrainConfig
 from fewshot.devices import is_first_process
 from fewshot.results.history import METRICS
+from fewshot.results.identities import without_paths
 
 if TYPE_CHECKING:
     import wandb
@@ -286,12 +287,12 @@ def defined(values: Mapping[str, float | None]) -> dict[str, float]:
 
 
 # What a checkpoint says of its training beside what was asked for.
-_OUTCOME = {"precision", "kept_step", "test_ids"}
+_OUTCOME = {"precision", "kept_step", "seen_images", "test_images"}
 
 
-def training_listener(tracking: Tracking) -> "WandbTrainings | None":
+def training_listener(tracking: TrackingConfig) -> "WandbTrainings | None":
     """Follow trainings in wandb where that is asked for; of several processes the first one does."""
-    return WandbTrainings() if tracking == "wandb" and is_first_process() else None
+    return WandbTrainings() if tracking.to == "wandb" and is_first_process() else None
 
 
 class WandbTrainings:
@@ -333,13 +334,20 @@ class LiveRun:
 
 
 def _config_facts(config: TrainConfig, group: str, facts: Mapping[str, Any]) -> RunFacts:
-    return training_run_facts(config.name, group, config.model_dump(mode="json"), facts)
+    shown = config.model_dump(mode="json")
+    if not config.tracking.keeps_names:
+        shown = without_paths(shown)
+    return training_run_facts(config.name, group, shown, facts)
 
 
 def training_run_facts(name: str, group: str, config: Mapping[str, Any], facts: Mapping[str, Any]) -> RunFacts:
     """Describe a training's run by the facts of the training, or of its checkpoint; `config` is shown."""
-    asked = {key: value for key, value in facts.items() if key not in _OUTCOME}
-    return RunFacts(digest("train", group, asked), name, group, "train", config)
+    return RunFacts(digest("train", group, asked_for(facts)), name, group, "train", config)
+
+
+def asked_for(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Return those facts of a checkpoint that were known before its training."""
+    return {key: value for key, value in facts.items() if key not in _OUTCOME}
 
 
 def log_finished_training(folder: Path, facts: RunFacts, kept_step: int | None) -> bool:
@@ -376,9 +384,9 @@ def _remember(run: WandbRun, facts: RunFacts) -> None:
 
 def log_finetuning(checkpoint: Path, out: Path, facts: Mapping[str, Any]) -> None:
     """Log the facts of a new checkpoint, which say what was fine-tuned on what; wandb's files go beside it."""
-    config = {**facts["finetuned"], "checkpoint": str(checkpoint), "training": dict(facts)}
+    config = {**facts["finetuned"], "checkpoint_sha256": file_hash(checkpoint), "training": asked_for(facts)}
     run_facts = RunFacts(digest("finetune", out.stem, facts), out.stem, "finetune", "finetune", config)
     with wandb_run(out.parent, run_facts) as run:
-        run.summarise({"n_support": len(facts["finetuned"]["support"])})
+        run.summarise({"n_support": len(facts["finetuned"]["hashes"])})
     if run.complete:
         say_what_waits(out.parent)

@@ -55,8 +55,7 @@ def finetune_checkpoint(
     size = int(loaded.facts["image_size"])
     annotated = load_support_folder(support, size, shots, invert_masks=invert_masks).to(device)
     method = FineTuned(without_sources(network, device), **options)
-    shown = {"support": list(annotated.ids[0]), "hashes": support_hashes(annotated)}
-    facts = dict(loaded.facts) | {"finetuned": {**options, **shown}}
+    facts = dict(loaded.facts) | {"finetuned": {**options, "hashes": support_hashes(annotated)}}
     with exclusive_lock(out):
         _require_free(out)  # nor has another process written it meanwhile
         with reporter.step(f"finetune on {annotated.images.shape[1]} images"):

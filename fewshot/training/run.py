@@ -13,12 +13,14 @@ from torch import nn
 
 from episodes.errors import UserError
 from episodes.io.files import exclusive_lock, write_text
+from episodes.io.yaml_json import read_json
 from episodes.storage.store import Collection
 from fewshot.checkpoints import network_tensors, read_facts, save_checkpoint
 from fewshot.config.parsing import ConfigError
 from fewshot.config.training import TrainConfig, TrainingConfig
 from fewshot.devices import choose_device, is_first_process, joined_processes
 from fewshot.inference.out_of_distribution import training_feature_tensors
+from fewshot.inference.support import record_hashes
 from fewshot.networks import seeded_network
 from fewshot.results.history import METRICS, Tracker, read_history, write_history_csv
 from fewshot.stores import open_collection, write_data_record
@@ -26,12 +28,15 @@ from fewshot.terminal import Reporter, Update
 from fewshot.training.batches import divided_batches
 from fewshot.training.engine import OnStep, fit
 from fewshot.training.learner import resolved_precision
-from fewshot.training.partition import divide, require_labels, split_hash
+from fewshot.training.partition import Partition, divide, require_labels, split_hash
 
 logger = logging.getLogger(__name__)
 
 SECONDS = "seconds.json"
 """The file in a training's folder that says how long it took."""
+
+PLACES = "places.json"
+"""The file in a training's folder that says which paths it read."""
 
 
 class StepListener(Protocol):
@@ -93,6 +98,7 @@ def _train(
     listener: TrainingListener | None,
 ) -> Path:
     facts = training_facts(config)
+    _require_same_places(folder, config)
     path, state = folder / "checkpoint.safetensors", folder / "state.safetensors"
     finished, interrupted = (_earlier_facts(file, facts) for file in (path, state))
     if finished:
@@ -108,10 +114,11 @@ def _train(
     if network.trains_on == "images":
         require_labels(network, partition)
     batches, held_out = divided_batches(network, partition, config)
-    test_ids = [] if partition.test is None else sorted(record.id for record in partition.test.records)
-    _require_same_test(state, interrupted, test_ids)
+    images = _image_hashes(partition)
+    _require_same_test(state, interrupted, images["test_images"])
     if is_first_process():
         write_data_record(folder, sources.stores, going_on=bool(interrupted))
+        write_text(folder / PLACES, json.dumps(_places(config), indent=1) + "\n")
     device = choose_device(config.device)
     precision = _choose_precision(config, interrupted, device)
     with (
@@ -129,7 +136,7 @@ def _train(
             seed=config.seed,
             device=device,
             state=state,
-            facts=facts | {"precision": precision, "test_ids": test_ids},
+            facts=facts | {"precision": precision, **images},
             processes=processes,
             held_out=held_out,
             on_step=_step_log(settings, tracker, listening, update),
@@ -141,7 +148,7 @@ def _train(
             _write_seconds(folder, perf_counter() - began, interrupted.get("steps_done", 0))
             _write_history(folder, kept_step)
             tensors = network_tensors(network) | training_feature_tensors(network, partition.train, device)
-            outcome = {"precision": precision, "kept_step": kept_step, "test_ids": test_ids}
+            outcome = {"precision": precision, "kept_step": kept_step, **images}
             save_checkpoint(path, tensors, facts | outcome)
             _discard_state(state)
             if listening is not None:
@@ -149,8 +156,18 @@ def _train(
     return path
 
 
-def _require_same_test(state: Path, interrupted: Mapping[str, Any], test_ids: Sequence[str]) -> None:
-    if interrupted.get("test_ids", test_ids) != test_ids:
+def _image_hashes(partition: Partition) -> dict[str, list[str]]:
+    """Hash the images that are trained or validated on, and those kept for the test."""
+    hashes = record_hashes(partition.train.stores)
+    parts = {"seen_images": (partition.train, partition.validation), "test_images": (partition.test,)}
+    return {
+        name: sorted({hashes[record.id] for part in of_name if part is not None for record in part.records})
+        for name, of_name in parts.items()
+    }
+
+
+def _require_same_test(state: Path, interrupted: Mapping[str, Any], test_images: Sequence[str]) -> None:
+    if interrupted.get("test_images", test_images) != test_images:
         raise UserError(
             f"{state}: the interrupted training kept other images for its test, so the sources have changed since; give"
             " another name, or delete its folder"
@@ -222,7 +239,10 @@ _OF_IMAGES = {
 
 
 def training_facts(config: TrainConfig) -> dict[str, Any]:
-    """Describe a training for its checkpoint: whatever changes the result, and nothing about the machine."""
+    """Describe a training for its checkpoint: whatever changes the result, and nothing about the machine.
+
+    A checkpoint is passed on, and paths may name a person or a hospital: those are kept in `places.json` beside it.
+    """
     facts = config.model_dump(
         mode="json",
         include={
@@ -232,7 +252,37 @@ def training_facts(config: TrainConfig) -> dict[str, Any]:
         exclude={"train": {"workers", "save_every"}},
     )
     facts["split"] = None if config.split is None else split_hash(config.split)
+    for dataset in facts["datasets"].values():
+        del dataset["root"], dataset["curation"]["curated"], dataset["curation"]["corrections"]
+    if _places(config)["encoder.weights"] is not None:
+        facts["encoder"]["weights"] = "file"
     return {key: value for key, value in facts.items() if key not in _OPTIONAL_KEYS or value is not None}
+
+
+def _places(config: TrainConfig) -> dict[str, str | None]:
+    """Return the paths that a training reads, by key; None where a key names none."""
+    weights = config.encoder.weights
+    places: dict[str, Any] = {"encoder.weights": None if weights in ("none", "imagenet") else weights}
+    for name, dataset in config.datasets.items():
+        places |= {
+            f"datasets.{name}.root": dataset.root,
+            f"datasets.{name}.curation.curated": dataset.curation.curated,
+            f"datasets.{name}.curation.corrections": dataset.curation.corrections,
+        }
+    return {key: None if place is None else str(place) for key, place in places.items()}
+
+
+def _require_same_places(folder: Path, config: TrainConfig) -> None:
+    """Refuse a folder whose training read other files."""
+    path = folder / PLACES
+    if not path.is_file():
+        return
+    found, asked = read_json(path), _places(config)
+    differing = [key for key, place in asked.items() if not isinstance(found, dict) or found.get(key) != place]
+    if differing:
+        raise UserError(
+            f"{path}: the training there differs in {', '.join(differing)}; give another name, or delete its folder"
+        )
 
 
 # Left out where they are not asked for.

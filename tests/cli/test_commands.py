@@ -197,7 +197,7 @@ def test_finetune_goes_on_from_a_checkpoint(fewshot: Fewshot, configs: Path) -> 
     assert (ended.status, ended.out) == (0, "adapted.safetensors\n")
     network, loaded = load_network(configs / "adapted.safetensors")
     assert loaded.facts["finetuned"]["steps"] == 2
-    assert loaded.facts["finetuned"]["support"] == ["folder/linear_0000", "folder/linear_0001"]
+    assert len(loaded.facts["finetuned"]["hashes"]) == 2
     assert type(network).__name__ == "UNet"
     refused = fewshot(*words)
     assert refused.status == 1

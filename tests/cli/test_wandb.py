@@ -11,6 +11,7 @@ from PIL import Image
 
 from episodes.phantoms.layouts import write_folder
 from episodes.phantoms.population import PhantomSpec, generate
+from fewshot.results.identities import run_identities
 from tests.cli.conftest import Fewshot
 from tests.fewshot.tracking.offline_wandb import folders_of, offline, read_only_run
 
@@ -37,24 +38,24 @@ def test_train_logs_its_curves(fewshot: Fewshot, configs: Path) -> None:
     lines = map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())
     assert run.history == [{"_step": line.pop("step"), **line} for line in lines]
     assert (run.name, run.record["job_type"]) == ("unet", "train")
-    assert run.config["tracking"] == "wandb"
+    assert run.config["tracking"]["to"] == "wandb"
 
 
 def test_the_configuration_asks_as_well_and_the_flag_has_the_last_word(fewshot: Fewshot, configs: Path) -> None:
     settings = yaml.safe_load((configs / "unet.yaml").read_text())
-    (configs / "unet.yaml").write_text(yaml.safe_dump({**settings, "tracking": "wandb"}))
+    (configs / "unet.yaml").write_text(yaml.safe_dump({**settings, "tracking": {"to": "wandb"}}))
     for words, count in (
         (("name=a",), 1),
-        (("name=b", "tracking=local"), 0),
-        (("name=c", "tracking=local", "--wandb"), 1),
+        (("name=b", "tracking.to=local"), 0),
+        (("name=c", "tracking.to=local", "--wandb"), 1),
     ):
         assert len(folders_of(trained(fewshot, *words).parent)) == count
 
 
 def test_what_else_than_local_and_wandb_is_refused(fewshot: Fewshot, configs: Path) -> None:
-    ended = fewshot("train", "unet.yaml", "tracking=mlflow")
+    ended = fewshot("train", "unet.yaml", "tracking.to=mlflow")
     assert ended.status == 2
-    assert "tracking" in ended.message
+    assert "tracking.to" in ended.message
     assert "local" in ended.message
 
 
@@ -87,7 +88,7 @@ def test_finetune_logs_what_it_was_shown(fewshot: Fewshot, configs: Path, clinic
     run = read_only_run(out.parent)
     assert (run.name, run.record["job_type"]) == ("mine", "finetune")
     assert run.config["steps"] == 3
-    assert len(run.config["support"]) == run.summary["n_support"] == 2
+    assert len(run.config["hashes"]) == run.summary["n_support"] == 2
 
 
 def test_evaluate_logs_scores_images_figures_and_masks(fewshot: Fewshot, configs: Path, clinic: Path) -> None:
@@ -104,13 +105,16 @@ def test_evaluate_logs_scores_images_figures_and_masks(fewshot: Fewshot, configs
     with (judged / "images.csv").open(newline="") as file:
         expected = list(csv.DictReader(file))
     found = run.table("images")
-    assert [row["image"] for row in found] == [row["image"] for row in expected]
+    shown = run_identities(judged)
+    assert [row["image"] for row in found] == [shown.image(row["image"]) for row in expected]
+    assert [row["patient"] for row in found] == [shown.patient(row["patient"]) for row in expected]
     assert [row["dice"] for row in found] == [float(row["dice"]) if row["dice"] else None for row in expected]
-    figures = {path.stem for path in judged.glob("*.png")}
+    figures = {path.stem for path in judged.glob("*.png")} - {"cases"}
     assert {name.split(".")[0] for name in run.summary if name.startswith("figures/")} == {
         f"figures/{name}" for name in figures
     }
     (*_, masks) = run.summary["cases.all_masks"]
-    name = run.summary["cases.captions"][-1].split(":")[0].split("/")[1]
+    names = {shown.image(row["image"]): row["image"].split("/")[1] for row in expected}
+    name = names[run.summary["cases.captions"][-1].split(":")[0]]
     laid = np.asarray(Image.open(run.folder / "files" / masks["prediction"]["path"])) > 0
     assert (laid == (np.asarray(Image.open(judged / "masks" / f"{name}.png")) > 0)).all()

@@ -251,7 +251,7 @@ def test_facts_are_read_without_the_tensors(tmp_path: Path, monkeypatch: pytest.
         ({"image_size": 10**9}, "damaged (image_size: Input should be less than or equal to 4096)"),
         ({"image_size": "64"}, "damaged (image_size: Input should be a valid integer)"),
         ({"sources": ["busi"]}, "damaged (sources: 'busi' is not among the datasets)"),
-        ({"test_ids": "busi/a"}, "damaged (test_ids: Input should be a valid list)"),
+        ({"test_images": "busi/a"}, "damaged (test_images: Input should be a valid list)"),
         ({"best": {"step": 1, "loss": 0.5}}, "damaged (best.waited: Field required)"),
     ],
 )

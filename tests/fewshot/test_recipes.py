@@ -42,5 +42,5 @@ def test_every_recipe_trains(name: str, tmp_path: Path, tmp_path_factory: pytest
     path = train(parse_config(on_phantoms(recipe, cache), TrainConfig, name), tmp_path, silent())
     network, checkpoint = load_network(path)
     assert not network.training
-    assert bool(checkpoint.facts["test_ids"]) == (recipe.get("test_share", 0) > 0)
+    assert bool(checkpoint.facts["test_images"]) == (recipe.get("test_share", 0) > 0)
     assert (tmp_path / "history.csv").read_text().startswith("step,loss")

@@ -51,7 +51,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     path = tmp_path_factory.mktemp("whole") / "checkpoint.safetensors"
     encoder, model = SMALL[NETWORK]
     facts = {"encoder": encoder.model_dump(mode="json"), "model": model.model_dump(mode="json"), "image_size": 64}
-    save_checkpoint(path, network_tensors(small_network(NETWORK)), {**facts, "test_ids": ["busi/a"], "kept_step": 3})
+    save_checkpoint(path, network_tensors(small_network(NETWORK)), {**facts, "test_images": ["00c0"], "kept_step": 3})
     return path.read_bytes()
 
 

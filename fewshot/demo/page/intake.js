@@ -56,6 +56,7 @@ export class Intake {
         image.url = await server.pictureUrl(this.kind, image.id);
         image.revision = 0;
         state[this.kind].push(image);
+        if (image.warning) complaints.push(image.warning);
         this.added(image, images.length);
       } catch (error) {
         complaints.push(error.message);

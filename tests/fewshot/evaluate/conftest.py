@@ -21,6 +21,7 @@ from fewshot.checkpoints import network_tensors, save_checkpoint
 from fewshot.evaluate import run as run_module
 from fewshot.evaluate.run import EvaluationRequest, evaluate_checkpoints
 from fewshot.evaluate.scores import Assessment
+from fewshot.inference.support import record_hashes
 from fewshot.training.run import training_facts
 from tests.fewshot.small_networks import small_network, train_config
 from tests.fewshot.tiny_runs import silent
@@ -83,15 +84,25 @@ def cache(data_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def write_checkpoint(path: Path, name: str, *, seed: int = 0, **facts: Any) -> Path:
     """An untrained network as if it had been trained on a dataset of another name; keywords replace facts."""
-    known = training_facts(train_config(name)) | {"precision": "float32", "kept_step": 1, "test_ids": []}
+    known = training_facts(train_config(name)) | {
+        "precision": "float32",
+        "kept_step": 1,
+        "seen_images": [],
+        "test_images": [],
+    }
     save_checkpoint(path, network_tensors(small_network(name, seed)), known | facts)
     return path
 
 
-def trained_on(data: Path, test_ids: list[str], name: str = "folder") -> dict[str, Any]:
-    """The facts of a training on the data."""
-    source = {"reader": "folder", "root": str(data), "phantom": None}
-    return {"sources": [name], "datasets": {name: source}, "test_ids": test_ids}
+def trained_on(store: Store, test_ids: list[str], reader: str = "folder") -> dict[str, Any]:
+    """The facts of a training on the data, but for a test part."""
+    hashes = record_hashes([store])
+    return {
+        "sources": ["ours"],
+        "datasets": {"ours": {"reader": reader}},
+        "seen_images": [name for record_id, name in hashes.items() if record_id not in test_ids],
+        "test_images": [hashes[record_id] for record_id in test_ids],
+    }
 
 
 Evaluate = Callable[..., Judged]

@@ -17,7 +17,8 @@ from episodes.sampling.episode import image_tensor
 from episodes.storage.store import Store
 from fewshot.config.parsing import ConfigError
 from fewshot.evaluate import run as run_module
-from fewshot.evaluate.run import EvaluationRequest, evaluate_checkpoints
+from fewshot.evaluate.run import EvaluationRequest, evaluate_checkpoints, unseen_records
+from fewshot.inference.support import record_hashes
 from fewshot.training.finetuning import finetune_checkpoint
 from tests.fewshot.evaluate.conftest import N_IMAGES, Evaluate, Judged, trained_on, write_checkpoint
 from tests.fewshot.small_networks import small_network
@@ -176,54 +177,69 @@ def test_what_does_not_go_with_annotated_images_is_refused(
 
 
 def test_nobody_left_to_judge_on_is_told(evaluate: Evaluate, checkpoints: dict[str, Path], support: Path) -> None:
-    with pytest.raises(UserError, match="every patient has an image among the annotated ones"):
+    with pytest.raises(UserError, match="every patient has an image that was trained on or is among the anno"):
         evaluate(checkpoints["panet"], support=support, data=support)
 
 
 # Trained on the dataset
 
 
-@pytest.mark.parametrize("name", ["folder", "clinic 7"])
-def test_of_a_source_the_test_part_is_judged_whatever_its_name(
-    name: str, evaluate: Evaluate, data: Path, store: Store, tmp_path: Path
+def test_of_a_source_the_test_part_is_judged_wherever_its_files_lie_by_now(
+    evaluate: Evaluate, data: Path, store: Store, tmp_path: Path
 ) -> None:
-    """A checkpoint keeps the folder as its configuration wrote it, such as relative to a data root."""
-    test_ids = [f"{name}/{record.image.stem}" for record in store.records[5:9]]
-    path = write_checkpoint(tmp_path / "c.safetensors", "unet", **trained_on(Path(data.name), test_ids, name))
-    judged = evaluate(path)
-    assert [row["image"] for row in judged.images] == test_ids
-    assert judged.numbers["dataset"] == name
+    moved = tmp_path / "moved"
+    shutil.copytree(data, moved)
+    test_ids = [record.id for record in store.records[5:9]]
+    path = write_checkpoint(tmp_path / "c.safetensors", "unet", **trained_on(store, test_ids))
+    judged = evaluate(path, data=moved, name="clinic 7")
+    assert [row["image"] for row in judged.images] == [name.replace("folder/", "clinic 7/") for name in test_ids]
+    assert judged.numbers["dataset"] == "clinic 7"
     assert evaluate(path, part="all", out="all").assessment.n_images == N_IMAGES
 
 
 def test_an_ensemble_is_judged_on_what_none_of_its_members_saw(
-    evaluate: Evaluate, data: Path, store: Store, tmp_path: Path
+    evaluate: Evaluate, store: Store, tmp_path: Path
 ) -> None:
-    ids = [record.id for record in store.records]
-    kept = {"a": ids[:4], "b": ids[2:6], "c": ids[8:]}
+    patients = sorted({record.patient_id for record in store.records})
+
+    def of(*chosen: str) -> list[str]:
+        return [record.id for record in store.records if record.patient_id in chosen]
+
+    kept = {"a": of(*patients[:2]), "b": of(*patients[1:3]), "c": of(*patients[3:])}
     paths = {
-        name: write_checkpoint(tmp_path / f"{name}.safetensors", "unet", seed=seed, **trained_on(data, test_ids))
+        name: write_checkpoint(tmp_path / f"{name}.safetensors", "unet", seed=seed, **trained_on(store, test_ids))
         for seed, (name, test_ids) in enumerate(kept.items())
     }
     judged = evaluate(paths["a"], paths["b"])
-    assert [row["image"] for row in judged.images] == ids[2:4]
+    assert [row["image"] for row in judged.images] == of(patients[1])
     with pytest.raises(UserError, match="test parts have no image in common; judge them one by one"):
         evaluate(paths["a"], paths["c"], out="none")
 
 
-def test_a_dataset_that_was_trained_on_whole_is_refused(evaluate: Evaluate, data: Path, tmp_path: Path) -> None:
-    path = write_checkpoint(tmp_path / "c.safetensors", "unet", **trained_on(data, []))
-    with pytest.raises(UserError, match=r"c\.safetensors: was trained on all of folder.*test_share.*--part all"):
+def test_a_dataset_that_was_trained_on_whole_is_refused(evaluate: Evaluate, store: Store, tmp_path: Path) -> None:
+    path = write_checkpoint(tmp_path / "c.safetensors", "unet", **trained_on(store, []))
+    with pytest.raises(UserError, match=r"every patient has an image that was trained on.*test_share.*--part all"):
         evaluate(path)
     assert not (tmp_path / "judged").exists()
 
 
-def test_a_test_part_of_other_files_is_refused(evaluate: Evaluate, data: Path, tmp_path: Path) -> None:
-    facts = trained_on(data, ["folder/linear_0000", "folder/elsewhere"])
-    path = write_checkpoint(tmp_path / "c.safetensors", "unet", **facts)
-    with pytest.raises(UserError, match=r"has 1 images that are not here, such as folder/elsewhere.*another --name"):
-        evaluate(path)
-    assert evaluate(path, name="another hospital").assessment.n_images == N_IMAGES
+def test_of_data_that_were_trained_on_in_part_the_other_patients_are_judged(
+    evaluate: Evaluate, store: Store, tmp_path: Path
+) -> None:
+    facts = trained_on(store, [])
+    first = record_hashes([store])[store.records[0].id]
+    path = write_checkpoint(tmp_path / "c.safetensors", "unet", **facts | {"seen_images": [first]})
+    others = [one.id for one in store.records if one.patient_id != store.records[0].patient_id]
+    assert [row["image"] for row in evaluate(path).images] == others
+
+
+def test_a_published_dataset_whose_files_have_changed_since_is_announced(
+    store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    facts = trained_on(store, [], "bus_bra") | {"seen_images": ["0" * 16]}
+    for reader, warned in (("busi", False), ("bus_bra", True)):
+        assert len(unseen_records(store, reader, {Path("c.safetensors"): facts})) == len(store.records)
+        assert ("no image here is known again" in caplog.text) is warned
 
 
 # The folder

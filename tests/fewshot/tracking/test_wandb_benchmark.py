@@ -15,6 +15,8 @@ from PIL import Image
 
 from episodes.scoring.statistics import crossed_bootstrap
 from episodes.storage.store import Collection
+from fewshot.config.training import TrackingConfig
+from fewshot.results.identities import run_identities
 from fewshot.results.run_files import read_gallery, write_gallery
 from fewshot.results.summary import summarise
 from fewshot.tracking.wandb_results import log_benchmark
@@ -122,8 +124,10 @@ def test_a_run_is_a_point_of_its_methods_line_over_shots(benchmark: Path) -> Non
 def test_a_run_holds_its_rows(benchmark: Path, table: pa.Table) -> None:
     run = logged(benchmark, "alpha/PANet swapped/1-shot/seed1")
     names = ("draw", "query", "patient", "label", "dice", "iou", "hd95", "nsd", "detected", *FALSE)
+    shown = run_identities(benchmark)
     expected = [
         {name: None if row[name] != row[name] else row[name] for name in names}
+        | {"query": shown.image(row["query"]), "patient": shown.patient(row["patient"])}
         for row in rows_of(table, "alpha", "PANet swapped", 1, 1)
     ]
     assert run.table("queries") == expected
@@ -155,8 +159,8 @@ def test_a_run_says_what_it_is(benchmark: Path) -> None:
 
 def test_cases_are_pictures_with_masks(benchmark: Path) -> None:
     run = logged(benchmark, "alpha/PANet/5-shot/seed1")
-    case = read_gallery(benchmark)[0]
-    assert run.summary["cases.captions"] == ["worst: alpha/p0-0, benign, Dice 0.75, draw 0"]
+    case, shown = read_gallery(benchmark)[0], run_identities(benchmark).image("alpha/p0-0")
+    assert run.summary["cases.captions"] == [f"worst: {shown}, benign, Dice 0.75, draw 0"]
     (image,) = run.summary["cases.filenames"]
     assert (np.asarray(Image.open(run.folder / "files" / image).convert("L")) == case.query.image).all()
     (masks,) = run.summary["cases.all_masks"]
@@ -218,7 +222,7 @@ def test_trainings_are_logged_unless_they_were_live(
 ) -> None:
     models = tmp_path / "models"
     config = train_config("unet", steps=2)
-    for name, seed, tracking in (("unet-seed0", 0, "wandb"), ("unet-seed1", 1, "local")):
+    for name, seed, tracking in (("unet-seed0", 0, TrackingConfig(to="wandb")), ("unet-seed1", 1, TrackingConfig())):
         changed = config.model_copy(update={"tracking": tracking, "seed": seed, "name": name})
         train(changed, models / name, silent(), linear_phantoms, group="made")
     few = table.slice(0, 40)

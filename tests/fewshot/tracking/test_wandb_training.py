@@ -11,7 +11,7 @@ import pytest
 import wandb
 
 from episodes.storage.store import Collection
-from fewshot.config.training import TrainConfig
+from fewshot.config.training import TrackingConfig, TrainConfig
 from fewshot.terminal import Reporter, Update
 from fewshot.tracking.wandb_run import training_listener
 from fewshot.training.run import train as train_model
@@ -25,7 +25,7 @@ STEPS = [1, 2, 3, 4]
 
 def tracked(**changes: Any) -> TrainConfig:
     config = train_config("unet", steps=len(STEPS), save_every=2, **changes)
-    return config.model_copy(update={"tracking": "wandb"})
+    return config.model_copy(update={"tracking": TrackingConfig(to="wandb")})
 
 
 def train(
@@ -81,7 +81,7 @@ def test_a_training_that_goes_on_logs_all_of_its_steps(linear_phantoms: Collecti
 
 
 def test_a_training_that_has_ended_is_logged_once(linear_phantoms: Collection, tmp_path: Path) -> None:
-    train(tracked().model_copy(update={"tracking": "local"}), tmp_path, silent(), linear_phantoms)
+    train(tracked().model_copy(update={"tracking": TrackingConfig()}), tmp_path, silent(), linear_phantoms)
     assert not (tmp_path / "wandb").exists()
     for _ in range(2):
         train(tracked(), tmp_path, silent(), linear_phantoms)

@@ -15,6 +15,7 @@ from episodes.storage.store import Collection
 from fewshot.checkpoints import load_checkpoint
 from fewshot.config.training import FoldConfig, TrainConfig
 from fewshot.data.splitting import make_splits, write_splits
+from fewshot.inference.support import record_hashes
 from fewshot.training.partition import SplitPart, divide, read_parts, split_hash
 from fewshot.training.run import train, training_facts
 from tests.fewshot.made_stores import Made, made_store, picture
@@ -193,7 +194,8 @@ def test_a_checkpoint_knows_its_test_part_and_its_split(made: Collection, tmp_pa
     asked = config(written(tmp_path, split), steps=1)
     path = train(asked, tmp_path / "run", silent(), made)
     facts = load_checkpoint(path).facts
-    assert facts["test_ids"] == sorted(record.id for record in split.select(made.records, "test"))
+    hashes = record_hashes(made.stores)
+    assert facts["test_images"] == sorted({hashes[record.id] for record in split.select(made.records, "test")})
     assert facts["split"] == split_hash(tmp_path / "split.json")
     assert "split.json" not in json.dumps(facts)
     assert train(asked, tmp_path / "run", silent(), made) == path

@@ -22,6 +22,7 @@ from episodes.storage.store import Collection
 from fewshot.checkpoints import CheckpointError, load_checkpoint, load_network
 from fewshot.config.parsing import ConfigError
 from fewshot.config.training import TrainConfig
+from fewshot.inference.support import record_hashes
 from fewshot.networks import NETWORKS, seeded_network
 from fewshot.terminal import Reporter, Update
 from fewshot.training import learner as precision_module
@@ -79,10 +80,13 @@ def test_training_leaves_a_checkpoint_and_its_losses(
         "history.csv",
         "history.png",
         "metrics.jsonl",
+        "places.json",
         "seconds.json",
     ]
     network, checkpoint = load_network(path)
-    assert checkpoint.facts == training_facts(config) | {"precision": "float32", "kept_step": 6, "test_ids": []}
+    outcome = {"precision": "float32", "kept_step": 6, "test_images": []}
+    outcome["seen_images"] = sorted(set(record_hashes(linear_phantoms.stores).values()))
+    assert checkpoint.facts == training_facts(config) | outcome
     before = weights(small_network(name))
     assert any(not torch.equal(tensor, before[key]) for key, tensor in network.state_dict().items())
     assert steps_of(tmp_path) == [1, 2, 3, 4, 5, 6]
@@ -192,10 +196,12 @@ def test_the_test_part_is_written_down_and_never_seen(
     facts = load_checkpoint(train(config, tmp_path, reporter, linear_phantoms)).facts
     assert partition.test is not None
     assert partition.validation is not None
-    assert facts["test_ids"] == sorted(record.id for record in partition.test.records) != []
+    test_ids, hashes = {record.id for record in partition.test.records}, record_hashes(linear_phantoms.stores)
+    assert facts["test_images"] == sorted(hashes[name] for name in test_ids) != []
     assert (facts["test_share"], facts["split_seed"]) == (0.3, 0)
     assert seen
-    assert not seen & set(facts["test_ids"])
+    assert not seen & test_ids
+    assert set(facts["seen_images"]) == {hashes[name] for name in hashes.keys() - test_ids}
     assert seen <= {record.id for part in (partition.train, partition.validation) for record in part.records}
 
 
