@@ -66,6 +66,10 @@ class DatasetError(UserError):
     """A dataset on disk is not what its reader expects; the message names the file and the fix."""
 
 
+# What the system says where a disk is full, a user's share of it is, or a file is larger than it may be.
+OUT_OF_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
 class StorageError(UserError):
     """A file or folder cannot be written; what was there before is unharmed."""
 
@@ -77,8 +81,7 @@ class StorageError(UserError):
         'runs/a: cannot be written (No space left on device); free some space, then give the same command again'
         """
         advice = {
-            errno.ENOSPC: "free some space, then give the same command again",
-            errno.EDQUOT: "free some space, then give the same command again",
+            **dict.fromkeys(OUT_OF_ROOM, "free some space, then give the same command again"),
             errno.EROFS: "choose a place that can be written to",
         }.get(error.errno or 0, "see that you may write there, or choose another place")
         return cls(f"{path}: cannot be written ({error.strerror or error}); {advice}")

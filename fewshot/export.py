@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from episodes.errors import DatasetError, UserError, in_short
-from episodes.io.files import file_hash, written_whole
+from episodes.io.files import file_hash, require_free, written_whole
 from episodes.phantoms.population import PhantomSpec, generate
 from episodes.sampling.episode import Support, image_tensor
 from fewshot import __version__
@@ -224,6 +224,7 @@ def export_checkpoint(request: ExportRequest, out: Path, *, overwrite: bool = Fa
             uses none, takes what it knows from source datasets, or cannot be exported; or if the export differs.
     """
     require_packages()
+    _require_onnx(out)
     require_free(out, overwrite=overwrite)
     (loaded,) = load_ensemble(
         [request.checkpoint],
@@ -255,16 +256,10 @@ def require_packages() -> None:
         raise UserError(f"{', '.join(missing)}: not installed; pip install 'fewshot-bus[export]'")
 
 
-def require_free(out: Path, *, overwrite: bool) -> None:
-    """Refuse a file that exists, or is named as another kind.
-
-    Raises:
-        UserError: says which.
-    """
+def _require_onnx(out: Path) -> None:
+    """Refuse a file that is named as another kind."""
     if out.suffix != ".onnx":
         raise UserError(f"{out}: ONNX is written; give a name that ends in .onnx")
-    if out.exists() and not overwrite:
-        raise UserError(f"{out}: exists already; give another --out, or replace it with --overwrite")
 
 
 def _support_facts(support: Support | None) -> dict[str, Any] | None:

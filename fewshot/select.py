@@ -24,7 +24,8 @@ from episodes.errors import DatasetError, UserError
 from episodes.images.decoding import read_image, stretch_image
 from episodes.images.dicom_header import DicomFacts, is_dicom, read_facts
 from episodes.images.grey_scales import with_full_scales
-from episodes.io.files import exclusive_lock, folder_written_whole, short_name
+from episodes.io.files import folder_written_whole, require_free, short_name
+from episodes.io.locks import exclusive_lock
 from episodes.records import UNKNOWN, Record, frame_stem
 from episodes.sampling.selection import By, choose, nearest_chosen
 from fewshot.checkpoints import load_network
@@ -230,13 +231,15 @@ class Chosen:
     stands_for: Sequence[Input]
 
 
-def require_free(folder: Path, *, overwrite: bool) -> None:
+def require_replaceable(folder: Path, *, overwrite: bool) -> None:
     """Refuse to write where something would be lost.
 
     Raises:
         UserError: if there is something and it is not to be replaced, or is not what an earlier selection wrote, such
             as masks.
     """
+    if not folder.is_dir():
+        require_free(folder)
     found = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
     if found and not overwrite:
         raise UserError(f"{folder}: is not empty; give another --out, or replace an earlier selection with --overwrite")
@@ -370,7 +373,7 @@ def select_images(
     Raises:
         UserError: if there is no image, none can be read, the table is none, or the folder holds something else.
     """
-    require_free(out, overwrite=overwrite)
+    require_replaceable(out, overwrite=overwrite)
     with exclusive_lock(out):
         inputs = find_inputs(request.images, without=[out])
         for line in inputs.left_out_lines():

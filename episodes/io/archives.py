@@ -18,7 +18,8 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Any, NamedTuple, cast
 
 from episodes.errors import DatasetError, StorageError, UserError
-from episodes.io.files import exclusive_lock, resumable_folder
+from episodes.io.files import folder_written_whole, require_free
+from episodes.io.locks import exclusive_lock
 from episodes.parallel import Progress
 
 _CHUNK = 1 << 20
@@ -65,17 +66,11 @@ def unpack(
     """
     if not archive.is_file():
         raise UserError(f"{archive}: there is no such file; give a zip or tar archive")
-    if folder.exists():
-        raise UserError(f"{folder}: exists already; give a folder that does not, so that nothing is overwritten")
+    require_free(folder)
     with exclusive_lock(folder):
-        hidden = resumable_folder(folder)
-        shutil.rmtree(hidden, ignore_errors=True)  # left over where a process was killed
-        try:
+        require_free(folder)  # nor has another process written it meanwhile
+        with folder_written_whole(folder, durable=False) as hidden:
             unpacked = _unpack_into(hidden, _Budget(archive, limits or ArchiveLimits()), progress)
-            with _written(folder):
-                hidden.rename(folder)
-        finally:
-            shutil.rmtree(hidden, ignore_errors=True)
     unpacked.folder = folder
     return unpacked
 
@@ -112,8 +107,6 @@ def _unpack_into(folder: Path, budget: _Budget, progress: Progress | None) -> Un
             raise StorageError(
                 f"{folder.parent}: {budget.size} bytes are to be written, and {free} are free; free some space"
             )
-        with _written(folder):
-            folder.mkdir(parents=True)
         for number, member in enumerate(members, start=1):
             _write(member, budget.archive, done)
             if progress:

@@ -1,80 +1,147 @@
-"""Files that are written whole or not at all, and the locks of the folders they lie in."""
+"""Files and folders that are written whole or not at all.
+
+Whatever a command writes, it writes under a hidden name beside the place where it belongs, which it takes when all is
+there. Errors and interruptions remove what is hidden; what a process left that was killed is removed by the next one
+that writes there.
+"""
 
 import errno
-import logging
 import os
 import re
 import shutil
 import socket
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import cache
 from hashlib import file_digest, sha256
+from itertools import count
 from pathlib import Path
 
-from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
-
-from episodes.errors import ManifestError, StorageError, UserError
+from episodes.errors import OUT_OF_ROOM, ManifestError, StorageError, UserError
 from episodes.records import Record, records_hash
 
-logger = logging.getLogger(__name__)
-
-# What a file system says that has no locks, as network ones may; the last is NFS's, of a file that it opened otherwise.
-_NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EBADF}
 # What a spreadsheet takes for a formula, where it is no number; or what was protected from that.
 _FORMULA = re.compile(r"'*[=+\-@\t\r](?s:.*)")
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE | re.ASCII)
-_TEMPORARY = r"\.\d+(\.removed)?\.partial"
+# Whose a hidden file is: the process, and the machine or container in which it is known by this number.
+_PARTIAL = re.compile(r"(\..+)\.(\d+)-([0-9a-f]{8})-\d+\.partial")
+_numbers = count()
 # What a file system says that takes no space before it is written to.
 _CANNOT_RESERVE = {errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP}
+
+
+def require_free(*paths: Path, overwrite: bool | None = None) -> None:
+    """Refuse to begin where a file or folder could not be written, or something is that is not to be replaced.
+
+    Args:
+        paths: where something is going to be written.
+        overwrite: whether what is there is replaced; None where there is no such option.
+
+    Raises:
+        UserError: names the first that is there.
+        StorageError: names the first that may not be written.
+    """
+    for path in paths:
+        if os.path.lexists(path) and not overwrite:
+            instead = "so that nothing is overwritten" if overwrite is None else "or replace it with --overwrite"
+            raise UserError(f"{path}: exists already; choose another name, {instead}")
+        above = next(folder for folder in path.absolute().parents if os.path.lexists(folder))
+        if not above.is_dir():
+            raise StorageError.of(path, OSError(errno.ENOTDIR, os.strerror(errno.ENOTDIR)))
+        if not os.access(above, os.W_OK | os.X_OK):
+            reason = errno.EROFS if os.statvfs(above).f_flag & os.ST_RDONLY else errno.EACCES
+            raise StorageError.of(path, OSError(reason, os.strerror(reason)))
 
 
 @contextmanager
 def written_whole(path: Path) -> Iterator[Path]:
     """Give a temporary path to write to; it becomes `path` when the block ends without an error.
 
-    It lies in a folder of its own, since libraries such as safetensors leave files of their own beside what they write
-    when they are killed.
-
     Raises:
         StorageError: if the disk is full or read-only, or the folder is not the user's to write in.
     """
-    partial = _partial(path)
-    try:
-        with _storage_errors(path):
-            partial.mkdir(parents=True, exist_ok=True)
-            yield partial / path.name
-            _put_on_disk(partial / path.name)
-            (partial / path.name).replace(path)
-            with suppress(OSError):  # not every file system can be asked for that
-                _put_on_disk(path.parent)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+    with _storage_errors(path), files_written_whole(path) as (partial,):
+        yield partial
 
 
 @contextmanager
-def folder_written_whole(folder: Path) -> Iterator[Path]:
-    """Give a temporary folder beside `folder` to fill; it takes the name, and the place of an older one, at the end.
+def files_written_whole(*paths: Path) -> Iterator[list[Path]]:
+    """Give temporary paths to write to; they become `paths` when the block ends without an error, all or none.
+
+    A process that is killed in the instant in which they are renamed leaves some, each of them whole.
+
+    Each lies in a folder of its own, since libraries such as safetensors leave files of their own beside what they
+    write when they are killed.
 
     Raises:
-        StorageError: if it cannot be made, or cannot be renamed. What the block raises is passed on as it is.
+        StorageError: if a folder cannot be made, a file not be renamed, or the block finds no room on the disk. What
+            else it raises is passed on as it is.
     """
-    folder = folder.absolute()
-    partial = _partial(folder)
-    try:
+    hidden = {_temporary(path): path for path in paths}
+    partials = {folder / path.name: path for folder, path in hidden.items()}
+    with _made(hidden):
+        with _named_in_errors(partials):
+            yield list(partials)
+        for partial, path in partials.items():
+            with _storage_errors(path):
+                _put_on_disk(partial)
+        for partial, path in partials.items():
+            with _storage_errors(path):
+                partial.replace(path)
+    for parent in {path.parent for path in paths}:
+        with suppress(OSError):  # not every file system can be asked for that
+            _put_on_disk(parent)
+
+
+@contextmanager
+def folder_written_whole(folder: Path, *, durable: bool = True) -> Iterator[Path]:
+    """Give a temporary folder beside `folder` to fill; it takes the name, and the place of an older one, at the end.
+
+    Before that it waits until every file would outlive a loss of power, unless it need not be durable: for thousands
+    of files that takes long.
+
+    Raises:
+        StorageError: if it cannot be made or renamed, or the block finds no room on the disk. What else it raises is
+            passed on as it is.
+    """
+    partial = _temporary(folder.absolute())
+    with _made({partial: folder}):
+        with _named_in_errors({partial: folder}):
+            yield partial
         with _storage_errors(folder):
-            shutil.rmtree(partial, ignore_errors=True)
-            partial.mkdir(parents=True)
-        yield partial
-        with _storage_errors(folder):
-            for path in (path for path in partial.rglob("*") if path.is_file()):
+            for path in (path for path in partial.rglob("*") if durable and path.is_file()):
                 _put_on_disk(path)
-            remove_folder(folder)
+            remove_folder(folder.absolute())
             partial.rename(folder)
-            with suppress(OSError):
-                _put_on_disk(folder.parent)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+    with suppress(OSError):
+        _put_on_disk(folder.parent)
+
+
+@contextmanager
+def _made(hidden: Mapping[Path, Path]) -> Iterator[None]:
+    """Make folders, and those that they lie in; remove them at the end, and after an error these as well.
+
+    Errors name what each is to become.
+    """
+    missing = [parent for folder in hidden for parent in folder.absolute().parents if not parent.exists()]
+    try:
+        for folder, path in hidden.items():
+            with _storage_errors(path):
+                folder.mkdir(parents=True)
+            _remove_abandoned(folder.parent.absolute())
+        yield
+    except BaseException:
+        _remove_all(hidden)
+        for parent in sorted(set(missing), key=lambda one: -len(one.parts)):
+            with suppress(OSError):  # others may have put something there
+                parent.rmdir()
+        raise
+    _remove_all(hidden)
+
+
+def _remove_all(folders: Iterable[Path]) -> None:
+    for folder in folders:
+        shutil.rmtree(folder, ignore_errors=True)  # what cannot be removed does no harm
 
 
 def remove_folder(folder: Path) -> None:
@@ -83,7 +150,7 @@ def remove_folder(folder: Path) -> None:
     Raises:
         StorageError: if the system does not let it be removed.
     """
-    aside = _hidden(folder, f".{os.getpid()}.removed.partial")
+    aside = _temporary(folder)
     with _storage_errors(folder):
         if folder.exists():
             folder.rename(aside)
@@ -95,12 +162,43 @@ def remove_leftovers(path: Path) -> None:
 
     Only for who is alone there: what another process is writing would be removed as well.
     """
-    own = re.compile(re.escape(_hidden(path, "").name) + _TEMPORARY)
-    any_name = re.compile(rf"\..+{_TEMPORARY}")
-    beside = [found for found in path.parent.glob(".*.partial") if own.fullmatch(found.name)]
-    within = [found for found in path.rglob(".*.partial") if any_name.fullmatch(found.name)]
-    for found in (*beside, *within):
-        shutil.rmtree(found, ignore_errors=True)  # what cannot be removed does no harm
+    stem = hidden_beside(path, "").name.removesuffix(".")
+    _remove_all(found for found, owner in _partials(path.parent.glob(".*.partial")) if owner[1] == stem)
+    _remove_all(found for found, _ in _partials(path.rglob(".*.partial")))
+    _remove_abandoned(path.parent.absolute())
+
+
+@cache
+def _remove_abandoned(folder: Path) -> None:
+    """Remove what processes left in a folder that were killed on this machine; once, since a folder may be large."""
+    for found, owner in _partials(folder.glob(".*.partial")):
+        if owner[3] == _machine() and not _is_alive(int(owner[2])):
+            _remove_all([found])
+
+
+def _partials(found: Iterable[Path]) -> list[tuple[Path, re.Match[str]]]:
+    """Match hidden folders with who made them: path, and stem, process and machine."""
+    return [(path, match) for path in found if (match := _PARTIAL.fullmatch(path.name))]
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):  # somebody else's
+        return True
+    return True
+
+
+@cache
+def _machine() -> str:
+    """Return by what a machine, or a container on it, is known, in which processes have one numbering."""
+    try:
+        numbering = str(Path("/proc/self/ns/pid").readlink())
+    except OSError:
+        numbering = ""
+    return sha256(f"{socket.gethostname()} {numbering}".encode()).hexdigest()[:8]
 
 
 def write_text(path: Path, text: str) -> None:
@@ -110,6 +208,18 @@ def write_text(path: Path, text: str) -> None:
         StorageError: if it cannot be written.
     """
     write_bytes(path, text.encode(errors="backslashreplace"))  # a path may hold bytes that are no text
+
+
+def write_texts(texts: Mapping[Path, str]) -> None:
+    """Write several text files whole, all or none, in place of what was there.
+
+    Raises:
+        StorageError: if one cannot be written.
+    """
+    with files_written_whole(*texts) as partials:
+        for partial, text in zip(partials, texts.values(), strict=True):
+            with _storage_errors(partial):
+                partial.write_bytes(text.encode(errors="backslashreplace"))
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -126,11 +236,10 @@ def write_lines(path: Path, lines: Iterable[str], *, overwrite: bool) -> None:
     """Write a text file whole, line by line.
 
     Raises:
-        ManifestError: if the file exists and must not be overwritten.
+        UserError: if the file exists and must not be overwritten.
         StorageError: if it cannot be written.
     """
-    if path.exists() and not overwrite:
-        raise ManifestError(f"{path}: exists already; choose another name, or replace it with --overwrite")
+    require_free(path, overwrite=overwrite)
     with written_whole(path) as partial, partial.open("w", encoding="utf-8", newline="\n") as file:
         file.writelines(f"{line}\n" for line in lines)
 
@@ -166,16 +275,20 @@ def write_at(descriptor: int, content: bytes | memoryview, offset: int) -> None:
 
 def resumable_folder(folder: Path) -> Path:
     """Return the hidden folder in which one is made whose work goes on after a kill: its name is always the same."""
-    return _hidden(folder, ".partial")
+    return hidden_beside(folder, "partial")
 
 
-def _partial(path: Path) -> Path:
-    return _hidden(path, f".{os.getpid()}.partial")
+def hidden_beside(path: Path, kind: str) -> Path:
+    """Name a hidden file or folder beside a path after it, short enough whatever its name.
+
+    >>> hidden_beside(Path("runs/a"), "lock").as_posix()
+    'runs/.a.lock'
+    """
+    return path.with_name(f".{short_name(path.name, LONGEST_NAME - 40)}.{kind}")
 
 
-def _hidden(path: Path, ending: str) -> Path:
-    """Name a hidden file or folder beside a path after it, short enough whatever its name."""
-    return path.with_name(f".{short_name(path.name, LONGEST_NAME - 40)}{ending}")
+def _temporary(path: Path) -> Path:
+    return hidden_beside(path, f"{os.getpid()}-{_machine()}-{next(_numbers)}.partial")
 
 
 LONGEST_NAME = 240
@@ -201,6 +314,23 @@ def _storage_errors(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise StorageError.of(path, error) from error
+
+
+@contextmanager
+def _named_in_errors(final: Mapping[Path, Path]) -> Iterator[None]:
+    """Say where there is no room by the names that hidden files and folders are to have."""
+    try:
+        yield
+    except OSError as error:  # which names no file, as a rule
+        if error.errno not in OUT_OF_ROOM:
+            raise
+        several = len(final) > 1
+        raise StorageError.of(next(path.parent if several else path for path in final.values()), error) from error
+    except StorageError as error:
+        line = str(error)
+        for partial, path in final.items():
+            line = line.replace(str(partial), str(path))
+        raise StorageError(line) from error.__cause__
 
 
 def _put_on_disk(path: Path) -> None:
@@ -298,102 +428,3 @@ def require_same_records(path: Path, written_for: object, ids: Iterable[str], re
             f"{path}: was written for other records: since then some were added or removed, or changed their "
             "label or patient; write it again, or read it with the datasets it was written for"
         )
-
-
-@contextmanager
-def exclusive_lock(path: Path) -> Iterator[None]:
-    """Lock a file or folder for this process alone for as long as the block runs; fail where another holds the lock.
-
-    What killed processes left half-written there is removed first.
-
-    Raises:
-        UserError: if another process is at work there; it names that process.
-        StorageError: if the lock cannot be written, as the disk is read-only or full.
-    """
-    file, made = _lock_file(path)
-    holder = _read_holder(file)  # before others' attempts, which may empty the file
-    try:
-        with _locked(path, file, made, blocking=False):
-            with suppress(OSError):  # a full disk: others are kept out all the same
-                file.write_text(f"process {os.getpid()} on {socket.gethostname()}")
-            remove_leftovers(path.resolve())
-            yield
-    except Timeout as error:
-        who = holder or _read_holder(file) or "another process"
-        raise UserError(f"{path}: {who} is at work there; wait until it has ended, or stop it") from error
-
-
-@contextmanager
-def waiting_lock(path: Path) -> Iterator[None]:
-    """Wait until no other process writes a file or folder, then keep others waiting for as long as the block runs.
-
-    Raises:
-        StorageError: if the lock cannot be written, as the disk is read-only or full.
-    """
-    with _locked(path, *_lock_file(path), blocking=True):
-        yield
-
-
-def _lock_file(path: Path) -> tuple[Path, list[Path]]:
-    """Find where a lock's file lies, and make the folders that are missing, which it returns too, innermost first."""
-    place = path.resolve()
-    missing = [folder for folder in place.parents if not folder.exists()]
-    try:
-        place.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise StorageError.of(path, error) from error
-    if not place.name or (place.is_dir() and not os.access(place.parent, os.W_OK)):
-        return place / ".lock", missing  # the user's own folder in one of somebody else's, such as a mounted volume
-    return _hidden(place, ".lock"), missing
-
-
-@contextmanager
-def _locked(path: Path, file: Path, made: list[Path], *, blocking: bool) -> Iterator[None]:
-    """Hold a lock; where nothing was written meanwhile, nothing is left."""
-    try:
-        lock = _acquired(file, blocking=blocking)
-    except Timeout:
-        raise
-    except OSError as error:
-        raise StorageError.of(path, error) from error
-    try:
-        yield
-    finally:
-        # Who waits for the file that is removed here sees that it is, and takes the lock of another.
-        with suppress(OSError):
-            if lock.lock_counter == 1:
-                file.unlink()
-        lock.release()
-        with suppress(OSError):
-            for folder in made:
-                folder.rmdir()
-
-
-def _acquired(file: Path, *, blocking: bool) -> BaseFileLock:
-    """Acquire the system's lock of a file; where the file system has none, a file beside it that stands for it."""
-    lock: BaseFileLock = FileLock(file, is_singleton=True, fallback_to_soft=False)
-    try:
-        lock.acquire(blocking=blocking)
-    except OSError as error:
-        if error.errno not in _NO_LOCKS:
-            raise
-        _warn_of_missing_locks()
-        lock = SoftFileLock(file.with_name(f"{file.name}.soft"), is_singleton=True)
-        lock.acquire(blocking=blocking)
-    return lock
-
-
-@cache
-def _warn_of_missing_locks() -> None:
-    logger.warning(
-        "the file system keeps no locks: files `.NAME.lock.soft` stand in for them; where a command waits for one that"
-        " another computer left, or is refused for it, and nothing is at work there, delete that file"
-    )
-
-
-def _read_holder(file: Path) -> str:
-    """Read which process holds a lock, or held it last; empty where it is not known."""
-    try:
-        return file.read_text(errors="replace")
-    except OSError:
-        return ""

@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from episodes.errors import DatasetError, StorageError
-from episodes.io.files import folder_written_whole, remove_leftovers, waiting_lock
+from episodes.errors import DatasetError
+from episodes.io.files import folder_written_whole, remove_leftovers
+from episodes.io.locks import waiting_lock
 from episodes.phantoms.population import Phantom, PhantomSpec, generate
 
 VERSION = 1  # of the generator: raised whenever the same specification gives other pixels
@@ -55,10 +56,7 @@ def prepare_phantoms(spec: PhantomSpec, parent: Path) -> Path:
         if not _is_complete(root, spec):  # nor has another process written it meanwhile
             remove_leftovers(root)
             with folder_written_whole(root) as partial:
-                try:
-                    write_folder(generate(spec), partial, spec)
-                except OSError as error:
-                    raise StorageError.of(root, error) from error
+                write_folder(generate(spec), partial, spec)
     return root
 
 

@@ -22,10 +22,11 @@ from numpy.typing import NDArray
 
 from episodes.curation.near_duplicates import THUMBNAIL, duplicate_groups, settle_duplicates, thumbnail
 from episodes.curation.policy import Curated, Policy, count_by_reason, curate, require_some
-from episodes.errors import DatasetError, StorageError
+from episodes.errors import OUT_OF_ROOM, DatasetError, StorageError
 from episodes.images.decoding import decode_masks, read_image, stretch_image, stretch_labels
 from episodes.images.grey_scales import describe_full_scales
-from episodes.io.files import file_hash, reserve_space, resumable_folder, waiting_lock
+from episodes.io.files import file_hash, reserve_space, resumable_folder
+from episodes.io.locks import waiting_lock
 from episodes.parallel import Progress, in_threads
 from episodes.records import Record
 from episodes.storage.store import (
@@ -43,7 +44,6 @@ from episodes.storage.store import (
 
 logger = logging.getLogger(__name__)
 
-_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _HEADERS = 2048  # bytes, the most that a decoded image's file takes beside its arrays
 
 
@@ -309,7 +309,7 @@ class _Preparation:
         try:
             yield
         except OSError as error:
-            if error.errno not in _FULL:
+            if error.errno not in OUT_OF_ROOM:
                 raise StorageError.of(self.folder, error) from error
             array_bytes, file_bytes = self._sizes()
             needed = 2 * array_bytes + len(self.hashes) * file_bytes

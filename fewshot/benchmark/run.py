@@ -15,7 +15,8 @@ import yaml
 from torch import nn
 
 from episodes.errors import UserError
-from episodes.io.files import exclusive_lock, file_hash, remove_folder, write_text
+from episodes.io.files import file_hash, remove_folder, write_text
+from episodes.io.locks import exclusive_lock
 from episodes.io.yaml_json import read_json, read_yaml
 from episodes.sampling.episode import load_support
 from episodes.scoring.mask_scores import MIN_AREA, TOLERANCE

@@ -7,13 +7,14 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import TextIOWrapper
+from pathlib import Path
 from types import FrameType
 from typing import Annotated
 
 import typer
 from typer.models import CommandInfo
 
-from episodes.errors import UserError, printable
+from episodes.errors import StorageError, UserError, printable
 from fewshot.cli import data, masks, models  # their commands hang on `app` once they are imported
 from fewshot.cli.arguments import app, data_app
 
@@ -51,7 +52,9 @@ def main() -> None:
     except Exception as error:
         if debug:
             traceback.print_exc()
-        if isinstance(error, UserError | OSError):
+        if isinstance(error, OSError):
+            _complain(_describe(error))
+        elif isinstance(error, UserError):
             _complain(str(error))
         else:
             _complain(f"{type(error).__name__}: {error} (a fault of the program; --debug shows where)")
@@ -69,6 +72,15 @@ def _warn_of_names_in_pictures() -> None:
             " themselves (BurnedInAnnotation: YES): cut them out before you pass on images, or what shows them"
         )
         header.SHOWING_NAMES.clear()
+
+
+def _describe(error: OSError) -> str:
+    """Say what the system refused, as far as it says of which file; of none, it is where the output goes."""
+    if error.errno is None:
+        return str(error)
+    if error.filename is not None:
+        return f"{error.filename}: {error.strerror}; see that it is there, and that you may read and write it"
+    return str(StorageError.of(Path("the output"), error))
 
 
 def _replace_what_cannot_be_shown() -> None:

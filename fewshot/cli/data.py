@@ -54,11 +54,11 @@ def check(
     However much is found, the exit status is 0, unless --strict is given.
     """
     from episodes.curation.check import check_dataset
-    from episodes.io.files import write_text
+    from episodes.io.files import require_free, write_text
     from fewshot.data.showing import print_check
 
-    if out and out.exists() and not overwrite:
-        raise UserError(f"{out}: exists already; choose another name, or replace it with --overwrite")
+    if out:
+        require_free(out, overwrite=overwrite)
     reporter = new_reporter()
     with reporter.step(f"check {dataset}") as progress:
         report = check_dataset(dataset, root, progress=progress, invert_masks=invert_masks)
@@ -94,9 +94,10 @@ def show(
 
     Lesions are outlined green where they are benign and red where malignant, as decoded for training.
     """
-    from fewshot.data.showing import require_free, show_dataset
+    from episodes.io.files import require_free
+    from fewshot.data.showing import figure_files, show_dataset
 
-    require_free(out, with_split=split is not None, overwrite=overwrite)
+    require_free(*figure_files(out, with_split=split is not None), overwrite=overwrite)
     policy = {"duplicates": duplicates, "doppler": doppler, "curated": curated, "corrections": corrections}
     reporter = new_reporter()
     store = _open_store(reporter, "data show", root, dataset, name, invert_masks, curation=policy, cache=cache)
@@ -250,14 +251,12 @@ def init(
     Nothing is changed, and no file is ever replaced. The exit status is 1 if the folder cannot be read at all.
     """
     from episodes.datasets.survey import survey
-    from episodes.io.files import write_text
+    from episodes.io.files import require_free, write_texts
     from fewshot.data.description import dataset_name, dataset_yaml, doubts, metadata_csv, understood
     from fewshot.terminal import output_console, print_line
 
     table = folder / "metadata.csv"
-    for path in [*([out] if out else []), *([table] if metadata else [])]:
-        if path.exists():
-            raise UserError(f"{path}: exists already and is not replaced; move it away, or choose another name")
+    require_free(*([out] if out else []), *([table] if metadata else []))
     with new_reporter().step(f"look at {folder}") as progress:
         seen = survey(folder, progress, invert_masks=invert_masks)
     name = _valid(name) if name else dataset_name(folder, seen.reader)
@@ -268,14 +267,16 @@ def init(
         print_line(console, "\nMissing or doubtful:")
         for line in found:
             print_line(console, f"  - {line}")
+    text = dataset_yaml(seen, name)
+    texts = {table: metadata_csv(seen)} if metadata else {}
+    if out and seen.records:
+        texts[out] = f"# Written by: fewshot data init {shlex.quote(str(folder))}\n{text}"
+    write_texts(texts)
     if metadata:
-        write_text(table, metadata_csv(seen))
         print_line(console, f"\nWritten, to be filled in: {table}")
     if not seen.records:
         raise DatasetError(f"{folder}: none of its images can be used; mend what is listed above")
-    text = dataset_yaml(seen, name)
     if out:
-        write_text(out, f"# Written by: fewshot data init {shlex.quote(str(folder))}\n{text}")
         print_line(console, f"\nWritten: {out}")
     else:
         print_line(console, f"\nIn a configuration, beside other datasets:\n{text.rstrip()}")
@@ -338,16 +339,19 @@ def generate(
     ] = "folder",
 ) -> None:
     """Write a phantom dataset: B-mode images made from tissue models, with exact masks."""
+    from episodes.io.files import folder_written_whole, require_free
+    from episodes.io.locks import exclusive_lock
     from episodes.phantoms import layouts, population
     from fewshot.terminal import counted
 
-    if root.exists():
-        raise UserError(f"{root}: exists already; give a folder that does not, so that nothing is overwritten")
+    require_free(root)
     spec = population.PhantomSpec(scanner, images, seed)
     writer = getattr(layouts, f"write_{layout}")
-    with new_reporter().step(f"generate {images} images") as progress:
+    with exclusive_lock(root), new_reporter().step(f"generate {images} images") as progress:
+        require_free(root)  # nor has another process written it meanwhile
         options = {"spec": spec} if layout == "folder" else {}
-        writer(counted(population.generate(spec), images, progress), root, **options)
+        with folder_written_whole(root) as partial:
+            writer(counted(population.generate(spec), images, progress), partial, **options)
     sys.stdout.write(f"{root}\n")
 
 

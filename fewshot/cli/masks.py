@@ -48,9 +48,9 @@ def select(
         raise typer.BadParameter("give a checkpoint or --encoder, and not both", param_hint="CHECKPOINT")
     if encoder is not None and weights == "none":
         raise typer.BadParameter("random weights describe nothing; give a file", param_hint="--weights")
-    from fewshot.select import Describer, SelectionRequest, require_free, select_images
+    from fewshot.select import Describer, SelectionRequest, require_replaceable, select_images
 
-    require_free(out, overwrite=overwrite)  # known before anything is loaded
+    require_replaceable(out, overwrite=overwrite)  # known before anything is loaded
     if checkpoint is not None:
         describer = Describer.of_checkpoint(checkpoint, image_size, trust or ())
     else:

@@ -156,7 +156,7 @@ def benchmark(
 
     settings = load_config(config, BenchmarkConfig, with_tracking(overrides, wandb))
     # Takes seconds, which a wrong configuration need not wait for.
-    from episodes.io.files import waiting_lock
+    from episodes.io.locks import waiting_lock
     from fewshot.benchmark.run import run_benchmark
     from fewshot.report.collect import collect
     from fewshot.results.run_files import RESULTS
@@ -189,7 +189,7 @@ def report(
     if against is not None:
         _print_differences(run, against)
         return
-    from episodes.io.files import exclusive_lock
+    from episodes.io.locks import exclusive_lock
     from fewshot.report.collect import collect
     from fewshot.report.pairing import pair_runs
 

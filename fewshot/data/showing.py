@@ -11,7 +11,7 @@ import rich.table
 from rich.console import Console
 
 from episodes.curation.findings import KINDS, CheckReport, Kind
-from episodes.errors import UserError
+from episodes.io.files import files_written_whole, require_free
 from episodes.records import Label, Record
 from episodes.sampling.splits import read_split
 from episodes.sampling.streams import Stream
@@ -149,17 +149,9 @@ def _by_turns(records: Sequence[Record], stream: Stream) -> list[Record]:
     return [record for _, record in sorted(turns, key=lambda pair: pair[0])]
 
 
-def require_free(folder: Path, *, with_split: bool, overwrite: bool) -> list[Path]:
-    """List the files that are going to be drawn.
-
-    Raises:
-        UserError: if one of them exists and is not to be replaced.
-    """
-    files = [folder / name for name in (SHEET, CLASSES, *([SPLITS] if with_split else []))]
-    for path in files:
-        if path.exists() and not overwrite:
-            raise UserError(f"{path}: exists already; give another --out, or replace it with --overwrite")
-    return files
+def figure_files(folder: Path, *, with_split: bool) -> list[Path]:
+    """List the files that `show_dataset` draws."""
+    return [folder / name for name in (SHEET, CLASSES, *([SPLITS] if with_split else []))]
 
 
 def show_dataset(
@@ -168,18 +160,21 @@ def show_dataset(
     """Draw a contact sheet of so many images, which the seed chooses, the classes, and with a split its parts.
 
     Returns:
-        The files written.
+        The files written, all of them or none.
 
     Raises:
         UserError: if a file exists and is not to be replaced, or the split is of other records.
+        StorageError: if they cannot be written.
     """
-    files = require_free(folder, with_split=split is not None, overwrite=overwrite)
+    files = figure_files(folder, with_split=split is not None)
+    require_free(*files, overwrite=overwrite)
     found = None if split is None else read_split(split, store.records)
     dataset = store.records[0].dataset
-    contact_sheet(folder / SHEET, _groups(store, count, seed), title=dataset)
-    classes_figure(folder / CLASSES, store.records, title=dataset)
-    if found is not None and split is not None:
-        splits_figure(folder / SPLITS, store.records, found.parts, title=f"{dataset}, {split.name}")
+    with files_written_whole(*files) as (sheet, classes, *splits):
+        contact_sheet(sheet, _groups(store, count, seed), title=dataset)
+        classes_figure(classes, store.records, title=dataset)
+        if found is not None and split is not None:
+            splits_figure(splits[0], store.records, found.parts, title=f"{dataset}, {split.name}")
     return files
 
 

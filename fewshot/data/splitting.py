@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
-from episodes.errors import ManifestError
+from episodes.io.files import files_written_whole, require_free
 from episodes.records import Record, records_hash
 from episodes.sampling.splits import (
     FRACTIONS,
@@ -99,16 +99,16 @@ def write_splits(path: Path, splits: Mapping[str, Split], *, overwrite: bool = F
         The files, with what is in them.
 
     Raises:
-        ManifestError: if one exists and is not to be replaced; then none is written.
+        UserError: if one exists and is not to be replaced; then none is written.
+        StorageError: if one cannot be written; then none is.
     """
     files = {
         path.with_name(f"{path.stem}-{name}{path.suffix}") if name else path: split for name, split in splits.items()
     }
-    for file in files:
-        if file.exists() and not overwrite:
-            raise ManifestError(f"{file}: exists already; choose another name, or replace it with --overwrite")
-    for file, split in files.items():
-        write_split(file, split, overwrite=overwrite)
+    require_free(*files, overwrite=overwrite)
+    with files_written_whole(*files) as partials:
+        for partial, split in zip(partials, files.values(), strict=True):
+            write_split(partial, split)
     return files
 
 

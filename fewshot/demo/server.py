@@ -24,7 +24,7 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from episodes.errors import StorageError, UserError
-from episodes.io.files import exclusive_lock
+from episodes.io.locks import exclusive_lock
 from fewshot.demo import requests
 from fewshot.demo.choices import MethodChoice, load_choices
 from fewshot.demo.guard import ACCESS, Guard, is_loopback

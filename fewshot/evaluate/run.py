@@ -9,7 +9,8 @@ from typing import Any, Literal, Protocol
 import numpy as np
 
 from episodes.errors import UserError
-from episodes.io.files import exclusive_lock, folder_written_whole, short_name
+from episodes.io.files import folder_written_whole, require_free, short_name
+from episodes.io.locks import exclusive_lock
 from episodes.records import Record
 from episodes.storage.store import Store
 from fewshot.config.data import DataConfig
@@ -230,11 +231,8 @@ def _write_maps(folder: Path, record: Record, prediction: EnsemblePrediction) ->
 
 def _require_free(out: Path, *, overwrite: bool) -> None:
     """Refuse to write where something is, and to delete what is no evaluation."""
-    if not out.exists():
-        return
-    if not overwrite:
-        raise UserError(f"{out}: exists already; give another folder, or add --overwrite")
-    if not (out / NUMBERS).is_file():
+    require_free(out, overwrite=overwrite)
+    if out.exists() and not (out / NUMBERS).is_file():
         raise UserError(f"{out}: holds no evaluation, and --overwrite would delete it; give another folder")
 
 

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from episodes.errors import UserError
-from episodes.io.files import exclusive_lock
+from episodes.io.files import require_free
+from episodes.io.locks import exclusive_lock
 from fewshot.checkpoints import load_network, network_tensors, save_checkpoint
 from fewshot.config.parsing import parse_overrides
 from fewshot.devices import choose_device, within_memory
@@ -46,7 +47,7 @@ def finetune_checkpoint(
         UserError: if the output exists or another process is writing it, the support cannot be used, or the model is
             not a supervised one.
     """
-    _require_free(out)
+    require_free(out)
     options = checked_options(FineTuned, parse_overrides(overrides), "finetune", skip=1)
     network, loaded = load_network(checkpoint, trust)
     if network.trains_on != "images":
@@ -57,15 +58,10 @@ def finetune_checkpoint(
     method = FineTuned(without_sources(network, device), **options)
     facts = dict(loaded.facts) | {"finetuned": {**options, "hashes": support_hashes(annotated)}}
     with exclusive_lock(out):
-        _require_free(out)  # nor has another process written it meanwhile
+        require_free(out)  # nor has another process written it meanwhile
         with reporter.step(f"finetune on {annotated.images.shape[1]} images"):
             adapted = within_memory(partial(method.adapt, annotated), f"{device}, fine-tuning")
         save_checkpoint(out, network_tensors(adapted), facts)
         if listener is not None:
             listener(out, facts)
     return out
-
-
-def _require_free(out: Path) -> None:
-    if out.exists():
-        raise UserError(f"{out}: exists already; give another name, so that nothing is overwritten")

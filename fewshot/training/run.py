@@ -12,7 +12,8 @@ import torch
 from torch import nn
 
 from episodes.errors import UserError
-from episodes.io.files import exclusive_lock, write_text
+from episodes.io.files import write_text
+from episodes.io.locks import exclusive_lock
 from episodes.io.yaml_json import read_json
 from episodes.storage.store import Collection
 from fewshot.checkpoints import network_tensors, read_facts, save_checkpoint

@@ -130,9 +130,9 @@ def test_every_wrong_key_has_its_line(fewshot: Fewshot, configs: Path) -> None:
             r"none\.safetensors: no such checkpoint; `fewshot train` writes",
         ),
         ("finetune train.yaml --support . --out out.safetensors", r"train\.yaml: damaged"),
-        ("finetune none.safetensors --support . --out train.yaml", r"train\.yaml: exists already; give another name"),
+        ("finetune none.safetensors --support . --out train.yaml", r"train\.yaml: exists already; choose another name"),
         ("benchmark benchmark.yaml draw_depth=10", r"portable: \d patients with a lesion, 11 needed"),
-        ("data generate . --scanner linear", r"\.: exists already; give a folder that does not"),
+        ("data generate . --scanner linear", r"\.: exists already; choose another name"),
     ],
 )
 def test_what_is_missing_or_does_not_fit_is_named(

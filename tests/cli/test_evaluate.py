@@ -118,7 +118,9 @@ def test_several_checkpoints_and_options_of_the_method(fewshot: Fewshot, train: 
     assert found["options"] == {"flips": True, "dropout_samples": 2}
     assert found["uncertainty"]["mean_disagreement"] > 0
     refused = fewshot("evaluate", first, *words)
-    assert_matches(complaint(refused, FAILED), "judged: exists already; give another folder, or add --overwrite")
+    assert_matches(
+        complaint(refused, FAILED), "judged: exists already; choose another name, or replace it with --overwrite"
+    )
     assert numbers(fewshot("evaluate", first, *words, "--overwrite"))["options"] == {}
 
 

@@ -61,7 +61,7 @@ def test_a_configuration_that_other_commands_take(fewshot: Fewshot, tmp_path: Pa
     assert "my clinic/" in json.dumps(named)
     again = fewshot("data", "init", "mine", "--out", "mine.yaml")
     assert again.status == 1
-    assert "mine.yaml: exists already and is not replaced; move it away, or choose another name" in again.message
+    assert "mine.yaml: exists already; choose another name, so that nothing is overwritten" in again.message
 
 
 @pytest.mark.parametrize(
@@ -108,7 +108,7 @@ def test_a_table_to_fill_in(fewshot: Fewshot, tmp_path: Path) -> None:
     ]
     refused = fewshot("data", "init", "mine", "--metadata")
     assert refused.status == 1
-    assert "metadata.csv: exists already and is not replaced" in refused.message
+    assert "metadata.csv: exists already; choose another name" in refused.message
 
 
 def test_one_patient_for_all(fewshot: Fewshot, tmp_path: Path) -> None:

@@ -129,7 +129,7 @@ def test_show_draws_a_dataset_and_its_split(fewshot: Fewshot, configs: Path) -> 
     assert all(pixels(configs / line).std() > 10 for line in ended.out.splitlines())
     refused = fewshot(*words)
     assert (refused.status, refused.out) == (1, "")
-    assert "figures/contact_sheet.png: exists already; give another --out" in refused.message
+    assert "figures/contact_sheet.png: exists already; choose another name" in refused.message
     again = fewshot(*words, "--name", "own", "--overwrite", "--seed", 1)
     assert again.out == "figures/contact_sheet.png\nfigures/classes.png\n"
     other = fewshot(*words, "--split", "split.json", "--overwrite")

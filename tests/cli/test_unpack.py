@@ -18,4 +18,4 @@ def test_unpack(fewshot: Fewshot, tmp_path: Path) -> None:
     ]
     again = fewshot("data", "unpack", "BUSI.zip", "busi")
     assert again.status == 1
-    assert "busi: exists already; give a folder that does not, so that nothing is overwritten" in again.message
+    assert "busi: exists already; choose another name, so that nothing is overwritten" in again.message

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from episodes.io.files import exclusive_lock
+from episodes.io.locks import exclusive_lock
 from tests.survival.children import ended, run, start
 from tests.survival.pipeline import COMMANDS, Stage, contents
 

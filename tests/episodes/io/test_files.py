@@ -1,21 +1,30 @@
 """Files and folders written whole or not at all."""
 
 import errno
+import multiprocessing
 import os
 import shutil
+import signal
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from episodes.errors import ManifestError, StorageError
+from episodes.errors import StorageError, UserError
+from episodes.io import files
 from episodes.io.files import (
+    files_written_whole,
     folder_written_whole,
     remove_folder,
     remove_leftovers,
+    require_free,
     write_lines,
     write_text,
+    write_texts,
     written_whole,
 )
+from episodes.io.locks import exclusive_lock
 
 
 def names(folder: Path) -> list[str]:
@@ -97,11 +106,53 @@ def test_lines_end_alike_everywhere(tmp_path: Path) -> None:
 
 def test_lines_are_not_written_over_others_unasked(tmp_path: Path) -> None:
     write_lines(tmp_path / "a", ["old"], overwrite=False)
-    with pytest.raises(ManifestError, match="a: exists already"):
+    with pytest.raises(UserError, match="a: exists already"):
         write_lines(tmp_path / "a", ["new"], overwrite=False)
     assert (tmp_path / "a").read_text() == "old\n"
     write_lines(tmp_path / "a", ["new"], overwrite=True)
     assert (tmp_path / "a").read_text() == "new\n"
+
+
+# Several files
+
+
+def test_several_files_are_all_there_or_none(tmp_path: Path) -> None:
+    paths = [tmp_path / "new" / "a.txt", tmp_path / "other" / "b.txt"]
+    with files_written_whole(*paths) as partials:
+        for partial in partials:
+            assert not any(path.exists() for path in paths)
+            partial.write_text(partial.name)
+    assert [path.read_text() for path in paths] == ["a.txt", "b.txt"]
+    assert [names(path.parent) for path in paths] == [["a.txt"], ["b.txt"]]
+
+
+def test_of_several_files_none_is_there_where_one_fails_nor_a_folder_made_for_them(tmp_path: Path) -> None:
+    paths = [tmp_path / "new" / "deep" / "a.txt", tmp_path / "other" / "b.txt"]
+    with pytest.raises(StorageError, match=r"b\.txt: cannot be written"), files_written_whole(*paths) as partials:
+        partials[0].write_text("whole")  # and the other is forgotten
+    assert not names(tmp_path)
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
+def test_no_room_is_told_by_the_final_names(code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever writes, and whether the error names a file, or a hidden one."""
+    monkeypatch.chdir(tmp_path)
+
+    def full(*_: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    for write, named in (
+        (lambda folder: full(), "out"),
+        (lambda folder: write_text(folder / "masks" / "a.txt", "text"), "out/masks/a.txt"),
+    ):
+        with pytest.raises(StorageError) as caught, folder_written_whole(Path("out")) as folder:
+            write(folder)
+        assert str(caught.value).startswith(f"{named}: cannot be written ({os.strerror(code)}); free some space")
+        assert not names(tmp_path)
+    with pytest.raises(StorageError, match=r"^a\.txt: cannot be written"):
+        write_texts({Path("a.txt"): "a", Path("b.txt"): "b"})
+    assert not names(tmp_path)
 
 
 # Folders
@@ -169,15 +220,15 @@ def test_removing_a_folder_that_is_not_there_is_nothing(tmp_path: Path) -> None:
 def test_what_killed_processes_left_is_removed_and_nothing_else(tmp_path: Path) -> None:
     run = tmp_path / "run"
     left = [
-        run / "models" / ".state.safetensors.123.partial" / ".tmpA1b2C3",
-        run / ".config.yaml.9.partial" / "config.yaml",
-        tmp_path / ".run.77.removed.partial" / "config.yaml",
+        run / "models" / ".state.safetensors.123-89abcdef-0.partial" / ".tmpA1b2C3",
+        run / ".config.yaml.9-89abcdef-1.partial" / "config.yaml",
+        tmp_path / ".run.77-89abcdef-2.partial" / "config.yaml",
     ]
     kept = [
         run / "config.yaml",
         run / ".mine.partial",  # without a process, it is the user's
         run / "models" / ".gitignore",
-        tmp_path / ".other.123.partial" / "file",  # another run's, which may be at work
+        tmp_path / ".other.123-89abcdef-3.partial" / "file",  # another run's, which may be at work
         tmp_path / ".run.lock",
     ]
     for path in (*left, *kept):
@@ -188,8 +239,71 @@ def test_what_killed_processes_left_is_removed_and_nothing_else(tmp_path: Path) 
     assert all(path.is_file() for path in kept)
 
 
+def test_what_a_killed_process_left_in_a_folder_is_removed_by_the_next_that_writes_there(tmp_path: Path) -> None:
+    killed = multiprocessing.get_context("fork").Process(target=_die_while_writing, args=(tmp_path / "a.txt",))
+    killed.start()
+    killed.join()
+    (left,) = tmp_path.glob(".a.txt.*.partial")
+    alive = left.with_name(left.name.replace(f".{killed.pid}-", f".{os.getpid()}-"))
+    elsewhere = left.with_name(f".a.txt.{killed.pid}-0123abcd-0.partial")  # another machine's process of that number
+    for path in (alive, elsewhere, tmp_path / ".mine.partial"):
+        path.mkdir()
+    files._remove_abandoned.cache_clear()
+    write_text(tmp_path / "b.txt", "text")
+    assert names(tmp_path) == sorted([".mine.partial", alive.name, elsewhere.name, "b.txt"])
+
+
+def _die_while_writing(path: Path) -> None:
+    with written_whole(path) as partial:
+        partial.write_text("half")
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+@given(
+    stem=st.sampled_from(["a", "é", "字", "🎈", ".", "a."]).flatmap(
+        lambda one: st.integers(1, 255).map(lambda n: one * n)
+    ),
+    folder=st.booleans(),
+)
+def test_names_may_be_as_long_as_the_file_system_lets_them(
+    stem: str, folder: bool, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    name = os.fsencode(stem)[:255].decode(errors="ignore")
+    path = tmp_path_factory.mktemp("long") / (name if name.strip(".") else "a")
+    with exclusive_lock(path), folder_written_whole(path) if folder else written_whole(path) as partial:
+        (partial / "file" if folder else partial).write_text("text")
+    assert names(path.parent) == [path.name]
+    (hidden := files._temporary(path)).mkdir()
+    remove_leftovers(path)
+    assert not hidden.exists()
+
+
+# May it be written
+
+
+def test_what_is_there_is_not_written_unasked(tmp_path: Path) -> None:
+    (tmp_path / "a").touch()
+    (tmp_path / "dangling").symlink_to("nowhere")
+    require_free(tmp_path / "new" / "b", tmp_path / "c")
+    require_free(tmp_path / "a", overwrite=True)
+    for name, overwrite, advice in (("a", None, "so that nothing"), ("dangling", False, "or replace it with --over")):
+        with pytest.raises(UserError, match=rf"{name}: exists already; choose another name, {advice}"):
+            require_free(tmp_path / "new", tmp_path / name, overwrite=overwrite)
+
+
+def test_a_place_that_cannot_be_written_is_known_before_the_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(StorageError, match=r"out: cannot be written \(Not a directory\)"):
+        require_free(tmp_path / "file" / "out")
+    monkeypatch.setattr(os, "access", lambda path, mode: path != tmp_path)
+    with pytest.raises(StorageError, match=r"out: cannot be written \(Permission denied\)"):
+        require_free(tmp_path / "new" / "out")
+
+
 def test_of_a_file_only_its_own_leftovers_are_removed(tmp_path: Path) -> None:
-    for name in (".a.safetensors.1.partial", ".b.safetensors.1.partial"):
+    for name in (".a.safetensors.1-89abcdef-0.partial", ".b.safetensors.1-89abcdef-0.partial"):
         (tmp_path / name).mkdir()
     remove_leftovers(tmp_path / "a.safetensors")
-    assert names(tmp_path) == [".b.safetensors.1.partial"]
+    assert names(tmp_path) == [".b.safetensors.1-89abcdef-0.partial"]

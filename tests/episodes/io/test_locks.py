@@ -16,8 +16,9 @@ from threading import Thread
 import pytest
 
 from episodes.errors import StorageError, UserError
-from episodes.io import files
-from episodes.io.files import exclusive_lock, waiting_lock, write_text
+from episodes.io import locks
+from episodes.io.files import write_text
+from episodes.io.locks import exclusive_lock, waiting_lock
 
 _fork = multiprocessing.get_context("fork")
 
@@ -134,7 +135,7 @@ def test_a_folder_can_be_replaced_while_it_is_locked(tmp_path: Path) -> None:
 
 
 def test_what_a_killed_process_left_is_removed_by_who_is_alone(tmp_path: Path) -> None:
-    write_text(tmp_path / "run" / ".config.yaml.12.partial" / "config.yaml", "half")
+    write_text(tmp_path / "run" / ".config.yaml.12-89abcdef-0.partial" / "config.yaml", "half")
     with exclusive_lock(tmp_path / "run"):
         assert not list((tmp_path / "run").iterdir())
 
@@ -177,7 +178,7 @@ def no_locks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
 
     monkeypatch.setattr(fcntl, "flock", refuse)
     monkeypatch.setattr(fcntl, "lockf", refuse)
-    files._warn_of_missing_locks.cache_clear()
+    locks._warn_of_missing_locks.cache_clear()
 
 
 @pytest.mark.usefixtures("no_locks")

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from episodes.errors import DatasetError, StorageError
-from episodes.io.files import waiting_lock
+from episodes.io.locks import waiting_lock
 from episodes.phantoms import layouts
 from episodes.phantoms.layouts import prepare_phantoms, write_bus_uclm, write_busi, write_folder, write_udiat
 from episodes.phantoms.population import Phantom, PhantomSpec, generate

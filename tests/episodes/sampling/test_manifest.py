@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from episodes.errors import ManifestError, StorageError
+from episodes.errors import ManifestError, StorageError, UserError
 from episodes.records import Record, records_hash
 from episodes.sampling.draws import SupportDraw, support_draws
 from episodes.sampling.manifest import read_draws, read_manifest, write_draws, write_manifest
@@ -91,7 +91,7 @@ def test_any_file_name_survives(names: set[str], tmp_path_factory: pytest.TempPa
 
 def test_writing_twice_needs_leave(manifest: Path) -> None:
     before = manifest.read_bytes()
-    with pytest.raises(ManifestError, match=f"^{re.escape(str(manifest))}: exists already"):
+    with pytest.raises(UserError, match=f"^{re.escape(str(manifest))}: exists already"):
         write_manifest(manifest, [], RECORDS)
     assert manifest.read_bytes() == before
     write_manifest(manifest, SAMPLER.specs(5, 7), RECORDS, overwrite=True)

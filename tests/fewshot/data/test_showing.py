@@ -71,7 +71,7 @@ def test_figures_are_drawn_of_a_store(linear_phantoms: Collection, tmp_path: Pat
 def test_nothing_is_overwritten_unasked(linear_phantoms: Collection, tmp_path: Path) -> None:
     (store,) = linear_phantoms.stores
     (tmp_path / "classes.png").write_text("mine")
-    with pytest.raises(UserError, match=r"classes\.png: exists already; give another --out, or replace it"):
+    with pytest.raises(UserError, match=r"classes\.png: exists already; choose another name, or replace it"):
         show_dataset(store, tmp_path, count=2)
     assert [path.name for path in tmp_path.iterdir()] == ["classes.png"]
     assert len(show_dataset(store, tmp_path, count=2, overwrite=True)) == 2

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from episodes.errors import ManifestError, SamplingError
+from episodes.errors import SamplingError, UserError
 from episodes.records import records_hash
 from episodes.sampling.splits import find_crossings, look_alikes_together, read_split
 from episodes.storage.store import Collection
@@ -107,7 +107,7 @@ def test_names_of_folds_are_added_to_that_of_the_file(alike: Collection, tmp_pat
 def test_nothing_is_written_if_one_file_is_there_already(alike: Collection, tmp_path: Path) -> None:
     splits = make_splits(alike, folds=3)
     (tmp_path / "s-fold2.json").write_text("mine")
-    with pytest.raises(ManifestError, match=r"s-fold2\.json: exists already"):
+    with pytest.raises(UserError, match=r"s-fold2\.json: exists already"):
         write_splits(tmp_path / "s.json", splits)
     assert [path.name for path in tmp_path.iterdir()] == ["s-fold2.json"]
     assert len(write_splits(tmp_path / "s.json", splits, overwrite=True)) == 3

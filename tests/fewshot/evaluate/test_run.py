@@ -249,7 +249,7 @@ def test_nothing_is_overwritten_unasked(evaluate: Evaluate, checkpoints: dict[st
     judged = evaluate(checkpoints["unet"])
     before = judged.folder / "left over"
     before.write_text("of the first")
-    with pytest.raises(UserError, match="judged: exists already; give another folder, or add --overwrite"):
+    with pytest.raises(UserError, match="judged: exists already; choose another name, or replace it with --overwrite"):
         evaluate(checkpoints["unet1"])
     assert before.exists()
     assert evaluate(checkpoints["unet1"], overwrite=True).folder == judged.folder

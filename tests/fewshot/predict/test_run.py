@@ -13,7 +13,7 @@ from PIL import Image
 
 from episodes.errors import StorageError, UserError
 from episodes.images.decoding import read_image
-from episodes.io.files import exclusive_lock
+from episodes.io.locks import exclusive_lock
 from fewshot.api import load
 from fewshot.devices import NotEnoughMemoryError
 from fewshot.inference.inputs import find_inputs
