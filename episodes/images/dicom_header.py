@@ -6,11 +6,18 @@ import warnings
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
-from math import isfinite
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, get_args
+from typing import Any, BinaryIO, Literal, cast, get_args
 
 from episodes.errors import DatasetError
+from episodes.images.dicom_limits import (
+    NUMBERS,
+    LimitedHeader,
+    require_fair_numbers,
+    require_few_frames,
+    require_few_regions,
+    require_stated_frames,
+)
 from episodes.images.rasters import SUFFIXES as RASTER_SUFFIXES
 from episodes.images.rasters import readable, require_fair_size
 from episodes.images.spacing import Spacing, spacing_doubt
@@ -61,7 +68,7 @@ def read_header(file: BinaryIO, path: Path, keywords: Collection[str]) -> Any:
 
     Raises:
         NoPictureError: if it is a DICOM file of another kind.
-        DatasetError: if the file is not DICOM, or its transfer syntax cannot be read here.
+        DatasetError: if the file is not DICOM, its transfer syntax cannot be read here, or its header is too large.
     """
     _load_pydicom(path)
     from pydicom import dcmread
@@ -69,7 +76,12 @@ def read_header(file: BinaryIO, path: Path, keywords: Collection[str]) -> Any:
     if not has_mark(path):
         raise DatasetError(f"{path} is no DICOM file: the mark DICM is missing; restore the original file")
     _require_known_syntax(path)
-    return dcmread(file, stop_before_pixels=True, specific_tags=list(keywords))
+    limited = LimitedHeader(file, path)
+    try:
+        return dcmread(cast(Any, limited), stop_before_pixels=True, specific_tags=list(keywords))
+    except Exception:
+        limited.require_fair()
+        raise
 
 
 def _require_known_syntax(path: Path) -> None:
@@ -107,11 +119,9 @@ def _load_pydicom(path: Path) -> None:
         raise DatasetError(f"{path}: DICOM needs pydicom: run `pip install 'fewshot-bus[data]'`") from error
 
 
-MAX_FRAMES = 100_000  # an hour at 30 frames a second
-
 _KEYWORDS = (
     *("Rows", "Columns", "NumberOfFrames", "SamplesPerPixel", "BitsAllocated", "BitsStored"),
-    *("PhotometricInterpretation", "SequenceOfUltrasoundRegions", "PixelSpacing", "ImagerPixelSpacing"),
+    *("PhotometricInterpretation", "SequenceOfUltrasoundRegions", *NUMBERS),
     *("BurnedInAnnotation", "PatientID", "StudyInstanceUID", "PatientName"),
 )
 _PHOTOMETRIC = frozenset(
@@ -164,11 +174,13 @@ def read_facts(path: Path) -> DicomFacts:
     centimetres agree; without regions it is `PixelSpacing` or, last, `ImagerPixelSpacing`.
 
     Raises:
-        DatasetError: if the file is missing, no DICOM, damaged, of a kind that cannot be decoded, or too large.
+        DatasetError: if the file is missing, no DICOM, damaged, of a kind that cannot be decoded, or too large, or its
+            header states what cannot be.
     """
     with readable(path, private=True), path.open("rb") as file:
         dataset = read_header(file, path, _KEYWORDS)
-        spacing = _spacing(dataset)
+        _require_fair_greys(dataset, path)
+        spacing = _spacing(dataset, path)
         doubt = spacing_doubt(spacing) if spacing else ""
         facts = DicomFacts(
             size=(_whole(dataset, "Rows", path), _whole(dataset, "Columns", path)),
@@ -185,8 +197,24 @@ def read_facts(path: Path) -> DicomFacts:
         )
         if facts.shows_names:
             SHOWING_NAMES.add(path.absolute())
-        _require_whole_file(facts, dataset.file_meta.TransferSyntaxUID.is_compressed, path)
+        is_compressed = dataset.file_meta.TransferSyntaxUID.is_compressed
+        _require_whole_file(facts, is_compressed, path)
+        if is_compressed and facts.frames > 1:
+            require_stated_frames(file, facts.frames, path)
     return facts
+
+
+def _require_fair_greys(dataset: Any, path: Path) -> None:
+    """Refuse numbers with which grey values would be infinite, or all the same."""
+    for keyword in NUMBERS:
+        value = dataset.get(keyword)
+        if value is not None and value != "":
+            require_fair_numbers([value] if isinstance(value, int | float | str) else value, keyword, path)
+    slope, intercept = (float(dataset.get(f"Rescale{name}") or 0) for name in ("Slope", "Intercept"))
+    if slope and intercept + slope == intercept:
+        raise DatasetError(
+            f"{path}: RescaleSlope {slope:g} is lost beside RescaleIntercept {intercept:g}; export it again"
+        )
 
 
 def _whole(dataset: Any, keyword: str, path: Path, default: int | None = None) -> int:
@@ -201,8 +229,7 @@ def _require_whole_file(facts: DicomFacts, is_compressed: bool, path: Path) -> N
     """Refuse by the header alone what is too large, or cannot be there as the file is too short."""
     height, width = facts.size
     require_fair_size(width, height, path)
-    if facts.frames > MAX_FRAMES:
-        raise DatasetError(f"{path}: {facts.frames} frames exceed the limit of {MAX_FRAMES}; export fewer")
+    require_few_frames(facts.frames, path)
     if facts.samples not in (1, 3) or facts.bits_allocated not in (1, 8, 16) or facts.bits > facts.bits_allocated:
         raise DatasetError(
             f"{path}: {facts.samples} samples of {facts.bits} in {facts.bits_allocated} bits; expected 1 or 3 samples "
@@ -219,10 +246,11 @@ def _require_whole_file(facts: DicomFacts, is_compressed: bool, path: Path) -> N
         raise DatasetError(f"{path} cannot be decoded (cut off); restore the original file")
 
 
-def _spacing(dataset: Any) -> Spacing | None:
+def _spacing(dataset: Any, path: Path) -> Spacing | None:
+    require_few_regions(dataset, path)
     regions = list(dataset.get("SequenceOfUltrasoundRegions") or ())
     if regions:
-        return _agreed([spacing for spacing in map(_region_spacing, regions) if spacing])
+        return _agreed([spacing for region in regions if (spacing := _region_spacing(region, path))])
     for keyword in ("PixelSpacing", "ImagerPixelSpacing"):
         value = dataset.get(keyword)
         if value is not None and len(value) == 2 and (spacing := _positive(*map(float, value))):
@@ -230,16 +258,17 @@ def _spacing(dataset: Any) -> Spacing | None:
     return None
 
 
-def _region_spacing(region: Any) -> Spacing | None:
+def _region_spacing(region: Any, path: Path) -> Spacing | None:
     units = (region.get("PhysicalUnitsXDirection"), region.get("PhysicalUnitsYDirection"))
     if region.get("RegionSpatialFormat") != _FLAT_PICTURE or units != (_CENTIMETRES, _CENTIMETRES):
         return None
-    rows, columns = (abs(float(region.get(f"PhysicalDelta{axis}", 0))) for axis in "YX")
-    return _positive(10 * rows, 10 * columns)
+    deltas = [abs(float(region.get(f"PhysicalDelta{axis}", 0))) for axis in "YX"]
+    require_fair_numbers(deltas, "PhysicalDelta", path)
+    return _positive(10 * deltas[0], 10 * deltas[1])
 
 
 def _positive(rows: float, columns: float) -> Spacing | None:
-    return (rows, columns) if min(rows, columns) > 0 and isfinite(rows + columns) else None
+    return (rows, columns) if min(rows, columns) > 0 else None
 
 
 def _agreed(found: list[Spacing]) -> Spacing | None:

@@ -110,7 +110,10 @@ def count_frames(path: Path) -> int:
         DatasetError: if its header cannot be read.
     """
     with readable(path), _open(path) as image:
-        return _frames_of(image)
+        frames = _frames_of(image)
+        if frames > path.stat().st_size // _SMALLEST_FRAME:
+            raise DatasetError(f"{path}: states {frames} frames, more than it can hold; restore the original file")
+        return frames
 
 
 def read_format(path: Path) -> tuple[str, int]:
@@ -135,6 +138,7 @@ def opened(path: Path, frame: int | None = None) -> Iterator[Image.Image]:
         yield image
 
 
+_SMALLEST_FRAME = 10  # bytes, in any format
 _PHONES = "MPO"  # a JPEG that carries further pictures of the same scene, as phones make them
 
 

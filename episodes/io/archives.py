@@ -8,6 +8,7 @@ import shutil
 import stat
 import struct
 import tarfile
+import unicodedata
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
@@ -83,14 +84,31 @@ class _Budget:
         self.packed = archive.stat().st_size
         self.allowed = min(limits.size, max(limits.harmless, limits.ratio * self.packed))
         self.files = self.size = 0
+        self._names: dict[str, str] = {}  # of files and folders, in one Unicode form: as they are written
+        self._written: set[str] = set()
 
-    def spend(self, size: int) -> None:
-        """Count one more file or folder; raise where it, or its bytes, are too many."""
+    def spend(self, name: str, size: int, *, is_folder: bool) -> None:
+        """Count one more file or folder; raise where it, or its bytes, are too many, or where it cannot be written."""
+        self._require_own_place(_safe_path(name, self.archive, is_folder=is_folder), name, is_folder=is_folder)
         self.files += 1
         self.size += size
         if self.files > self.limits.files:
             raise DatasetError(f"{self.archive}: holds more than {self.limits.files} files; {_ADVICE}")
         self.require_allowed(self.size, self.allowed)
+
+    def _require_own_place(self, path: PurePosixPath, name: str, *, is_folder: bool) -> None:
+        """Refuse a file that comes twice, and names that are one to a Mac and look alike everywhere (NFC and NFD)."""
+        for place in () if name.isascii() else (path, *path.parents):
+            key = unicodedata.normalize("NFC", str(place))
+            if self._names.setdefault(key, str(place)) != str(place):
+                raise DatasetError(
+                    f"{self.archive}: {name[:100]!a} comes in two Unicode forms of one name, which is not unpacked;"
+                    " unpack it by other means and rename one of them"
+                )
+        if not is_folder and not _is_clutter(path):
+            if str(path) in self._written:
+                raise _twice(self.archive, name)
+            self._written.add(str(path))
 
     def require_allowed(self, size: int, most: int) -> None:
         if size > most:
@@ -126,12 +144,19 @@ class ArchiveMember(NamedTuple):
 
 # What desktops add to archives, and no dataset is made of.
 _CLUTTER = frozenset({"__MACOSX", ".DS_Store", "Thumbs.db", "desktop.ini"})
+# What Windows takes for devices, whatever their suffix (as in its "Naming Files, Paths, and Namespaces").
+_DEVICES = re.compile(r"(CON|PRN|AUX|NUL|CONIN\$|CONOUT\$|(COM|LPT)[0-9\u00b9\u00b2\u00b3]) *(\..*)?", re.IGNORECASE)
+_DEEPEST = 100
+
+
+def _is_clutter(path: PurePosixPath) -> bool:
+    return not _CLUTTER.isdisjoint(path.parts) or path.name.startswith("._")
 
 
 def _write(member: ArchiveMember, archive: Path, done: Unpacked) -> None:
     """Write one file or folder, unless a Mac or a desktop has added it."""
-    path = _safe_path(member, archive)
-    if _CLUTTER.intersection(path.parts) or path.name.startswith("._"):
+    path = _safe_path(member.name, archive, is_folder=member.content is None)
+    if _is_clutter(path):
         done.left_out += member.content is not None
         return
     target = done.folder / path
@@ -143,24 +168,32 @@ def _write(member: ArchiveMember, archive: Path, done: Unpacked) -> None:
         with _written(target), target.open("xb") as file, member.content() as content:
             _copy(content, file, member.size, archive)
     except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
-        raise DatasetError(f"{archive}: {member.name[:100]!a} comes twice; download it again") from error
+        raise _twice(archive, member.name) from error
     done.files += 1
     done.size += member.size
 
 
-def _safe_path(member: ArchiveMember, archive: Path) -> PurePosixPath:
-    """Return where a member is written, within the new folder; raise where it would lie outside.
+def _twice(archive: Path, name: str) -> DatasetError:
+    return DatasetError(f"{archive}: {name[:100]!a} comes twice; download it again")
+
+
+def _safe_path(name: str, archive: Path, *, is_folder: bool) -> PurePosixPath:
+    """Return where a member is written, within the new folder; raise where it would lie outside, or be a device.
 
     Stricter than `tarfile.data_filter`, which shortens absolute names and lets `..` and links be that stay inside.
 
-    >>> _safe_path(ArchiveMember("BUSI/./benign/a.png", 0, None), Path("busi.zip"))
+    >>> _safe_path("BUSI/./benign/a.png", Path("busi.zip"), is_folder=False)
     PurePosixPath('BUSI/benign/a.png')
     """
-    name = member.name.replace("\\", "/")
-    parts = [part for part in name.split("/") if part not in ("", ".")]
-    if name.startswith("/") or re.match("[A-Za-z]:", name) or ".." in parts or "\0" in name:
-        raise DatasetError(f"{archive}: {member.name[:100]!a} leads out of the folder; do not trust this archive")
-    if not parts and member.content is not None:
+    portable = name.replace("\\", "/")
+    parts = [part for part in portable.split("/") if part not in ("", ".")]
+    if portable.startswith("/") or re.match("[A-Za-z]:", portable) or ".." in parts or "\0" in portable:
+        raise DatasetError(f"{archive}: {name[:100]!a} leads out of the folder; do not trust this archive")
+    if len(parts) > _DEEPEST:
+        raise _refused(archive, name, f"more than {_DEEPEST} folders deep")
+    if any(map(_DEVICES.fullmatch, parts)):
+        raise _refused(archive, name, "a device's name on Windows")
+    if not parts and not is_folder:
         raise _damaged(archive, "a file has no name")
     return PurePosixPath(*parts)
 
@@ -221,7 +254,7 @@ def _opened(budget: _Budget) -> Iterator[Iterator[ArchiveMember]]:
     if zipfile.is_zipfile(archive):
         with zipfile.ZipFile(archive) as zipped:
             for info in zipped.infolist():
-                budget.spend(info.file_size)
+                budget.spend(info.filename, info.file_size, is_folder=info.filename.endswith("/"))
             yield map(partial(_zip_member, zipped, archive), zipped.infolist())
     elif _is_tar(archive):
         with _decompressed(archive) as stream:
@@ -245,7 +278,7 @@ def _zip_member(opened: zipfile.ZipFile, archive: Path, info: zipfile.ZipInfo) -
 def _tar_members(opened: tarfile.TarFile, metered: "_Metered", budget: _Budget) -> Iterator[ArchiveMember]:
     while info := opened.next():
         opened.members = []  # type: ignore[attr-defined] # else tarfile keeps all that it has seen
-        budget.spend(info.size)
+        budget.spend(info.name, info.size, is_folder=info.isdir())
         if not info.isdir() and not info.isreg():
             raise _refused(budget.archive, info.name, "a link" if info.islnk() or info.issym() else "a device")
         content = None if info.isdir() else cast(Any, partial(opened.extractfile, info))

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from fewshot.evaluate import run as run_module
-from tests.cli.conftest import Fewshot, cache, fewshot  # noqa: F401
+from tests.cli.conftest import Fewshot
 from tests.fewshot.evaluate.conftest import write_checkpoint
 
 N_IMAGES = 3
@@ -43,7 +43,7 @@ def intervals(tree: Any, path: str = "") -> Iterator[tuple[str, dict[str, float]
 
 
 def test_interval_outside_bounds(
-    fewshot: Fewshot,  # noqa: F811
+    fewshot: Fewshot,
     few_images: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,

@@ -11,8 +11,11 @@ import time
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from episodes.errors import DatasetError, StorageError, UserError
 from episodes.io.archives import ArchiveLimits, unpack
@@ -151,6 +154,59 @@ def test_a_name_that_comes_twice(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match=r"b\.tar: 'a/b\.png' comes twice"):
         unpack(tmp_path / "b.tar", tmp_path / "out")
     require_nothing_left(tmp_path / "out")
+
+
+DEVICES = ["CON", "con.png", "Nul", "AUX.tar.gz", "prn .png", "COM1", "lpt9.png", "COM\u00b9.png", "CONIN$"]
+
+
+@given(st.sampled_from(DEVICES), st.sampled_from(["{}", "set/{}", "{}/a.png", "set\\images\\{}"]), st.booleans())
+@settings(max_examples=30, deadline=None)
+def test_names_that_are_devices_on_windows(name: str, place: str, is_tar: bool) -> None:
+    with TemporaryDirectory() as folder:
+        out, files = Path(folder) / "out", {"a.png": b"x", place.format(name): b"x"}
+        archive = make_tar(out.with_name("a.tar"), files) if is_tar else make_zip(out.with_name("a.zip"), files)
+        with pytest.raises(
+            DatasetError, match=r"is a device's name on Windows, which is not unpacked; unpack it by ot"
+        ):
+            unpack(archive, out)
+        require_nothing_left(out)
+
+
+@pytest.mark.parametrize("name", ["CONTROL.png", "icon.png", "COM10.png", "null/aux1.png", "company/lpt.png", "a.con"])
+def test_names_that_only_begin_or_end_like_devices(tmp_path: Path, name: str) -> None:
+    unpack(make_zip(tmp_path / "a.zip", {name: b"x"}), tmp_path / "out")
+    assert found(tmp_path / "out") == {name: b"x"}
+
+
+TWO_FORMS = [("M\u00fc.png", "Mu\u0308.png"), ("M\u00fc/a.png", "Mu\u0308/b.png"), ("\u212b/a/b", "\u00c5/a/c")]
+
+
+@pytest.mark.parametrize("names", TWO_FORMS)
+@pytest.mark.parametrize("turned", [False, True])
+def test_two_unicode_forms_of_a_name(tmp_path: Path, names: tuple[str, str], turned: bool) -> None:
+    files = dict.fromkeys(names[::-1] if turned else names, b"x")
+    for archive in (make_zip(tmp_path / "a.zip", files), make_tar(tmp_path / "a.tar", files)):
+        with pytest.raises(DatasetError, match=rf"{archive.name}: '.+' comes in two Unicode forms of one name"):
+            unpack(archive, tmp_path / "out")
+        require_nothing_left(tmp_path / "out")
+
+
+def test_one_unicode_form_alone(tmp_path: Path) -> None:
+    files = {"Mu\u0308/a.png": b"x", "Mu\u0308/u\u0308.png": b"y", "\u00e4.png": b"z"}
+    unpack(make_zip(tmp_path / "a.zip", files), tmp_path / "out")
+    assert found(tmp_path / "out") == files
+
+
+def test_names_are_refused_before_anything_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("episodes.io.archives._write", lambda *_: pytest.fail("a file was written"))
+    for name in ("../b.png", "NUL", "\u00c5.png"):
+        with pytest.raises(DatasetError):
+            unpack(make_zip(tmp_path / "a.zip", {"\u212b.png": b"", "a.png": b"", name: b"x"}), tmp_path / "out")
+
+
+def test_a_name_of_very_many_folders(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match="is more than 100 folders deep, which is not unpacked"):
+        unpack(make_zip(tmp_path / "a.zip", {"\u00fc/" * 20_000 + "a.png": b"x"}), tmp_path / "out")
 
 
 # Bombs
