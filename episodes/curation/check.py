@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from episodes.curation.findings import KINDS, CheckReport, Finding, Kind
-from episodes.curation.near_duplicates import duplicate_groups, settle_duplicates, thumbnail
+from episodes.curation.near_duplicates import contradictory, duplicate_groups, settle_group, thumbnail
 from episodes.curation.patients import doubt_patients
 from episodes.datasets import find_reader, read_dataset
 from episodes.datasets.files import files_below, is_image_file, unread_format
@@ -306,11 +306,12 @@ def find_near_duplicates(contents: Sequence[Content]) -> Iterator[Finding]:
         of_all = "" if len(group) == 2 else " of the least alike two"
         of_one = ", of one patient" if len(patients) == 1 else ""
         yield Finding("near-duplicates", ids, f"correlation {least:.3f}{of_all}{of_one}")
-        if settle_duplicates(records, [range(len(records))], "group").dropped:
+        if contradictory(records):
             by_label: dict[str, list[str]] = defaultdict(list)
             for record in records:
                 by_label[record.label].append(record.stem)
             labels = "; ".join(f"{label}: {', '.join(stems)}" for label, stems in by_label.items())
-            yield Finding("conflicting labels", ids, labels)
+            kind: Kind = "conflicting labels" if settle_group(records, "group") else "two patients, two labels"
+            yield Finding(kind, ids, labels)
         if len(patients) > 1 and knows_patients:
             yield Finding("patient under two names", ids, ", ".join(patients))

@@ -1,22 +1,37 @@
 """Near-duplicate images: groups of them, which make one patient, and the policies that say which are kept."""
 
+import logging
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from math import prod
 
 import imagehash
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from scipy import ndimage
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from episodes.curation.policy import Curated, Dropped, Duplicates
 from episodes.records import Record
 
+logger = logging.getLogger(__name__)
+
 THUMBNAIL = 48  # pixels a side
 NEAR_DUPLICATE = 0.99
 # Bits of 64. In BUSI and BUS-UCLM no pair that correlates above 0.99 differs in more than 6, above 0.97 in more than 8.
 _HASH_DISTANCE = 12
+# What many images share, such as a scanner's user interface or a page, says nothing of what they show. So large a share
+# of a dataset, and so many images, hold the same grey value there, within a tolerance.
+_SHARED, _SHARING, _TOLERANCE = 0.5, 3, 1
+# Least correlation of the rest, and the least part of the thumbnail that it has to be to count. In BUSI and BUS-UCLM no
+# pair that correlates above 0.99 is below 0.989; strangers of one texture within one frame reach 0.88.
+_CONTENT, _LEAST_CONTENT = 0.94, 0.02
+# Few images may share a frame, so pairs are compared window by window as well, wherever one of the two is not flat. Of
+# BUSI's pairs at most 5 % of the windows differ, where a marker was set; of strangers in a frame 15 % and more.
+_WINDOW = 8  # pixels a side
+_FLAT, _DIFFERING, _MOST_DIFFERING = 1.0, 0.4, 0.07  # standard deviation in grey values, correlation, share of windows
 _BLOCK = 512  # rows compared with all others at a time: 50,000 hashes make 200 MB then, and 10^9 pairs a few seconds
 
 
@@ -34,7 +49,8 @@ def duplicate_groups(
     are the connected components of that relation. Only pairs whose perceptual hashes (64 bits, of the lowest
     frequencies of a cosine transform) are close are correlated: comparing hashes is a thousand times cheaper. An image
     of one grey value resembles none. Images of a sequence from one patient may well be near-duplicates, so inside a
-    patient a group is no fault.
+    patient a group is no fault. What surrounds the content does not count: pixels that half of the images share
+    are left out, and the two have to agree in all but a few windows of the thumbnail.
 
     Args:
         images: grey values, (images, H, W).
@@ -54,7 +70,9 @@ def duplicate_groups(
     if threshold < NEAR_DUPLICATE:
         raise ValueError(f"threshold {threshold} is below {NEAR_DUPLICATE}, down to which close hashes find all pairs")
     thumbnails = _thumbnails(images)
-    return _linked(_confirm(_close_hashes(thumbnails), thumbnails, threshold), len(images))
+    alike = _confirm(_close_hashes(thumbnails), thumbnails, threshold)
+    varying = _varying(thumbnails)
+    return _linked((_of_content(pairs, thumbnails, varying) for pairs in alike if len(pairs)), len(images))
 
 
 def look_alike_groups(images: NDArray[np.uint8], threshold: float) -> list[list[int]]:
@@ -83,7 +101,7 @@ def _thumbnails(images: Iterable[NDArray[np.uint8]]) -> NDArray[np.uint8]:
 
 def _standardised(thumbnails: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Make vectors whose products are Pearson correlations, (images, pixels); of one grey value: zeros."""
-    vectors = thumbnails.reshape(len(thumbnails), THUMBNAIL**2).astype(np.float32)
+    vectors = thumbnails.reshape(len(thumbnails), prod(thumbnails.shape[1:])).astype(np.float32)
     vectors -= vectors.mean(axis=1, keepdims=True)
     norms = np.linalg.norm(vectors, axis=1, keepdims=True)
     vectors /= np.where(norms > 0, norms, 1)
@@ -113,6 +131,65 @@ def _confirm(
         yield pairs[correlations[rows, columns] > threshold]
 
 
+def _varying(thumbnails: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Find where the images show what few others do, (images, 48, 48): regions of at least 3 x 3 pixels."""
+    count, pixels = len(thumbnails), THUMBNAIL**2
+    values, place = thumbnails.reshape(count, pixels), np.arange(pixels)
+    # Of each pixel how many images have at most this value; both ends are met in the padding.
+    histogram = np.zeros((pixels, 256), np.int64)
+    for image in values:
+        histogram[place, image] += 1
+    at_most = np.pad(histogram.cumsum(axis=1), ((0, 0), (_TOLERANCE + 1, _TOLERANCE)), mode="edge")
+    at_most[:, : _TOLERANCE + 1] = 0
+    close = at_most[:, 2 * _TOLERANCE + 1 :] - at_most[:, : -(2 * _TOLERANCE + 1)]
+    shared = close[place, values] >= max(_SHARING, _SHARED * count)
+    varying: NDArray[np.bool_] = ndimage.binary_opening(~shared.reshape(thumbnails.shape), np.ones((1, 3, 3), bool))
+    return varying
+
+
+def _of_content(pairs: NDArray[np.intp], thumbnails: NDArray[np.uint8], varying: NDArray[np.bool_]) -> NDArray[np.intp]:
+    """Keep the pairs that are alike by what they show, not by what surrounds it."""
+    (firsts, rows), (seconds, columns) = (np.unique(indices, return_inverse=True) for indices in pairs.T)
+    masks = [varying[indices].reshape(len(indices), -1).astype(np.float32) for indices in (firsts, seconds)]
+    content, correlations = (
+        table[rows, columns] for table in _masked_correlations(*(thumbnails[one] for one in (firsts, seconds)), *masks)
+    )
+    same = (content < _LEAST_CONTENT) | (correlations > _CONTENT)
+    differing, compared = np.zeros((2, len(pairs)), np.int64)
+    starts = [
+        (top, left)
+        for offset in (0, _WINDOW // 2)
+        for top in range(offset, THUMBNAIL - _WINDOW + 1, _WINDOW)
+        for left in range(offset, THUMBNAIL - _WINDOW + 1, _WINDOW)
+    ]
+    for top, left in starts:
+        window = thumbnails[:, top : top + _WINDOW, left : left + _WINDOW]
+        first, second = window[firsts], window[seconds]
+        varied = np.maximum(first.std(axis=(1, 2))[rows], second.std(axis=(1, 2))[columns]) > _FLAT
+        table = _standardised(first) @ _standardised(second).T
+        compared += varied
+        differing += varied & (table[rows, columns] < _DIFFERING)
+    return pairs[same & (differing <= _MOST_DIFFERING * compared)]
+
+
+def _masked_correlations(
+    first: NDArray[np.uint8],
+    second: NDArray[np.uint8],
+    first_masks: NDArray[np.float32],
+    second_masks: NDArray[np.float32],
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Correlate every first with every second image over the pixels of both masks; the share of these comes first."""
+    x, y = (values.reshape(len(values), -1) / np.float32(255) for values in (first, second))
+    x, y = x * first_masks, y * second_masks
+    count = np.maximum(first_masks @ second_masks.T, 1)
+    sum_x, sum_y = x @ second_masks.T, first_masks @ y.T
+    spread_x = (x * x) @ second_masks.T - sum_x**2 / count
+    spread_y = first_masks @ (y * y).T - sum_y**2 / count
+    together = x @ y.T - sum_x * sum_y / count
+    spread = np.sqrt(np.maximum(spread_x, 1e-6) * np.maximum(spread_y, 1e-6))
+    return count / np.float32(THUMBNAIL**2), together / spread
+
+
 def group_patients(records: Sequence[Record], groups: Sequence[Sequence[int]]) -> list[Record]:
     """Make one patient of all patients that share a group of near-duplicates, indices as from `duplicate_groups`.
 
@@ -120,14 +197,15 @@ def group_patients(records: Sequence[Record], groups: Sequence[Sequence[int]]) -
     dataset only: an image may also resemble one of another dataset, whose patients have a name of their own.
 
     Returns:
-        The records in the same order; merged patients bear the smallest of their names.
+        The records in the same order; merged patients bear the smallest of their names, if one is known.
 
     >>> from pathlib import Path
     >>> a, b = (Record("d", Path(f"{name}.png"), (), "benign", patient=name) for name in "ab")
     >>> [record.patient for record in group_patients([a, b], [[0, 1]])]
     ['a', 'a']
     """
-    patients = sorted({(record.dataset, record.patient) for record in records})
+    named = {(record.dataset, record.patient): not record.names_patient for record in records}
+    patients = sorted(named, key=lambda patient: (named[patient], patient))
     numbers = {patient: number for number, patient in enumerate(patients)}
     links = []
     for group in groups:
@@ -177,15 +255,32 @@ def settle_duplicates(records: Sequence[Record], groups: Sequence[Sequence[int]]
     """
     grouped = group_patients(records, groups)
     by_id = [sorted((records[index] for index in group), key=lambda record: record.id) for group in groups]
-    dropped = tuple(one for group in by_id for one in _settle(group, how))
+    dropped = tuple(one for group in by_id for one in settle_group(group, how))
+    for group in by_id:
+        if contradictory(group) and not settle_group(group, how):
+            stated = ", ".join(f"{record.id} {record.label}" for record in group)
+            logger.warning("kept, though they look alike: %s; their patients are named apart", stated)
     lost = {one.id for one in dropped}
     return Curated(tuple(record for record in grouped if record.id not in lost), dropped)
 
 
-def _settle(group: Sequence[Record], how: Duplicates) -> list[Dropped]:
-    """List what is dropped of one group, sorted by id."""
+def contradictory(group: Sequence[Record]) -> bool:
+    """Tell whether the labels of images that show the same contradict each other."""
     labels = {record.label for record in group}
-    if len(labels - {"unknown"}) > 1 or labels == {"normal", "unknown"}:  # a lesion of unknown kind is no normal
+    return len(labels - {"unknown"}) > 1 or labels == {"normal", "unknown"}  # a lesion of unknown kind is no normal
+
+
+def settle_group(group: Sequence[Record], how: Duplicates) -> list[Dropped]:
+    """List what is dropped of one group, sorted by id.
+
+    Correlation alone is no proof against what a dataset says: images of patients that it names and tells apart are
+    settled patient by patient.
+    """
+    named = {record.patient for record in group if record.names_patient}
+    if len(named) > 1:
+        of_patient = [[record for record in group if record.patient == patient] for patient in sorted(named)]
+        return [one for own in of_patient if len(own) > 1 for one in settle_group(own, how)]
+    if contradictory(group):
         stated = ", ".join(f"{record.id} {record.label}" for record in group)
         return [Dropped(record.id, CONTRADICTING, stated) for record in group]
     ids = [record.id for record in group]

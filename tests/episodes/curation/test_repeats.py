@@ -73,7 +73,7 @@ def test_labels_and_patients_of_near_duplicates(tmp_path: Path) -> None:
     ]
     assert near(record(a, "benign", "p"), record(b, "malignant", "q")) == [
         ("near-duplicates", ids, "correlation 1.000"),
-        ("conflicting labels", ids, "benign: a; malignant: b"),
+        ("two patients, two labels", ids, "benign: a; malignant: b"),
         ("patient under two names", ids, "p, q"),
     ]
 
