@@ -67,9 +67,10 @@ def _warn_of_names_in_pictures() -> None:
     """Say once, with their count, that files were read whose pictures have names written into them."""
     header = sys.modules.get("episodes.images.dicom_header")  # where nothing imported it, nothing was read
     if header is not None and header.SHOWING_NAMES:
+        count = len(header.SHOWING_NAMES)
         _complain(
-            f"warning: names are written into the pictures of {len(header.SHOWING_NAMES)} DICOM files, as they say"
-            " themselves (BurnedInAnnotation: YES): cut them out before you pass on images, or what shows them"
+            f"warning: names are written into the pictures of {count} DICOM file{'s'[: count - 1]}"
+            " (BurnedInAnnotation: YES): cut them out before you pass on images, or what shows them"
         )
         header.SHOWING_NAMES.clear()
 

@@ -170,6 +170,7 @@ def test_train_writes_a_checkpoint_and_prints_nothing_but_its_path(fewshot: Fews
         "history.csv",
         "history.png",
         "metrics.jsonl",
+        "places.json",
         "seconds.json",
     ]
 
