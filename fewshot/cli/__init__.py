@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 from typer.models import CommandInfo
 
-from episodes.errors import StorageError, UserError, printable
+from episodes.errors import OUT_OF_ROOM, StorageError, UserError, printable
 from fewshot.cli import data, masks, models  # their commands hang on `app` once they are imported
 from fewshot.cli.arguments import app, data_app
 
@@ -79,9 +79,9 @@ def _describe(error: OSError) -> str:
     """Say what the system refused, as far as it says of which file; of none, it is where the output goes."""
     if error.errno is None:
         return str(error)
-    if error.filename is not None:
+    if error.filename is not None and error.errno not in OUT_OF_ROOM:
         return f"{error.filename}: {error.strerror}; see that it is there, and that you may read and write it"
-    return str(StorageError.of(Path("the output"), error))
+    return str(StorageError.of(Path(error.filename or "the output"), error))
 
 
 def _replace_what_cannot_be_shown() -> None:

@@ -180,7 +180,14 @@ def test_debug_shows_where_an_error_came_from(fewshot: Fewshot, configs: Path) -
     ("error", "status", "line"),
     [
         (RuntimeError("boom"), 1, "fewshot: RuntimeError: boom (a fault of the program; --debug shows where)"),
-        (OSError(28, "No space left on device", "runs"), 1, "fewshot: [Errno 28] No space left on device: 'runs'"),
+        (
+            OSError(28, "No space left on device", "runs"),
+            1,
+            (
+                "fewshot: runs: cannot be written (No space left on device); free some space, then give the same"
+                " command again"
+            ),
+        ),
         (KeyboardInterrupt(), 130, "fewshot: interrupted; the same command goes on from here"),
     ],
 )
