@@ -103,13 +103,9 @@ def build(
 
 @dataclass(frozen=True, slots=True)
 class Adaptable:
-    """A method that waits for annotated images.
+    """A method that waits for annotated images."""
 
-    Attributes:
-        loaded: the method as it was loaded.
-    """
-
-    loaded: LoadedMethod
+    loaded: LoadedMethod  # the method as it was loaded
 
     @property
     def method(self) -> Method:
@@ -176,13 +172,9 @@ class Adaptable:
 
 @dataclass(frozen=True, slots=True)
 class Segmenter:
-    """A method after it has adapted.
+    """A method after it has adapted."""
 
-    Attributes:
-        predictor: segments grey images.
-    """
-
-    predictor: Predictor
+    predictor: Predictor  # segments grey images
 
     def masks(self, images: Iterable[Picture]) -> list[NDArray[np.bool_]]:
         """Segment images: boolean (H, W) of each image's own size, True where it shows a lesion.

@@ -187,25 +187,15 @@ def _quiet() -> Iterator[None]:
 
 @dataclass(frozen=True, slots=True)
 class ExportRequest:
-    """The network to export, and its support set.
+    """The network to export, and its support set."""
 
-    Attributes:
-        checkpoint: of the network.
-        support: a folder of annotated images to adapt to; None to use the method without any.
-        method: its name as in a benchmark; None for the one that goes with the network.
-        shots: how many of the annotated images, the first by name; None for all.
-        options: of the method.
-        trust: modules that the network may be of.
-        invert_masks: whether the masks of the annotated images have a light ground.
-    """
-
-    checkpoint: Path
-    support: Path | None = None
-    method: str | None = None
-    shots: int | None = None
-    options: Mapping[str, Any] = field(default_factory=dict)
-    trust: Sequence[str] = ()
-    invert_masks: bool = False
+    checkpoint: Path  # of the network
+    support: Path | None = None  # a folder of annotated images to adapt to; None to use the method without any
+    method: str | None = None  # its name as in a benchmark; None for the one that goes with the network
+    shots: int | None = None  # how many of the annotated images, the first by name; None for all
+    options: Mapping[str, Any] = field(default_factory=dict)  # of the method
+    trust: Sequence[str] = ()  # modules that the network may be of
+    invert_masks: bool = False  # whether the masks of the annotated images have a light ground
 
 
 def export_checkpoint(request: ExportRequest, out: Path, *, overwrite: bool = False) -> float:

@@ -107,17 +107,11 @@ def _read_headers(files: Iterable[Path]) -> dict[Path, DicomFacts]:
 
 @dataclass(frozen=True, slots=True)
 class Describer:
-    """An encoder, and the size of the images that it is shown.
+    """An encoder, and the size of the images that it is shown."""
 
-    Attributes:
-        encoder: gives feature maps, shallow to deep; in evaluation mode.
-        image_size: images are stretched to a square of so many pixels a side.
-        name: of the encoder or checkpoint.
-    """
-
-    encoder: AnyEncoder
-    image_size: int
-    name: str
+    encoder: AnyEncoder  # gives feature maps, shallow to deep; in evaluation mode
+    image_size: int  # images are stretched to a square of so many pixels a side
+    name: str  # of the encoder or checkpoint
 
     @classmethod
     def of_checkpoint(cls, path: Path, image_size: int | None = None, trust: Sequence[str] = ()) -> "Describer":
@@ -151,19 +145,12 @@ class Describer:
 
 @dataclass(frozen=True, slots=True)
 class Described:
-    """The images that could be read, and what describes them.
+    """The images that could be read, and what describes them."""
 
-    Attributes:
-        places: which of the given ones they are, rising.
-        features: unit vectors (n_images, n_values).
-        thumbnails: by which images that show the same are found, (n_images, 48, 48).
-        unreadable: the others, and why.
-    """
-
-    places: list[int]
-    features: NDArray[np.float32]
-    thumbnails: NDArray[np.uint8]
-    unreadable: list[str]
+    places: list[int]  # which of the given ones they are, rising
+    features: NDArray[np.float32]  # unit vectors (n_images, n_values)
+    thumbnails: NDArray[np.uint8]  # by which images that show the same are found, (n_images, 48, 48)
+    unreadable: list[str]  # the others, and why
 
 
 def describe_files(
@@ -216,18 +203,12 @@ _SHOWN, _ROWS = 8, 30
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """A chosen image.
+    """A chosen image."""
 
-    Attributes:
-        rank: 1 for the one to annotate first.
-        input: the image.
-        record: what is known of it; its patient is one with those whose images show the same.
-        stands_for: the images that are nearer to it than to the other chosen ones, itself first, then by distance.
-    """
-
-    rank: int
-    input: Input
-    record: Record
+    rank: int  # 1 for the one to annotate first
+    input: Input  # the image
+    record: Record  # what is known of it; its patient is one with those whose images show the same
+    # The images that are nearer to it than to the other chosen ones, itself first, then by distance.
     stands_for: Sequence[Input]
 
 
@@ -338,21 +319,13 @@ def _tile(image: Input, full_scale: float | None) -> Tile:
 
 @dataclass(frozen=True, slots=True)
 class SelectionRequest:
-    """The images to select from, and how many.
+    """The images to select from, and how many."""
 
-    Attributes:
-        images: a file, a folder or a pattern.
-        budget: how many images to choose.
-        by: what makes a choice good.
-        metadata: a table of patients and labels; None for the one beside the images, if there is one.
-        device: where to compute.
-    """
-
-    images: str
-    budget: int
-    by: By = "k-medoids"
-    metadata: Path | None = None
-    device: str = "auto"
+    images: str  # a file, a folder or a pattern
+    budget: int  # how many images to choose
+    by: By = "k-medoids"  # what makes a choice good
+    metadata: Path | None = None  # a table of patients and labels; None for the one beside the images, if there is one
+    device: str = "auto"  # where to compute
 
 
 def select_images(

@@ -28,15 +28,10 @@ Key = tuple[Any, ...]
 
 @dataclass(frozen=True, slots=True)
 class QueryPrediction:
-    """One image and what a model predicts of it.
+    """One image and what a model predicts of it."""
 
-    Attributes:
-        image: grey values, (H, W).
-        found: the prediction, at the image's own size.
-    """
-
-    image: NDArray[np.uint8]
-    found: ImagePrediction
+    image: NDArray[np.uint8]  # grey values, (H, W)
+    found: ImagePrediction  # the prediction, at the image's own size
 
 
 class SessionPredictions:

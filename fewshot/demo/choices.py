@@ -31,19 +31,12 @@ DESCRIPTIONS = {
 
 @dataclass(frozen=True, slots=True)
 class MethodChoice:
-    """One method of one checkpoint.
+    """One method of one checkpoint."""
 
-    Attributes:
-        id: for requests.
-        title: what the checkpoint is called on the page.
-        checkpoint: the file.
-        model: its network by this method.
-    """
-
-    id: str
-    title: str
+    id: str  # for requests
+    title: str  # what the checkpoint is called on the page
     checkpoint: Path
-    model: LoadedMethod
+    model: LoadedMethod  # its network by this method
 
     @property
     def method(self) -> Method:

@@ -88,35 +88,21 @@ def _published_readers(facts: Mapping[str, Any]) -> set[str]:
 
 @dataclass(frozen=True, slots=True)
 class EvaluationRequest:
-    """The checkpoints and the data to judge, and how.
+    """The checkpoints and the data to judge, and how."""
 
-    Attributes:
-        checkpoints: one, or several whose mean is judged.
-        data: the dataset's folder.
-        reader: of the dataset: a name, or `module:function`.
-        name: what the dataset is called in the results; None for its reader's name.
-        part: `test`, what the checkpoints were neither trained on nor adapted to, or `all`.
-        method: how the checkpoints are used; None for what goes with the network.
-        options: of the method.
-        support: folder of annotated images to adapt to.
-        shots: how many of them; None for all.
-        invert_masks: whether the masks of the data, and of the annotated images, have a light ground.
-        trust: modules that the checkpoints' networks may be of.
-        cache: where stores lie; None for the user's.
-    """
-
-    checkpoints: Sequence[Path]
-    data: Path
-    reader: str
-    name: str | None = None
+    checkpoints: Sequence[Path]  # one, or several whose mean is judged
+    data: Path  # the dataset's folder
+    reader: str  # of the dataset: a name, or `module:function`
+    name: str | None = None  # what the dataset is called in the results; None for its reader's name
+    # `test`, what the checkpoints were neither trained on nor adapted to, or `all`.
     part: Literal["test", "all"] = "test"
-    method: str | None = None
-    options: Mapping[str, Any] = field(default_factory=dict)
-    support: Path | None = None
-    shots: int | None = None
-    invert_masks: bool = False
-    trust: Sequence[str] = ()
-    cache: Path | None = None
+    method: str | None = None  # how the checkpoints are used; None for what goes with the network
+    options: Mapping[str, Any] = field(default_factory=dict)  # of the method
+    support: Path | None = None  # folder of annotated images to adapt to
+    shots: int | None = None  # how many of them; None for all
+    invert_masks: bool = False  # whether the masks of the data, and of the annotated images, have a light ground
+    trust: Sequence[str] = ()  # modules that the checkpoints' networks may be of
+    cache: Path | None = None  # where stores lie; None for the user's
 
 
 class EvaluationListener(Protocol):

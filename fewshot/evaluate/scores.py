@@ -37,45 +37,29 @@ CLASS_VALUES: Mapping[str, int] = {kind: LABEL_VALUES[kind] for kind in KINDS}  
 
 @dataclass(frozen=True, slots=True)
 class ImageResult:
-    """One image's scores.
+    """One image's scores."""
 
-    Attributes:
-        record: the image.
-        shows_lesion: whether its label map has one.
-        scores: of the lesion mask.
-        lesion_counts: pixels of lesion, (1, 4), as `count_pixels` counts.
-        class_counts: of the classes, (n_classes, 4); None where a lesion's kind is unknown, or there is one class.
-        label_probabilities: by label, of a network that gives any.
-        entropy: mean over the image, in bits.
-        disagreement: likewise.
-    """
-
-    record: Record
-    shows_lesion: bool
-    scores: Scores
-    lesion_counts: NDArray[np.int64]
+    record: Record  # the image
+    shows_lesion: bool  # whether its label map has one
+    scores: Scores  # of the lesion mask
+    lesion_counts: NDArray[np.int64]  # pixels of lesion, (1, 4), as `count_pixels` counts
+    # Of the classes, (n_classes, 4); None where a lesion's kind is unknown, or there is one class.
     class_counts: NDArray[np.int64] | None
-    label_probabilities: Mapping[str, float]
-    entropy: float
-    disagreement: float
+    label_probabilities: Mapping[str, float]  # by label, of a network that gives any
+    entropy: float  # mean over the image, in bits
+    disagreement: float  # likewise
 
 
 @dataclass(frozen=True, slots=True)
 class Results:
-    """A dataset's results.
+    """A dataset's results."""
 
-    Attributes:
-        classes: that the masks tell apart, background aside.
-        labels: that the images were given.
-        images: in the order in which they were added.
-        lesion_histogram: of every pixel's lesion probability.
-        class_histograms: by class, where there are several, of images whose lesions' kind is known.
-    """
-
-    classes: tuple[str, ...]
-    labels: tuple[str, ...] = ()
-    images: list[ImageResult] = field(default_factory=list)
+    classes: tuple[str, ...]  # that the masks tell apart, background aside
+    labels: tuple[str, ...] = ()  # that the images were given
+    images: list[ImageResult] = field(default_factory=list)  # in the order in which they were added
+    # Of every pixel's lesion probability.
     lesion_histogram: ProbabilityHistogram = field(default_factory=ProbabilityHistogram)
+    # By class, where there are several, of images whose lesions' kind is known.
     class_histograms: dict[str, ProbabilityHistogram] = field(default_factory=dict)
 
     def add(self, record: Record, prediction: EnsemblePrediction, truth: NDArray[np.uint8]) -> None:
@@ -108,46 +92,30 @@ class Results:
 
 @dataclass(frozen=True, slots=True)
 class Assessment:
-    """All scores of one or several checkpoints on one dataset; intervals are over patients, 95 %, within their bounds.
+    """All scores of checkpoints on one dataset; intervals are over patients, 95 %, within their bounds."""
 
-    Attributes:
-        n_images: judged.
-        n_patients: they are of.
-        n_lesion: images that show a lesion.
-        n_lesion_patients: they are of.
-        n_normal: images that do not.
-        n_normal_patients: they are of.
-        lesion: Dice, IoU, precision, recall, HD95, NSD and share detected, means over the lesion images.
-        normal: false-positive rate and area, means over the normal images.
-        pixels: lesion pixels pooled over all images, with the mean Dice of published code beside ours.
-        pixel_accuracy: share of right pixels; mostly that of background.
-        roc: of lesion pixels.
-        reliability: of their probabilities.
-        classes: benign and malignant pixels, of a network that tells them apart, over images whose lesions' kind is
-            known; empty where no lesion's is.
-        class_rocs: likewise, by class.
-        labels: whole images, of a network that names them, over images that have one of its labels.
-        label_rocs: likewise, by label.
-        uncertainty: mean entropy and disagreement in bits, and how they rank with failure: Spearman's correlation with
-            1 - Dice over the lesion images.
-    """
-
-    n_images: int
-    n_patients: int
-    n_lesion: int
-    n_lesion_patients: int
-    n_normal: int
-    n_normal_patients: int
+    n_images: int  # judged
+    n_patients: int  # they are of
+    n_lesion: int  # images that show a lesion
+    n_lesion_patients: int  # they are of
+    n_normal: int  # images that do not
+    n_normal_patients: int  # they are of
+    # Dice, IoU, precision, recall, HD95, NSD and share detected, means over the lesion images.
     lesion: dict[str, Interval]
-    normal: dict[str, Interval]
-    pixels: ClassScores
-    pixel_accuracy: float
-    roc: RocCurve
-    reliability: Reliability
+    normal: dict[str, Interval]  # false-positive rate and area, means over the normal images
+    pixels: ClassScores  # lesion pixels pooled over all images, with the mean Dice of published code beside ours
+    pixel_accuracy: float  # share of right pixels; mostly that of background
+    roc: RocCurve  # of lesion pixels
+    reliability: Reliability  # of their probabilities
+    # Benign and malignant pixels, of a network that tells them apart, over images whose lesions' kind is known; empty
+    # where no lesion's is.
     classes: tuple[ClassScores, ...] = ()
-    class_rocs: dict[str, RocCurve] = field(default_factory=dict)
+    class_rocs: dict[str, RocCurve] = field(default_factory=dict)  # likewise, by class
+    # Whole images, of a network that names them, over images that have one of its labels.
     labels: LabelScores | None = None
-    label_rocs: tuple[LabelRoc, ...] = ()
+    label_rocs: tuple[LabelRoc, ...] = ()  # likewise, by label
+    # Mean entropy and disagreement in bits, and how they rank with failure: Spearman's correlation with 1 - Dice over
+    # the lesion images.
     uncertainty: dict[str, float] = field(default_factory=dict)
 
 

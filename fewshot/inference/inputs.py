@@ -21,19 +21,13 @@ from episodes.records import composed, frame_stem
 
 @dataclass(frozen=True, slots=True)
 class Input:
-    """One image to segment.
+    """One image to segment."""
 
-    Attributes:
-        path: the file.
-        frame: which of its frames, from 1 on; None if it holds a single picture.
-        image: how the file is called in tables: its path within the root, with slashes, `printable`.
-        name: what files made from it are called, a path of their own without suffix; no two are alike, and any file
-            system takes them.
-    """
-
-    path: Path
-    frame: int | None
-    image: str
+    path: Path  # the file
+    frame: int | None  # which of its frames, from 1 on; None if it holds a single picture
+    image: str  # how the file is called in tables: its path within the root, with slashes, `printable`
+    # What files made from it are called, a path of their own without suffix; no two are alike, and any file system
+    # takes them.
     name: str
 
     @property
@@ -44,16 +38,11 @@ class Input:
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """The images to segment.
+    """The images to segment."""
 
-    Attributes:
-        root: the folder that all of them lie in.
-        items: in the order of their paths and frames; at least one.
-        left_out: files that lie among them and look like pictures, but are none to segment; each with the reason.
-    """
-
-    root: Path
-    items: tuple[Input, ...]
+    root: Path  # the folder that all of them lie in
+    items: tuple[Input, ...]  # in the order of their paths and frames; at least one
+    # Files that lie among them and look like pictures, but are none to segment; each with the reason.
     left_out: Mapping[Path, str] = field(default_factory=dict)
 
     def left_out_lines(self) -> list[str]:

@@ -33,29 +33,18 @@ LESION = ("lesion",)
 
 @dataclass(frozen=True, slots=True)
 class LoadedMethod:
-    """A network as a method that has not adapted yet.
-
-    Attributes:
-        method: the method.
-        name: of the method, as in a benchmark.
-        image_size: working size: images are stretched to a square of so many pixels a side.
-        device: where it computes.
-        novelty_detector: tells images that are unlike those of the training; None where these are not known.
-        path: of the checkpoint; None of a network that was never trained.
-        facts: what the checkpoint says of its training.
-        classes: that the masks of an ensemble's member tell apart, background aside.
-        labels: that it gives whole images; none of most.
-    """
+    """A network as a method that has not adapted yet."""
 
     method: Method
-    name: str
-    image_size: int
-    device: torch.device
+    name: str  # of the method, as in a benchmark
+    image_size: int  # working size: images are stretched to a square of so many pixels a side
+    device: torch.device  # where it computes
+    # Tells images that are unlike those of the training; None where these are not known.
     novelty_detector: NoveltyDetector | None = None
-    path: Path | None = None
-    facts: Mapping[str, Any] = field(default_factory=dict)
-    classes: tuple[str, ...] = LESION
-    labels: tuple[str, ...] = ()
+    path: Path | None = None  # of the checkpoint; None of a network that was never trained
+    facts: Mapping[str, Any] = field(default_factory=dict)  # what the checkpoint says of its training
+    classes: tuple[str, ...] = LESION  # that the masks of an ensemble's member tell apart, background aside
+    labels: tuple[str, ...] = ()  # that it gives whole images; none of most
 
     def adapt(
         self,

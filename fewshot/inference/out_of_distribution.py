@@ -31,15 +31,10 @@ RARE = 0.99
 
 @dataclass(frozen=True, slots=True)
 class TrainingFeatures:
-    """Features of some of the images of a training.
+    """Features of some of the images of a training."""
 
-    Attributes:
-        features: unit vectors (n, n_values).
-        distances: of each to the nearest one of another patient, (n,).
-    """
-
-    features: Tensor
-    distances: Tensor
+    features: Tensor  # unit vectors (n, n_values)
+    distances: Tensor  # of each to the nearest one of another patient, (n,)
 
     @property
     def threshold(self) -> float:
@@ -153,17 +148,11 @@ def load_training_features(path: Path) -> TrainingFeatures | None:
 
 @dataclass(frozen=True, slots=True)
 class NoveltyDetector:
-    """The images that a model knows, of its training and those that it adapted to, and the distance of others to them.
+    """The images that a model knows, of its training and what it adapted to, and the distance of others to them."""
 
-    Attributes:
-        encoder: gives the feature maps by which images are described.
-        known: features of the known images, unit vectors (n, n_values).
-        threshold: how far from all others one of a hundred training images is.
-    """
-
-    encoder: AnyEncoder
-    known: Tensor
-    threshold: float
+    encoder: AnyEncoder  # gives the feature maps by which images are described
+    known: Tensor  # features of the known images, unit vectors (n, n_values)
+    threshold: float  # how far from all others one of a hundred training images is
 
     def novelty(self, levels: Sequence[Tensor]) -> Tensor:
         """Compute how far images are from the nearest known one; 1 at the threshold.

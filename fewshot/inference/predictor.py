@@ -72,23 +72,14 @@ class ImagePrediction:
 
 @dataclass(frozen=True, slots=True)
 class EnsemblePrediction:
-    """The mean prediction of one image at the working size, and how far the predictions that it is made of differ.
+    """The mean prediction of one image at the working size, and how far the predictions that it is made of differ."""
 
-    Attributes:
-        classes: probabilities of background and of each class, (1 + n_classes, H, W).
-        lesion: probability of any lesion, (H, W).
-        labels: probabilities of the image's labels, (n_labels,); empty of a network that gives none.
-        entropy: of lesion against background, in bits, (H, W).
-        disagreement: the part of the entropy that comes from differing predictions, (H, W).
-        n_predictions: how many predictions these are the mean of.
-    """
-
-    classes: NDArray[np.float32]
-    lesion: NDArray[np.float32]
-    labels: NDArray[np.float32]
-    entropy: NDArray[np.float32]
-    disagreement: NDArray[np.float32]
-    n_predictions: int
+    classes: NDArray[np.float32]  # probabilities of background and of each class, (1 + n_classes, H, W)
+    lesion: NDArray[np.float32]  # probability of any lesion, (H, W)
+    labels: NDArray[np.float32]  # probabilities of the image's labels, (n_labels,); empty of a network that gives none
+    entropy: NDArray[np.float32]  # of lesion against background, in bits, (H, W)
+    disagreement: NDArray[np.float32]  # the part of the entropy that comes from differing predictions, (H, W)
+    n_predictions: int  # how many predictions these are the mean of
 
     @property
     def mask(self) -> NDArray[np.bool_]:
@@ -108,23 +99,16 @@ class EnsemblePrediction:
 
 @dataclass(frozen=True, slots=True)
 class BatchPrediction:
-    """The prediction of n images at the working size, on the device.
+    """The prediction of n images at the working size, on the device."""
 
-    Attributes:
-        lesion: logits of background and lesion, (n, 2, H, W).
-        classes: logits of background and of each of `class_names`, (n, 1 + n_classes, H, W); None of a method that
-            does not tell lesions apart.
-        class_names: of the lesion classes, in that order.
-        labels: probabilities of what the whole image shows, (n, n_labels).
-        label_names: of these, such as `benign`; empty of a method that does not say.
-        novelty: how far each image is from all known ones, (n,), see `NoveltyDetector`; None without a detector.
-    """
-
-    lesion: Tensor
+    lesion: Tensor  # logits of background and lesion, (n, 2, H, W)
+    # Logits of background and of each of `class_names`, (n, 1 + n_classes, H, W); None of a method that does not tell
+    # lesions apart.
     classes: Tensor | None
-    class_names: tuple[str, ...]
-    labels: Tensor
-    label_names: tuple[str, ...]
+    class_names: tuple[str, ...]  # of the lesion classes, in that order
+    labels: Tensor  # probabilities of what the whole image shows, (n, n_labels)
+    label_names: tuple[str, ...]  # of these, such as `benign`; empty of a method that does not say
+    # How far each image is from all known ones, (n,), see `NoveltyDetector`; None without a detector.
     novelty: Tensor | None = None
 
     def at_size(self, place: int, size: tuple[int, int]) -> ImagePrediction:

@@ -113,49 +113,30 @@ class EncodedTarget:
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """A support set and the queries to segment with it, at one number of shots.
+    """A support set and the queries to segment with it, at one number of shots."""
 
-    Attributes:
-        support: ids of the support records, one way; empty for none.
-        queries: ids of the records to segment.
-        masks: shown with the support images in place of their own, (1, n_shot, H, W), as a control.
-        asked: what is to be segmented.
-    """
-
-    support: tuple[str, ...]
-    queries: tuple[str, ...]
-    masks: Tensor | None = None
-    asked: Class = "lesion"
+    support: tuple[str, ...]  # ids of the support records, one way; empty for none
+    queries: tuple[str, ...]  # ids of the records to segment
+    masks: Tensor | None = None  # shown with the support images in place of their own, (1, n_shot, H, W), as a control
+    asked: Class = "lesion"  # what is to be segmented
 
 
 @dataclass(frozen=True, slots=True)
 class Segmented:
-    """One query as a method sees it.
+    """One query as a method sees it."""
 
-    Attributes:
-        id: of the record.
-        row: its row in the target's store.
-        mask: where the method sees what is asked for, (H, W).
-        probability: of it, (H, W).
-    """
-
-    id: str
-    row: int
-    mask: NDArray[np.bool_]
-    probability: NDArray[np.float32]
+    id: str  # of the record
+    row: int  # its row in the target's store
+    mask: NDArray[np.bool_]  # where the method sees what is asked for, (H, W)
+    probability: NDArray[np.float32]  # of it, (H, W)
 
 
 @dataclass(slots=True)
 class Seconds:
-    """The time that a method took, in seconds.
+    """The time that a method took, in seconds."""
 
-    Attributes:
-        adapt: to adapt, once for every task.
-        segment: to segment, all queries together; encoding included where it is not shared.
-    """
-
-    adapt: float = 0.0
-    segment: float = 0.0
+    adapt: float = 0.0  # to adapt, once for every task
+    segment: float = 0.0  # to segment, all queries together; encoding included where it is not shared
 
 
 def segment_queries(

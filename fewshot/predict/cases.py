@@ -24,21 +24,13 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class ReadImage:
-    """An image as it was read.
+    """An image as it was read."""
 
-    Attributes:
-        input: which.
-        image: grey values, (H, W).
-        spacing: millimetres from pixel to pixel (row, column), where known.
-        truth: where its lesions are known to be, (H, W); None where that is not known.
-        inputs: a hash of all that this was read from.
-    """
-
-    input: Input
-    image: NDArray[np.uint8]
-    spacing: Spacing | None
-    truth: NDArray[np.bool_] | None
-    inputs: str
+    input: Input  # which
+    image: NDArray[np.uint8]  # grey values, (H, W)
+    spacing: Spacing | None  # millimetres from pixel to pixel (row, column), where known
+    truth: NDArray[np.bool_] | None  # where its lesions are known to be, (H, W); None where that is not known
+    inputs: str  # a hash of all that this was read from
 
 
 Key = tuple[str, int]
@@ -100,15 +92,10 @@ def read_truth(
 
 @dataclass(frozen=True, slots=True)
 class _Named:
-    """Images by their names.
+    """Images by their names."""
 
-    Attributes:
-        frames: how many each stem has.
-        keys: of each stem and frame.
-    """
-
-    frames: dict[str, int] = field(default_factory=dict)
-    keys: dict[tuple[str, int | None], Key] = field(default_factory=dict)
+    frames: dict[str, int] = field(default_factory=dict)  # how many each stem has
+    keys: dict[tuple[str, int | None], Key] = field(default_factory=dict)  # of each stem and frame
 
     def add(self, one: Input) -> None:
         """Take in an image."""

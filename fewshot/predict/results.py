@@ -30,22 +30,15 @@ UNLIKE_ABOVE = 1.0
 
 @dataclass(frozen=True, slots=True)
 class MaskFacts:
-    """The measures of a mask.
+    """The measures of a mask."""
 
-    Attributes:
-        area: in pixels.
-        coverage: share of the image, in [0, 1].
-        components: connected parts (8 neighbours).
-        mean_confidence: mean over all pixels of how sure the model is of what it says there: the probability of a
-            lesion within the mask, 1 minus that outside; in [0.5, 1].
-        lesion_confidence: see `lesion_confidence`; in [0.5, 1], NaN of an empty mask.
-    """
-
-    area: int
-    coverage: float
-    components: int
+    area: int  # in pixels
+    coverage: float  # share of the image, in [0, 1]
+    components: int  # connected parts (8 neighbours)
+    # Mean over all pixels of how sure the model is of what it says there: the probability of a lesion within the mask,
+    # 1 minus that outside; in [0.5, 1].
     mean_confidence: float
-    lesion_confidence: float
+    lesion_confidence: float  # see `lesion_confidence`; in [0.5, 1], NaN of an empty mask
 
 
 def mask_facts(mask: NDArray[np.bool_], probability: NDArray[np.floating]) -> MaskFacts:
@@ -294,19 +287,12 @@ class ResultFolder:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """The outcome of a prediction.
+    """The outcome of a prediction."""
 
-    Attributes:
-        folder: of the results.
-        rows: of its table.
-        n_images: that were asked for.
-        failed: those that could not be read, each with the reason.
-    """
-
-    folder: Path
-    rows: Sequence[Row]
-    n_images: int
-    failed: Mapping[Input, str]
+    folder: Path  # of the results
+    rows: Sequence[Row]  # of its table
+    n_images: int  # that were asked for
+    failed: Mapping[Input, str]  # those that could not be read, each with the reason
 
     def lines(self) -> list[str]:
         """Return what a user is told."""

@@ -87,39 +87,22 @@ def _read(path: Path) -> Mapping[str, Any] | None:
 
 @dataclass(frozen=True, slots=True)
 class PredictionRequest:
-    """The model, the images and the options of `fewshot predict`.
+    """The model, the images and the options of `fewshot predict`."""
 
-    Attributes:
-        checkpoint: the model.
-        images: a file, a folder or a pattern.
-        support: folder of annotated images to adapt to; None for none.
-        shots: how many of them, the first by name; None for all, 0 for none.
-        method: how the model is used; None for what goes with it.
-        adapt: `finetune` to go on training the model on the annotated images.
-        options: of the method.
-        masks: folder of known masks to judge by; None for none.
-        invert_masks: whether these, and those of the support set, have a light ground.
-        spacing: millimetres from pixel to pixel, of images of which nothing else is known.
-        batch: images at once; None for what suits the device.
-        npy: whether probabilities are written as NumPy's files, in place of pictures.
-        device: where to compute.
-        trust: modules that the network may be of.
-    """
-
-    checkpoint: Path
-    images: str
-    support: Path | None = None
-    shots: int | None = None
-    method: str | None = None
-    adapt: Literal["finetune"] | None = None
-    options: Mapping[str, Any] = field(default_factory=dict)
-    masks: Path | None = None
-    invert_masks: bool = False
-    spacing: Spacing | None = None
-    batch: int | None = None
-    npy: bool = False
-    device: str = "auto"
-    trust: Sequence[str] = ()
+    checkpoint: Path  # the model
+    images: str  # a file, a folder or a pattern
+    support: Path | None = None  # folder of annotated images to adapt to; None for none
+    shots: int | None = None  # how many of them, the first by name; None for all, 0 for none
+    method: str | None = None  # how the model is used; None for what goes with it
+    adapt: Literal["finetune"] | None = None  # `finetune` to go on training the model on the annotated images
+    options: Mapping[str, Any] = field(default_factory=dict)  # of the method
+    masks: Path | None = None  # folder of known masks to judge by; None for none
+    invert_masks: bool = False  # whether these, and those of the support set, have a light ground
+    spacing: Spacing | None = None  # millimetres from pixel to pixel, of images of which nothing else is known
+    batch: int | None = None  # images at once; None for what suits the device
+    npy: bool = False  # whether probabilities are written as NumPy's files, in place of pictures
+    device: str = "auto"  # where to compute
+    trust: Sequence[str] = ()  # modules that the network may be of
 
     @property
     def support_used(self) -> Path | None:
