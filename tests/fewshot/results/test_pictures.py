@@ -11,7 +11,6 @@ from PIL import Image, ImageColor
 
 from episodes.datasets import read_dataset
 from episodes.images.decoding import read_label_map
-from episodes.phantoms.layouts import write_bus_uclm
 from episodes.phantoms.population import PhantomSpec, generate
 from fewshot.api import lesion_mask
 from fewshot.results.pictures import (
@@ -24,6 +23,7 @@ from fewshot.results.pictures import (
     write_map,
     write_mask,
 )
+from tests.episodes.made_datasets import write_bus_uclm
 
 
 def pixels(content: bytes) -> NDArray[Any]:
