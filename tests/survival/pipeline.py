@@ -73,6 +73,7 @@ def write_inputs(folder: Path) -> None:
     """A dataset of the user's own, `train.yaml` and `benchmark.yaml`; paths in them are relative to the folder."""
     write_folder(generate(PhantomSpec("highfreq", 12, size=64)), folder / "mine")
     whole = tiny_tree(folder, cache="cache", runs="runs", sources=["linear"], training_seeds=[0])
+    whole["tracking"] = {"identities": "keep"}  # pseudonyms are others in each run
     whole["datasets"] = {name: PHANTOMS[name] for name in ("linear", "portable")}
     whole["methods"] = {name: METHODS[name] for name in _ROWS}
     used = {method["model"] for method in whole["methods"].values() if "model" in method}
