@@ -3,6 +3,8 @@
 import errno
 from pathlib import Path
 
+from episodes.names import printable
+
 
 class UserError(Exception):
     r"""Base of every error that the command line prints as one line, without a traceback.
@@ -31,25 +33,6 @@ def _in_one_line(text: str) -> str:
     if len(text) > LONGEST_LINE:
         text = f"{text[: LONGEST_LINE - 300]} ... {text[-300:]}"
     return printable(text)
-
-
-def printable(text: str) -> str:
-    r"""Write as `%` and their bytes what a text cannot show: control characters, and bytes that are not UTF-8.
-
-    A file's name may hold any of them. Escaped, it commands no terminal, and can be written to any file and be a name.
-
-    >>> printable("scan\x1b[31m.png"), printable("M\udcfcller.png")
-    ('scan%1B[31m.png', 'M%FCller.png')
-    """
-    if text.isprintable():
-        return text
-    return "".join(one if one.isprintable() else _percent(one) for one in text)
-
-
-def _percent(character: str) -> str:
-    is_byte = "\udc80" <= character <= "\udcff"  # as Python reads one that is not UTF-8
-    content = character.encode("utf-8", "surrogateescape" if is_byte else "surrogatepass")
-    return "".join(f"%{byte:02X}" for byte in content)
 
 
 def in_short(error: Exception, most: int = 200) -> str:

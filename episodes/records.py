@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 from typing import Literal, get_args
-from unicodedata import normalize
 
-from episodes.errors import DatasetError, printable
+from episodes.errors import DatasetError
+from episodes.names import composed, printable
 
 Label = Literal["normal", "benign", "malignant", "unknown"]
 MaskFormat = Literal["binary", "inverted", "colour"]
@@ -105,15 +105,6 @@ def repeated_ids(records: Iterable[Record]) -> Iterator[tuple[Record, str]]:
             first = seen[record.id]
             yield record, f"{record.image}: the name {record.id!r} is already that of {first}; rename one of them"
         seen.setdefault(record.id, record.image)
-
-
-def composed(name: str) -> str:
-    r"""Spell a name in one Unicode form (NFC), in which names are compared: macOS may write one letter as two.
-
-    >>> composed("u\N{COMBINING DIAERESIS}") == "\N{LATIN SMALL LETTER U WITH DIAERESIS}"
-    True
-    """
-    return normalize("NFC", name)
 
 
 def frame_stem(image: Path, frame: int | None) -> str:

@@ -24,8 +24,9 @@ from episodes.errors import DatasetError, UserError
 from episodes.images.decoding import read_image, stretch_image
 from episodes.images.dicom_header import DicomFacts, is_dicom, read_facts
 from episodes.images.grey_scales import with_full_scales
-from episodes.io.files import folder_written_whole, require_free, short_name
+from episodes.io.files import folder_written_whole, require_free
 from episodes.io.locks import exclusive_lock
+from episodes.names import short_name
 from episodes.records import UNKNOWN, Record, frame_stem
 from episodes.sampling.selection import By, choose, nearest_chosen
 from fewshot.checkpoints import load_network

@@ -17,7 +17,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from episodes.errors import printable
+from episodes.names import printable
 
 
 def output_console() -> Console:

@@ -17,11 +17,12 @@ from episodes.curation.patients import doubt_patients
 from episodes.datasets import find_reader, read_dataset
 from episodes.datasets.files import files_below, is_image_file, unread_format
 from episodes.datasets.problems import Problem, collected_problems
-from episodes.errors import DatasetError, printable
+from episodes.errors import DatasetError
 from episodes.images.decoding import decode_masks, read_image, read_size
 from episodes.images.grey_scales import describe_full_scales
 from episodes.images.regions import count_components
 from episodes.io.files import real_path
+from episodes.names import printable
 from episodes.parallel import Progress, in_threads
 from episodes.records import LABEL_VALUES, Record
 

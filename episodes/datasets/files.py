@@ -7,12 +7,13 @@ from itertools import pairwise
 from pathlib import Path, PurePosixPath
 
 from episodes.datasets.problems import ProblemKind, report_left_out, report_problem
-from episodes.errors import DatasetError, printable
+from episodes.errors import DatasetError
 from episodes.images.dicom_header import SUFFIXES as DICOM_SUFFIXES
 from episodes.images.dicom_header import is_dicom
 from episodes.images.rasters import CLIP_SUFFIXES
 from episodes.images.rasters import SUFFIXES as IMAGE_SUFFIXES
-from episodes.records import Label, composed, frame_stem
+from episodes.names import composed, printable
+from episodes.records import Label, frame_stem
 
 SUFFIXES = IMAGE_SUFFIXES | DICOM_SUFFIXES
 READ_FORMATS = "PNG, JPEG, BMP, TIFF, GIF, WebP or DICOM files"

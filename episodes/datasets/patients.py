@@ -10,7 +10,8 @@ from unicodedata import normalize
 from episodes.datasets.problems import report_problem
 from episodes.datasets.tables import is_missing
 from episodes.images.dicom_header import IDENTITY, DicomFacts, IdentityKeyword
-from episodes.records import UNKNOWN, composed
+from episodes.names import composed
+from episodes.records import UNKNOWN
 
 
 def name_patients(files: Mapping[Path, DicomFacts], named: Mapping[Path, str]) -> dict[Path, str]:

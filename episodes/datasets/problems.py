@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from episodes.errors import DatasetError, printable
+from episodes.errors import DatasetError
+from episodes.names import printable
 
 ProblemKind = Literal[
     "missing file",

@@ -14,7 +14,8 @@ from episodes.datasets.files import find_mask, image_stem, images_by_stem, leave
 from episodes.datasets.problems import listed_problems, report_left_out, report_problem
 from episodes.errors import DatasetError
 from episodes.io.files import plain_cell
-from episodes.records import LABELS, Label, composed, frame_stem
+from episodes.names import composed
+from episodes.records import LABELS, Label, frame_stem
 
 TableRow = Mapping[str, str]
 Line = TypeVar("Line", bound=Sequence[object])

@@ -8,7 +8,6 @@ import shutil
 import stat
 import struct
 import tarfile
-import unicodedata
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
@@ -21,6 +20,7 @@ from typing import IO, Any, NamedTuple, cast
 from episodes.errors import DatasetError, StorageError, UserError
 from episodes.io.files import folder_written_whole, require_free
 from episodes.io.locks import exclusive_lock
+from episodes.names import composed
 from episodes.parallel import Progress
 
 _CHUNK = 1 << 20
@@ -99,7 +99,7 @@ class _Budget:
     def _require_own_place(self, path: PurePosixPath, name: str, *, is_folder: bool) -> None:
         """Refuse a file that comes twice, and names that are one to a Mac and look alike everywhere (NFC and NFD)."""
         for place in () if name.isascii() else (path, *path.parents):
-            key = unicodedata.normalize("NFC", str(place))
+            key = composed(str(place))
             if self._names.setdefault(key, str(place)) != str(place):
                 raise DatasetError(
                     f"{self.archive}: {name[:100]!a} comes in two Unicode forms of one name, which is not unpacked;"

@@ -10,7 +10,7 @@ import os
 import re
 import shutil
 import socket
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import cache
 from hashlib import file_digest, sha256
@@ -18,7 +18,7 @@ from itertools import count
 from pathlib import Path
 
 from episodes.errors import OUT_OF_ROOM, ManifestError, StorageError, UserError
-from episodes.records import Record, records_hash
+from episodes.names import LONGEST_NAME, short_name
 
 # What a spreadsheet takes for a formula, where it is no number; or what was protected from that.
 _FORMULA = re.compile(r"'*[=+\-@\t\r](?s:.*)")
@@ -240,8 +240,7 @@ def write_lines(path: Path, lines: Iterable[str], *, overwrite: bool) -> None:
         StorageError: if it cannot be written.
     """
     require_free(path, overwrite=overwrite)
-    with written_whole(path) as partial, partial.open("w", encoding="utf-8", newline="\n") as file:
-        file.writelines(f"{line}\n" for line in lines)
+    write_text(path, "".join(f"{line}\n" for line in lines))
 
 
 def reserve_space(descriptor: int, size: int) -> None:
@@ -273,11 +272,6 @@ def write_at(descriptor: int, content: bytes | memoryview, offset: int) -> None:
         left, offset = left[written:], offset + written
 
 
-def resumable_folder(folder: Path) -> Path:
-    """Return the hidden folder in which one is made whose work goes on after a kill: its name is always the same."""
-    return hidden_beside(folder, "partial")
-
-
 def hidden_beside(path: Path, kind: str) -> Path:
     """Name a hidden file or folder beside a path after it, short enough whatever its name.
 
@@ -289,22 +283,6 @@ def hidden_beside(path: Path, kind: str) -> Path:
 
 def _temporary(path: Path) -> Path:
     return hidden_beside(path, f"{os.getpid()}-{_machine()}-{next(_numbers)}.partial")
-
-
-LONGEST_NAME = 240
-"""Bytes of a file's name; usual file systems take 255, and an ending is still to come."""
-
-
-def short_name(name: str, most: int = LONGEST_NAME) -> str:
-    """Cut a name that has more bytes than that; a hash in place of the rest keeps names apart that begin alike.
-
-    >>> short_name("scan_01"), short_name(30 * "scan_01", 20)
-    ('scan_01', 'scan_01scan-fd21f54e')
-    """
-    content = os.fsencode(name)
-    if len(content) <= most:
-        return name
-    return f"{content[: most - 9].decode(errors='ignore')}-{sha256(content).hexdigest()[:8]}"
 
 
 @contextmanager
@@ -407,24 +385,3 @@ def plain_cell(text: str) -> str:
     ('=1+1.png', "'a'")
     """
     return text[1:] if text.startswith("'") and _FORMULA.fullmatch(text) else text
-
-
-def require_same_records(path: Path, written_for: object, ids: Iterable[str], records: Sequence[Record]) -> None:
-    """Check that a file, which holds a hash of records and ids of some, was written for the records at hand.
-
-    Raises:
-        ManifestError: if the hashes differ or an id is unknown; it names the first missing records.
-    """
-    known = {record.id for record in records}
-    missing = sorted(set(ids) - known)
-    if missing:
-        more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
-        raise ManifestError(
-            f"{path}: not all of its records are among the {len(known)} at hand, which lack "
-            f"{', '.join(missing[:3])}{more}; read it with the datasets it was written for"
-        )
-    if written_for != records_hash(records):
-        raise ManifestError(
-            f"{path}: was written for other records: since then some were added or removed, or changed their "
-            "label or patient; write it again, or read it with the datasets it was written for"
-        )

@@ -11,7 +11,7 @@ from typing import Generic, TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from episodes.errors import ManifestError
-from episodes.io.files import read_text, require_same_records, write_lines
+from episodes.io.files import read_text, write_lines
 from episodes.io.yaml_json import parse_json
 from episodes.records import Record, records_hash
 from episodes.sampling.draws import SupportDraw
@@ -135,3 +135,24 @@ def _header(path: Path, entries: str, line: str) -> Mapping[str, object]:
             "write it again, or update the program"
         )
     return header
+
+
+def require_same_records(path: Path, written_for: object, ids: Iterable[str], records: Sequence[Record]) -> None:
+    """Check that a file, which holds a hash of records and ids of some, was written for the records at hand.
+
+    Raises:
+        ManifestError: if the hashes differ or an id is unknown; it names the first missing records.
+    """
+    known = {record.id for record in records}
+    missing = sorted(set(ids) - known)
+    if missing:
+        more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
+        raise ManifestError(
+            f"{path}: not all of its records are among the {len(known)} at hand, which lack "
+            f"{', '.join(missing[:3])}{more}; read it with the datasets it was written for"
+        )
+    if written_for != records_hash(records):
+        raise ManifestError(
+            f"{path}: was written for other records: since then some were added or removed, or changed their "
+            "label or patient; write it again, or read it with the datasets it was written for"
+        )

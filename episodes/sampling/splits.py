@@ -15,8 +15,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from episodes.curation.near_duplicates import group_patients, look_alike_groups
 from episodes.errors import ManifestError, SamplingError
-from episodes.io.files import read_text, require_same_records, write_lines
+from episodes.io.files import read_text, write_lines
 from episodes.records import Record, records_hash, require_unique_ids
+from episodes.sampling.manifest import require_same_records
 from episodes.sampling.streams import Stream
 from episodes.storage.store import Collection
 

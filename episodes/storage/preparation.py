@@ -25,7 +25,7 @@ from episodes.curation.policy import Curated, Policy, count_by_reason, curate, r
 from episodes.errors import OUT_OF_ROOM, DatasetError, StorageError
 from episodes.images.decoding import decode_masks, read_image, stretch_image, stretch_labels
 from episodes.images.grey_scales import describe_full_scales
-from episodes.io.files import file_hash, reserve_space, resumable_folder
+from episodes.io.files import file_hash, hidden_beside, reserve_space
 from episodes.io.locks import waiting_lock
 from episodes.parallel import Progress, in_threads
 from episodes.records import Record
@@ -211,8 +211,8 @@ class _Preparation:
 
     @property
     def partial(self) -> Path:
-        """Return the folder in which it is made."""
-        return resumable_folder(self.folder)
+        """Return the hidden folder in which it is made; one name for all tries, so that work goes on after a kill."""
+        return hidden_beside(self.folder, "partial")
 
     @property
     def files(self) -> list[Path]:

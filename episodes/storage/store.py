@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
 from episodes.curation.policy import Dropped
-from episodes.errors import DatasetError, printable
+from episodes.errors import DatasetError
 from episodes.io.files import write_text
 from episodes.io.yaml_json import JSONTextError, read_json
+from episodes.names import printable
 from episodes.records import Record
 
 # Raised whenever decoding, resizing, grouping or a policy changes, so that stores of an older kind are made anew.

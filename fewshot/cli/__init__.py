@@ -14,7 +14,8 @@ from typing import Annotated
 import typer
 from typer.models import CommandInfo
 
-from episodes.errors import OUT_OF_ROOM, StorageError, UserError, printable
+from episodes.errors import OUT_OF_ROOM, StorageError, UserError
+from episodes.names import printable
 from fewshot.cli import data, masks, models  # their commands hang on `app` once they are imported
 from fewshot.cli.arguments import app, data_app
 

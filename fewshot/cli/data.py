@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from episodes.errors import DatasetError, UserError, printable
+from episodes.errors import DatasetError, UserError
+from episodes.names import printable
 from fewshot.cli.arguments import (
     Cache,
     ConfigFile,

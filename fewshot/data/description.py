@@ -10,8 +10,9 @@ from episodes.curation.patients import doubt_patients
 from episodes.datasets.folder_layout import FolderImage
 from episodes.datasets.metadata import COLUMNS, TABLE
 from episodes.datasets.survey import Survey
-from episodes.errors import UserError, printable
+from episodes.errors import UserError
 from episodes.images.grey_scales import describe_full_scales
+from episodes.names import printable
 from episodes.records import LABELS, Record, frame_stem
 from fewshot.results.tables import csv_text
 

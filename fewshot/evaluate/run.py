@@ -9,8 +9,9 @@ from typing import Any, Literal, Protocol
 import numpy as np
 
 from episodes.errors import UserError
-from episodes.io.files import folder_written_whole, require_free, short_name
+from episodes.io.files import folder_written_whole, require_free
 from episodes.io.locks import exclusive_lock
+from episodes.names import short_name
 from episodes.records import Record
 from episodes.storage.store import Store
 from fewshot.config.data import DataConfig

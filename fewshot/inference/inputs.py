@@ -11,12 +11,12 @@ from episodes.datasets.files import READ_FORMATS, files_below, is_image_file, ma
 from episodes.datasets.folder_parts import IMAGE_FOLDERS, MASK_FOLDERS, parse_mask_name
 from episodes.datasets.foreign_layouts import MASK_FOLDERS as FOREIGN_MASK_FOLDERS
 from episodes.datasets.metadata import Metadata, find_metadata, read_metadata, report_doubtful_spacings
-from episodes.errors import DatasetError, UserError, printable
+from episodes.errors import DatasetError, UserError
 from episodes.images.decoding import read_frames
 from episodes.images.dicom_header import NoPictureError, is_dicom, read_facts
 from episodes.images.spacing import Spacing
-from episodes.io.files import short_name
-from episodes.records import composed, frame_stem
+from episodes.names import composed, printable, short_name
+from episodes.records import frame_stem
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 
 from episodes.datasets.files import files_below, is_image_file, why_unread
 from episodes.datasets.folder_parts import parse_mask_name
-from episodes.errors import DatasetError, UserError, printable
+from episodes.errors import DatasetError, UserError
 from episodes.images.decoding import decode_masks, read_image
 from episodes.images.spacing import Spacing
 from episodes.io.files import file_hash, real_path
+from episodes.names import printable
 from episodes.records import MaskFormat, Record, frame_stem
 from fewshot.inference.inputs import Input, Spacings
 

@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from episodes.errors import DatasetError, StorageError, UserError, printable
+from episodes.errors import DatasetError, StorageError, UserError
 from episodes.images.decoding import stretch_labels
 from episodes.images.regions import count_components
 from episodes.io.files import plain_cell, write_bytes, write_text
+from episodes.names import printable
 from episodes.scoring.mask_scores import dice
 from fewshot.inference.inputs import Input
 from fewshot.inference.predictor import ImagePrediction

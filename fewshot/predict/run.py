@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 from episodes.datasets import read_dataset
-from episodes.errors import DatasetError, UserError, printable
+from episodes.errors import DatasetError, UserError
 from episodes.images.decoding import stretch_image
 from episodes.images.grey_scales import describe_full_scales, full_scales
 from episodes.images.spacing import Spacing
 from episodes.io.files import file_hash, real_path, remove_folder, write_text
 from episodes.io.locks import exclusive_lock
 from episodes.io.yaml_json import JSONTextError, read_json
+from episodes.names import printable
 from episodes.records import Record
 from episodes.sampling.episode import Support
 from fewshot import __version__

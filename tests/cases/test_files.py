@@ -17,8 +17,9 @@ from pydicom.uid import ComprehensiveSRStorage
 
 from episodes.curation.check import check_dataset
 from episodes.datasets import read_dataset
-from episodes.errors import UserError, printable
+from episodes.errors import UserError
 from episodes.images.decoding import read_image
+from episodes.names import printable
 from fewshot.inference.inputs import find_inputs
 from tests.cases.conftest import Ended, Fewshot
 from tests.episodes.datasets.made_trees import save_image, save_mask
