@@ -35,6 +35,9 @@ class Interval:
     low: float
     high: float
 
+    def __neg__(self) -> "Interval":
+        return Interval(-self.estimate, -self.high, -self.low)
+
 
 @dataclass(frozen=True, slots=True)
 class Difference:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from fewshot.report.content import Answer, ReportContent, TargetContent
-from fewshot.report.sentences import brings_nothing, control_verdict, describe_difference
+from fewshot.report.sentences import brings_nothing, describe_control, describe_difference
 from fewshot.results.comparison import EQUIVALENT
 from fewshot.results.numbers import PLAIN, annotated_images
 
@@ -50,7 +50,7 @@ def _about(part: TargetContent) -> Iterator[str]:
             f"On {part.target}, {row.method} with {annotated_images(row.shot)} has no lesion image in common with the"
             " rows above: it is compared with none."
         )
-    yield from (f"On {part.target}: {one.sentence}" for one in part.controls if control_verdict(one) != "higher")
+    yield from (f"On {part.target}: {describe_control(one)}" for one in part.controls if one.verdict != "higher")
     yield from _about_floors(answer)
     yield from _about_the_answer(answer)
 

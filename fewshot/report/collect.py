@@ -11,17 +11,18 @@ from episodes.errors import UserError
 from episodes.records import LABELS
 from episodes.scoring.bootstrap import FloatArray
 from episodes.scoring.curves import Reliability
+from episodes.scoring.statistics import crossed_bootstrap
 from fewshot.report.cautions import warnings_of
 from fewshot.report.classic import classic_rows
-from fewshot.report.content import Answer, Control, ReportContent, Share, TargetContent, shown_rows
-from fewshot.report.sentences import describe_answer, describe_control, headline
-from fewshot.results.comparison import compare_all
+from fewshot.report.content import Answer, ReportContent, Share, TargetContent, shown_rows
+from fewshot.report.sentences import describe_answer, headline
+from fewshot.results.comparison import Comparison, compare_all
 from fewshot.results.identities import shared_run_files
 from fewshot.results.index import ResultsIndex, mean_of_known
 from fewshot.results.rows import CALIBRATION, read_table, table_facts
 from fewshot.results.run_files import RunFiles, results_file
 from fewshot.results.shared import cells_of
-from fewshot.results.summary import MethodResult, ResultsTable, dice_interval, dice_on, rank, summarise
+from fewshot.results.summary import MethodResult, ResultsTable, dice_on, rank, summarise
 
 
 def collect(path: Path) -> ReportContent:
@@ -130,17 +131,11 @@ def _answer(index: ResultsIndex, rows: Sequence[MethodResult], shot: int) -> Ans
     return replace(answer, sentence=describe_answer(answer))
 
 
-def controls_of(results: ResultsTable, rows: Sequence[MethodResult], target: str) -> list[Control]:
+def controls_of(results: ResultsTable, rows: Sequence[MethodResult], target: str) -> list[Comparison]:
     """Compare every control of a target with the method that it is a control of, in the order of the rows."""
     methods = {(row.method, row.shot): row for row in rows if row.target == target}
     of_rows = ((methods.get((row.control_of or "", row.shot)), row) for row in methods.values() if row.control)
-    pairs = [(method, row) for method, row in of_rows if method is not None]
-    found = []
-    for one in compare_all(results, pairs):
-        names = target, one.other.shot, one.row.method, one.other.method, one.other.control or ""
-        control = Control(*names, one.difference, one.corrected_p)
-        found.append(replace(control, sentence=describe_control(control)))
-    return found
+    return compare_all(results, [(method, row) for method, row in of_rows if method is not None])
 
 
 SIZES = ("small", "medium", "large")
@@ -183,7 +178,8 @@ def _shares(
         for name in names:
             chosen = scored & (groups == name)
             if chosen.any():
-                shares.append(Share(row, name, int(chosen.sum()), dice_interval(values[:, chosen], patients[chosen])))
+                dice = crossed_bootstrap(values[:, chosen], patients[chosen].tolist(), bounds=(0, 1))
+                shares.append(Share(row, name, int(chosen.sum()), dice))
     return shares
 
 
@@ -192,7 +188,7 @@ def _on_shared(index: ResultsIndex, rows: Sequence[MethodResult]) -> Iterator[tu
     cells = rank(index, rows, max(row.shot for row in rows)).cells if rows else None
     for row in rows:
         grid = index.grid(row.key)
-        yield row, (cells_of(grid) if cells is None else cells.narrowed(grid)).dice(grid)
+        yield row, (cells or cells_of(grid)).dice(grid)
 
 
 def by_patient(index: ResultsIndex, rows: Sequence[MethodResult]) -> dict[tuple[str, int], FloatArray]:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from episodes.scoring.curves import Reliability
-from episodes.scoring.statistics import Difference, Interval
+from episodes.scoring.statistics import Interval
 from fewshot.report.classic import ClassicRow
 from fewshot.results.comparison import Comparison
 from fewshot.results.index import ResultKey
@@ -77,20 +77,6 @@ class Share:
 
 
 @dataclass(frozen=True, slots=True)
-class Control:
-    """A method beside its control: what its lesion Dice owes to the masks of its support sets."""
-
-    target: str
-    shot: int
-    method: str
-    control: str
-    masks: str  # what the control does to them, `emptied` or `swapped`
-    difference: Difference  # of lesion Dice, method minus control, paired on query and draw
-    corrected_p: float  # after Holm's correction over the controls of the dataset
-    sentence: str = ""
-
-
-@dataclass(frozen=True, slots=True)
 class TargetContent:
     """Everything that is said of one dataset."""
 
@@ -101,7 +87,7 @@ class TargetContent:
     rows: Sequence[MethodResult]  # best first within each number of shots
     answers: Sequence[Answer]  # by number of annotated images, rising
     comparisons: Sequence[Comparison]  # of every other row with the best at the most images, p-values corrected
-    controls: Sequence[Control]
+    controls: Sequence[Comparison]  # of each method with its control, in the order of the controls
     patients: Mapping[tuple[str, int], NDArray[np.float64]]  # mean lesion Dice of each, rising, by (method, shot)
     sizes: Sequence[Share]  # by tercile of lesion size
     size_edges: tuple[float, ...]  # shares of the image between the terciles; empty with too few lesions

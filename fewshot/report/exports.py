@@ -11,6 +11,7 @@ from rich.console import Console
 from episodes.io.files import write_text
 from fewshot.report.classic import NOTE
 from fewshot.report.content import Answer, ReportContent, Share, TargetContent
+from fewshot.report.sentences import describe_control
 from fewshot.report.tables import (
     DICE,
     classic_table,
@@ -63,7 +64,7 @@ def summary_of(content: ReportContent) -> dict[str, Any]:
         },
         "rows": [asdict(row) | {"role": row.role} for part in parts for row in part.rows],
         "comparisons": list(comparison_table(content).records),
-        "controls": [asdict(control) for part in parts for control in part.controls],
+        "controls": [_control(one) for part in parts for one in part.controls],
         "size_edges": {part.target: list(part.size_edges) for part in parts},
         "sizes": [_share(share) for part in parts for share in part.sizes],
         "labels": [_share(share) for part in parts for share in part.labels],
@@ -98,9 +99,15 @@ def _comparison(one: Comparison | None) -> dict[str, Any] | None:
     return None if one is None else asdict(one.difference) | {"corrected_p": one.corrected_p, "verdict": one.verdict}
 
 
+def _control(one: Comparison) -> dict[str, Any]:
+    names = {"control": one.other.method, "masks": one.other.control, "sentence": describe_control(one)}
+    difference = {"difference": asdict(one.difference), "corrected_p": one.corrected_p}
+    return {"target": one.row.target, **_row(one.row), **names, **difference}
+
+
 def _share(share: Share) -> dict[str, Any]:
-    named = {"target": share.row.target, "method": share.row.method, "shot": share.row.shot}
-    return {**named, "group": share.group, "n_images": share.n_images, "dice": asdict(share.dice)}
+    names = {"target": share.row.target, **_row(share.row), "group": share.group}
+    return {**names, "n_images": share.n_images, "dice": asdict(share.dice)}
 
 
 def _calibration(part: TargetContent) -> list[dict[str, Any]]:
@@ -132,7 +139,7 @@ def _markdown_parts(part: TargetContent) -> Iterator[str]:
 
 def _conclusions(part: TargetContent) -> list[str]:
     """Return the answers from few to many annotated images, then a sentence about every control."""
-    return [*(answer.sentence for answer in part.answers), *(control.sentence for control in part.controls)]
+    return [*(answer.sentence for answer in part.answers), *map(describe_control, part.controls)]
 
 
 def differences_table(compared: Sequence[Compared], reference: str) -> Table:

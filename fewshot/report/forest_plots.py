@@ -201,13 +201,12 @@ def controls(target: TargetContent, styles: Mapping[str, MethodStyle]) -> Drawin
     """Draw a method's lesion Dice (filled) and its control's (hollow), joined by a line; None without controls."""
     if not target.controls:
         return None
-    dice = {(row.method, row.shot): row.dice.estimate for row in target.rows}
     found = target.controls
-    ends = [[top := dice[one.method, one.shot], top - one.difference.interval.estimate] for one in found]
+    ends = [[top := one.row.dice.estimate, top - one.interval.estimate] for one in found]
     rows = [
         PlotRow(
-            f"{named(one.method, one.shot)}, masks {one.masks}",
-            TYPESET.number(-one.difference.interval.estimate, sign=True),
+            f"{named(one.row.method, one.row.shot)}, masks {one.other.control}",
+            TYPESET.number(-one.interval.estimate, sign=True),
         )
         for one in found
     ]
@@ -215,7 +214,7 @@ def controls(target: TargetContent, styles: Mapping[str, MethodStyle]) -> Drawin
     key = "filled: as it is; hollow: with wrong masks"
     with forest_plot(rows, "lesion Dice", limits, key=key, above=True) as plot:
         for one, pair, y in zip(found, ends, plot.heights, strict=True):
-            style = styles[one.method]
+            style = styles[one.row.method]
             plot.axes.plot(pair, [y, y], color=MUTED, linewidth=2.2, zorder=1)
             for x, face in zip(pair, (style.colour, PAPER), strict=True):
                 plot.axes.plot(

@@ -17,11 +17,11 @@ from PIL import Image
 from episodes.images.regions import outline
 from episodes.io.files import write_text
 from fewshot.plots.style import Drawing
+from fewshot.report import sentences
 from fewshot.report.classic import NOTE
 from fewshot.report.content import ReportContent
 from fewshot.report.drawings import draw, write_figures
 from fewshot.report.exports import write_markdown, write_summary, write_tables
-from fewshot.report.sentences import describe_basis, describe_counts, describe_lead, describe_value_of_annotating
 from fewshot.report.tables import TAGS, classic_table, details, overview, pair_table
 from fewshot.results.numbers import TYPESET, annotated_images, duration, memory, parameters
 from fewshot.results.run_files import GalleryCase, mean_costs
@@ -161,8 +161,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         undefined=StrictUndefined,
     )
-    described = (describe_basis, describe_counts, describe_lead, describe_value_of_annotating)
-    environment.globals |= {"tags": TAGS, **{one.__name__: one for one in described}}
+    environment.globals |= {"tags": TAGS, "sentences": sentences}
     environment.filters |= {
         "number": TYPESET.number,
         "bounds": TYPESET.bounds,

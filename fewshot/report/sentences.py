@@ -23,8 +23,8 @@ from math import isnan
 from statistics import fmean
 
 from episodes.scoring.statistics import Interval
-from fewshot.report.content import Answer, Control, TargetContent
-from fewshot.results.comparison import EQUIVALENT, Verdict, is_small, verdict_on
+from fewshot.report.content import Answer, TargetContent
+from fewshot.results.comparison import EQUIVALENT, Comparison, Verdict, is_small, verdict_on
 from fewshot.results.numbers import PLAIN, PROSE, TYPESET, annotated_images, p_value
 from fewshot.results.summary import MethodResult
 
@@ -191,7 +191,7 @@ def describe_difference(lead: Interval, corrected_p: float) -> str:
         return f"may be as good{bounds}"
     word = "lower"
     if lead.estimate < 0:
-        word, lead = "higher", Interval(-lead.estimate, -lead.high, -lead.low)
+        word, lead = "higher", -lead
         bounds = _bounds(lead, corrected_p)
     clear = f"a clear{' but small' if is_small(lead) else ''} difference"
     verdicts = dict.fromkeys(("higher", "lower"), clear) | {"unclear": "this may be chance"}
@@ -237,35 +237,24 @@ def _bounds(interval: Interval, corrected_p: float) -> str:
     return f" {shown}{f', p = {p_value(corrected_p)} after correction' if unclear else ''}".rstrip()
 
 
-def describe_control(control: Control) -> str:
-    """Return whether a method uses its support set, in one sentence made from the numbers.
+def describe_control(one: Comparison) -> str:
+    """Return whether a method uses its support set, in one sentence made from how it is beside its control.
 
-    >>> from episodes.scoring.statistics import Difference
-    >>> loss = Difference(Interval(0.12, 0.08, 0.16), 0.001)
-    >>> describe_control(Control("ours", 5, "PANet", "PANet swapped", "swapped", loss, 0.001))
-    "With 5 annotated images, PANet falls by 0.12 [0.08, 0.16] when its supports' masks are swapped: it uses them."
+    Such as "With 5 annotated images, PANet falls by 0.12 [0.08, 0.16] when its supports' masks are swapped: it uses
+    them."
     """
-    case, method = _with_images(control.shot), control.method
-    loss = control.difference.interval
-    text = f"{PROSE.number(loss.estimate)}{_bounds(loss, control.corrected_p)}"
-    when = f"when its supports' masks are {control.masks}"
-    verdict = control_verdict(control)
-    if verdict == "higher":
-        return f"{case}, {method} falls by {text} {when}: it uses them."
-    if verdict == "lower":
-        gained = Interval(-loss.estimate, -loss.high, -loss.low)
-        text = f"{PROSE.number(gained.estimate)}{_bounds(gained, control.corrected_p)}"
-        return f"{case}, {method} rises by {text} {when}: the right masks do it harm."
-    if verdict == "alike":
-        return f"{case}, {method} does not use its support set: it loses {text} {when}."
-    if verdict == "unclear":
-        return f"{case}, whether {method} uses its support set cannot be told: it loses {text} {when}."
-    return f"{case}, whether {method} uses its support set cannot be told from one patient and one draw."
-
-
-def control_verdict(control: Control) -> Verdict:
-    """Return what may be said of a method beside its control."""
-    return verdict_on(control.difference.interval, control.corrected_p)
+    case, method = _with_images(one.row.shot), one.row.method
+    loss = -one.interval if one.verdict == "lower" else one.interval
+    change = f"{PROSE.number(loss.estimate)}{_bounds(loss, one.corrected_p)}"
+    change += f" when its supports' masks are {one.other.control}"
+    verdicts: Mapping[Verdict, str] = {
+        "higher": f"{method} falls by {change}: it uses them",
+        "lower": f"{method} rises by {change}: the right masks do it harm",
+        "alike": f"{method} does not use its support set: it loses {change}",
+        "unclear": f"whether {method} uses its support set cannot be told: it loses {change}",
+        "unknown": f"whether {method} uses its support set cannot be told from one patient and one draw",
+    }
+    return f"{case}, {verdicts[one.verdict]}."
 
 
 def describe_lead(answer: Answer) -> str:

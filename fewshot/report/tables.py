@@ -252,10 +252,10 @@ def control_table(content: ReportContent) -> Table:
     """Return what every control costs its method."""
     entries = []
     for one in (one for part in content.targets for one in part.controls):
-        interval, p = one.difference.interval, one.difference.p_value
-        columns = {**interval_columns("difference", interval), "p_value": p, "corrected_p": one.corrected_p}
-        record = {name: getattr(one, name) for name in ("target", "method", "shot", "control", "masks")}
-        entries.append((record | columns, [one.masks, full_interval(interval, sign=True), p_value(one.corrected_p)]))
+        columns, (loss, _, corrected) = _difference(one)
+        masks = one.other.control or ""
+        names = {"control": one.other.method, "masks": masks}
+        entries.append((_key(one.row.key) | names | columns, [masks, loss, corrected]))
     headings = ("masks", "loss of lesion Dice [95 %]", "p, corrected")
     return _table("controls", "With masks that say nothing", headings, entries)
 

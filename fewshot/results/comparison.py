@@ -9,7 +9,7 @@ import numpy as np
 
 from episodes.errors import UserError
 from episodes.scoring.statistics import Difference, Interval, holm, paired_difference
-from fewshot.results.shared import SharedCells, shared_cells
+from fewshot.results.shared import SharedCells, cells_of
 from fewshot.results.summary import SAME, MethodResult, ResultsTable, indexed
 
 CLEAR = 0.05  # p-values, after correction, below which a difference is called clear
@@ -55,7 +55,7 @@ def compare(
     """
     table = indexed(results)
     ours, theirs = table.grid(first.key), table.grid(second.key)
-    both = shared_cells([ours, theirs]) if cells is None else cells.narrowed(ours).narrowed(theirs)
+    both = (cells or cells_of(ours)).narrowed(ours).narrowed(theirs)
     left, right = np.broadcast_arrays(both.dice(ours), both.dice(theirs))
     return paired_difference(left, right, ours.queries.patients, bounds=(-1, 1))
 
@@ -81,9 +81,8 @@ class Comparison:
 
     def turned(self) -> "Comparison":
         """Return the same with the rows exchanged."""
-        known = self.interval
-        interval = Interval(-known.estimate, -known.high, -known.low)
-        return Comparison(self.other, self.row, replace(self.difference, interval=interval), self.corrected_p)
+        difference = replace(self.difference, interval=-self.interval)
+        return Comparison(self.other, self.row, difference, self.corrected_p)
 
 
 def compare_all(

@@ -1,8 +1,6 @@
 """The lesion images that several rows of a table share: on others their scores cannot be compared."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import reduce
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,27 +40,20 @@ class SharedCells:
         return SharedCells(both, present[here] & own[there])
 
     def dice(self, grid: ScoreGrid) -> FloatArray:
-        """Return a row's lesion Dice on the cells, averaged over seeds, (n_draws, n_queries); NaN elsewhere.
+        """Return a row's lesion Dice on those of the cells that it has, averaged over seeds; NaN elsewhere.
 
-        The row has all of the cells. One without support sets has a single draw, (1, n_queries).
+        It is (n_draws, n_queries); a row without support sets has a single draw.
         """
-        values = grid.over_seeds("dice")
+        own, values = self.narrowed(grid), grid.over_seeds("dice")
         if grid.draws.tolist() == WITHOUT_SUPPORT:
-            return np.where(self.queries, values, np.nan)
-        return np.where(self.present, values[np.searchsorted(grid.draws, self.draws)], np.nan)
+            return np.where(own.queries, values, np.nan)
+        return np.where(own.present, values[np.searchsorted(grid.draws, own.draws)], np.nan)
 
     def mean(self, grid: ScoreGrid) -> float:
         """Return a row's mean lesion Dice on those of the cells that it has; NaN where it has none."""
-        values = self.narrowed(grid).dice(grid)
-        return round(float(mean_of_known(mean_of_known(values, axis=0), axis=0)), DECIMALS)
+        return round(float(mean_of_known(mean_of_known(self.dice(grid), axis=0), axis=0)), DECIMALS)
 
 
 def cells_of(grid: ScoreGrid) -> SharedCells:
     """Return the cells of one row."""
     return SharedCells(grid.draws, ~np.isnan(grid.over_seeds("dice")))
-
-
-def shared_cells(grids: Iterable[ScoreGrid]) -> SharedCells:
-    """Return the cells that at least one row of one target share; there may be none."""
-    first, *others = grids
-    return reduce(SharedCells.narrowed, others, cells_of(first))

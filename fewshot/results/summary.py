@@ -8,7 +8,6 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 import pyarrow as pa
 
-from episodes.scoring.bootstrap import FloatArray
 from episodes.scoring.statistics import Bounds, Interval, crossed_bootstrap
 from fewshot.results.index import ResultKey, ResultsIndex
 from fewshot.results.shared import SharedCells, cells_of
@@ -106,10 +105,10 @@ def _on_shared(table: ResultsIndex, row: MethodResult, cells: SharedCells) -> Me
 def dice_on(table: ResultsIndex, row: MethodResult, cells: SharedCells) -> Interval:
     """Compute a row's mean Dice on those of some cells that it has; where it has no others, it is the row's own."""
     grid = table.grid(row.key)
-    values = cells.narrowed(grid).dice(grid)
+    values = cells.dice(grid)
     if np.array_equal(values, grid.over_seeds("dice"), equal_nan=True):
         return row.dice
-    return dice_interval(values, grid.queries.patients, bounds=_bounds(row.kind))
+    return crossed_bootstrap(values, grid.queries.patients, bounds=_bounds(row.kind))
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +171,7 @@ def _summarise_row(table: ResultsIndex, key: ResultKey) -> MethodResult:
     scores |= {name: normals.mean(name) for name in NORMAL_SCORES}
     values, patients = lesions.over_seeds("dice"), lesions.queries.patients
     kind, n_lesion = table.fact(key, "kind"), lesions.n_scored("dice")
-    dice = dice_interval(values, patients, bounds=_bounds(kind))
+    dice = crossed_bootstrap(values, patients, bounds=_bounds(kind))
     return MethodResult(
         *key,
         dice=dice,
@@ -185,7 +184,7 @@ def _summarise_row(table: ResultsIndex, key: ResultKey) -> MethodResult:
         kind=kind,
         model=table.fact(key, "model"),
         trained_on=table.fact(key, "trained_on"),
-        patient_dice=dice_interval(values, patients, unit="patient", bounds=_bounds(kind)),
+        patient_dice=crossed_bootstrap(values, patients, unit="patient", bounds=_bounds(kind)),
         seed_means=seed_means,
         n_seeds=len({*lesions.seeds.tolist(), *normals.seeds.tolist()}),
         shared=dice,
@@ -196,17 +195,6 @@ def _summarise_row(table: ResultsIndex, key: ResultKey) -> MethodResult:
 def _bounds(kind: str) -> Bounds | None:
     """Return the least and the largest possible Dice. That `empty` finds nothing is no observation: it has no doubt."""
     return None if kind == "empty" else (0.0, 1.0)
-
-
-def dice_interval(
-    values: FloatArray,
-    patients: Sequence[str],
-    *,
-    unit: Literal["image", "patient"] = "image",
-    bounds: Bounds | None = (0, 1),
-) -> Interval:
-    """Compute a mean of lesion Dice (n_draws, n_queries) and its 95 % interval; images or patients count once each."""
-    return crossed_bootstrap(values, patients, unit=unit, bounds=bounds)
 
 
 def without_nan(value: Any) -> Any:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from episodes.phantoms.population import PhantomSpec, generate
 from episodes.scoring.curves import ProbabilityHistogram, Reliability
 from episodes.scoring.statistics import Difference, Interval
-from fewshot.report.content import Answer, Control, ReportContent, Share, TargetContent
+from fewshot.report.content import Answer, ReportContent, Share, TargetContent
 from fewshot.results.comparison import Comparison
 from fewshot.results.run_files import Annotated, Cost, GalleryCase, Why
 from fewshot.results.summary import MethodResult
@@ -94,11 +94,10 @@ def _answer(rows: list[MethodResult], shot: int) -> Answer:
     )
 
 
-def _control(rows: list[MethodResult], row: MethodResult) -> Control:
+def _control(rows: list[MethodResult], row: MethodResult) -> Comparison:
     method = next(one for one in rows if one.method == row.control_of and one.shot == row.shot)
-    difference, masks = made_difference(method, row), str(row.control)
-    sentence = f"{method.method} falls by {difference.interval.estimate:.3f} when its supports' masks are {masks}."
-    return Control(row.target, row.shot, method.method, row.method, masks, difference, difference.p_value, sentence)
+    difference = made_difference(method, row)
+    return Comparison(method, row, difference, difference.p_value)
 
 
 def _patient_means(row: MethodResult) -> NDArray[np.float64]:

@@ -37,7 +37,7 @@ def test_a_run_is_collected_whole(run: Path, content: ReportContent) -> None:
     assert list(alpha.rows) == summarise(read_table(run / "results.parquet"), ["alpha"])
     assert [answer.shot for answer in alpha.answers] == [0, 1, 5]
     assert alpha.answers[-1].best.method == "U-Net fine-tuned"
-    assert [control.method for control in alpha.controls] == ["PANet", "PANet"]
+    assert [control.row.method for control in alpha.controls] == ["PANet", "PANet"]
     assert {cost.target for cost in alpha.costs} == {"alpha"}
     assert [case.target for case in alpha.cases] == ["alpha", "alpha"]
     assert content.targets[0].cases == []

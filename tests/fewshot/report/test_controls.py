@@ -7,8 +7,8 @@ import pytest
 
 from episodes.scoring.statistics import Difference, Interval, holm
 from fewshot.report.collect import controls_of
-from fewshot.report.content import Control
-from fewshot.report.sentences import control_verdict, describe_control
+from fewshot.report.sentences import describe_control
+from fewshot.results.comparison import Comparison
 from fewshot.results.summary import summarise
 from tests.fewshot.made_results import scored, table
 
@@ -46,8 +46,8 @@ def test_a_control_is_compared_with_the_row_that_it_is_a_control_of() -> None:
     )
     rows = summarise(results, ["ours", "theirs"])
     (found,) = controls_of(results, rows, "ours")
-    assert (found.target, found.shot, found.method, found.control) == ("ours", 1, "A", "A emptied")
-    assert found.masks == "emptied"
+    assert found.row.key == ("ours", "A", 1)
+    assert (found.other.method, found.other.control) == ("A emptied", "emptied")
     # Half of each query's mean over draws: (0.7 + 0.2 + 0.2) / 2 / 3
     assert found.difference.interval.estimate == pytest.approx(0.55 / 3)
     assert controls_of(results, rows, "theirs") == []
@@ -65,18 +65,19 @@ def test_a_control_says_whether_the_support_set_is_used(loss: float, said: str, 
     results = with_control(loss)
     (control,) = controls_of(results, summarise(results, ["ours"]), "ours")
     # The differences of the six patients are the loss plus or minus 0.01, so that the estimate is the loss.
-    assert control.sentence.startswith(f"With 1 annotated image, {said}")
-    assert control.sentence.endswith(f"] when its supports' masks are swapped{end}")
-    assert control_verdict(control) == verdict
+    sentence = describe_control(control)
+    assert sentence.startswith(f"With 1 annotated image, {said}")
+    assert sentence.endswith(f"] when its supports' masks are swapped{end}")
+    assert control.verdict == verdict
 
 
 def test_one_patient_and_draw_say_nothing_about_a_control() -> None:
     results = table(scored("q1", 0.5), scored("q1", 0.2, "c", control="emptied", control_of="A"))
     (found,) = controls_of(results, summarise(results, ["ours"]), "ours")
-    assert found.sentence == (
+    assert describe_control(found) == (
         "With 1 annotated image, whether A uses its support set cannot be told from one patient and one draw."
     )
-    assert control_verdict(found) == "unknown"
+    assert found.verdict == "unknown"
 
 
 UNKNOWN = "whether PANet uses its support set cannot be told: it loses "
@@ -92,7 +93,10 @@ UNKNOWN = "whether PANet uses its support set cannot be told: it loses "
     ],
 )
 def test_little_evidence_is_not_evidence_of_nothing(loss: Interval, p: float, said: str) -> None:
-    sentence = describe_control(Control("ours", 5, "PANet", "c", "emptied", Difference(loss, p), p))
+    emptied = {"control": "emptied", "control_of": "PANet"}
+    results = table(scored("q", 0.5, "PANet", shot=5), scored("q", 0.5, "c", shot=5, **emptied))
+    row, control = summarise(results, ["ours"])
+    sentence = describe_control(Comparison(row, control, Difference(loss, p), p))
     assert sentence == f"With 5 annotated images, {said} when its supports' masks are emptied."
 
 

@@ -13,6 +13,7 @@ import pytest
 from fewshot.report.collect import collect, content_of
 from fewshot.report.content import ReportContent
 from fewshot.report.exports import write_summary, write_tables
+from fewshot.report.sentences import describe_control
 from fewshot.report.tables import best_rows, tables_of
 from fewshot.results.index import ResultsIndex
 from fewshot.results.run_files import RunFiles
@@ -144,7 +145,7 @@ def test_the_summary_is_strict_json_and_holds_all_numbers(content: ReportContent
     (empty,) = (row for row in summary["rows"] if row["method"] == "empty")
     assert empty["seed_spread"] is None
     assert [one["corrected_p"] for one in summary["comparisons"]] == [one.corrected_p for one in part.comparisons]
-    assert [one["sentence"] for one in summary["controls"]] == [one.sentence for one in part.controls]
+    assert [one["sentence"] for one in summary["controls"]] == [describe_control(one) for one in part.controls]
     assert [one["n_images"] for one in summary["sizes"]] == [3] * len(part.sizes)
     assert summary["size_edges"] == {"alpha": list(part.size_edges)}
     assert len(summary["calibration"]) == len(part.reliability)

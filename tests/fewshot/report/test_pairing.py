@@ -75,7 +75,7 @@ def test_a_control_follows_its_methods_new_name(tmp_path: Path) -> None:
     assert {(row.method, row.control_of) for row in part.rows if row.role == "control"} == {
         (f"{run}: PANet swapped", f"{run}: PANet") for run in ("a", "b")
     }
-    assert {control.method for control in part.controls} == {"a: PANet", "b: PANet"}
+    assert {control.row.method for control in part.controls} == {"a: PANet", "b: PANet"}
 
 
 def test_runs_of_the_same_name_go_by_their_folders(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from fewshot.report.collect import content_of
 from fewshot.report.content import ReportContent, TargetContent
 from fewshot.report.exports import BEST_NOTE, print_summary, write_markdown
 from fewshot.report.pairing import pair_runs
+from fewshot.report.sentences import describe_control
 from fewshot.report.tables import target_table
 from fewshot.results.index import ResultsIndex
 from fewshot.results.run_files import RunFiles
@@ -172,7 +173,7 @@ def test_the_printed_summary_begins_with_the_answer_and_ends_with_the_files(
     assert lines[2].strip() == "mine: 4 lesion and 1 normal images of 5 patients"
     assert lines[-1] == f"Results: {files[0]}, summary.json"  # on one line, brackets and all
     said = [answer.sentence for answer in content.targets[0].answers]
-    said += [control.sentence for control in content.targets[0].controls]
+    said += [describe_control(control) for control in content.targets[0].controls]
     said += [f"Note: {warning}" for warning in content.warnings]
     assert [line for line in lines[1:] if line in said] == said
     assert len(said) == 2 + 1 + len(content.warnings) > 4
@@ -195,7 +196,7 @@ def test_the_markdown_file_has_the_headline_then_every_targets_table_and_answers
     part = content.targets[0]
     assert target_table(part).markdown(raw=True).partition("\n\n")[2] in text
     places = [text.rindex(answer.sentence) for answer in part.answers]
-    places += [text.index(control.sentence) for control in part.controls]
+    places += [text.index(describe_control(control)) for control in part.controls]
     places += [text.index(f"Note: {warning}") for warning in content.warnings]
     assert places == sorted(places)
 
