@@ -159,10 +159,14 @@ def read_csv(path: Path) -> list[list[str]]:
 
 
 def _find_delimiter(text: str) -> str:
-    """Find what parts the first line that is not empty into most columns, and the second where two do alike."""
+    """Find what parts the first line that is not empty into most columns, and the second where two do alike.
+
+    What does not part the first parts nothing: of a single column, any mark may be in a file's name.
+    """
     lines = (line for line in StringIO(text, newline=None) if line.strip(" \t\n,;|"))
     first = list(islice(lines, 2))
-    return max(",;\t|", key=lambda mark: [len(line) for line in csv.reader(first, delimiter=mark)])
+    widths = {mark: [len(line) for line in csv.reader(first, delimiter=mark)] for mark in ",;\t|"}
+    return max(widths, key=lambda mark: widths[mark] if widths[mark][:1] > [1] else [])
 
 
 def read_excel(path: Path) -> list[list[str]]:

@@ -26,6 +26,9 @@ Bounds = tuple[float, float]
 # Of weights, (m, n_queries), one value per row, (m,); NaN where a row leaves it undefined.
 Statistic = Callable[[FloatArray], FloatArray]
 
+FEW_PATIENTS = 5
+"""With fewer, 95 % intervals hold the truth less often than they say (see docs/intervals.md)."""
+
 
 @dataclass(frozen=True, slots=True)
 class Interval:

@@ -25,9 +25,9 @@ from episodes.scoring.class_scores import (
 )
 from episodes.scoring.curves import ProbabilityHistogram, Reliability, RocCurve
 from episodes.scoring.mask_scores import Scores, score
-from episodes.scoring.statistics import Interval, crossed_bootstrap
+from episodes.scoring.statistics import FEW_PATIENTS, Interval, crossed_bootstrap
 from fewshot.inference.predictor import KINDS, EnsemblePrediction
-from fewshot.results.numbers import DEFINED
+from fewshot.results.numbers import DEFINED, counted
 from fewshot.results.rows import SCORES
 from fewshot.results.summary import LESION_SCORES, NORMAL_SCORES, without_nan
 from fewshot.results.tables import Table, csv_text
@@ -230,14 +230,11 @@ def _images_csv(images: Sequence[ImageResult]) -> str:
 
 def markdown(assessment: Assessment, about: Mapping[str, Any]) -> str:
     """Write the scores as Markdown tables."""
-    counts = f"{assessment.n_lesion} lesion and {assessment.n_normal} normal images of {assessment.n_patients}"
-    first = f"{about['dataset']}: {counts} patients; 95 % intervals over patients.\n"
+    counts = f"{assessment.n_lesion} lesion and {assessment.n_normal} normal images"
+    whose = counted(assessment.n_patients, "patient")
+    first = f"{about['dataset']}: {counts} of {whose}; 95 % intervals over patients.\n"
     tables = [_headline(assessment), _classes(assessment), _labels(assessment)]
     return "\n".join([first, *_too_few(assessment), *(table.markdown(raw=True) for table in tables if table.texts)])
-
-
-FEW_PATIENTS = 5
-"""With fewer, 95 % intervals hold the truth less often than they say (see docs/intervals.md)."""
 
 
 def _too_few(assessment: Assessment) -> list[str]:

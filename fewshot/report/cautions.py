@@ -2,10 +2,11 @@
 
 from collections.abc import Iterator
 
+from episodes.scoring.statistics import FEW_PATIENTS
 from fewshot.report.content import Answer, ReportContent, TargetContent
-from fewshot.report.sentences import brings_nothing, describe_control, describe_difference
+from fewshot.report.sentences import brings_nothing, describe_control, describe_floor
 from fewshot.results.comparison import EQUIVALENT
-from fewshot.results.numbers import PLAIN, annotated_images
+from fewshot.results.numbers import PLAIN, annotated_images, counted
 
 FEWEST_SEEDS = 3
 FEWEST_DRAWS = 5
@@ -43,26 +44,25 @@ def _about(part: TargetContent) -> Iterator[str]:
         return
     answer = part.answers[-1]
     if answer.n_patients < FEWEST_PATIENTS:
-        patients = "1 patient" if answer.n_patients == 1 else f"{answer.n_patients} patients"
-        yield f"{part.target} has lesion images of {patients} only to compare methods on: its intervals are rough."
+        patients = f"{part.target} has lesion images of {counted(answer.n_patients, 'patient')} only"
+        few = "too few for its intervals to be relied on, and to call any difference clear"
+        rough = few if answer.n_patients < FEW_PATIENTS else "its intervals are rough"
+        yield f"{patients} to compare methods on: {rough}."
     for row in answer.left_out:
         yield (
             f"On {part.target}, {row.method} with {annotated_images(row.shot)} has no lesion image in common with the"
             " rows above: it is compared with none."
         )
-    yield from (f"On {part.target}: {describe_control(one)}" for one in part.controls if one.verdict != "higher")
+    doubted = (describe_control(one) for one in part.controls if one.verdict != "higher")
+    yield from (f"On {part.target}, {said[0].lower()}{said[1:]}" for said in doubted)
     yield from _about_floors(answer)
     yield from _about_the_answer(answer)
 
 
 def _about_floors(answer: Answer) -> Iterator[str]:
-    best = answer.best
-    for one in answer.others if best.role != "floor" else ():
-        if one.row.role == "floor" and one.verdict != "lower":
-            lead, floor = one.turned(), f"{one.row.method}, which does not look at the image,"
-            known = f"{floor} {describe_difference(lead.interval, lead.corrected_p)}"
-            poor = "no method is any good" if one.verdict in ("higher", "alike") else "it is not shown that any is good"
-            yield f"On {best.target}, {poor}: beside {best.method}, the best method, {known}."
+    poor = "no method is any good" if answer.no_better_than_a_floor else "it is not shown that any is good"
+    said = describe_floor(answer, f"On {answer.best.target}, {poor}: beside {answer.best.method}, the best method,")
+    yield from [said] if said else []
 
 
 def _about_the_answer(answer: Answer) -> Iterator[str]:

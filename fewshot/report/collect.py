@@ -69,7 +69,8 @@ def _target_content(
 ) -> TargetContent:
     rows = [row for row in all_rows if row.target == target]
     lesions, normals = index.queries(target, lesion=True), index.queries(target, lesion=False)
-    found, shown = answers(index, rows), shown_rows(rows)
+    controls, shown = controls_of(index, rows, target), shown_rows(rows)
+    found = answers(index, rows, controls)
     sizes, edges = by_size(index, shown)
     return TargetContent(
         target=target,
@@ -79,7 +80,7 @@ def _target_content(
         rows=rows,
         answers=found,
         comparisons=found[-1].others if found else [],
-        controls=controls_of(index, rows, target),
+        controls=controls,
         patients=by_patient(index, rows),
         sizes=sizes,
         size_edges=edges,
@@ -102,16 +103,18 @@ def _fewest_draws(index: ResultsIndex) -> int:
     return min(counts, default=0)
 
 
-def answers(index: ResultsIndex, rows: Sequence[MethodResult]) -> list[Answer]:
+def answers(index: ResultsIndex, rows: Sequence[MethodResult], controls: Sequence[Comparison] = ()) -> list[Answer]:
     """Find what to use on one target at each number of annotated images that was measured, rising.
 
-    A number of images at which nothing could be scored has no answer. The rows are those of the target.
+    A number of images at which nothing could be scored has no answer. Rows and controls are those of the target.
     """
-    found = (_answer(index, rows, shot) for shot in sorted({row.shot for row in rows}))
+    found = (_answer(index, rows, shot, controls) for shot in sorted({row.shot for row in rows}))
     return [answer for answer in found if answer is not None]
 
 
-def _answer(index: ResultsIndex, rows: Sequence[MethodResult], shot: int) -> Answer | None:
+def _answer(
+    index: ResultsIndex, rows: Sequence[MethodResult], shot: int, controls: Sequence[Comparison]
+) -> Answer | None:
     ranking = rank(index, rows, shot)
     if ranking.cells is None:
         return None
@@ -127,6 +130,7 @@ def _answer(index: ResultsIndex, rows: Sequence[MethodResult], shot: int) -> Ans
         ranked=[(row, cells.mean(index.grid(row.key))) for row in ranking.rows],
         others=compare_all(index, others, cells),
         left_out=ranking.left_out,
+        controls=[one for one in controls if one.row.key == best.key],
     )
     return replace(answer, sentence=describe_answer(answer))
 

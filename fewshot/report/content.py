@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from math import inf, isnan
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,7 @@ class Answer:
     ranked: Sequence[tuple[MethodResult, float]]  # the rows that can be used and their mean lesion Dice, best first
     others: Sequence[Comparison]  # every other row, whatever its role, minus the best; p-values corrected over them
     left_out: Sequence[MethodResult] = ()  # rows that could be used, but share no lesion image with the rest
+    controls: Sequence[Comparison] = ()  # the best beside each of its controls
     sentence: str = ""  # all of that in words that need no statistics
 
     def _of(self, row: MethodResult | None) -> Comparison | None:
@@ -60,6 +62,19 @@ class Answer:
         """Return the rows to use that read annotated images, minus the best."""
         usable = {row.key for row, _ in self.ranked if row.shot}
         return [one for one in self.others if one.row.key in usable]
+
+    @property
+    def floor(self) -> Comparison | None:
+        """Return the best beside the highest floor that it does not clearly beat; None where there is none."""
+        floors = [one for one in self.others if one.row.role == "floor" and one.verdict != "lower"]
+        if self.best.role == "floor" or not floors:
+            return None
+        return max(floors, key=lambda one: -inf if isnan(one.interval.estimate) else one.interval.estimate).turned()
+
+    @property
+    def no_better_than_a_floor(self) -> bool:
+        """Return whether a floor is clearly better than the best, or just as good."""
+        return self.floor is not None and self.floor.verdict in ("lower", "alike")
 
     def mean(self, row: MethodResult) -> float:
         """Return the mean lesion Dice of one of the ranked rows."""

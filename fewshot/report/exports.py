@@ -29,7 +29,7 @@ from fewshot.terminal import output_console, print_line
 
 SUMMARY = "summary.json"
 MARKDOWN = "summary.md"
-BEST_NOTE = "* best with as many annotated images; controls and oracles are not for use"
+BEST_NOTE = "* best with as many annotated images; floors, controls and oracles are not for use"
 
 
 def write_tables(content: ReportContent, folder: Path) -> list[Path]:

@@ -23,7 +23,7 @@ from fewshot.report.content import ReportContent
 from fewshot.report.drawings import draw, write_figures
 from fewshot.report.exports import write_markdown, write_summary, write_tables
 from fewshot.report.tables import TAGS, classic_table, details, overview, pair_table
-from fewshot.results.numbers import TYPESET, annotated_images, duration, memory, parameters
+from fewshot.results.numbers import TYPESET, annotated_images, counted, duration, memory, parameters
 from fewshot.results.run_files import GalleryCase, mean_costs
 
 # Speckle does not compress: 64 grey levels look the same and take half the bytes. A support image is shown small.
@@ -165,7 +165,7 @@ def _environment() -> Environment:
     environment.filters |= {
         "number": TYPESET.number,
         "bounds": TYPESET.bounds,
-        **{one.__name__: one for one in (duration, memory, parameters, annotated_images, flat)},
+        **{one.__name__: one for one in (duration, memory, parameters, annotated_images, counted, flat)},
     }
     return environment
 

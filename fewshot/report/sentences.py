@@ -10,11 +10,12 @@ verdict      condition                                                   what a 
 `lower`      the interval lies below 0, corrected p below `CLEAR`        clearly worse, a clear loss, brings nothing
 `alike`      neither, and the interval lies within `EQUIVALENT` of 0     just as good, brings nothing, does not use them
 `unclear`    none of these                                               may be chance, may be as good, cannot be told
-`unknown`    no interval: one patient and one draw, or no common image   cannot be told
+`unknown`    no p-value: fewer than `FEW_PATIENTS`, or no common image   cannot be told
 ===========  ==========================================================  ============================================
 
-A clear difference whose interval lies within `EQUIVALENT` of 0 is called small. Of several methods that read annotated
-images, "nothing" is said only where it holds for each. What is said of a report as a whole is in `cautions`.
+A floor that is not clearly beaten is named, and so is a gain that wrong masks give as well. A clear difference whose
+interval lies within `EQUIVALENT` of 0 is called small. Of several methods that read annotated images, "nothing" is said
+only where it holds for each. What is said of a report as a whole is in `cautions`.
 """
 
 from collections import Counter
@@ -25,8 +26,11 @@ from statistics import fmean
 from episodes.scoring.statistics import Interval
 from fewshot.report.content import Answer, TargetContent
 from fewshot.results.comparison import EQUIVALENT, Comparison, Verdict, is_small, verdict_on
-from fewshot.results.numbers import PLAIN, PROSE, TYPESET, annotated_images, p_value
+from fewshot.results.numbers import PROSE, annotated_images, p_value
 from fewshot.results.summary import MethodResult
+
+UNKNOWN = "cannot be told from so few patients"
+NOTHING_IN_COMMON = "they have no lesion image in common"
 
 
 def headline(by_target: Sequence[Sequence[Answer]]) -> str:
@@ -40,7 +44,8 @@ def headline(by_target: Sequence[Sequence[Answer]]) -> str:
         return "Nothing could be scored: there is no image with a lesion among the queries."
     if len(last) == 1:
         (answer,) = last
-        return _join(_verdict(answer), _next_best(answer) or _without_images(answer), describe_basis(answer))
+        more = _next_best(answer) or _without_images(answer)
+        return _join(_verdict(answer), describe_floor(answer), more, describe_basis(answer))
     means = _means_over_targets(last)
     if not means:
         return " ".join(_verdict(answer) for answer in last)
@@ -94,7 +99,8 @@ def beats_all(answer: Answer) -> bool:
 
 def describe_answer(answer: Answer) -> str:
     """Return what to use, how good it is, what comes next, and what annotating gains, in words without statistics."""
-    return _join(_verdict(answer), _next_best(answer), _without_images(answer), describe_basis(answer))
+    more = _next_best(answer), _without_images(answer), describe_basis(answer)
+    return _join(_verdict(answer), describe_floor(answer), *more)
 
 
 def _verdict(answer: Answer) -> str:
@@ -110,6 +116,8 @@ def _verdict(answer: Answer) -> str:
         return f"On {best.target}, no method that uses {yours} was scored. {best.method} gives {dice} without any."
     if brings_nothing(answer):
         use = f"use {best.method} as it is. It gives {dice} without any"
+        if answer.no_better_than_a_floor:
+            use = f"{best.method}, the best, gives {dice} without any"
         return f"On {best.target}, {yours} {brings} nothing measurable: {use}."
     return (
         f"On {best.target}, whether {yours} {brings} anything cannot be told. The highest is {best.method} as it is:"
@@ -122,7 +130,16 @@ def brings_nothing(answer: Answer) -> bool:
 
     It is said of answers whose best row needs no image. An interval that is not known shows nothing.
     """
-    return all(one.interval.high <= EQUIVALENT for one in answer.with_images)
+    return all(one.verdict != "unknown" and one.interval.high <= EQUIVALENT for one in answer.with_images)
+
+
+def describe_floor(answer: Answer, start: str = "But") -> str:
+    """Return which floor the best is not clearly better than; nothing where it beats them all."""
+    beside = answer.floor
+    if beside is None:
+        return ""
+    floor = f"{beside.other.method}, which does not look at the image,"
+    return f"{start} {floor} {describe_difference(beside.interval, beside.corrected_p)}."
 
 
 def _next_best(answer: Answer) -> str:
@@ -150,7 +167,16 @@ def _without_images(answer: Answer) -> str:
     used = answer.best.shot
     bring = "the image brings" if used == 1 else f"the {used} images bring"
     given = f"{gain.other.method} gives {PROSE.number(answer.mean(gain.other))}"
-    return f"Without any annotated image, {given}; {bring} {describe_gain(gain.interval, gain.corrected_p)}."
+    known = describe_gain(gain.interval, gain.corrected_p)
+    return _join(f"Without any annotated image, {given}; {bring} {known}.", _not_by_masks(answer, "that gain"))
+
+
+def _not_by_masks(answer: Answer, gain: str) -> str:
+    """Return that a clear gain does not come from the masks, where the best has it with wrong ones as well."""
+    wrong = [str(one.other.control) for one in answer.controls if one.verdict in ("alike", "lower")]
+    if not wrong or answer.gain is None or answer.gain.verdict != "higher":
+        return ""
+    return f"But {answer.best.method} does as well with masks {' or '.join(wrong)}: {gain} does not come from them."
 
 
 def describe_basis(answer: Answer) -> str:
@@ -181,10 +207,12 @@ def describe_difference(lead: Interval, corrected_p: float) -> str:
     'is 0.02 higher [-0.01, 0.05]: this may be chance'
     >>> describe_difference(Interval(0.002, -0.01, 0.02), 0.7), describe_difference(Interval(0.002, -0.03, 0.04), 0.9)
     ('is just as good, within 0.02 [-0.01, 0.02]', 'may be as good [-0.03, 0.04]')
+    >>> describe_difference(Interval(0.004, 0.003, 0.005), 0.001)
+    'is 0.004 lower [0.003, 0.005]: a clear but small difference'
     """
     if isnan(lead.estimate):
-        return "cannot be compared: they have no lesion image in common"
-    verdict, bounds = verdict_on(lead, corrected_p), _bounds(lead, corrected_p)
+        return f"cannot be compared: {NOTHING_IN_COMMON}"
+    verdict, (by, bounds) = verdict_on(lead, corrected_p), _figures(lead, corrected_p)
     if verdict == "alike":
         return f"is just as good, within {EQUIVALENT}{bounds}"
     if verdict == "unclear" and PROSE.number(lead.estimate) == "0.00":
@@ -192,11 +220,11 @@ def describe_difference(lead: Interval, corrected_p: float) -> str:
     word = "lower"
     if lead.estimate < 0:
         word, lead = "higher", -lead
-        bounds = _bounds(lead, corrected_p)
+        by, bounds = _figures(lead, corrected_p)
     clear = f"a clear{' but small' if is_small(lead) else ''} difference"
     verdicts = dict.fromkeys(("higher", "lower"), clear) | {"unclear": "this may be chance"}
-    said = verdicts.get(verdict, "whether by chance cannot be told")
-    return f"is {PROSE.number(lead.estimate)} {word}{bounds}: {said}"
+    said = verdicts.get(verdict, f"whether by chance {UNKNOWN}")
+    return f"is {by} {word}{bounds}: {said}"
 
 
 def describe_gain(gain: Interval, corrected_p: float) -> str:
@@ -205,36 +233,35 @@ def describe_gain(gain: Interval, corrected_p: float) -> str:
     >>> describe_gain(Interval(0.02, -0.01, 0.06), 0.2)
     '0.02 [-0.01, 0.06], which may be chance'
     >>> describe_gain(Interval(0.02, 0.003, 0.06), 0.03)
-    '0.02 [0.003, 0.060], a clear gain'
+    '0.020 [0.003, 0.060], a clear gain'
     >>> describe_gain(Interval(0.025, 0.01, 0.043), 0.109)
     '0.03 [0.01, 0.04], p = 0.109 after correction, which may be chance'
     >>> describe_gain(Interval(0.0, -0.01, 0.01), 0.9)
     '0.00 [-0.01, 0.01], nothing above 0.02'
     """
     if isnan(gain.estimate):
-        return "what cannot be told: they have no lesion image in common"
+        return f"what cannot be told: {NOTHING_IN_COMMON}"
     small = " but small" if is_small(gain) else ""
     verdicts: Mapping[Verdict, str] = {
         "higher": f"a clear{small} gain",
         "lower": f"a clear{small} loss",
         "alike": f"nothing above {EQUIVALENT}",
         "unclear": "which may be chance",
-        "unknown": "and whether by chance cannot be told",
+        "unknown": f"and whether by chance {UNKNOWN}",
     }
-    text = f"{PROSE.number(gain.estimate)}{_bounds(gain, corrected_p)}"
-    return f"{text}, {verdicts[verdict_on(gain, corrected_p)]}"
+    return f"{''.join(_figures(gain, corrected_p))}, {verdicts[verdict_on(gain, corrected_p)]}"
 
 
-def _bounds(interval: Interval, corrected_p: float) -> str:
-    """Return the bounds; with the p-value where they leave zero out, but the number of comparisons explains it.
+def _figures(interval: Interval, corrected_p: float) -> tuple[str, str]:
+    """Return a difference, and its bounds; with the p-value where they leave zero out, but it is not clear.
 
     They have three decimals where two would show a zero in an interval that leaves zero out.
     """
-    shown, beyond_zero = PROSE.bounds(interval), interval.low > 0 or interval.high < 0
-    if "0.00" in shown and beyond_zero:
-        shown = PLAIN.bounds(interval)
-    unclear = beyond_zero and verdict_on(interval, corrected_p) not in ("higher", "lower")
-    return f" {shown}{f', p = {p_value(corrected_p)} after correction' if unclear else ''}".rstrip()
+    beyond_zero = interval.low > 0 or interval.high < 0
+    digits = 3 if beyond_zero and "0.00" in PROSE.interval(interval) else PROSE.digits
+    unclear = beyond_zero and verdict_on(interval, corrected_p) in ("alike", "unclear")
+    p = f", p = {p_value(corrected_p)} after correction" if unclear else ""
+    return PROSE.number(interval.estimate, digits), f" {PROSE.bounds(interval, digits)}{p}".rstrip()
 
 
 def describe_control(one: Comparison) -> str:
@@ -243,16 +270,17 @@ def describe_control(one: Comparison) -> str:
     Such as "With 5 annotated images, PANet falls by 0.12 [0.08, 0.16] when its supports' masks are swapped: it uses
     them."
     """
+    loss, small = one.interval, is_small(one.interval)
     case, method = _with_images(one.row.shot), one.row.method
-    loss = -one.interval if one.verdict == "lower" else one.interval
-    change = f"{PROSE.number(loss.estimate)}{_bounds(loss, one.corrected_p)}"
+    gains = loss.estimate < 0
+    change = "".join(_figures(-loss if gains else loss, one.corrected_p))
     change += f" when its supports' masks are {one.other.control}"
     verdicts: Mapping[Verdict, str] = {
-        "higher": f"{method} falls by {change}: it uses them",
-        "lower": f"{method} rises by {change}: the right masks do it harm",
-        "alike": f"{method} does not use its support set: it loses {change}",
-        "unclear": f"whether {method} uses its support set cannot be told: it loses {change}",
-        "unknown": f"whether {method} uses its support set cannot be told from one patient and one draw",
+        "higher": f"{method} falls by {change}: it uses them{', but little' if small else ''}",
+        "lower": f"{method} rises by {change}: the right masks do it {'a little ' if small else ''}harm",
+        "alike": f"{method} does not use its support set: it {'gains' if gains else 'loses'} {change}",
+        "unclear": f"whether {method} uses its support set cannot be told: it {'gains' if gains else 'loses'} {change}",
+        "unknown": f"whether {method} uses its support set {UNKNOWN}",
     }
     return f"{case}, {verdicts[one.verdict]}."
 
@@ -261,9 +289,12 @@ def describe_lead(answer: Answer) -> str:
     """Return how sure it is that the best is better than its rival, in one plain sentence."""
     lead = answer.lead
     if lead is None:
-        reading = " that reads annotated images" if answer.shot and answer.best.shot else ""
-        return f"No other method{reading} was tried." if answer.best.shot or not answer.shot else ""
-    rival, by = _named(lead.other, answer.shot), TYPESET.number(lead.interval.estimate, 2)
+        if any(row.method != answer.best.method for row in answer.left_out):
+            return "The other methods have no lesion image in common with it."
+        if answer.shot:
+            return "No other method that reads annotated images was tried with so few." if answer.best.shot else ""
+        return "No other method was tried without annotated images."
+    rival, by = _named(lead.other, answer.shot), _figures(lead.interval, lead.corrected_p)[0]
     if lead.other.method == answer.best.method:
         rival = f"{lead.other.method} with {'the image' if lead.other.shot == 1 else 'the images'}"
     small = ", a small difference" if is_small(lead.interval) else ""
@@ -272,7 +303,7 @@ def describe_lead(answer: Answer) -> str:
         "lower": f"Clearly worse than {rival} (by {by}{small}).",
         "alike": f"{rival} is just as good.",
         "unclear": f"{rival} may be as good: the difference ({by}) may be chance.",
-        "unknown": f"Next is {rival}; how sure that is cannot be told from so few images.",
+        "unknown": f"Next is {rival}; how sure that is {UNKNOWN}.",
     }
     return verdicts[lead.verdict]
 
@@ -291,15 +322,15 @@ def describe_value_of_annotating(answer: Answer) -> str:
     if gain is None:
         return ""
     images = "the image" if answer.best.shot == 1 else "the images"
-    more, without = TYPESET.number(gain.interval.estimate, 2, sign=True), f"{gain.other.method} without any"
+    by, without = _figures(gain.interval, gain.corrected_p)[0], f"{gain.other.method} without any"
     verdicts: Mapping[Verdict, str] = {
-        "higher": f"Annotating {images} brings {more} over {without}.",
-        "lower": f"Annotating {images} does harm: {more} beside {without}.",
+        "higher": f"Annotating {images} brings +{by} over {without}.",
+        "lower": f"Annotating {images} does harm: {by} beside {without}.",
         "alike": f"Annotating {images} brings nothing measurable: {without} is just as good.",
         "unclear": f"Whether annotating {images} helps at all is unclear: {without} may do as well.",
-        "unknown": f"Whether annotating {images} helps cannot be told from so few images.",
+        "unknown": f"Whether annotating {images} helps {UNKNOWN}.",
     }
-    return verdicts[gain.verdict]
+    return _not_by_masks(answer, f"the gain of {by} over {without}") or verdicts[gain.verdict]
 
 
 def describe_counts(part: TargetContent) -> str:

@@ -12,7 +12,7 @@ from fewshot.report.classic import ClassicRow
 from fewshot.report.content import ReportContent, Share, TargetContent
 from fewshot.results.comparison import Comparison
 from fewshot.results.index import ResultKey
-from fewshot.results.numbers import PLAIN, TYPESET, NumberStyle, annotated_images, full_interval, p_value
+from fewshot.results.numbers import PLAIN, TYPESET, NumberStyle, annotated_images, counted, full_interval, p_value
 from fewshot.results.run_files import mean_costs
 from fewshot.results.summary import (
     LESION_SCORES,
@@ -110,7 +110,7 @@ def target_table(part: TargetContent) -> Table:
     """Return the rows of one target, a section for each number of annotated images."""
     rows, uneven = part.rows, is_uneven(part.rows)
     sections = [place for place in range(1, len(rows)) if rows[place].shot != rows[place - 1].shot]
-    patients = "1 patient" if part.n_patients == 1 else f"{part.n_patients} patients"
+    patients = counted(part.n_patients, "patient")
     title = f"{part.target}: {part.n_lesion} lesion and {part.n_normal} normal images of {patients}"
     texts = [_row_texts(row, uneven=uneven) for row in rows]
     return Table(row_headings(uneven=uneven), texts, best=best_rows(rows), sections=sections, title=title)

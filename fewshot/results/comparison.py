@@ -2,13 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from math import isnan
+from itertools import compress
+from math import isnan, nan
 from typing import Literal
 
 import numpy as np
 
 from episodes.errors import UserError
-from episodes.scoring.statistics import Difference, Interval, holm, paired_difference
+from episodes.scoring.statistics import FEW_PATIENTS, Difference, Interval, holm, paired_difference
 from fewshot.results.shared import SharedCells, cells_of
 from fewshot.results.summary import SAME, MethodResult, ResultsTable, indexed
 
@@ -23,15 +24,15 @@ def verdict_on(interval: Interval, corrected_p: float) -> Verdict:
 
     `higher` and `lower` are clear differences: the interval leaves zero out, and so does the p-value after correction
     for how many rows were compared, since the best of several is picked. `alike` is not the lack of a clear difference:
-    the whole interval lies within `EQUIVALENT` of zero. All else is `unclear`, and `unknown` where one patient and one
-    draw, or no common image, give no interval.
+    the whole interval lies within `EQUIVALENT` of zero. All else is `unclear`, and `unknown` where there is no p-value:
+    of too few patients, or without a common image.
 
     >>> verdict_on(Interval(0.05, 0.02, 0.08), 0.01), verdict_on(Interval(0.05, 0.02, 0.08), 0.06)
     ('higher', 'unclear')
     >>> verdict_on(Interval(0.0, -0.02, 0.02), 0.9), verdict_on(Interval(0.0, -0.02, 0.021), 0.9)
     ('alike', 'unclear')
     """
-    if isnan(interval.low) or isnan(interval.high):
+    if isnan(corrected_p) or isnan(interval.low) or isnan(interval.high):
         return "unknown"
     if corrected_p < CLEAR and interval.low > SAME:
         return "higher"
@@ -51,13 +52,17 @@ def compare(
     """Compute the difference of two rows' lesion Dice on one target, first minus second, paired on query and draw.
 
     A row without support sets stands beside every draw of the other: its masks would be the same in each. With `cells`
-    it is over those alone, as far as both rows have them.
+    it is over those alone, as far as both rows have them. Fewer than `FEW_PATIENTS` give no p-value: an interval of so
+    few holds less than it says, and that of one patient is over draws alone.
     """
     table = indexed(results)
     ours, theirs = table.grid(first.key), table.grid(second.key)
     both = (cells or cells_of(ours)).narrowed(ours).narrowed(theirs)
     left, right = np.broadcast_arrays(both.dice(ours), both.dice(theirs))
-    return paired_difference(left, right, ours.queries.patients, bounds=(-1, 1))
+    patients = ours.queries.patients
+    found = paired_difference(left, right, patients, bounds=(-1, 1))
+    few = len(set(compress(patients, both.queries))) < FEW_PATIENTS
+    return replace(found, p_value=nan) if few else found
 
 
 @dataclass(frozen=True, slots=True)

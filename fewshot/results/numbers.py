@@ -132,4 +132,13 @@ def annotated_images(count: int) -> str:
     >>> annotated_images(0), annotated_images(1), annotated_images(5)
     ('no annotated image', '1 annotated image', '5 annotated images')
     """
-    return f"{count or 'no'} annotated image{'s' if count > 1 else ''}"
+    return counted(count, "annotated image") if count else "no annotated image"
+
+
+def counted(count: int, noun: str) -> str:
+    """Return a number of things.
+
+    >>> counted(1, "patient"), counted(1234, "image")
+    ('1 patient', '1234 images')
+    """
+    return f"{count} {noun}{'' if count == 1 else 's'}"

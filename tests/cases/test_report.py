@@ -14,11 +14,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from episodes.scoring.statistics import crossed_bootstrap, paired_difference
+from episodes.scoring.statistics import FEW_PATIENTS, crossed_bootstrap, paired_difference
 from fewshot.cli import app
 from fewshot.report.collect import content_of
 from fewshot.report.content import Answer, ReportContent
-from fewshot.report.sentences import describe_lead, describe_value_of_annotating
+from fewshot.report.sentences import describe_floor, describe_lead, describe_value_of_annotating, headline
 from fewshot.report.tables import best_rows
 from fewshot.results import comparison, summary
 from fewshot.results.index import ResultsIndex
@@ -233,9 +233,9 @@ def check_words(answer: Answer) -> None:
     """Strong words stand only where the interval carries them."""
     said = f"{answer.sentence} {describe_lead(answer)} {describe_value_of_annotating(answer)}"
     gain, lead = answer.gain, answer.lead
-    intervals = [one.interval for one in (gain, lead) if one is not None]
+    intervals = [one.interval for one in (gain, lead, answer.floor) if one is not None]
     if re.search(r"\bclear", said.lower()):
-        assert any(found.low > 0 for found in intervals)
+        assert any(found.low > 0 or found.high < 0 for found in intervals)
     if "clear gain" in said:
         assert gain is not None
         assert gain.corrected_p < 0.05
@@ -244,5 +244,90 @@ def check_words(answer: Answer) -> None:
         assert any(found.low >= -0.021 and found.high <= 0.021 for found in intervals)
     if "your" in said and "nothing measurable" in said:
         assert all(one.interval.high <= 0.02 for one in answer.with_images)
-    assert "higher" not in answer.sentence.replace("highest", "")
+    assert answer.floor is not None or "higher" not in answer.sentence.replace("highest", "")
     assert "nan" not in said
+
+
+# What a sentence may not say, whatever the numbers are.
+
+UNET_TUNED = {"model": "unet", "kind": "fine-tuned"}
+
+
+def answer_of(*levels: tuple[str, int, float, dict[str, Any]], patients: int = 12, spread: float = 0.02) -> Answer:
+    """The last answer of one dataset whose methods differ alike for every patient, but for a little."""
+    rows = [
+        scored(f"q{p}", dice + 0.01 * (p % 3) + spread * ((p * len(name)) % 5 - 2) / 10, name, shot, draw, **facts)
+        for name, shot, dice, facts in levels
+        for draw in (range(2) if shot else [-1])
+        for p in range(patients)
+    ]
+    (part,) = content_of(ResultsIndex(table(*rows)), "run", RunFiles()).targets
+    return part.answers[-1]
+
+
+@pytest.mark.parametrize("patients", [1, 2, 3, 4, 5, 6])
+@pytest.mark.parametrize("by", [0.0, 0.05, 0.2])
+def test_few_patients_make_nothing_clear(patients: int, by: float) -> None:
+    rows = [
+        scored(f"q{p}-{i}", 0.6 + bonus, name, shot, draw, patient=f"p{p}", **facts)
+        for name, shot, bonus, facts in (("U", 0, 0.0, UNET), ("F", 5, by, UNET_TUNED), ("P", 5, -by, UNET_TUNED))
+        for draw in (range(5) if shot else [-1])
+        for p in range(patients)
+        for i in range(9)
+    ]
+    content = content_of(ResultsIndex(table(*rows)), "run", RunFiles())
+    answer = content.targets[0].answers[-1]
+    said = (
+        f"{content.headline} {answer.sentence} {describe_lead(answer)} {describe_value_of_annotating(answer)}".lower()
+    )
+    strong = [word for word in ("clear", "just as good", "nothing", "brings +") if word in said]
+    assert bool(strong) == (patients >= FEW_PATIENTS)
+    warned = " ".join(content.warnings)
+    assert ("too few for its intervals to be relied on" in warned) == (patients < FEW_PATIENTS)
+    assert "just as good" not in warned or patients >= FEW_PATIENTS
+
+
+@pytest.mark.parametrize(
+    ("floor", "said"),
+    [
+        (0.4, "But ellipse, which does not look at the image, is 0.20 higher"),
+        (0.2, "But ellipse, which does not look at the image, is just as good"),
+        (0.1, ""),
+    ],
+)
+@pytest.mark.parametrize("tuned", [0.1, 0.2])
+def test_an_answer_names_the_floor_that_it_does_not_beat(floor: float, said: str, tuned: float) -> None:
+    ellipse = {"model": None, "trained_on": None, "kind": "centre-ellipse"}
+    best = 0.2
+    answer = answer_of(("U", 0, best, UNET), ("F", 5, tuned, UNET_TUNED), ("ellipse", 0, floor, ellipse), spread=0)
+    for sentence in (headline([[answer]]), answer.sentence):
+        assert said in sentence
+        assert ("does not look" in sentence) == bool(said)
+        assert ("use U as it is" in sentence) == (not said)
+    assert describe_floor(answer).startswith(said)
+
+
+@pytest.mark.parametrize(("wrong", "owed"), [(0.5, True), (0.7, False), (0.75, False)])
+def test_a_gain_with_wrong_masks_is_not_said_to_come_from_the_right_ones(wrong: float, owed: bool) -> None:
+    swapped = {"control": "swapped", "control_of": "P"}
+    answer = answer_of(("U", 0, 0.5, UNET), ("P", 5, 0.7, {}), ("P swapped", 5, wrong, swapped), spread=0.001)
+    end = "But P does as well with masks swapped: {} does not come from them."
+    assert answer.sentence.endswith(end.format("that gain")) == (not owed)
+    card = describe_value_of_annotating(answer)
+    assert card == ("Annotating the images brings +0.20 over U without any." if owed else card)
+    assert card.endswith(end.format("the gain of 0.20 over U without any")) == (not owed)
+
+
+def test_a_card_does_not_deny_methods_of_other_numbers_of_images() -> None:
+    rows = [scored(f"q{p}", 0.6, name, shot) for name, shot in (("F", 1), ("P", 5)) for p in range(12)]
+    rows += [scored(f"q{p}", 0.5, "U", 0, -1, **UNET) for p in range(12)]
+    (part,) = content_of(ResultsIndex(table(*rows)), "run", RunFiles()).targets
+    without, one, _ = map(describe_lead, part.answers)
+    assert without == "No other method was tried without annotated images."
+    assert one == "No other method that reads annotated images was tried with so few."
+
+
+def test_small_figures_are_not_rounded_to_nothing() -> None:
+    answer = answer_of(("F", 5, 0.604, UNET_TUNED), ("P", 5, 0.6, {}), spread=0)
+    assert "P, is 0.004 lower [0.004, 0.004]: a clear but small difference." in answer.sentence
+    assert describe_lead(answer) == "Clearly better than P (by 0.004, a small difference)."

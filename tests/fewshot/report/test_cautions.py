@@ -54,7 +54,7 @@ def changed(name: str, **changes: Any) -> list[MadeMethod]:
 def test_a_control_that_does_not_fall_is_warned_of() -> None:
     found = warned(methods=changed("PANet swapped", dice=0.5, gain={1: 0.0}))
     assert [
-        line.startswith("On alpha: With 1 annotated image, whether PANet uses its support set cannot") for line in found
+        line.startswith("On alpha, with 1 annotated image, whether PANet uses its support set cannot") for line in found
     ] == [True]
 
 

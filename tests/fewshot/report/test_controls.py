@@ -75,7 +75,7 @@ def test_one_patient_and_draw_say_nothing_about_a_control() -> None:
     results = table(scored("q1", 0.5), scored("q1", 0.2, "c", control="emptied", control_of="A"))
     (found,) = controls_of(results, summarise(results, ["ours"]), "ours")
     assert describe_control(found) == (
-        "With 1 annotated image, whether A uses its support set cannot be told from one patient and one draw."
+        "With 1 annotated image, whether A uses its support set cannot be told from so few patients."
     )
     assert found.verdict == "unknown"
 

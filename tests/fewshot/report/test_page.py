@@ -224,7 +224,7 @@ def changed(answer: Answer, which: Literal["lead", "gain"], interval: Interval, 
     ("lead", "p", "said"),
     [
         (Interval(0.031, 0.01, 0.05), 0.049, "Clearly better than PANet complete (by 0.03)."),
-        (Interval(0.011, 0.001, 0.02), 0.01, "Clearly better than PANet complete (by 0.01, a small difference)."),
+        (Interval(0.011, 0.001, 0.02), 0.01, "Clearly better than PANet complete (by 0.011, a small difference)."),
         (Interval(0.031, 0.01, 0.05), 0.05, "PANet complete may be as good: the difference (0.03) may be chance."),
         (Interval(0.031, -0.01, 0.07), 0.2, "PANet complete may be as good: the difference (0.03) may be chance."),
         (Interval(0.0, -0.02, 0.02), 0.9, "PANet complete is just as good."),
@@ -232,7 +232,7 @@ def changed(answer: Answer, which: Literal["lead", "gain"], interval: Interval, 
         (
             Interval(0.031, math.nan, math.nan),
             math.nan,
-            "Next is PANet complete; how sure that is cannot be told from so few images.",
+            "Next is PANet complete; how sure that is cannot be told from so few patients.",
         ),
     ],
 )
@@ -243,8 +243,12 @@ def test_how_sure_an_answer_is_stands_in_plain_words(lead: Interval, p: float, s
 def test_an_answer_without_a_rival_says_so() -> None:
     zero, *_, five = made_target("busi").answers
     alone = [(row, dice) for row, dice in five.ranked if row.method == five.best.method or not row.shot]
-    assert describe_lead(replace(five, ranked=alone)) == "No other method that reads annotated images was tried."
-    assert describe_lead(replace(zero, ranked=zero.ranked[:1])) == "No other method was tried."
+    assert describe_lead(replace(five, ranked=alone)) == (
+        "No other method that reads annotated images was tried with so few."
+    )
+    assert describe_lead(replace(zero, ranked=zero.ranked[:1])) == (
+        "No other method was tried without annotated images."
+    )
 
 
 def test_a_method_that_annotating_does_not_help_is_not_called_its_own_rival() -> None:

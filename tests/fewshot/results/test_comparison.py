@@ -9,12 +9,13 @@ from fewshot.results.comparison import compare_rows
 from fewshot.results.summary import summarise
 from tests.fewshot.made_results import scored, table
 
-# Two patients; what is reference scores 0.5 everywhere, the other gains 0.1 from one image and 0.3 from five.
+QUERIES = [f"x{number}" for number in range(6)]
+# Six patients; what is reference scores 0.5 everywhere, the other gains 0.1 from one image and 0.3 from five.
 CONTENT = table(
-    *[scored(query, 0.5, method="reference", shot=1) for query in ("q1", "q3")],
-    *[scored(query, 0.5, method="ours", shot=0, draw=-1) for query in ("q1", "q3")],
-    *[scored(query, 0.6, method="ours", shot=1) for query in ("q1", "q3")],
-    *[scored(query, 0.8, method="ours", shot=5) for query in ("q1", "q3")],
+    *[scored(query, 0.5, method="reference", shot=1) for query in QUERIES],
+    *[scored(query, 0.5, method="ours", shot=0, draw=-1) for query in QUERIES],
+    *[scored(query, 0.6, method="ours", shot=1) for query in QUERIES],
+    *[scored(query, 0.8, method="ours", shot=5) for query in QUERIES],
 )
 ROWS = summarise(CONTENT, ["ours"])
 
