@@ -265,11 +265,8 @@ def load_network(path: Path, trust: Sequence[str] = ()) -> tuple[nn.Module, Chec
     """Build the network that a checkpoint describes and fill it; it is in evaluation mode.
 
     The network has to agree with the shapes in the file's header before a tensor is read, and cannot grow out of
-    proportion to the file while it is built.
-
-    Args:
-        path: of the file.
-        trust: modules that it may have a network `module:Class` of; another file could name any that would then run.
+    proportion to the file while it is built. A network `module:Class` may be of the modules in `trust`; another file
+    could name any that would then run.
 
     Raises:
         CheckpointError: if the file is missing or damaged, describes no network that can be built, or does not fit it,

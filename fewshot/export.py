@@ -53,12 +53,7 @@ def adapt_for_export(loaded: LoadedMethod, support: Support | None) -> Predictor
 
 
 class Baked(nn.Module):
-    """A method after it has adapted, as a network.
-
-    Args:
-        loaded: the method.
-        predictor: the same once it has adapted.
-    """
+    """A method after it has adapted, as a network."""
 
     def __init__(self, loaded: LoadedMethod, predictor: Predictor) -> None:
         super().__init__()
@@ -81,11 +76,7 @@ Run = Callable[[NDArray[np.float32]], Sequence[NDArray[np.float32]]]
 def write_onnx(baked: Baked, size: int, path: Path, facts: Mapping[str, str]) -> None:
     """Write a network as ONNX, its weights within.
 
-    Args:
-        baked: the network, on the CPU.
-        size: of its images.
-        path: of the file.
-        facts: its metadata.
+    It is on the CPU, for images of one size; the facts are the file's metadata.
 
     Raises:
         UserError: if something that it computes cannot be expressed.
@@ -121,11 +112,7 @@ def write_onnx(baked: Baked, size: int, path: Path, facts: Mapping[str, str]) ->
 def require_same(path: Path, baked: Baked, images: Tensor, origin: Path) -> float:
     """Run what was written beside the original, one image at a time and all at once.
 
-    Args:
-        path: of the ONNX file.
-        baked: the original.
-        images: (n, 3, H, W) in [0, 1].
-        origin: what the file is going to be called, for errors.
+    The images are (n, 3, H, W) in [0, 1]; errors name what the file is going to be called, `origin`.
 
     Returns:
         The largest difference, absolute where values are up to 1, and in proportion above.
@@ -201,10 +188,7 @@ class ExportRequest:
 def export_checkpoint(request: ExportRequest, out: Path, *, overwrite: bool = False) -> float:
     """Adapt a method, and write it as ONNX if what was written computes the same.
 
-    Args:
-        request: what to export.
-        out: the file, which ends in `.onnx`.
-        overwrite: replace an existing file.
+    The name of the file ends in `.onnx`.
 
     Returns:
         The largest difference from the original that was found.

@@ -3,8 +3,7 @@
 import difflib
 import inspect
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from typing import Any, get_type_hints
 
@@ -33,9 +32,8 @@ class TooLargeError(UserError):
     """A network would need more memory than it may have."""
 
 
-@contextmanager
-def tensor_budget(n_bytes: int) -> Iterator[None]:
-    """Refuse to make tensors of more than so many bytes in all.
+class TensorBudget(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """A limit to the bytes of all tensors that are made within the block.
 
     A description of a network that asks for a billion channels is then an error at once, instead of a machine that
     swaps: a tensor counts before its memory is allocated. Copies do not count, so allow for some.
@@ -43,19 +41,13 @@ def tensor_budget(n_bytes: int) -> Iterator[None]:
     Raises:
         TooLargeError: at the tensor that goes beyond.
 
-    >>> with tensor_budget(1000):
+    >>> with TensorBudget(1000):
     ...     layer = torch.nn.Linear(10, 10)
-    >>> with tensor_budget(1000):
+    >>> with TensorBudget(1000):
     ...     layer = torch.nn.Linear(10**6, 10**6)
     Traceback (most recent call last):
     fewshot.networks.TooLargeError: needs more than 1,000 bytes of weights
     """
-    with _TensorBudget(n_bytes):
-        yield
-
-
-class _TensorBudget(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """A counter of the bytes that operations are about to make tensors of."""
 
     def __init__(self, n_bytes: int) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -113,7 +105,7 @@ def build_network(
         raise ConfigError(f"network {model.network!r}: is no torch.nn.Module; name a class that is one")
     options = checked_options(kind, model.options, f"{model.network} options", skip=1)
     try:
-        with tensor_budget(budget):
+        with TensorBudget(budget):
             pyramid = _build_pyramid(encoder, model, weights)
             return kind(pyramid, **options)
     except TooLargeError as error:

@@ -46,11 +46,8 @@ def find_candidates(inputs: Inputs, table: Path | None = None) -> dict[Input, Re
 
     A table beside the images, or beside their folder `images/`, is read as the reader `folder` reads it: patients,
     pixel sizes, and labels, of which `normal` leaves an image out, as there is nothing to outline. DICOM files tell
-    their patients apart as well, under a pseudonym. Of what is left each file is a patient of its own.
-
-    Args:
-        inputs: the images.
-        table: another table.
+    their patients apart as well, under a pseudonym. Of what is left each file is a patient of its own. Another table
+    may be named in its place.
 
     Returns:
         Images, in their order, and their records.
@@ -133,10 +130,7 @@ class Describer:
     def named(cls, name: str, weights: str, image_size: int = 256) -> "Describer":
         """Build a timm encoder, read by the level that networks read where nothing else is said.
 
-        Args:
-            name: such as `resnet18`.
-            weights: `imagenet`, which timm downloads, or a safetensors file.
-            image_size: of the images.
+        Weights are `imagenet`, which timm downloads, or a safetensors file.
 
         Raises:
             EncoderError: if there is no such encoder, or its weights cannot be had.
@@ -159,11 +153,7 @@ def describe_files(
 ) -> Described:
     """Decode and encode images, a few at a time, so that any number fits into memory.
 
-    Args:
-        records: of the files.
-        describer: encodes them.
-        device: where to compute.
-        update: is told how many are done, of how many.
+    `update` is told how many are done, of how many.
 
     Raises:
         UserError: if none can be read, or the encoder gives no numbers.
@@ -240,11 +230,7 @@ def _further_images(folder: Path) -> set[str]:
 def write_selection(folder: Path, chosen: Sequence[Chosen], n_images: int, *, title: str) -> None:
     """Write the folder, whole, in place of an earlier one.
 
-    Args:
-        folder: to write.
-        chosen: in their order.
-        n_images: how many they were chosen from.
-        title: of the contact sheet.
+    They were chosen from `n_images`; the title is that of the contact sheet.
 
     Raises:
         StorageError: if it cannot be written.
@@ -334,12 +320,7 @@ def select_images(
 ) -> Path:
     """Choose images, and write the table, the contact sheet and copies.
 
-    Args:
-        request: what from, and how many.
-        describer: what images look like.
-        out: the folder to write.
-        reporter: shows progress.
-        overwrite: replace an earlier selection.
+    `overwrite` replaces an earlier selection.
 
     Returns:
         The table, `selected.csv`.

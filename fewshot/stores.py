@@ -150,7 +150,21 @@ def data_record(stores: Iterable[Store]) -> dict[str, Any]:
     Each has `store`, which depends on the content of its files; its `policy`; how many images are `kept`, in all, of
     how many patients and of each label; how many are `dropped` for each reason; and each of these by id.
     """
-    return {store.records[0].dataset: _describe(store) for store in stores}
+    record: dict[str, Any] = {}
+    for store in stores:
+        labels = Counter(one.label for one in store.records)
+        record[store.records[0].dataset] = {
+            "store": store.folder.name,
+            "policy": dict(store.policy),
+            "kept": {
+                "images": len(store.records),
+                "patients": len({one.patient_id for one in store.records}),
+                **{label: labels[label] for label in LABELS},
+            },
+            "dropped": count_by_reason(store.dropped),
+            "dropped_images": [asdict(one) for one in store.dropped],
+        }
+    return record
 
 
 def write_data_record(folder: Path, stores: Iterable[Store], *, going_on: bool = False) -> None:
@@ -167,21 +181,6 @@ def write_data_record(folder: Path, stores: Iterable[Store], *, going_on: bool =
             f" {', '.join(changed)} have changed; give another name, or delete its folder"
         )
     write_text(path, json.dumps(record, indent=1) + "\n")
-
-
-def _describe(store: Store) -> dict[str, Any]:
-    labels = Counter(record.label for record in store.records)
-    return {
-        "store": store.folder.name,
-        "policy": dict(store.policy),
-        "kept": {
-            "images": len(store.records),
-            "patients": len({record.patient_id for record in store.records}),
-            **{label: labels[label] for label in LABELS},
-        },
-        "dropped": count_by_reason(store.dropped),
-        "dropped_images": [asdict(one) for one in store.dropped],
-    }
 
 
 def _changed(path: Path, record: dict[str, Any]) -> list[str]:

@@ -48,27 +48,24 @@ class SessionPredictions:
     def predict(self, choice: MethodChoice, supports: Sequence[StoredImage], query: StoredImage) -> QueryPrediction:
         """Segment an image.
 
-        Args:
-            choice: by which method.
-            supports: painted images to adapt to, in their order.
-            query: the image.
+        The painted images to adapt to are given in their order.
 
         Raises:
             UserError: if the method needs more support images, or cannot use these.
         """
         if len(supports) < choice.fewest:
             raise RefusedError("this method needs a support image; add one and paint its lesion")
-        used = supports if choice.method.uses_support else ()
+        used = supports if choice.model.method.uses_support else ()
         # What depends on no support image is one for all.
         key = (choice.id, *((support.id, support.revision) for support in used))
         predictor = self._predictors.get(key, lambda: self._adapt(choice, used))
         return self._predictions.get((*key, query.id), lambda: self._predict(choice, predictor, query))
 
     def _adapt(self, choice: MethodChoice, supports: Sequence[StoredImage]) -> Predictor:
-        support = load_supports(supports, choice.image_size) if supports else None
+        support = load_supports(supports, choice.model.image_size) if supports else None
         if choice.encoder is None or support is None:
             return choice.model.adapt(support)
-        size = (choice.image_size, choice.image_size)
+        size = (choice.model.image_size, choice.model.image_size)
         with torch.inference_mode():
             parts = []
             for image in supports:

@@ -14,7 +14,7 @@ from fewshot.config.parsing import ConfigError
 from fewshot.devices import choose_device
 from fewshot.inference.loading import LoadedMethod, as_method
 from fewshot.inference.out_of_distribution import load_novelty_detector
-from fewshot.methods.contract import EncodingMethod, Method, default_method, needs_support
+from fewshot.methods.contract import EncodingMethod, default_method, needs_support
 
 # They train anew for every set of support images.
 SLOW = frozenset({"fine-tuned", "tuned-prototypes"})
@@ -39,24 +39,15 @@ class MethodChoice:
     model: LoadedMethod  # its network by this method
 
     @property
-    def method(self) -> Method:
-        """Return the method."""
-        return self.model.method
-
-    @property
-    def image_size(self) -> int:
-        """Return the working size."""
-        return self.model.image_size
-
-    @property
     def fewest(self) -> int:
         """Return how many support images it needs at least."""
-        return 1 if needs_support(self.method) else 0
+        return 1 if needs_support(self.model.method) else 0
 
     @property
     def encoder(self) -> EncodingMethod | None:
         """Return the method, if features of images can be computed once and kept."""
-        return self.method if isinstance(self.method, EncodingMethod) else None
+        method = self.model.method
+        return method if isinstance(method, EncodingMethod) else None
 
     def as_json(self) -> dict[str, object]:
         """Return what the page needs to know."""
@@ -66,7 +57,7 @@ class MethodChoice:
             "method": self.model.name,
             "description": DESCRIPTIONS.get(self.model.name, "A method of your own."),
             "fewest": self.fewest,
-            "most": None if self.method.uses_support else 0,  # None for any number
+            "most": None if self.model.method.uses_support else 0,  # None for any number
             "slow": self.model.name in SLOW,
         }
 

@@ -22,12 +22,7 @@ CONNECTIONS = 100  # at one time; a browser opens six
 
 
 class LimitedBodies:
-    """Middleware that refuses bodies which are too large or too slow, by what they declare and by what comes.
-
-    Args:
-        app: is served requests within the limits.
-        most: bytes of a body.
-    """
+    """Middleware that refuses bodies of more than `most` bytes, declared or sent, and those that come too slowly."""
 
     def __init__(self, app: ASGIApp, most: int) -> None:
         self.app = app

@@ -158,7 +158,7 @@ def _add(archive: zipfile.ZipFile, name: str, content: bytes) -> None:
 
 
 def _about(choice: MethodChoice, n_supports: int) -> str:
-    support = "--support support" if choice.method.uses_support and n_supports else "--shots 0"
+    support = "--support support" if choice.model.method.uses_support and n_supports else "--shots 0"
     return f"""Research only. Not for clinical use.
 
 Made by fewshot-bus {__version__} with the model {choice.title} ({choice.model.name}) and {n_supports} support images.

@@ -38,11 +38,7 @@ def write_figures(folder: Path, assessment: Assessment, members: Sequence[Loaded
 def write_cases(folder: Path, images: Sequence[ImageResult], predictor: Predictor, store: Store) -> None:
     """Draw the worst, the median and the best lesion images, and normals with the largest false lesions.
 
-    Args:
-        folder: to write into.
-        images: all of them, in the order in which they were predicted.
-        predictor: predicts them once more.
-        store: holds their pixels.
+    The images, in the order in which they were predicted, are predicted once more from the store's pixels.
     """
     chosen = dict(chosen_cases(images))
     if not chosen:

@@ -1,10 +1,10 @@
 """`fewshot evaluate`: from checkpoints and a dataset's folder to a folder of scores, figures and masks."""
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import numpy as np
 
@@ -35,14 +35,9 @@ Trainings = Mapping[Path, Mapping[str, Any]]
 def unseen_records(store: Store, reader: str, trainings: Trainings, shown: Iterable[str] = ()) -> list[Record]:
     """Return a dataset's records that no training has seen: the common test part, or all where nothing was trained on.
 
-    Images are known by their hashes (`image_hashes`): their files may have other names or another place by now.
-
-    Args:
-        store: holds the records' pixels.
-        reader: of the dataset.
-        trainings: what is to be judged.
-        shown: hashes of images that a method was adapted to; the patients of those and of what was trained on are left
-            out.
+    Images are known by their hashes (`image_hashes`): their files may have other names or another place by now. The
+    hashes `shown` are of images that a method was adapted to: their patients are left out, as are those of what was
+    trained on.
 
     Raises:
         UserError: if no record is left.
@@ -106,18 +101,8 @@ class EvaluationRequest:
     cache: Path | None = None  # where stores lie; None for the user's
 
 
-class EvaluationListener(Protocol):
-    """Is told of an evaluation once its folder is written, as `fewshot.tracking` is."""
-
-    def __call__(
-        self,
-        out: Path,
-        about: Mapping[str, Any],
-        assessment: Assessment,
-        images: Sequence[ImageResult],
-        store: Store,
-    ) -> None:
-        """Take the folder, what was judged, its scores, every image's, and the pixels."""
+EvaluationListener = Callable[[Path, Mapping[str, Any], Assessment, Sequence[ImageResult], Store], None]
+"""Takes the folder of an evaluation once it is written, what was judged, its scores, every image's, and the pixels."""
 
 
 def evaluate_checkpoints(
@@ -132,14 +117,8 @@ def evaluate_checkpoints(
 
     The folder gets `evaluation.json` (every number), `evaluation.md`, `images.csv`, the figures `roc_pixels.png`,
     `roc_images.png`, `confusion.png`, `calibration.png`, `training.png` and `cases.png` as far as they apply, `masks/`
-    and, of several predictions, `uncertainty/` (entropy, 16 bits a pixel), both at the working size.
-
-    Args:
-        request: what is judged.
-        out: the folder to write; must not exist.
-        reporter: shows progress.
-        overwrite: replace it if it does, and holds an evaluation.
-        listener: is told of it at the end.
+    and, of several predictions, `uncertainty/` (entropy, 16 bits a pixel), both at the working size. `overwrite`
+    replaces an evaluation that is there; the listener is told of the new one at the end.
 
     Raises:
         UserError: if the folder exists or another process is writing it, or for whatever is wrong with checkpoints,

@@ -204,11 +204,7 @@ def write_numbers(
 ) -> None:
     """Write `evaluation.json`, every score; `images.csv`, every image's; and `evaluation.md`, the table.
 
-    Args:
-        folder: to write into.
-        assessment: the scores.
-        images: theirs.
-        about: what was judged, for the head of each file.
+    `about` says what was judged, at the head of each file.
     """
     content = without_nan({**about, **asdict(assessment)})
     write_text(folder / NUMBERS, json.dumps(content, indent=1, allow_nan=False) + "\n")

@@ -65,11 +65,7 @@ def find_inputs(where: str, without: Sequence[Path] = ()) -> Inputs:
     A file is taken as it is. A folder is searched with all below it, but for hidden files and folders, folders named
     `masks` or the like, and masks beside their images (`a_mask.png` of `a.png`). A pattern may hold `*`, `?`, `[...]`
     and `**`. Of files that hold several frames, as DICOM and TIFF may, each frame is an image. A link that leads
-    nowhere is an image that cannot be read.
-
-    Args:
-        where: a file, a folder or a pattern.
-        without: folders that are not searched.
+    nowhere is an image that cannot be read. Folders in `without` are not searched.
 
     Raises:
         UserError: if there is no such file, or no image among the files; says what was looked for.
@@ -234,9 +230,7 @@ class Spacings:
 def read_metadata_beside(inputs: Inputs, table: Path | None = None) -> Metadata | None:
     """Read the table in a folder of images, or beside it if it is called `images` or the like, as the reader `folder`.
 
-    Args:
-        inputs: the images.
-        table: another table.
+    Another table may be named in its place.
 
     Raises:
         DatasetError: if it cannot be read.

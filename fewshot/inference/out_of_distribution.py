@@ -61,10 +61,7 @@ def training_feature_tensors(network: nn.Module, part: Collection, device: torch
 def compute_training_features(network: nn.Module, part: Collection, device: torch.device) -> TrainingFeatures | None:
     """Describe what a network was trained on.
 
-    Args:
-        network: in evaluation mode, on the device.
-        part: the images of the training; of many, some that are spread evenly over them are taken.
-        device: where to compute.
+    The network is in evaluation mode, on the device. Of many images, some that are spread evenly over them are taken.
 
     Returns:
         None of a network whose encoder is not one of ours, or where the images are of one patient or all alike.
@@ -157,8 +154,7 @@ class NoveltyDetector:
     def novelty(self, levels: Sequence[Tensor]) -> Tensor:
         """Compute how far images are from the nearest known one; 1 at the threshold.
 
-        Args:
-            levels: their feature maps, each (n, channels, h, w).
+        Levels are their feature maps, each (n, channels, h, w).
 
         Returns:
             (n,), at least 0.

@@ -289,9 +289,8 @@ class Predictor:
     ) -> Iterator[tuple[list[Item], Result]]:
         """Predict items of any kind, a batch at a time.
 
-        Args:
-            items: such as rows of a store or grey images.
-            predict: reads a batch and calls `masks`, `ensemble` or `batch`; it runs in inference mode.
+        `predict` reads a batch, such as rows of a store or grey images, and calls `masks`, `ensemble` or `batch`; it
+        runs in inference mode.
 
         Yields:
             Every batch with what was predicted of it, in order.

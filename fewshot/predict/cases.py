@@ -47,10 +47,6 @@ def find_truths(folder: Path, inputs: Sequence[Input]) -> tuple[Truths, dict[Pat
     A mask bears its image's name, with an affix such as `_mask` or without, and lies in the same sub-folder as the
     image or, where no two images have the same name, anywhere. Several masks of an image are parts of one.
 
-    Args:
-        folder: searched with all below it.
-        inputs: the images.
-
     Returns:
         The masks, and the other pictures in the folder, which are no image's masks, each with the reason.
 

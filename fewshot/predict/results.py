@@ -69,9 +69,7 @@ def lesion_confidence(mask: NDArray[np.bool_], probability: NDArray[np.floating]
 def warnings_of(facts: MaskFacts, novelty: float | None = None) -> dict[str, str]:
     """Flag what a user should look at, and say why in plain words.
 
-    Args:
-        facts: of the mask.
-        novelty: of the image, see `ImagePrediction`; None where it is not known.
+    The novelty (see `ImagePrediction`) is None where it is not known.
 
     Returns:
         `empty`, `unsure` and `unlike`, as far as they apply, each with its reason.
@@ -207,9 +205,7 @@ TABLE, FAILED, LEFT_OUT = "predictions.csv", "failed.csv", "left_out.csv"
 class ResultFolder:
     """A folder with the results of images, whose row is written after their pictures: where it is, they are.
 
-    Args:
-        path: of the folder.
-        npy: whether probabilities are NumPy's files.
+    With `npy` probabilities are NumPy's files.
 
     Raises:
         UserError: if its table is none of ours.
@@ -272,9 +268,6 @@ class ResultFolder:
 
     def finish(self, failed: Mapping[Input, str]) -> None:
         """Put the rows in order, and list the images that could not be read.
-
-        Args:
-            failed: why, of each.
 
         Raises:
             StorageError: if something cannot be written.

@@ -43,10 +43,7 @@ _FINETUNED = {"panet": "tuned-prototypes"}
 def require_same(out: Path, facts: Mapping[str, Any], *, overwrite: bool) -> bool:
     """Refuse a folder that holds anything but results of the same facts.
 
-    Args:
-        out: the folder.
-        facts: of the prediction to come.
-        overwrite: whether results of others may be deleted; nothing else ever is.
+    `overwrite` lets results of other facts be deleted; nothing else ever is.
 
     Returns:
         Whether there are results that may stay; other ones, which must go, are left to `begin`.
@@ -159,12 +156,8 @@ def _finetuning(facts: Mapping[str, Any]) -> str:
 class ChunkPrediction:
     """Predicts images chunk by chunk into a folder of results.
 
-    Args:
-        reader: reads the images.
-        folder: takes the results.
-        model: adapts when the first image is to be segmented.
-        support: its support set; the images in it are not segmented again.
-        batch_size: images at once; None for what suits the device.
+    The model adapts to its support set when the first image is to be segmented; support images are not segmented again.
+    At once are predicted `batch_size` images, or what suits the device.
 
     Attributes:
         failed: images that could not be read, each with the reason.
@@ -225,13 +218,8 @@ def predict_folder(request: PredictionRequest, out: Path, reporter: Reporter, *,
 
     The folder gets `prediction.json` (what the results were made by), `masks/`, `probabilities/` and `overlays/` with a
     picture per image, of its own size, `predictions.csv` and, if any image could not be read, `failed.csv`; files that
-    look like pictures but were left out are listed in `left_out.csv`.
-
-    Args:
-        request: what is asked for.
-        out: the folder to write.
-        reporter: shows progress.
-        overwrite: replace results of another model, support set or options.
+    look like pictures but were left out are listed in `left_out.csv`. `overwrite` replaces results of another model,
+    support set or options.
 
     Raises:
         UserError: if something that is asked for cannot be used, or the folder holds something else: nothing is

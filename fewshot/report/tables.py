@@ -106,14 +106,18 @@ def row_headings(*, uneven: bool) -> list[str]:
     return [*first, *(column.heading for column in UNEVEN_COLUMNS if uneven), *more]
 
 
-def target_table(part: TargetContent) -> Table:
+def table_of(rows: Sequence[MethodResult], title: str = "") -> Table:
     """Return the rows of one target, a section for each number of annotated images."""
-    rows, uneven = part.rows, is_uneven(part.rows)
+    uneven = is_uneven(rows)
     sections = [place for place in range(1, len(rows)) if rows[place].shot != rows[place - 1].shot]
-    patients = counted(part.n_patients, "patient")
-    title = f"{part.target}: {part.n_lesion} lesion and {part.n_normal} normal images of {patients}"
     texts = [_row_texts(row, uneven=uneven) for row in rows]
     return Table(row_headings(uneven=uneven), texts, best=best_rows(rows), sections=sections, title=title)
+
+
+def target_table(part: TargetContent) -> Table:
+    """Return the same below what the target has."""
+    patients = counted(part.n_patients, "patient")
+    return table_of(part.rows, f"{part.target}: {part.n_lesion} lesion and {part.n_normal} normal images of {patients}")
 
 
 def best_rows(rows: Sequence[MethodResult]) -> frozenset[int]:

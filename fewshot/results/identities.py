@@ -105,9 +105,7 @@ class Identities:
 def run_identities(folder: Path, *, keep: bool = False) -> Identities:
     """Return what a run's folder shows to others; its key is made now if it has none.
 
-    Args:
-        folder: of the run; one that may only be read gets other pseudonyms each time, and a warning.
-        keep: whether names stay what they are, as `tracking.identities: keep` asks for.
+    A folder that may only be read gets other pseudonyms each time, and a warning. With `keep` names stay what they are.
 
     Raises:
         UserError: if the key is damaged.

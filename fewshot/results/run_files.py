@@ -3,7 +3,7 @@
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from statistics import fmean
 from typing import Annotated as Typed
@@ -118,8 +118,8 @@ class Annotated:
 
 
 @dataclass(frozen=True, slots=True)
-class GalleryCase:
-    """One query as one method segmented it."""
+class CaseFacts:
+    """The facts of one query as one method segmented it."""
 
     target: str
     method: str  # row of the table
@@ -129,12 +129,18 @@ class GalleryCase:
     why: Why  # what it is an example of
     label: str  # of the query
     dice: float | None  # None for an image without a lesion
+
+
+@dataclass(frozen=True, slots=True)
+class GalleryCase(CaseFacts):
+    """One query as one method segmented it, and its pictures."""
+
     query: Annotated  # with its true lesion
     prediction: NDArray[np.bool_]  # where the method sees a lesion, (H, W)
     supports: tuple[Annotated, ...] = ()  # with the masks that the method was shown
 
 
-_FACTS = ("target", "method", "seed", "shot", "draw", "why", "label", "dice")
+_FACTS = [field.name for field in fields(CaseFacts)]
 
 
 def write_gallery(folder: Path, cases: Sequence[GalleryCase]) -> Path:
@@ -189,17 +195,10 @@ class _Shown(TypedDict):
     mask: _FileName
 
 
-class _Entry(TypedDict):
+@dataclass(frozen=True, slots=True)
+class _Entry(CaseFacts):
     """A case in the index."""
 
-    target: str
-    method: str
-    seed: int
-    shot: int
-    draw: int
-    why: Why
-    label: str
-    dice: float | None
     query: _Shown
     prediction: _FileName
     supports: list[_Shown]
@@ -209,13 +208,11 @@ _ENTRIES = TypeAdapter(list[_Entry])
 
 
 def _read_case(root: Path, entry: _Entry) -> GalleryCase:
-    shown = {"query", "prediction", "supports"}
-    facts: dict[str, Any] = {name: value for name, value in entry.items() if name not in shown}
     return GalleryCase(
-        **facts,
-        query=_read_annotated(root, entry["query"]),
-        prediction=read_image(root / entry["prediction"]) > 0,
-        supports=tuple(_read_annotated(root, support) for support in entry["supports"]),
+        **{name: getattr(entry, name) for name in _FACTS},
+        query=_read_annotated(root, entry.query),
+        prediction=read_image(root / entry.prediction) > 0,
+        supports=tuple(_read_annotated(root, support) for support in entry.supports),
     )
 
 

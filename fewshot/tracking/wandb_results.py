@@ -25,13 +25,13 @@ from episodes.storage.store import Store
 from fewshot.checkpoints import read_facts
 from fewshot.evaluate.figures import chosen_cases
 from fewshot.evaluate.scores import Assessment, ImageResult
+from fewshot.report.tables import table_of
 from fewshot.results.history import METRICS
 from fewshot.results.identities import Identities, run_identities
-from fewshot.results.numbers import PLAIN, annotated_images, full_interval
+from fewshot.results.numbers import annotated_images
 from fewshot.results.rows import SCORES
 from fewshot.results.run_files import GalleryCase, read_gallery
-from fewshot.results.summary import MethodResult, interval_columns, is_uneven, summarise
-from fewshot.results.tables import Table
+from fewshot.results.summary import MethodResult, interval_columns, summarise
 from fewshot.terminal import Reporter
 from fewshot.tracking.wandb_run import (
     LoggedRuns,
@@ -310,7 +310,6 @@ def _data_table(types: Mapping[str, type], rows: Sequence[Sequence[Any]]) -> "wa
 
 # What the Report's table of runs begins with; the rest is a click away.
 RUN_COLUMNS = ["config:method.value", "config:shot.value", "config:seed.value", f"summary:{DICE}"]
-TABLE_COLUMNS = ("K", "method", "lesion Dice [95 %]", "IoU", "HD95", "normals with a false lesion")
 WIDTH = 24  # of a grid of panels, in the service's units
 EVERY_RUN = 1000  # panels show ten otherwise
 
@@ -415,29 +414,13 @@ def _target_blocks(wr: Any, benchmark: str, rows: Sequence[MethodResult]) -> lis
     at_most = _runset(wr, f"{target}, {most}-shot", benchmark, target=target, shot=most)
     return [
         wr.H1(target),
-        wr.MarkdownBlock(summary_table(rows)),
+        wr.MarkdownBlock(table_of(rows).markdown(raw=True).removesuffix("\n")),
         wr.H2("Shot curves"),
         wr.P("Lines are means over training seeds, and bands go from the lowest seed to the highest. No controls."),
         wr.PanelGrid(runsets=[curves], panels=[*_side_by_side(wr, dice, 12, **axes, **grouping), *_details(wr)]),
         wr.H2(f"Every method with {annotated_images(most)}"),
         wr.PanelGrid(runsets=[at_most], panels=[bars]),
     ]
-
-
-def summary_table(rows: Sequence[MethodResult]) -> str:
-    """Write the rows of one target as a Markdown table."""
-    names, uneven = ("iou", "hd95", "false_positive"), is_uneven(rows)
-    texts = [
-        [
-            *(str(row.shot), row.method, full_interval(row.dice)),
-            *([str(row.n_lesion), full_interval(row.shared)] if uneven else []),
-            *(PLAIN.number(row.scores.get(name)) for name in names),
-        ]
-        for row in rows
-    ]
-    compared = ("lesion images", "on the same lesions [95 %]") if uneven else ()
-    headings = (*TABLE_COLUMNS[:3], *compared, *TABLE_COLUMNS[3:])
-    return Table(headings, texts).markdown(raw=True).removesuffix("\n")
 
 
 def _runset(wr: Any, name: str, benchmark: str, job_type: str = "benchmark", **config: str | int) -> Any:

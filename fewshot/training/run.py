@@ -276,14 +276,9 @@ def _places(config: TrainConfig) -> dict[str, str | None]:
 def _require_same_places(folder: Path, config: TrainConfig) -> None:
     """Refuse a folder whose training read other files."""
     path = folder / PLACES
-    if not path.is_file():
-        return
-    found, asked = read_json(path), _places(config)
-    differing = [key for key, place in asked.items() if not isinstance(found, dict) or found.get(key) != place]
-    if differing:
-        raise UserError(
-            f"{path}: the training there differs in {', '.join(differing)}; give another name, or delete its folder"
-        )
+    if path.is_file():
+        found, asked = read_json(path), _places(config)
+        _require_same(path, found if isinstance(found, dict) else dict.fromkeys(asked, "damaged"), asked)
 
 
 # Left out where they are not asked for.
@@ -295,9 +290,12 @@ def _earlier_facts(path: Path, expected: Mapping[str, Any]) -> Mapping[str, Any]
     if not path.is_file():
         return {}
     found = read_facts(path)
-    differing = [key for key in dict.fromkeys((*expected, *_OPTIONAL_KEYS)) if found.get(key) != expected.get(key)]
-    if differing:
+    _require_same(path, found, {**expected, **{key: expected.get(key) for key in _OPTIONAL_KEYS}})
+    return found
+
+
+def _require_same(path: Path, found: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
+    if differing := [key for key, value in expected.items() if found.get(key) != value]:
         raise UserError(
             f"{path}: the training there differs in {', '.join(differing)}; give another name, or delete its folder"
         )
-    return found

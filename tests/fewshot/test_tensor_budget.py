@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from fewshot.config.parsing import ConfigError
 from fewshot.config.training import EncoderConfig, ModelConfig
-from fewshot.networks import TooLargeError, build_network, tensor_budget
+from fewshot.networks import TensorBudget, TooLargeError, build_network
 from tests.fewshot.small_networks import SMALL, assert_same_weights, small_network, weights
 
 
@@ -33,7 +33,7 @@ from tests.fewshot.small_networks import SMALL, assert_same_weights, small_netwo
 def test_what_is_too_large_is_refused_before_its_memory_is_asked_for(make: Callable[[], Tensor | nn.Module]) -> None:
     with (
         pytest.raises(TooLargeError, match=r"^needs more than 20,000,000 bytes of weights$"),
-        tensor_budget(20_000_000),
+        TensorBudget(20_000_000),
     ):
         make()
 
@@ -42,7 +42,7 @@ def test_what_fits_is_made_as_ever() -> None:
     torch.manual_seed(0)
     expected = nn.Conv2d(3, 8, 3).weight
     torch.manual_seed(0)
-    with tensor_budget(3 * 8 * 9 * 4 + 8 * 4):
+    with TensorBudget(3 * 8 * 9 * 4 + 8 * 4):
         found = nn.Conv2d(3, 8, 3).weight
     assert torch.equal(found, expected)
 

@@ -90,7 +90,7 @@ def test_the_downloads_masks_are_those_of_the_python_api(
     assert [path.name for path in support[0]] == ["01-case 0.png", "02-case 1.png"]
     name, method_name = method.split()
     adaptable = load(checkpoints[name], method_name, device="cpu")
-    segmenter = adaptable.adapt(*support) if choice.method.uses_support else adaptable.adapt()
+    segmenter = adaptable.adapt(*support) if choice.model.method.uses_support else adaptable.adapt()
     queries = [case.path for case in annotated[2:4]]
     for path, mask, probability in zip(
         queries, segmenter.masks(queries), segmenter.probabilities(queries), strict=True
@@ -124,7 +124,7 @@ def test_the_download_is_what_the_command_line_makes_of_its_support_images(
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         archive.extractall(tmp_path / "page")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    support = tmp_path / "page" / "support" if by_name[method].method.uses_support else None
+    support = tmp_path / "page" / "support" if by_name[method].model.method.uses_support else None
     request = PredictionRequest(checkpoints[name], str(queries), support, method=method_name, device="cpu")
     predict_folder(request, tmp_path / "line", silent())
     rows = {row["image"]: row for row in read_rows(tmp_path / "line" / "predictions.csv")}
@@ -166,8 +166,8 @@ def test_an_image_is_encoded_once(
 ) -> None:
     choice = by_name["prior prototypes"]
     supports, query = [bring(case) for case in annotated[:2]], bring(annotated[2])
-    encode, seen = choice.method.encode, []  # type: ignore[attr-defined]
-    monkeypatch.setattr(choice.method, "encode", lambda images: (seen.append(len(images)), encode(images))[1])
+    encode, seen = choice.model.method.encode, []  # type: ignore[attr-defined]
+    monkeypatch.setattr(choice.model.method, "encode", lambda images: (seen.append(len(images)), encode(images))[1])
     answers = SessionPredictions()
     for shots in (0, 1, 2, 1):
         answers.predict(choice, supports[:shots], query)
