@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 
 from episodes.curation.findings import KINDS, CheckReport, Finding, Kind
 from episodes.curation.near_duplicates import contradictory, duplicate_groups, settle_group, thumbnail
-from episodes.curation.patients import doubt_patients
 from episodes.datasets import find_reader, read_dataset
 from episodes.datasets.files import files_below, is_image_file, unread_format
+from episodes.datasets.patients import similar_names
 from episodes.datasets.problems import Problem, collected_problems
 from episodes.errors import DatasetError
-from episodes.images.decoding import decode_masks, read_image, read_size
+from episodes.images.decoding import decode_masks, is_scaled, read_image, read_size
 from episodes.images.grey_scales import describe_full_scales
 from episodes.images.regions import count_components
 from episodes.io.files import real_path
@@ -29,13 +29,10 @@ from episodes.records import LABEL_VALUES, Record
 TINY = 0.001  # of the image's area
 DIM = 32  # of 255: so dark is what uses 12 of 16 bits, or 8 of 12
 # Columns of tables, as `Record.extra` holds them.
-_FLAGS: Mapping[str, Kind] = {
-    "Doppler": "Doppler overlay",
-    "Marks": "marks on image",
-    "Combined": "combined image",
-}
+_FLAGS: Mapping[str, Kind] = {"Doppler": "Doppler overlay", "Marks": "marks on image", "Combined": "combined image"}
 # Pixels by which the shorter side of an image may differ after scaling: half of one is rounding.
 _ROUNDING = 0.6
+_SHOWN = 5  # names of a group
 
 Size = tuple[int, int]
 Note = tuple[Kind, str]
@@ -253,18 +250,25 @@ def compare_stated_sizes(contents: Sequence[Content], stated: Mapping[str, Size]
         size, said = content.size, stated.get(content.record.stem)
         if size is None or said is None or size == said:
             continue
-        kind: Kind = "scaled copy" if _is_scaled(size, said) else "size against table"
+        scaled = max(size) != max(said) and is_scaled(size, said, _ROUNDING)
+        kind: Kind = "scaled copy" if scaled else "size against table"
         yield Finding(kind, (content.record.id,), f"{_size_text(size)}, but {_size_text(said)} in the table")
 
 
-def _is_scaled(size: Size, said: Size) -> bool:
-    """Tell whether both sides were scaled alike.
-
-    >>> _is_scaled((227, 320), (606, 856)), _is_scaled((252, 320), (606, 856))
-    (True, False)
-    """
-    scale = max(size) / max(said)
-    return scale != 1 and all(abs(here - there * scale) <= _ROUNDING for here, there in zip(size, said, strict=True))
+def doubt_patients(records: Sequence[Record]) -> Iterator[Finding]:
+    """Find one patient that all images are said to be of, and names that may be one patient's."""
+    by_name: dict[str, list[str]] = {}
+    for record in records:
+        if record.names_patient:
+            by_name.setdefault(record.patient, []).append(record.id)
+    if len(by_name) == 1 and len(records) > 1:
+        ((name, ids),) = by_name.items()
+        if len(ids) == len(records):
+            yield Finding("one patient", tuple(ids), f"all {len(ids)} images are of one patient ({name})")
+    for names in similar_names(by_name):
+        ids = [one for name in names for one in by_name[name]]
+        more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+        yield Finding("names alike", tuple(ids), f"patients {', '.join(names[:_SHOWN])}{more} are named alike")
 
 
 def find_flags(records: Sequence[Record]) -> Iterator[Finding]:

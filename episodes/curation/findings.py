@@ -9,32 +9,12 @@ from episodes.datasets.problems import ProblemKind
 
 Kind = (
     ProblemKind
-    | Literal[
-        "truncated or damaged",
-        "unclear mask",
-        "doubtful mask",
-        "conflicting labels",
-        "two patients, two labels",
-        "patient under two names",
-        "names alike",
-        "one patient",
-        "empty lesion mask",
-        "normal with lesion",
-        "class against label",
-        "mask of another size",
-        "size against table",
-        "scaled copy",
-        "blank image",
-        "dim image",
-        "tiny lesion",
-        "several lesions",
-        "several masks",
-        "Doppler overlay",
-        "marks on image",
-        "combined image",
-        "exact duplicates",
-        "near-duplicates",
-    ]
+    | Literal["unreadable", "truncated or damaged", "blank image", "dim image", "size against table", "scaled copy"]
+    | Literal["unclear mask", "doubtful mask", "empty lesion mask", "tiny lesion", "several lesions", "several masks"]
+    | Literal["normal with lesion", "class against label", "mask of another size"]
+    | Literal["exact duplicates", "near-duplicates", "conflicting labels", "two patients, two labels"]
+    | Literal["patient under two names", "names alike", "one patient"]
+    | Literal["Doppler overlay", "marks on image", "combined image"]
 )
 
 

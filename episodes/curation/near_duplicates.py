@@ -249,7 +249,7 @@ def settle_duplicates(records: Sequence[Record], groups: Sequence[Sequence[int]]
     """Make one patient of those of a dataset that share a group of near-duplicates, and drop what the policy drops.
 
     >>> from pathlib import Path
-    >>> a, b = (Record("d", Path(f"{name}.png"), (), "benign", patient=name) for name in "ab")
+    >>> a, b = (Record("d", Path(f"{name}.png"), (), "benign", patient="") for name in "ab")
     >>> settle_duplicates([a, b], [[0, 1]], "keep-first").dropped
     (Dropped(id='d/b', reason='near-duplicate of an image that is kept', detail='shows the same as d/a'),)
     """

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path, PurePosixPath
 
-from episodes.datasets.problems import ProblemKind, report_left_out, report_problem
+from episodes.datasets.problems import LeftOut, report_left_out, report_problem
 from episodes.errors import DatasetError
 from episodes.images.dicom_header import SUFFIXES as DICOM_SUFFIXES
 from episodes.images.dicom_header import is_dicom
@@ -38,7 +38,7 @@ NEGATIONS = frozenset({"no", "non", "not", "without", "pre"})
 _COPY = re.compile(r"(?P<stem>.+) \(\d+\)")
 
 
-def leave_out(file: Path, reason: str, kind: ProblemKind = "extra file") -> None:
+def leave_out(file: Path, reason: str, kind: LeftOut = "extra file") -> None:
     """Tell the user that a reader leaves out a file, and why."""
     report_left_out(kind, file, f"{file}: left out: {reason}")
 

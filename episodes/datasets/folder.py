@@ -8,7 +8,7 @@ from episodes.datasets.files import report_missing_mask
 from episodes.datasets.folder_layout import FolderImage, FolderLayout, read_layout
 from episodes.datasets.metadata import COLUMNS, Metadata, read_metadata, report_doubtful_spacings
 from episodes.datasets.patients import describe_identities, name_patients
-from episodes.datasets.problems import report_left_out, report_note, report_problem
+from episodes.datasets.problems import report_left_out, report_problem
 from episodes.datasets.tables import TableRow, find_row, parse_label, report_rows_without_image
 from episodes.errors import DatasetError, in_short
 from episodes.images.dicom_header import DicomFacts
@@ -143,7 +143,7 @@ def _note_dicom(facts: Mapping[Path, DicomFacts], records: Sequence[Record]) -> 
     without = {record.image for record in records if record.spacing is None}
     open_ones = sorted(facts.keys() & unnamed)
     if unclear := describe_identities([facts[path] for path in open_ones]):
-        report_note("patient by study", open_ones[0], f"{open_ones[0].parent}: {unclear}")
+        report_left_out("patient by study", open_ones[0], f"{open_ones[0].parent}: {unclear}")
     doubts = {path.name: doubt for path in sorted(facts.keys() & without) if (doubt := facts[path].spacing_doubt)}
     if doubts:
         report_doubtful_spacings(min(facts).parent, doubts)
@@ -154,7 +154,7 @@ def _note_unnamed_patients(records: Sequence[Record], metadata: Metadata | None)
     unnamed = [record for record in records if not record.names_patient]
     if metadata and "patient" in metadata.headings and unnamed:
         count = f"{len(unnamed)} of {len(records)} images name no patient (first: {unnamed[0].stem})"
-        report_note("unnamed patient", metadata.path, f"{metadata.path}: {count}: each counts as one of its own")
+        report_left_out("unnamed patient", metadata.path, f"{metadata.path}: {count}: each counts as one of its own")
 
 
 def _label(image: FolderImage, row: TableRow, table: Path | None) -> Label | None:

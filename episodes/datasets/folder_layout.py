@@ -13,7 +13,6 @@ from episodes.datasets.files import (
     image_files,
     is_image_file,
     leave_out,
-    may_be_clip,
     unread_format,
 )
 from episodes.datasets.folder_parts import (
@@ -199,8 +198,6 @@ def _read_header(path: Path) -> tuple[int, DicomFacts | None] | None:
 
     A DICOM file that holds no picture is left out.
     """
-    if not may_be_clip(path):
-        return 1, None
     try:
         if is_dicom(path):
             facts = read_facts(path)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from episodes.datasets.files import image_stem, leave_out
 from episodes.datasets.patients import patient_name
-from episodes.datasets.problems import report_left_out, report_note, report_problem
+from episodes.datasets.problems import report_left_out, report_problem
 from episodes.datasets.tables import EXCEL, TableRow, fold_heading, is_missing, key_rows, read_columns
 from episodes.errors import DatasetError
 from episodes.images.spacing import Spacing, parse_spacing, spacing_doubt
@@ -17,6 +17,7 @@ COLUMNS = ("image", "label", "patient", "spacing_mm")
 
 _FORMS = (".csv", ".tsv", ".txt", *sorted(EXCEL))
 _NOT_READ = (".xls", ".ods", ".parquet", ".json", ".jsonl")
+_OF_ANYTHING = (".txt", ".json", ".jsonl")  # tables only where they are called so
 _NAMES = frozenset({"metadata", "metadaten", "metadonnees", "metadatos"})
 # What `fewshot` writes beside a user's images.
 _OWN = frozenset({"selected.csv", "predictions.csv", "failed.csv"})
@@ -104,7 +105,7 @@ def read_metadata(path: Path) -> Metadata:
     unused = [column for column in (rows[0] if rows else ()) if column not in _HEADINGS and column != "frame"]
     if unused:
         known = ", ".join(column if own == column else f"{column} ({own})" for column, own in headings.items())
-        report_note("unused column", path, f"{path}: read are {known}; not read: {', '.join(unused)}")
+        report_left_out("unused column", path, f"{path}: read are {known}; not read: {', '.join(unused)}")
     named = [{**_known(row, path), "image": image_stem(row["image"])} for row in rows if row["image"]]
     if len(named) < len(rows):
         leave_out(path, f"{len(rows) - len(named)} rows that name no image", "row without image")
@@ -130,7 +131,7 @@ def find_metadata(places: Iterable[Path], stems: Collection[str]) -> Path | None
             if len(fitting) > 1:
                 break
     for path in tables:
-        if path != found and path.name not in _OWN and not _is_same_file(path, found):
+        if path.name not in _OWN and not (found and path.samefile(found)):
             beside = f"{found.name} is read" if found else "it is not known to be the table of the images"
             leave_out(path, f"{beside}; to have this one read, call it {TABLE}, with a column image", "table not read")
     return found
@@ -139,14 +140,8 @@ def find_metadata(places: Iterable[Path], stems: Collection[str]) -> Path | None
 def _tables(folder: Path) -> list[Path]:
     """List the files of a folder that may be tables of metadata, sorted by name."""
     files = (path for path in sorted(folder.iterdir()) if path.is_file() and not path.name.startswith((".", "~$")))
-    return [path for path in files if _may_be_table(path)]
-
-
-def _may_be_table(path: Path) -> bool:
-    suffix = path.suffix.lower()
-    if _is_called_metadata(path):
-        return suffix in _FORMS + _NOT_READ
-    return suffix in _FORMS + _NOT_READ and suffix not in (".txt", ".json", ".jsonl")
+    tables = (path for path in files if path.suffix.lower() in _FORMS + _NOT_READ)
+    return [path for path in tables if _is_called_metadata(path) or path.suffix.lower() not in _OF_ANYTHING]
 
 
 def _is_called_metadata(path: Path) -> bool:
@@ -160,10 +155,6 @@ def _names_images(path: Path, stems: Collection[str]) -> bool:
     except DatasetError:
         return False
     return 2 * len({image_stem(row["image"]) for row in rows}.intersection(stems)) > len(stems)
-
-
-def _is_same_file(path: Path, other: Path | None) -> bool:
-    return other is not None and path.samefile(other)
 
 
 def _find_labels(rows: Sequence[TableRow]) -> str | None:

@@ -10,29 +10,15 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from episodes.errors import DatasetError
 from episodes.names import printable
 
-ProblemKind = Literal[
-    "missing file",
-    "unreadable",
-    "missing row",
-    "bad row",
-    "bad label",
-    "bad value",
-    "name taken twice",
-    "row without image",
-    "stray copy",
-    "extra file",
-    "not read",
-    "table not read",
-    "unused column",
-    "unnamed patient",
-    "patient by study",
-    "spacing not used",
-]
+Fault = Literal["missing file", "missing row", "bad row", "bad label", "bad value", "name taken twice"]
+LeftOut = Literal["row without image", "stray copy", "extra file", "not read", "table not read", "spacing not used"]
+Note = Literal["unused column", "unnamed patient", "patient by study"]
+ProblemKind = Fault | LeftOut | Note
 
 log = logging.getLogger("episodes.datasets")
 
@@ -75,7 +61,7 @@ def listed_problems() -> list[Problem] | None:
     return _collected.get()
 
 
-def report_problem(kind: ProblemKind, subject: Path, message: str) -> None:
+def report_problem(kind: Fault, subject: Path, message: str) -> None:
     """Raise what makes a record unusable; inside `collected_problems`, list it and return.
 
     A caller therefore goes on without the record: it returns None, or leaves it out of its list. The message is the
@@ -90,15 +76,13 @@ def report_problem(kind: ProblemKind, subject: Path, message: str) -> None:
     problems.append(Problem(kind, subject, printable(message)))
 
 
-def report_left_out(kind: ProblemKind, subject: Path, message: str, level: int = logging.WARNING) -> None:
-    """Log what a reader leaves out, which is no error; inside `collected_problems`, list it. Arguments as above."""
+def report_left_out(kind: LeftOut | Note, subject: Path, message: str) -> None:
+    """Log what a reader leaves out, which is no error; inside `collected_problems`, list it. Arguments as above.
+
+    A note, which says how something was understood that need not be wrong, is logged as information only.
+    """
     problems = _collected.get()
     if problems is None:
-        log.log(level, "%s", message)
+        log.log(logging.INFO if kind in get_args(Note) else logging.WARNING, "%s", message)
     else:
         problems.append(Problem(kind, subject, printable(message)))
-
-
-def report_note(kind: ProblemKind, subject: Path, message: str) -> None:
-    """Log or list how a reader understood something, which need not be wrong. Arguments as above."""
-    report_left_out(kind, subject, message, logging.INFO)

@@ -89,7 +89,7 @@ def decode_masks(record: Record, size: tuple[int, int]) -> LabelMap:
     labels, drawn, doubts = np.zeros(size, np.uint8), np.zeros(size, np.bool_), list[str]()
     for path in record.masks:
         if record.mask_format == "colour":
-            mask = _decode_colours(_read_colours(path), path)
+            mask = _decode_colours(path)
             marked = mask > 0
         else:
             found = read_binary_mask(path, inverted=record.mask_format == "inverted")
@@ -106,26 +106,24 @@ def decode_masks(record: Record, size: tuple[int, int]) -> LabelMap:
     return LabelMap(labels, drawn, tuple(doubts))
 
 
-def read_label_map(record: Record, size: tuple[int, int]) -> NDArray[np.uint8]:
-    """Return the labels alone of `decode_masks`, with its errors."""
-    return decode_masks(record, size).labels
-
-
-def is_scaled(size: tuple[int, ...], other: tuple[int, int]) -> bool:
-    """Tell whether a picture of one size (H, W) may be the other at another scale: a pixel of the smaller is rounding.
+def is_scaled(size: tuple[int, ...], other: tuple[int, int], rounding: float = 1.0) -> bool:
+    """Tell whether a picture of one size (H, W) may be the other at another scale, rounded by pixels of the smaller.
 
     >>> is_scaled((227, 320), (606, 856)), is_scaled((320, 227), (227, 320)), is_scaled((200, 160), (240, 180))
     (True, False, False)
     """
     small, large = sorted((size, other), key=max)
     scale = max(small) / max(large)
-    return all(abs(here - there * scale) <= 1 for here, there in zip(small, large, strict=True))
+    return all(abs(here - there * scale) <= rounding for here, there in zip(small, large, strict=True))
 
 
-def _decode_colours(pixels: NDArray[np.uint8], path: Path) -> NDArray[np.uint8]:
+def _decode_colours(path: Path) -> NDArray[np.uint8]:
+    pixels = np.asarray(read_stored(path), np.uint8) if is_dicom(path) else read_raster(path)
     if pixels.ndim == 2:
         pixels = np.stack([pixels] * 3, axis=2)
-    _require_visible(pixels, path)
+    peak = int(pixels.max())
+    if 0 < peak <= _HALF:  # it holds something, and nothing would count: an empty label map would hide that
+        raise DatasetError(f"{path}: its brightest value is {peak}; a mask is black (0) with lesions at 255")
     red, green, blue = np.moveaxis(pixels.astype(np.int16), 2, 0)
     # Resampled edges blend red, green and black: there is no blue, and red + green stay about 255 or below.
     unknown = (blue > 64) | (red + green > 320)
@@ -137,17 +135,6 @@ def _decode_colours(pixels: NDArray[np.uint8], path: Path) -> NDArray[np.uint8]:
         )
     classes = np.where(red >= green, LABEL_VALUES["malignant"], LABEL_VALUES["benign"])
     return np.where(np.maximum(red, green) > _HALF, classes, 0).astype(np.uint8)
-
-
-def _require_visible(pixels: NDArray[np.uint8], path: Path) -> None:
-    """Refuse a mask that holds something, but nothing that would count: an empty label map would hide it."""
-    peak = int(pixels.max())
-    if 0 < peak <= _HALF:
-        raise DatasetError(f"{path}: its brightest value is {peak}; a mask is black (0) with lesions at 255")
-
-
-def _read_colours(path: Path) -> NDArray[np.uint8]:
-    return np.asarray(read_stored(path), np.uint8) if is_dicom(path) else read_raster(path)
 
 
 def stretch_image(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:

@@ -232,11 +232,7 @@ def _difference(values: NDArray[Any], ground: NDArray[Any]) -> NDArray[np.float6
 
 def _flat(difference: NDArray[np.float64]) -> NDArray[np.bool_]:
     """Tell which pixels equal all eight around them."""
-    extremes = (
-        filtered(difference, 3, mode="nearest") for filtered in (ndimage.minimum_filter, ndimage.maximum_filter)
-    )
-    low, high = extremes
-    return np.asarray(low == high)
+    return np.asarray(ndimage.minimum_filter(difference, 3) == ndimage.maximum_filter(difference, 3))
 
 
 def _part_levels(difference: NDArray[np.float64], levels: NDArray[np.float64]) -> BinaryMask:

@@ -161,14 +161,15 @@ def _write(member: ArchiveMember, archive: Path, done: Unpacked) -> None:
         return
     target = done.folder / path
     try:
-        with _written(target):
-            (target if member.content is None else target.parent).mkdir(parents=True, exist_ok=True)
+        (target if member.content is None else target.parent).mkdir(parents=True, exist_ok=True)
         if member.content is None:
             return
-        with _written(target), target.open("xb") as file, member.content() as content:
+        with target.open("xb") as file, member.content() as content:
             _copy(content, file, member.size, archive)
     except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
         raise _twice(archive, member.name) from error
+    except OSError as error:
+        raise StorageError.of(target, error) from error
     done.files += 1
     done.size += member.size
 
@@ -229,16 +230,6 @@ def _readable(archive: Path) -> Iterator[None]:
 
 def _damaged(archive: Path, what: str) -> DatasetError:
     return DatasetError(f"{archive}: damaged ({what}); download it again")
-
-
-@contextmanager
-def _written(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except (FileExistsError, NotADirectoryError, IsADirectoryError):
-        raise
-    except OSError as error:
-        raise StorageError.of(path, error) from error
 
 
 # tarfile reads names of any length that a header states, in one piece.

@@ -88,14 +88,11 @@ def prepare_store(
     policy = policy or Policy()
     curated = curate(sorted(records, key=lambda record: record.id), policy)
     preparation = _Preparation(parent, curated, _source_hashes(curated.records), size, policy)
-    folder = preparation.folder
-    try:
-        store = _open(folder, check_pixels=check_pixels)
-    except DamagedStoreError:
-        store = None
+    store = _open(preparation.folder, logging.DEBUG, check_pixels=check_pixels)
     if store is None:
-        with waiting_lock(folder):
-            store = _open_or_prepare(preparation, progress, threads, check_pixels=check_pixels)
+        with waiting_lock(preparation.folder):  # in which another process may have finished it
+            store = _open(preparation.folder, logging.WARNING, check_pixels=check_pixels)
+            store = store or preparation.run(progress, threads)
     for reason, count in count_by_reason(store.dropped).items():
         logger.info("%s: %d of %d images are left out: %s", records[0].dataset, count, len(records), reason)
     for line in describe_full_scales(record.full_scale for record in store.records):
@@ -105,27 +102,18 @@ def prepare_store(
     return replace(store, records=tuple(moved))
 
 
-def _open(folder: Path, *, check_pixels: bool) -> Store | None:
-    """Open a store where there is one that was finished."""
+def _open(folder: Path, level: int, *, check_pixels: bool) -> Store | None:
+    """Open a store where there is one that was finished; a damaged one counts as none, and is logged at that level."""
     if not (folder / INDEX).is_file():
         return None
-    store = Store.open(folder)
-    if check_pixels:
-        store.check_pixels()
-    return store
-
-
-def _open_or_prepare(
-    preparation: "_Preparation", progress: Progress | None, threads: int | None, *, check_pixels: bool
-) -> Store:
-    """Open what another process has finished meanwhile, or make the store."""
     try:
-        if store := _open(preparation.folder, check_pixels=check_pixels):
-            return store
+        store = Store.open(folder)
+        if check_pixels:
+            store.check_pixels()
     except DamagedStoreError as error:
-        logger.warning("%s: it is made anew", str(error).partition(";")[0])
-    preparation.run(progress, threads)
-    return Store.open(preparation.folder)
+        logger.log(level, "%s: it is made anew", str(error).partition(";")[0])
+        return None
+    return store
 
 
 def _source_hashes(records: Sequence[Record]) -> list[str]:
@@ -219,8 +207,8 @@ class _Preparation:
         """Return the files of the decoded images."""
         return [self.partial / "decoded" / f"{row}.npz" for row in range(len(self.hashes))]
 
-    def run(self, progress: Progress | None, threads: int | None) -> None:
-        """Write the store, or what is missing of it."""
+    def run(self, progress: Progress | None, threads: int | None) -> Store:
+        """Write the store, or what is missing of it, and open it."""
         try:
             with self._room():
                 if not (self.partial / INDEX).is_file():
@@ -235,6 +223,7 @@ class _Preparation:
                 # Not even begun: what little space was had is given back.
                 shutil.rmtree(self.partial, ignore_errors=True)
             raise
+        return Store.open(self.folder)
 
     def _decode_all(self, progress: Progress | None, threads: int | None) -> list[_Decoded]:
         """Take the space that is needed, and decode every record whose file is not there yet."""

@@ -5,8 +5,8 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from episodes.curation.check import doubt_patients
 from episodes.curation.findings import KINDS
-from episodes.curation.patients import doubt_patients
 from episodes.datasets.folder_layout import FolderImage
 from episodes.datasets.metadata import COLUMNS, TABLE
 from episodes.datasets.survey import Survey

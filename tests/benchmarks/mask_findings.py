@@ -17,10 +17,11 @@ from PIL import Image
 
 from episodes.datasets import read_dataset
 from episodes.errors import DatasetError
-from episodes.images.decoding import read_label_map, read_size
+from episodes.images.decoding import read_size
 from episodes.images.masks import BinaryMask, read_binary_mask
 from episodes.records import Record
 from tests.cases.made_masks import KINDS, Bool, compressed, dice, levels
+from tests.episodes.made_pictures import read_label_map
 
 SETS = {"busi": "Dataset_BUSI_with_GT", "bus_uclm": "BUS-UCLM", "bus_bra": "BUSBRA"}
 

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from baselines.batches import ImageBatches
 from episodes.augment.transforms import Augmentation
 from episodes.datasets import read_dataset
-from episodes.images.decoding import read_image, read_label_map
+from episodes.images.decoding import read_image
 from episodes.phantoms import population
 from episodes.records import Record
 from episodes.sampling.episode import load_episode
@@ -31,6 +31,7 @@ from episodes.storage.store import Collection, Store
 from fewshot.config.training import EncoderConfig, ModelConfig
 from fewshot.networks import seeded_network
 from tests.episodes.made_datasets import write_bus_uclm
+from tests.episodes.made_pictures import read_label_map
 
 N_IMAGES = 48
 BATCH = 8

@@ -15,7 +15,7 @@ from episodes.curation.check import check_dataset
 from episodes.datasets import read_dataset
 from episodes.datasets.survey import survey
 from episodes.errors import DatasetError, UserError
-from episodes.images.decoding import read_image, read_label_map, read_size, stretch_labels
+from episodes.images.decoding import read_image, read_size, stretch_labels
 from episodes.images.masks import read_binary_mask
 from episodes.storage.preparation import prepare_store
 from fewshot.api import lesion_mask
@@ -36,6 +36,7 @@ from tests.cases.made_masks import (
     texture,
     two_lesions,
 )
+from tests.episodes.made_pictures import read_label_map
 
 SIZE = (90, 120)
 WORKING = 64

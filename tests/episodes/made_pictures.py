@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from episodes.images.decoding import decode_masks
 from episodes.records import Label, Record
 
 SIZE = (24, 32)  # H, W
@@ -15,6 +16,10 @@ def save(path: Path, pixels: NDArray[np.uint8]) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(pixels).save(path)
     return path
+
+
+def read_label_map(record: Record, size: tuple[int, int]) -> NDArray[np.uint8]:
+    return decode_masks(record, size).labels
 
 
 def random_picture(seed: int, shape: tuple[int, int]) -> NDArray[np.uint8]:

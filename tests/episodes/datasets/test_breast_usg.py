@@ -5,8 +5,8 @@ import pytest
 
 from episodes.datasets import breast_usg, read_dataset
 from episodes.errors import DatasetError
-from episodes.images.decoding import read_label_map
 from tests.episodes.datasets.made_trees import by_stem, save_image, save_mask, write_excel, write_table
+from tests.episodes.made_pictures import read_label_map
 
 HEADER = ("CaseID", "Image_filename", "Mask_tumor_filename", "Pixel_size", "Age", "BIRADS", "Classification")
 ROWS = [

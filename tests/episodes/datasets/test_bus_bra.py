@@ -5,8 +5,9 @@ import pytest
 
 from episodes.datasets import bus_bra, read_dataset
 from episodes.errors import DatasetError
-from episodes.images.decoding import read_image, read_label_map
+from episodes.images.decoding import read_image
 from tests.episodes.datasets.made_trees import by_stem, save_image, save_mask, write_table
+from tests.episodes.made_pictures import read_label_map
 
 HEADER = ("ID", "Case", "Histology", "Pathology", "BIRADS", "Device", "Width", "Height", "Side", "BBOX")
 ROWS = [

@@ -5,10 +5,11 @@ import pytest
 
 from episodes.datasets import folder, read_dataset
 from episodes.errors import DatasetError
-from episodes.images.decoding import read_image, read_label_map
+from episodes.images.decoding import read_image
 from episodes.phantoms.layouts import prepare_phantoms, write_folder
 from episodes.phantoms.population import PhantomSpec, generate
 from tests.episodes.datasets.made_trees import by_stem, save_image, save_mask, write_table
+from tests.episodes.made_pictures import read_label_map
 
 
 @pytest.fixture

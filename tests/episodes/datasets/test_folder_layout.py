@@ -10,9 +10,10 @@ from episodes.datasets import folder, read_dataset
 from episodes.datasets.folder_layout import read_layout
 from episodes.datasets.problems import collected_problems
 from episodes.errors import DatasetError
-from episodes.images.decoding import read_image, read_label_map
+from episodes.images.decoding import read_image
 from tests.episodes.datasets.made_trees import save_image, save_mask, write_table
 from tests.episodes.made_dicom import SECRETS, gradient, region, write_dicom
+from tests.episodes.made_pictures import read_label_map
 
 
 def masks_of(root: Path) -> dict[str, list[str]]:

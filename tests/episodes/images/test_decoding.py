@@ -12,9 +12,10 @@ from PIL import Image, ImageChops
 
 from episodes.datasets import read_dataset
 from episodes.errors import DatasetError
-from episodes.images.decoding import read_image, read_label_map, read_size, stretch_labels
+from episodes.images.decoding import read_image, read_size, stretch_labels
 from episodes.images.rasters import MAX_PIXELS
 from episodes.records import LABEL_VALUES, Label, MaskFormat, Record
+from tests.episodes.made_pictures import read_label_map
 
 GREY = np.array([[0, 1, 127, 128], [200, 254, 255, 77]], np.uint8)
 

@@ -23,10 +23,11 @@ from pydicom.uid import (
 )
 
 from episodes.errors import DatasetError
-from episodes.images.decoding import read_frames, read_image, read_label_map, read_size
+from episodes.images.decoding import read_frames, read_image, read_size
 from episodes.images.rasters import MAX_PIXELS
 from episodes.records import Record
 from tests.episodes.made_dicom import gradient, write_dicom
+from tests.episodes.made_pictures import read_label_map
 
 GREY = gradient()
 COLOUR = np.dstack([gradient(), gradient().T.reshape(12, 16), np.full((12, 16), 77, np.uint8)])

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from episodes.datasets import read_dataset
-from episodes.images.decoding import read_image, read_label_map
+from episodes.images.decoding import read_image
 from episodes.phantoms.layouts import prepare_phantoms
 from episodes.phantoms.population import PhantomSpec
 from episodes.storage.store import Collection
@@ -27,6 +27,7 @@ from fewshot.demo.images import SessionLimits
 from fewshot.demo.sessions import Sessions
 from fewshot.inference.out_of_distribution import training_feature_tensors
 from fewshot.networks import seeded_network
+from tests.episodes.made_pictures import read_label_map
 from tests.fewshot.small_networks import ENCODER, MODELS
 
 testclient = pytest.importorskip("starlette.testclient", reason="starlette, the demo's server, is not installed")

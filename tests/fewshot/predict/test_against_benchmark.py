@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from episodes.images.decoding import read_label_map, read_size
+from episodes.images.decoding import read_size
 from episodes.records import Record
 from episodes.sampling.manifest import read_draws
 from fewshot.benchmark.run import run_benchmark
 from fewshot.predict.run import PredictionRequest, predict_folder
 from fewshot.results.rows import read_table
 from fewshot.stores import open_store
+from tests.episodes.made_pictures import read_label_map
 from tests.fewshot.predict.conftest import write_checkpoint
 from tests.fewshot.tiny_runs import PHANTOMS, silent, tiny_benchmark
 

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from PIL import Image, ImageColor
 
 from episodes.datasets import read_dataset
-from episodes.images.decoding import read_label_map
 from episodes.phantoms.population import PhantomSpec, generate
 from fewshot.api import lesion_mask
 from fewshot.results.pictures import (
@@ -24,6 +23,7 @@ from fewshot.results.pictures import (
     write_mask,
 )
 from tests.episodes.made_datasets import write_bus_uclm
+from tests.episodes.made_pictures import read_label_map
 
 
 def pixels(content: bytes) -> NDArray[Any]:
