@@ -3,10 +3,9 @@
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from enum import StrEnum
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -28,13 +27,6 @@ from fewshot.cli.arguments import (
 
 if TYPE_CHECKING:
     from fewshot.report.content import ReportContent
-
-
-class EvaluatedPart(StrEnum):
-    """The part of a dataset that a model is judged on."""
-
-    TEST = "test"
-    ALL = "all"
 
 
 @app.command(epilog="Example: fewshot train configs/train/panet.yaml train.steps=500 seed=1")
@@ -98,8 +90,8 @@ def evaluate(
     ] = None,
     name: Annotated[str | None, typer.Option(help="What the results call it; the reader's name if not given.")] = None,
     part: Annotated[
-        EvaluatedPart, typer.Option(help="What the model has not seen in training, or everything.")
-    ] = EvaluatedPart.TEST,
+        Literal["test", "all"], typer.Option(help="What the model has not seen in training, or everything.")
+    ] = "test",
     method: Method = None,
     support: Support = None,
     shots: Annotated[int | None, typer.Option(min=1, help="How many of them, the first by name.")] = None,
@@ -122,7 +114,7 @@ def evaluate(
         data=data,
         reader=dataset,
         name=name,
-        part=part.value,
+        part=part,
         method=method,
         options=options,
         support=support,

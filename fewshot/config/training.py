@@ -143,15 +143,11 @@ class TrainingConfig(Strict):
         return self.model_copy(update={"steps": steps, "epochs": None})
 
     @model_validator(mode="after")
-    def _one_length(self) -> "TrainingConfig":
+    def _consistent(self) -> "TrainingConfig":
         if (self.steps is None) == (self.epochs is None):
             raise ValueError("give either `steps` or `epochs`")
         if self.final_rate > self.learning_rate:
             raise ValueError(f"final_rate: {self.final_rate:g} is more than learning_rate, {self.learning_rate:g}")
-        return self
-
-    @model_validator(mode="after")
-    def _equal_shapes(self) -> "TrainingConfig":
         if len({len(ways) for ways in self.episodes.classes}) > 1:
             raise ValueError("episodes.classes: a batch needs episodes of equally many ways; give tuples of one length")
         return self

@@ -42,7 +42,9 @@ class SessionPredictions:
 
     def __init__(self) -> None:
         self._features: Recent[Key, Features] = Recent(FEATURE_BYTES, adapted_bytes)
-        self._predictors: Recent[Key, Predictor] = Recent(ADAPTED_BYTES, lambda one: adapted_bytes(one.members))
+        self._predictors: Recent[Key, Predictor] = Recent(
+            ADAPTED_BYTES, lambda one: adapted_bytes([member.adapted for member in one.members])
+        )
         self._predictions: Recent[Key, QueryPrediction] = Recent(PREDICTION_BYTES, _prediction_bytes)
 
     def predict(self, choice: MethodChoice, supports: Sequence[StoredImage], query: StoredImage) -> QueryPrediction:

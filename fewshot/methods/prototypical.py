@@ -2,17 +2,18 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import chain
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from episodes.augment.transforms import Strength
 from episodes.errors import DatasetError
 from episodes.sampling.episode import Support, load_support
 from fewshot.features import Features
 from fewshot.methods.contract import Ingredients
-from fewshot.methods.tuning import Parts, SupportEpisodes, Tuning
+from fewshot.methods.tuning import SupportEpisodes, Tuning
 from fewshot.panet.network import Adapted, PANet
 
 
@@ -96,7 +97,8 @@ class SourcePrototypes:
         return self.network.segment(images, adapted)
 
 
-class TunedPrototypes:
+@dataclass(eq=False)
+class TunedPrototypes(Tuning):
     """Tune a copy of the network on episodes made of the support set alone, then segment by its prototypes.
 
     At 5 shots each image is in turn the query of an episode whose support are the other four; at 1 shot the image is
@@ -104,30 +106,12 @@ class TunedPrototypes:
     those of `Tuning`; a step is one episode.
     """
 
-    uses_support = True
+    uses_support: ClassVar[bool] = True
+    name: ClassVar[str] = "tuned-prototypes"
 
-    def __init__(
-        self,
-        ingredients: Ingredients,
-        *,
-        steps: int = 40,
-        learning_rate: float = 3e-5,
-        weight_decay: float = 1e-4,
-        augmentation: Strength = "strong",
-        parts: Parts = "all",
-        prior_shots: float = 2.0,
-    ) -> None:
-        self.network: PANet = ingredients.require_network(PANet)
-        self.tuning = Tuning(
-            "tuned-prototypes options",
-            ingredients,
-            steps=steps,
-            learning_rate=learning_rate,
-            weight_decay=weight_decay,
-            augmentation=augmentation,
-            parts=parts,
-            prior_shots=prior_shots,
-        )
+    def __post_init__(self) -> None:
+        self.network: PANet = self.ingredients.require_network(PANet)
+        super().__post_init__()
 
     def adapt(self, support: Support | None) -> tuple[PANet, Adapted]:
         """Return the tuned network and its prototypes; the same for the same support set.
@@ -138,7 +122,7 @@ class TunedPrototypes:
         if support is None:
             raise ValueError("tuning needs a support set")
         with naming_support(support):
-            network = self.tuning.tune(self.network, support, SupportEpisodes)
+            network = self.tune(self.network, support, SupportEpisodes)
         with torch.inference_mode():
             return network, network.adapt(support)
 

@@ -1,15 +1,15 @@
 """Supervised networks as methods: used as they are, or fine-tuned on the support set."""
 
-from typing import Literal, Protocol, runtime_checkable
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal, Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
 from baselines.prediction import Prediction, lesion_logits, with_background
-from episodes.augment.transforms import Strength
 from episodes.sampling.episode import Support
 from fewshot.config.parsing import ConfigError
 from fewshot.methods.contract import Ingredients
-from fewshot.methods.tuning import BatchNorm, Parts, SupportImages, Tuning
+from fewshot.methods.tuning import BatchNorm, SupportImages, Tuning
 from fewshot.methods.uncertainty import Sampling, mean_prediction
 
 
@@ -60,7 +60,8 @@ class ZeroShot(Supervised):
         return self.network
 
 
-class FineTuned(Supervised):
+@dataclass(eq=False)
+class FineTuned(Tuning, Supervised):
     """Go on training a copy of the network on the support set, augmented.
 
     One to five images leave none to stop early by, so the budget is fixed. It was chosen on sources alone, BUSI to
@@ -68,37 +69,19 @@ class FineTuned(Supervised):
     those of `Tuning` and `Sampling`.
     """
 
-    uses_support = True
+    batch_norm: BatchNorm = field(default="kept", kw_only=True)  # see `tune`
+    flips: bool = field(default=False, kw_only=True)
+    dropout_samples: int = field(default=0, kw_only=True)
 
-    def __init__(
-        self,
-        ingredients: Ingredients,
-        *,
-        steps: int = 40,
-        learning_rate: float = 3e-5,
-        weight_decay: float = 1e-4,
-        augmentation: Strength = "strong",
-        parts: Parts = "all",
-        prior_shots: float = 2.0,
-        batch_norm: BatchNorm = "kept",
-        flips: bool = False,
-        dropout_samples: int = 0,
-    ) -> None:
-        super().__init__(ingredients, flips, dropout_samples)
-        self.tuning = Tuning(
-            "fine-tuned options",
-            ingredients,
-            steps=steps,
-            learning_rate=learning_rate,
-            weight_decay=weight_decay,
-            augmentation=augmentation,
-            parts=parts,
-            prior_shots=prior_shots,
-            batch_norm=batch_norm,
-        )
+    uses_support: ClassVar[bool] = True
+    name: ClassVar[str] = "fine-tuned"
+
+    def __post_init__(self) -> None:
+        Supervised.__init__(self, self.ingredients, self.flips, self.dropout_samples)
+        super().__post_init__()
 
     def adapt(self, support: Support | None) -> nn.Module:
         """Return a fine-tuned copy of the network; the same for the same support set."""
         if support is None:
             raise ValueError("fine-tuning needs a support set")
-        return self.tuning.tune(self.network, support, SupportImages)
+        return self.tune(self.network, support, SupportImages, self.batch_norm)

@@ -2,8 +2,9 @@
 
 from collections.abc import Callable
 from copy import deepcopy
+from dataclasses import KW_ONLY, dataclass
 from hashlib import sha256
-from typing import Literal, Protocol, TypeVar
+from typing import ClassVar, Literal, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -29,63 +30,50 @@ class Batches(Protocol):
     def __getitem__(self, step: int) -> dict[str, Tensor]: ...
 
 
+@dataclass(eq=False)
 class Tuning:
-    """A few optimiser steps on a support set; the options of the methods that tune.
-
-    Args:
-        origin: names the options in errors, such as `fine-tuned options`.
-        ingredients: of the method; its device, and the seed of whatever is random.
-        steps: of the optimiser; the first tenth is warm-up.
-        learning_rate: the highest, of AdamW; warm-up and cosine decay as in training.
-        weight_decay: of AdamW.
-        augmentation: of the support images.
-        parts: what is tuned: `all`, the `decoder` (everything but the encoder), or the `norm` layers' scales and
-            offsets.
-        prior_shots: how many support images the trained weights are worth, 0 or more: K images move them
-            K / (K + prior_shots) of the way from the old weights to the tuned ones, in a straight line (WiSE-FT,
-            Wortsman et al., CVPR 2022). Few images tune a network to themselves, and a part of the way keeps what they
-            share with others.
-        batch_norm: the statistics of batch norms are `kept`, since those of one to five images are not those of the
-            others, or `adapted` to the support images, as far as the weights move; an encoder's frozen ones stay.
+    """A few optimiser steps on a support set, warm-up and cosine decay as in training; its fields are options.
 
     Raises:
-        ConfigError: names `origin` and the value of the schedule that is out of range.
+        ConfigError: names the method and the value of the schedule that is out of range.
         ValueError: if `prior_shots` is negative.
     """
 
-    def __init__(
-        self,
-        origin: str,
-        ingredients: Ingredients,
-        *,
-        steps: int,
-        learning_rate: float,
-        weight_decay: float,
-        augmentation: Strength,
-        parts: Parts,
-        prior_shots: float,
-        batch_norm: BatchNorm = "kept",
-    ) -> None:
-        values = {
-            "steps": steps,
-            "learning_rate": learning_rate,
-            "weight_decay": weight_decay,
-            "warmup_steps": max(steps, 0) // 10,
-            "augmentation": augmentation,
-        }
-        self.schedule = parse_config(values, TrainingConfig, origin)  # checked like that of a training
-        if prior_shots < 0:
-            raise ValueError(f"prior_shots is {prior_shots}; expected 0 or more")
-        self.device, self.seed = ingredients.device, ingredients.seed
-        self.parts, self.prior_shots, self.batch_norm = parts, prior_shots, batch_norm
+    ingredients: Ingredients
+    _: KW_ONLY
+    steps: int = 40  # of the optimiser, AdamW; the first tenth is warm-up
+    learning_rate: float = 3e-5  # the highest
+    weight_decay: float = 1e-4
+    augmentation: Strength = "strong"  # of the support images
+    # `all`, the `decoder` (everything but the encoder), or the `norm` layers' scales and offsets.
+    parts: Parts = "all"
+    # How many support images the trained weights are worth, 0 or more: K images move them K / (K + prior_shots) of the
+    # way from the old weights to the tuned ones, in a straight line (WiSE-FT, Wortsman et al., CVPR 2022). Few images
+    # tune a network to themselves, and a part of the way keeps what they share with others.
+    prior_shots: float = 2.0
+
+    name: ClassVar[str] = "tuning"  # of the method, for errors
+
+    def __post_init__(self) -> None:
+        values = {name: getattr(self, name) for name in ("steps", "learning_rate", "weight_decay", "augmentation")}
+        values["warmup_steps"] = max(self.steps, 0) // 10
+        self.schedule = parse_config(values, TrainingConfig, f"{self.name} options")  # checked like that of a training
+        if self.prior_shots < 0:
+            raise ValueError(f"prior_shots is {self.prior_shots}; expected 0 or more")
 
     def tune(
-        self, network: Network, support: Support, batches: Callable[[Support, Augmentation, int], Batches]
+        self,
+        network: Network,
+        support: Support,
+        batches: Callable[[Support, Augmentation, int], Batches],
+        batch_norm: BatchNorm = "kept",
     ) -> Network:
         """Return a tuned copy of a network, in evaluation mode; the same for the same support set and seed.
 
         The network has `loss(**batch)` and stays as it is; gradients may be off. `batches` makes the steps' batches of
-        the support set, its augmentation and the seed.
+        the support set, its augmentation and the seed. The statistics of batch norms are `kept`, since those of one to
+        five images are not those of the others, or `adapted` to the support images, as far as the weights move; an
+        encoder's frozen ones stay.
 
         Raises:
             UserError: if it diverges.
@@ -94,14 +82,14 @@ class Tuning:
         with torch.inference_mode(False), torch.enable_grad():
             tuned = deepcopy(network).train()
             norms = [module for module in tuned.modules() if isinstance(module, nn.BatchNorm2d)]
-            if self.batch_norm == "kept":
+            if batch_norm == "kept":
                 for norm in norms:
                     norm.eval()
             trained = _chosen(tuned, self.parts)
             statistics = [buffer for norm in norms for buffer in norm.buffers() if buffer.is_floating_point()]
             moved = [*trained, *statistics]
             before = [tensor.detach().clone() for tensor in moved]
-            self._optimise(tuned, trained, batches(support, Augmentation(self.schedule.augmentation), self.seed))
+            self._optimise(tuned, trained, batches(support, Augmentation(self.augmentation), self.ingredients.seed))
             with torch.no_grad():
                 for tensor, old in zip(moved, before, strict=True):
                     tensor.copy_(torch.lerp(old, tensor, n_shot / (n_shot + self.prior_shots)))
@@ -119,8 +107,8 @@ class Tuning:
             for group in optimizer.param_groups:
                 group["lr"] = schedule.learning_rate * rate_factor(step, schedule)
             with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(self.seed * 1_000_003 + step)
-                batch = {name: tensor.to(self.device) for name, tensor in batches[step].items()}
+                torch.manual_seed(self.ingredients.seed * 1_000_003 + step)
+                batch = {name: tensor.to(self.ingredients.device) for name, tensor in batches[step].items()}
                 loss = network.loss(**batch)["loss"]  # type: ignore[operator]
             optimizer.zero_grad(set_to_none=True)
             loss.backward()

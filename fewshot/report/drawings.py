@@ -5,7 +5,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from textwrap import fill
 
+import numpy as np
 from matplotlib.axes import Axes
+from sklearn.isotonic import isotonic_regression
 
 from episodes.io.files import write_bytes, write_text
 from episodes.scoring.curves import Reliability
@@ -151,25 +153,13 @@ def spread(ends: Sequence[float], gap: float, limits: tuple[float, float]) -> li
     >>> [round(y, 2) for y in spread([0.7, 0.7, 0.2], 0.1, (0, 1))]
     [0.75, 0.65, 0.2]
     """
-    groups: list[list[float]] = []  # of positions that touch: each is centred on the mean of its ends
-    for end in ends:
-        groups.append([end])
-        while len(groups) > 1 and _bottom(groups[-2], gap) - gap < _top(groups[-1], gap):
-            groups[-2:] = [groups[-2] + groups[-1]]
-    places = [_top(group, gap) - gap * place for group in groups for place in range(len(group))]
-    if not places:
-        return places
+    if not ends:
+        return []
+    steps = gap * np.arange(len(ends))
+    places = (isotonic_regression(np.add(ends, steps), increasing=False) - steps).tolist()
     low, high = limits
     over, under = max(0.0, places[0] - (high - gap / 2)), max(0.0, low + gap / 2 - places[-1])
     return [place - over + under for place in places]
-
-
-def _top(group: Sequence[float], gap: float) -> float:
-    return sum(group) / len(group) + gap * (len(group) - 1) / 2
-
-
-def _bottom(group: Sequence[float], gap: float) -> float:
-    return _top(group, gap) - gap * (len(group) - 1)
 
 
 def _note_beneath(axes: Axes, rows: Sequence[MethodResult], low: float) -> None:

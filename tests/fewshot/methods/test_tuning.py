@@ -109,7 +109,6 @@ class Line(nn.Module):
 
 def line_tuning(sources: Sources, prior_shots: float, steps: int = 1) -> Tuning:
     return Tuning(
-        "mine",
         Ingredients(None, sources, CPU),
         steps=steps,
         learning_rate=0.5,
@@ -153,7 +152,7 @@ def test_only_the_chosen_parts_move(parts: str, moved: set[str], five: Support, 
 
 
 def test_wrong_options_are_named(sources: Sources) -> None:
-    with pytest.raises(ConfigError, match="mine: steps"):
+    with pytest.raises(ConfigError, match="tuning options: steps"):
         line_tuning(sources, 2.0, steps=0)
     with pytest.raises(ValueError, match=r"^prior_shots is -1\.0; expected 0 or more$"):
         line_tuning(sources, -1.0)
