@@ -12,18 +12,12 @@ Progress = Callable[[int, int], None]  # (done, total)
 
 
 def in_threads(
-    work: Callable[[Item], Result],
-    items: Sequence[Item],
-    progress: Progress | None = None,
-    threads: int | None = None,
+    work: Callable[[Item], Result], items: Sequence[Item], progress: Progress | None = None, threads: int | None = None
 ) -> Iterator[Result]:
     """Yield the result for each item, in their order; after an error or an interruption the rest is not waited for.
 
-    Args:
-        work: called with an item, in several threads.
-        items: what it is called with.
-        progress: called after each item with the number done and the total.
-        threads: how many work; None for as many as there are processors.
+    The progress is called after each item with the number done and the total. By default there are as many threads as
+    processors.
 
     >>> list(in_threads(str.upper, ["a", "b", "c"], threads=2))
     ['A', 'B', 'C']

@@ -100,10 +100,8 @@ class RandomScanner:
         """Show a grey image with its labels, both (H, W) uint8, as this scanner would; no label but 0 is new.
 
         Each lesion stays in the frame: where the zoom would push one out, the frame follows it; where it would fill the
-        frame, the zoom is less. The seed, not negative, is of what differs between images of one scanner.
-
-        Raises:
-            ValueError: if an array is not uint8 (H, W), or the shapes differ.
+        frame, the zoom is less. The seed, not negative, is of what differs between images of one scanner. Other arrays
+        are a `ValueError`.
         """
         require_pair(image, label_map)
         rng = np.random.default_rng(seed)

@@ -67,10 +67,7 @@ class Augmentation:
         """Change a grey image with its labels, both (H, W) uint8, in the way that a seed, not negative, says.
 
         Equal inputs and seeds give equal results in any order, thread or process. No label but 0 is new, and a lesion
-        at the rim can leave the image.
-
-        Raises:
-            ValueError: if an array is not uint8 (H, W), or the shapes differ.
+        at the rim can leave the image. Other arrays are a `ValueError`.
         """
         require_pair(image, label_map)
         if self.strength == "none":
@@ -85,11 +82,7 @@ class Augmentation:
 
 
 def require_pair(image: ByteArray, label_map: ByteArray) -> None:
-    """Refuse what is not a grey image and its labels.
-
-    Raises:
-        ValueError: if an array is not uint8 (H, W), or the shapes differ.
-    """
+    """Raise a `ValueError` unless a grey image and its labels are both uint8 (H, W), and of one shape."""
     for name, array in (("image", image), ("label map", label_map)):
         if array.dtype != np.uint8 or array.ndim != 2:
             raise ValueError(f"{name} must be a uint8 array (H, W), not {array.dtype} {array.shape}")

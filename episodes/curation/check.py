@@ -45,13 +45,8 @@ def check_dataset(
 
     A reader's module may hold `PUBLISHED`, the numbers of images by label and of patients in the dataset's paper, and
     `stated_sizes(root)`, the sizes (H, W) by stem that the dataset's table states: both are compared with what is
-    there.
-
-    Args:
-        name: of a reader, see `episodes.datasets.find_reader`.
-        root: the dataset's folder.
-        progress: called after each record with the number done and the number in all.
-        invert_masks: whether its masks have a light ground.
+    there. Name, root and `invert_masks` are those of `read_dataset`; the progress is called after each record with the
+    number done and the number in all.
 
     Raises:
         DatasetError: if there is nothing in the layout that the reader expects.

@@ -50,14 +50,8 @@ def duplicate_groups(
     frequencies of a cosine transform) are close are correlated: comparing hashes is a thousand times cheaper. An image
     of one grey value resembles none. Images of a sequence from one patient may well be near-duplicates, so inside a
     patient a group is no fault. What surrounds the content does not count: pixels that half of the images share
-    are left out, and the two have to agree in all but a few windows of the thumbnail.
-
-    Args:
-        images: grey values, (images, H, W).
-        threshold: least correlation, exclusive.
-
-    Returns:
-        Groups of two or more indices, sorted.
+    are left out, and the two have to agree in all but a few windows of the thumbnail. Images are grey values, (images,
+    H, W); groups are of two or more indices, sorted.
 
     Raises:
         ValueError: if the threshold is below 0.99, where hashes need not be close: see `look_alike_groups`.
@@ -78,15 +72,8 @@ def duplicate_groups(
 def look_alike_groups(images: NDArray[np.uint8], threshold: float) -> list[list[int]]:
     """Group images that resemble each other, by the correlation of their thumbnails alone.
 
-    As `duplicate_groups` for any threshold: every pair is correlated, since look-alikes below 0.99 may have hashes
-    that are as far apart as those of strangers.
-
-    Args:
-        images: grey values, (images, H, W).
-        threshold: least correlation, exclusive; 0 or more.
-
-    Returns:
-        Groups of two or more indices, sorted.
+    As `duplicate_groups` for any threshold from 0 on: every pair is correlated, since look-alikes below 0.99 may have
+    hashes that are as far apart as those of strangers.
     """
     vectors = _standardised(_thumbnails(images))
     starts = range(0, len(vectors), _BLOCK)

@@ -48,10 +48,7 @@ def import_own(module: str) -> ModuleType:
 
 
 def find_reader(name: str) -> Reader:
-    """Import the reader that is registered under a name, or that lies at `module:function`.
-
-    Args:
-        name: a key of `READERS`, or `module:function` of an importable module.
+    """Import the reader that is registered under a name in `READERS`, or that lies at `module:function`.
 
     Raises:
         DatasetError: if there is no such reader; the message names the nearest valid names.
@@ -78,16 +75,11 @@ def find_reader(name: str) -> Reader:
 
 
 def read_dataset(name: str, root: Path, *, invert_masks: bool = False) -> list[Record]:
-    """Read a dataset's records.
+    """Read a dataset's records from a folder that holds it in its native layout; the name is that of `find_reader`.
 
-    Args:
-        name: a registered reader or `module:function`, see `find_reader`.
-        root: the folder that holds the dataset in its native layout.
-        invert_masks: whether its masks have a light ground and dark lesions.
-
-    Returns:
-        At least one record, sorted by id; the ids are unique. Inside `collected_problems` it may be none. Images of
-        more than 8 bits have one full scale, for which all of them are decoded.
+    There is at least one record, but inside `collected_problems`; they are sorted by id, and the ids are unique. Images
+    of more than 8 bits have one full scale, for which all of them are decoded. Masks that are inverted have a light
+    ground and dark lesions.
 
     Raises:
         DatasetError: if the folder is not there or not what the reader expects, or masks that say the class by colour

@@ -90,11 +90,9 @@ def require_one_case(folder: Path, names: Collection[str]) -> None:
 
 
 def files_below(folder: Path, without: Collection[Path] = ()) -> Iterator[Path]:
-    """Yield all files below a folder, and links that lead nowhere, in order; hidden folders are not searched.
+    """Yield all files below a folder, and links that lead nowhere, in order.
 
-    Args:
-        folder: searched with all below it.
-        without: folders that are not searched, resolved.
+    Hidden folders are not searched, nor are those (resolved) of `without`.
     """
     for path in sorted(folder.iterdir()):
         if not path.is_dir():

@@ -29,12 +29,8 @@ def read(root: Path, dataset: str = "folder", *, any_spacing: bool = False) -> l
 
     DICOM files give what the table does not: the spacing, and the patient under a pseudonym (`patient-001`, by the
     order of files). Without either the image is a patient of its own. Of a file with several frames those with a mask
-    are records of their own; the others are left out.
-
-    Args:
-        root: the folder that holds them.
-        dataset: the name that the records' dataset gets.
-        any_spacing: whether pixels may be of any size, as those of phantoms of few pixels.
+    are records of their own; the others are left out. With `any_spacing` pixels may be of any size, as those of small
+    phantoms are.
 
     Raises:
         DatasetError: if the layout is unknown, an image has no mask and is not labelled normal, the table has no row

@@ -7,22 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from episodes.datasets.files import (
-    by_stem,
-    files_below,
-    image_files,
-    is_image_file,
-    leave_out,
-    unread_format,
-)
-from episodes.datasets.folder_parts import (
-    FolderPart,
-    describe,
-    find_clip,
-    find_parts,
-    looks_like_mask,
-    parse_mask_name,
-)
+from episodes.datasets.files import by_stem, files_below, image_files, is_image_file, leave_out, unread_format
+from episodes.datasets.folder_parts import FolderPart, describe, find_clip, find_parts, looks_like_mask, parse_mask_name
 from episodes.datasets.metadata import TABLE, find_metadata
 from episodes.datasets.problems import listed_problems, report_left_out, report_problem
 from episodes.errors import DatasetError

@@ -116,11 +116,8 @@ def find_metadata(places: Iterable[Path], stems: Collection[str]) -> Path | None
     """Find the table of metadata in folders.
 
     That is `metadata.csv`, else a table called so in another form or spelling, such as `Metadata.xlsx`, else the only
-    table that names most of the images. Of other tables the user is told that they are not read.
-
-    Args:
-        places: the folders, the one that counts first.
-        stems: of the images and their frames.
+    table that names most of the images, by the stems of these and of their frames. Of the folders the first counts
+    most. Of other tables the user is told that they are not read.
     """
     tables = [path for place in dict.fromkeys(places) for path in _tables(place)]
     found = next((path for path in tables if path.name == TABLE), None)

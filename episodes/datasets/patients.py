@@ -18,14 +18,8 @@ def name_patients(files: Mapping[Path, DicomFacts], named: Mapping[Path, str]) -
     """Name the patients of DICOM files, in the order of paths, so that the names tell nothing else: `patient-001`.
 
     A patient is known again by PatientID. A file without one belongs to the patient of another file of its study, else
-    its study is a patient, else its PatientName.
-
-    Args:
-        files: what their headers say.
-        named: the patients that are known by name otherwise; who is among them keeps the name.
-
-    Returns:
-        Names by path; none of files that say nothing.
+    its study is a patient, else its PatientName. Who is named otherwise already, by path, keeps that name; files that
+    say nothing get none.
     """
     keys = dict(_identify(files))
     names = {keys[path]: named[path] for path in sorted(named, reverse=True) if path in keys}

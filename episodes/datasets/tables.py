@@ -84,13 +84,8 @@ def read_columns(
 ) -> tuple[list[TableRow], dict[str, str]]:
     """Read a table as `read_table` does, whose columns may be called in several ways.
 
-    Args:
-        path: of the table.
-        columns: the further headings of each known column; of two in one table the first counts.
-        required: those that have to be there.
-
-    Returns:
-        The rows, and the heading of each known column that is there.
+    Of each known column the further headings are given, of which the first in the table counts. The rows are returned,
+    and the heading of each known column that is there.
     """
     if not path.is_file():
         raise DatasetError(f"{path} is missing; restore it from the original dataset")
@@ -113,11 +108,7 @@ def read_columns(
 
 
 def _find_headings(header: Sequence[str], columns: Mapping[str, Sequence[str]], path: Path) -> dict[str, str]:
-    """Find the heading of each known column.
-
-    Raises:
-        DatasetError: if two columns of the table have one heading, or both that of a known column.
-    """
+    """Find the heading of each known column; two columns with one, or both with that of a known one, are an error."""
     spelt: dict[str, list[str]] = {}
     for heading in filter(None, header):
         spelt.setdefault(fold_heading(heading), []).append(heading)
@@ -279,15 +270,9 @@ def labelled_pairs(
 ) -> Iterator[tuple[Path, Path, Label, TableRow]]:
     """Yield each image of a folder with its mask in another, its label, and its row of a table.
 
-    An image that lacks one of them is a problem; masks and rows without an image are left out.
-
-    Args:
-        folders: of the images, and of the masks.
-        rows: of the table at `table`, by the stem of the image.
-        column: which of them holds the label, one of those `allowed`.
-        table: where they stand, for messages.
-        allowed: the labels that the dataset knows.
-        mask_stem: gives the stem of a mask for that of its image; by default they are the same.
+    An image that lacks one of them is a problem; masks and rows without an image are left out. The folders are those of
+    the images and of the masks. The rows, by the stem of their image, are of the table at `table`, whose column holds
+    one of the labels `allowed`. `mask_stem` gives the stem of a mask for that of its image.
     """
     images, masks = map(images_by_stem, folders)
     leave_out_unused_masks(masks, map(mask_stem, images))

@@ -35,11 +35,7 @@ def read_image(path: Path, frame: int | None = None, full_scale: float | None = 
 
 
 def read_size(path: Path, frame: int | None = None) -> tuple[int, int]:
-    """Read (H, W) of an image or mask from the file's header, as the picture is seen.
-
-    Raises:
-        DatasetError: as `read_image` does.
-    """
+    """Read (H, W) of an image or mask from the file's header, as the picture is seen; errors as `read_image`."""
     if is_dicom(path):
         facts = read_facts(path)
         frame_index(facts.frames, frame, path)
@@ -49,11 +45,7 @@ def read_size(path: Path, frame: int | None = None) -> tuple[int, int]:
 
 
 def read_frames(path: Path) -> int:
-    """Read from its header how many frames a file holds; DICOM, and `rasters.CLIP_SUFFIXES`, can hold several.
-
-    Raises:
-        DatasetError: if the header cannot be read.
-    """
+    """Read from its header how many frames a file holds; DICOM, and `rasters.CLIP_SUFFIXES`, can hold several."""
     if is_dicom(path):
         return read_facts(path).frames
     return count_frames(path) if path.suffix.lower() in CLIP_SUFFIXES else 1

@@ -33,11 +33,7 @@ class LimitedHeader:
         self.seek, self.tell = file.seek, file.tell
 
     def read(self, size: int = -1) -> bytes:
-        """Read so many bytes, or fewer at the end of the file.
-
-        Raises:
-            DatasetError: as `require_fair` does.
-        """
+        """Read so many bytes, or fewer at the end of the file; raise as `require_fair` does."""
         self._reads += 1
         content = self._file.read(min(size, _LONGEST_VALUE + 1) if size >= 0 else _LONGEST_VALUE + 1)
         self._bytes += len(content)
@@ -46,11 +42,7 @@ class LimitedHeader:
         return content
 
     def require_fair(self) -> None:
-        """Say again what `read` said, which pydicom takes for the end of the file.
-
-        Raises:
-            DatasetError: if more was read than any header holds.
-        """
+        """Raise a `DatasetError` if more was read than any header holds: again, as pydicom takes it for the end."""
         if self._exceeded:
             raise _too_large(self._path)
 
@@ -60,22 +52,14 @@ def _too_large(path: Path) -> DatasetError:
 
 
 def require_few_regions(dataset: Any, path: Path) -> None:
-    """Refuse a sequence of regions that is too long, before it is taken apart.
-
-    Raises:
-        DatasetError: if it is.
-    """
+    """Raise a `DatasetError` where the sequence of regions is too long, before it is taken apart."""
     element = dataset.get_item("SequenceOfUltrasoundRegions")
     if len(getattr(element, "value", None) or b"") > _LONGEST_REGIONS:
         raise _too_large(path)
 
 
 def require_fair_numbers(values: Iterable[Any], keyword: str, path: Path) -> None:
-    """Refuse numbers of a header that no picture has, such as 1e308 or NaN: grey values computed with them are none.
-
-    Raises:
-        DatasetError: if one is not finite, or too large or small.
-    """
+    """Raise a `DatasetError` for numbers that no picture has, such as 1e308 or NaN: no grey values come of them."""
     for number in map(float, values):
         if number != 0 and not _LEAST <= abs(number) <= _MOST:
             raise DatasetError(
@@ -85,21 +69,13 @@ def require_fair_numbers(values: Iterable[Any], keyword: str, path: Path) -> Non
 
 
 def require_few_frames(stated: int, path: Path) -> None:
-    """Refuse more than `MAX_FRAMES`.
-
-    Raises:
-        DatasetError: which says how many there are.
-    """
+    """Raise a `DatasetError` for more frames than `MAX_FRAMES`."""
     if stated > MAX_FRAMES:
         raise DatasetError(f"{path}: {stated} frames exceed the limit of {MAX_FRAMES}; export fewer")
 
 
 def require_stated_frames(file: BinaryIO, stated: int, path: Path) -> None:
-    """Refuse compressed pixels of fewer pieces than there are to be frames; the file stands where the pixels begin.
-
-    Raises:
-        DatasetError: if there are too few.
-    """
+    """Raise a `DatasetError` where compressed pixels, at which the file stands, are of fewer pieces than frames."""
     status = path.stat()
     found = _count_pieces(path, file.tell(), status.st_size, status.st_mtime_ns)
     if stated > found:

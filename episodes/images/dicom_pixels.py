@@ -74,8 +74,7 @@ def scaled(values: NDArray[Any], low: float, high: float) -> NDArray[np.uint8]:
 def _stored_bits(values: NDArray[Any], dataset: Any, path: Path) -> NDArray[Any]:
     """Take the stored bits alone, which end at `HighBit`: old files keep overlays above, left-justified ones end there.
 
-    Raises:
-        DatasetError: if the stored bits do not lie within the allocated ones.
+    Where they do not lie within the allocated ones, a `DatasetError` is raised.
     """
     bits, width = int(dataset.BitsStored), 8 * values.dtype.itemsize
     high = int(dataset.get("HighBit", bits - 1))

@@ -108,11 +108,7 @@ def decode_mask(pixels: MaskPixels, name: str, *, inverted: bool = False) -> Bin
     there is none, as behind most colour maps, it is the value that holds the border and most of the picture. All that
     differs from the ground is lesion, of whatever level, but for blends at smooth or lossy edges, which are parted
     half-way. What is called the ground must not lie within what is called the lesion: that mask is the wrong way round.
-
-    Args:
-        pixels: of the mask.
-        name: for errors.
-        inverted: whether the brightest value (a palette's last) is the ground instead.
+    In an inverted one the brightest value (a palette's last) is the ground instead. The name is for errors.
 
     Raises:
         DatasetError: if that does not tell lesion from ground: the mask is inverted, of one value other than 0, without

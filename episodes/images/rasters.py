@@ -55,11 +55,7 @@ def read_raster(path: Path, frame: int | None = None, full_scale: float | None =
 def read_deep(path: Path, frame: int | None = None) -> tuple[NDArray[Any], float | None] | None:
     """Read a frame's grey values as they are stored, (H, W), and the full scale where the file states one.
 
-    Returns:
-        None for a picture of at most 8 bits, which has no scale to choose.
-
-    Raises:
-        DatasetError: as `read_raster` does.
+    None is for a picture of at most 8 bits, which has no scale to choose. The errors are those of `read_raster`.
     """
     with readable(path), path.open("rb") as file:
         start = file.read(25)
@@ -104,11 +100,7 @@ def _orientation(image: Image.Image) -> int:
 
 
 def count_frames(path: Path) -> int:
-    """Count the frames that a file holds.
-
-    Raises:
-        DatasetError: if its header cannot be read.
-    """
+    """Count the frames that a file holds; raise a `DatasetError` if its header cannot be read."""
     with readable(path), _open(path) as image:
         frames = _frames_of(image)
         if frames > path.stat().st_size // _SMALLEST_FRAME:
@@ -117,11 +109,7 @@ def count_frames(path: Path) -> int:
 
 
 def read_format(path: Path) -> tuple[str, int]:
-    """Read the format of a file, such as `PNG`, and the bits of each of its values from its header.
-
-    Raises:
-        DatasetError: if the header cannot be read.
-    """
+    """Read the format of a file, such as `PNG`, and the bits of each value from its header."""
     with readable(path), _open(path) as image:
         return "JPEG" if image.format == _PHONES else str(image.format), _BITS.get(image.mode, 8)
 
@@ -181,11 +169,7 @@ def readable(path: Path, *, private: bool = False) -> Iterator[None]:
 
 
 def require_fair_size(width: int, height: int, path: Path) -> None:
-    """Refuse more than `MAX_PIXELS`, before they are decoded.
-
-    Raises:
-        DatasetError: which says how many there are.
-    """
+    """Raise a `DatasetError` for more pixels than `MAX_PIXELS`, before they are decoded."""
     if width * height > MAX_PIXELS:
         raise DatasetError(
             f"{path}: {width} x {height} pixels exceed the limit of {MAX_PIXELS}; shrink the image or remove it"
@@ -226,8 +210,7 @@ def fitting_full_scale(peak: float, *, has_fractions: bool) -> float:
 def scale_to_bytes(values: NDArray[Any], path: Path, full_scale: float | None = None) -> NDArray[np.uint8]:
     """Map values from 0 to the full scale to 0 to 255; None for the one that fits these values alone.
 
-    Raises:
-        DatasetError: if they are negative, too large or not finite.
+    A `DatasetError` is raised if they are negative, too large or not finite.
     """
     values = _checked(values, path).astype(np.float64)
     if full_scale is None:

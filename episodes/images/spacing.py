@@ -15,14 +15,10 @@ _MISTAKEN = (("centimetres", 10), ("metres", 1_000), ("micrometres", 0.001))
 
 
 def parse_spacing(text: str, origin: str) -> Spacing:
-    """Read millimetres per pixel; a decimal comma counts as a point.
-
-    Args:
-        text: one number, or rows and columns as `0.1x0.12`.
-        origin: where it stands, for errors.
+    """Read millimetres per pixel: one number, or rows and columns as `0.1x0.12`; a decimal comma counts as a point.
 
     Raises:
-        DatasetError: if it is no such size.
+        DatasetError: if it is no such size; `origin` says where it stands.
 
     >>> parse_spacing("0.1", "--spacing"), parse_spacing("0,1 x 0,12", "--spacing")
     ((0.1, 0.1), (0.1, 0.12))

@@ -33,9 +33,7 @@ _CANNOT_RESERVE = {errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP}
 def require_free(*paths: Path, overwrite: bool | None = None) -> None:
     """Refuse to begin where a file or folder could not be written, or something is that is not to be replaced.
 
-    Args:
-        paths: where something is going to be written.
-        overwrite: whether what is there is replaced; None where there is no such option.
+    What is there is replaced if it may be overwritten; None says that there is no such option.
 
     Raises:
         UserError: names the first that is there.
@@ -202,20 +200,12 @@ def _machine() -> str:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file whole, in place of what was there.
-
-    Raises:
-        StorageError: if it cannot be written.
-    """
+    """Write a text file whole, in place of what was there, or raise a `StorageError`."""
     write_bytes(path, text.encode(errors="backslashreplace"))  # a path may hold bytes that are no text
 
 
 def write_texts(texts: Mapping[Path, str]) -> None:
-    """Write several text files whole, all or none, in place of what was there.
-
-    Raises:
-        StorageError: if one cannot be written.
-    """
+    """Write several text files whole, all or none, in place of what was there, or raise a `StorageError`."""
     with files_written_whole(*texts) as partials:
         for partial, text in zip(partials, texts.values(), strict=True):
             with _storage_errors(partial):
@@ -223,22 +213,13 @@ def write_texts(texts: Mapping[Path, str]) -> None:
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file whole, in place of what was there.
-
-    Raises:
-        StorageError: if it cannot be written.
-    """
+    """Write a file whole, in place of what was there, or raise a `StorageError`."""
     with written_whole(path) as partial:
         partial.write_bytes(content)
 
 
 def write_lines(path: Path, lines: Iterable[str], *, overwrite: bool) -> None:
-    """Write a text file whole, line by line.
-
-    Raises:
-        UserError: if the file exists and must not be overwritten.
-        StorageError: if it cannot be written.
-    """
+    """Write lines to a text file, whole, unless it exists and must not be overwritten: errors as `require_free`."""
     require_free(path, overwrite=overwrite)
     write_text(path, "".join(f"{line}\n" for line in lines))
 
@@ -246,10 +227,7 @@ def write_lines(path: Path, lines: Iterable[str], *, overwrite: bool) -> None:
 def reserve_space(descriptor: int, size: int) -> None:
     """Give an open file its size, and its place on disk where the file system can take that beforehand.
 
-    What is in the file stays, up to the size.
-
-    Raises:
-        OSError: if there is too little space.
+    What is in the file stays, up to the size. Too little space is an `OSError`.
     """
     if hasattr(os, "posix_fallocate"):
         try:
@@ -261,11 +239,7 @@ def reserve_space(descriptor: int, size: int) -> None:
 
 
 def write_at(descriptor: int, content: bytes | memoryview, offset: int) -> None:
-    """Write all of it: on a nearly full disk the system writes a part first, and fails the next time.
-
-    Raises:
-        OSError: if the disk does not take it.
-    """
+    """Write all of it: on a nearly full disk the system writes a part first, and fails (`OSError`) the next time."""
     left = memoryview(content)
     while left:
         written = os.pwrite(descriptor, left, offset)
@@ -324,11 +298,7 @@ def _put_on_disk(path: Path) -> None:
 
 
 def file_hash(path: Path) -> str:
-    """Compute the SHA-256 of a file's content, which may be larger than memory.
-
-    Raises:
-        OSError: if it cannot be read.
-    """
+    """Compute the SHA-256 of a file's content, which may be larger than memory."""
     with path.open("rb") as file:
         return file_digest(file, "sha256").hexdigest()
 

@@ -19,12 +19,8 @@ def choose(features: NDArray[np.float32], patients: Sequence[str], count: int, b
     No patient is chosen twice while there is one of whom no image is, nor a third time while there is one of whom only
     one is. Of images that are as good, the first is chosen; all of them, if there are not more than `count`.
 
-    Args:
-        features: what describes each image, unit vectors (n_images, n_values).
-        patients: of each image.
-        count: how many to choose.
-        by: `k-medoids`, so that images are near the chosen ones on average; or `k-centres`, so that the one that is
-            farthest from them is as near as may be.
+    Features are unit vectors, (n_images, n_values), each with its patient. `k-medoids` brings images near the chosen
+    ones on average, `k-centres` the one that is farthest from them as near as may be.
 
     Raises:
         ValueError: if the counts differ.

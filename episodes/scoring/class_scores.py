@@ -177,10 +177,7 @@ def count_pixels(predicted: NDArray[np.integer], truth: NDArray[np.integer], n_c
 def class_scores(counts: IntArray, names: Sequence[str], patients: Sequence[str]) -> list[ClassScores]:
     """Score how well the pixels of each class are found, in the order of `names`.
 
-    Args:
-        counts: `count_pixels` of every image, stacked, (n_images, n_classes, 4).
-        names: of the classes.
-        patients: whose image each is, (n_images,).
+    The counts are `count_pixels` of every image, (n_images, n_classes, 4); patients say whose each is, (n_images,).
 
     Raises:
         ValueError: if the counts do not fit names and patients.

@@ -68,15 +68,10 @@ def prepare_store(
     the store ends with the same bytes. Meanwhile it takes twice its space on disk, which is checked before anything is
     decoded.
 
-    Args:
-        records: one dataset's records.
-        parent: the folder that holds all stores.
-        size: working size, (height, width) in pixels; images are stretched to it (antialiased), label maps take
-            the nearest pixel.
-        progress: called after each image with the number done and the total.
-        policy: what of the dataset is used; by default all but near-duplicates whose labels contradict each other.
-        threads: how many decode; None for as many as suit the machine.
-        check_pixels: whether every image of a store that is there is checked now, and not when it is first read.
+    To the working size, (height, width) in pixels, images are stretched (antialiased), and label maps take the nearest
+    pixel. By default all but near-duplicates whose labels contradict each other are used. With `check_pixels` every
+    image of a store that is there is checked now, and not when it is first read. Progress and threads are those of
+    `episodes.parallel.in_threads`.
 
     Raises:
         DatasetError: if there are no records, a file cannot be decoded, or the policy does not fit the dataset or

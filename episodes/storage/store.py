@@ -209,11 +209,7 @@ class Store:
         return store
 
     def check_pixels(self) -> None:
-        """Read every image and label map, to know that they are as they were written.
-
-        Raises:
-            DamagedStoreError: if one is not.
-        """
+        """Read every image and label map; raise a `DamagedStoreError` if one is not as it was written."""
         for pixels in (self.images, self.label_maps):
             for row in range(len(pixels)):
                 pixels[row]
