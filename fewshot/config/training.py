@@ -61,7 +61,7 @@ class ModelConfig(Strict):
 
 
 class TrackingConfig(Strict):
-    """Where results go beside the files of the run's folder, and what they show to others.
+    """The places of results beside the files of the run's folder, and the names that they show to others.
 
     `to: wandb` logs to Weights & Biases as well. Patients and image files bear pseudonyms there and in the report, and
     paths are left out; `identities: keep` shows them as they are called.

@@ -1,4 +1,4 @@
-"""What a reader of a report should know before believing a number: too little data, and what it leaves open."""
+"""Cautions for the reader of a report: too little data, and the questions that it leaves open."""
 
 from collections.abc import Iterator
 

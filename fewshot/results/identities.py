@@ -5,7 +5,6 @@ All datasets are treated alike: a reader's name does not prove that a folder hol
 
 import hmac
 import logging
-import os
 import secrets
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
@@ -18,6 +17,7 @@ import yaml
 
 from episodes.errors import StorageError, UserError
 from episodes.io.files import written_whole
+from episodes.io.locks import waiting_lock
 from episodes.io.yaml_json import parse_yaml
 from fewshot.results.run_files import Annotated, GalleryCase, RunFiles, read_run_files
 from fewshot.results.tables import csv_text
@@ -55,7 +55,7 @@ def without_paths(tree: Any, key: str = "") -> Any:
 
 @dataclass(frozen=True)
 class Identities:
-    """What is shown for patients, images and paths: pseudonyms by a key, or, without one, what they are called.
+    """The names that are shown for patients, images and paths: pseudonyms by a key, or, without one, their own.
 
     The same key gives the same pseudonyms; without it they cannot be told from random ones, nor found by trying names.
     """
@@ -115,12 +115,11 @@ def run_identities(folder: Path, *, keep: bool = False) -> Identities:
         return Identities(None)
     path = folder / KEY
     if not path.exists():
-        made = secrets.token_bytes(_KEY_BYTES)
         try:
-            _write_key(path, made)
-        except OSError as error:
-            logger.warning("%s: cannot be kept (%s); pseudonyms will be others next time", path, error.strerror)
-            return Identities(made)
+            _make_key(path)
+        except StorageError as error:
+            logger.warning("%s; pseudonyms will be others next time", error)
+            return Identities(secrets.token_bytes(_KEY_BYTES))
     try:
         key = path.read_bytes()
     except OSError as error:
@@ -130,23 +129,13 @@ def run_identities(folder: Path, *, keep: bool = False) -> Identities:
     return Identities(key)
 
 
-def _write_key(path: Path, key: bytes) -> None:
+def _make_key(path: Path) -> None:
     """Write a key that nobody else may read; of two processes that do so at once, the first one's is kept."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    try:
-        os.write(descriptor, key)
-        os.fsync(descriptor)
-        try:
-            os.link(partial, path)
-        except FileExistsError:
-            pass
-        except OSError:  # a file system without hard links
-            partial.replace(path)
-    finally:
-        os.close(descriptor)
-        partial.unlink(missing_ok=True)
+    with waiting_lock(path):
+        if not path.exists():
+            with written_whole(path) as partial:
+                partial.touch(mode=0o600)
+                partial.write_bytes(secrets.token_bytes(_KEY_BYTES))
 
 
 def shared_run_files(folder: Path, name: str, table: pa.Table) -> RunFiles:

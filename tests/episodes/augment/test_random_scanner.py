@@ -167,7 +167,8 @@ def test_the_lesion_stays_darker_than_the_tissue_around_it(scanner: int, seed: i
     rows, columns = np.nonzero(labels)
     beside = labels[rows.min() : rows.max()] == 0
     beside[:, : max(columns.min() - 10, 0)] = beside[:, columns.max() + 10 :] = False
-    assert image[labels > 0].mean() + 8 < image[rows.min() : rows.max()][beside].mean()
+    tissue = image[rows.min() : rows.max()][beside].mean()
+    assert image[labels > 0].mean() + min(8, tissue / 2) < tissue  # a dark picture has no eight levels to spare
 
 
 @settings(max_examples=60, deadline=None)
