@@ -33,6 +33,8 @@ _UNREAD_FORMATS: Mapping[str, str] = {
     ".avif": "AVIF, which this build of Pillow cannot read",
 }
 
+_SIGNATURES = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"BM", b"II*\0", b"MM\0*")  # of PNG, JPEG, GIF, BMP and TIFF
+
 _WORDS = re.compile(r"[A-Z]?[a-z]+|[A-Z]+")
 NEGATIONS = frozenset({"no", "non", "not", "without", "pre"})
 _COPY = re.compile(r"(?P<stem>.+) \(\d+\)")
@@ -113,9 +115,17 @@ def is_image_file(file: Path) -> bool:
 
 
 def unread_format(file: Path) -> str | None:
-    """Name the format of a picture that is none of those that are read, by the end of its name; None of other files."""
+    """Name the format of a picture that is none of those that are read, by the end of its name; None of other files.
+
+    A picture whose name has no such end is told by its first bytes.
+    """
     name = file.name.lower()
-    return next((form for end, form in _UNREAD_FORMATS.items() if name.endswith(end) and not is_image_file(file)), None)
+    if is_image_file(file):
+        return None
+    if not (file.suffix or name.startswith(".")) and file.is_file() and os.access(file, os.R_OK):
+        with file.open("rb") as opened:
+            return "a picture whose name says no format" if opened.read(8).startswith(_SIGNATURES) else None
+    return next((form for end, form in _UNREAD_FORMATS.items() if name.endswith(end)), None)
 
 
 def why_unread(file: Path) -> str | None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from itertools import compress
 from pathlib import Path
 
-from episodes.datasets.files import NEGATIONS, is_image_file, may_be_clip, require_one_case, sub_folders
+from episodes.datasets.files import NEGATIONS, files_below, is_image_file, may_be_clip, require_one_case, sub_folders
 from episodes.datasets.foreign_layouts import name_foreign, name_label_studio
 from episodes.errors import DatasetError
 from episodes.records import Label, frame_stem
@@ -250,6 +250,9 @@ def _nothing_found(root: Path) -> str:
         return f"{message}; {readable[0]} can be read: give that folder"
     images = len(_images(root))
     lone = f"; its {images} images have no masks: name them such as a_mask.png for a.png" if images else ""
+    below = {file.parent.relative_to(root).as_posix(): None for file in files_below(root) if is_image_file(file)}
+    if deeper := [f"{place}/" for place in below if place != "."]:
+        lone += f"; pictures lie in {', '.join(deeper[:3])}{' and others' if len(deeper) > 3 else ''}"
     return (
         f"{message}; give the folder that holds them, or one of images with masks beside them (a.png, a_mask.png); "
         f"folders benign/, malignant/, normal/ may lie around either{lone}"

@@ -130,7 +130,9 @@ def find_metadata(places: Iterable[Path], stems: Collection[str]) -> Path | None
     for path in tables:
         if path.name not in _OWN and not (found and path.samefile(found)):
             beside = f"{found.name} is read" if found else "it is not known to be the table of the images"
-            leave_out(path, f"{beside}; to have this one read, call it {TABLE}, with a column image", "table not read")
+            leave_out(
+                path, f"{beside}; to have this one read, save it as {TABLE}, with a column image", "table not read"
+            )
     return found
 
 

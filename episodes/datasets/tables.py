@@ -35,9 +35,12 @@ _MARKS = {
 _SEPARATOR_LINE = re.compile(r"sep=(.)\r?\n", re.IGNORECASE)  # which Excel heeds as the first line
 EXCEL = frozenset({".xlsx", ".xlsm"})
 
-_MISSING = {"na", "nan", "nat", "none", "null", "nil", "unk", "unknown", "missing", "undefined"} | {
-    f"not{word}" for word in ("available", "known", "applicable", "stated")
-}
+_MISSING = (
+    {"na", "nan", "nat", "none", "null", "nil", "unk", "unknown", "missing", "undefined"}
+    | {f"not{word}" for word in ("available", "known", "applicable", "stated")}
+    | {"anon", "unbekannt", "keineangabe"}
+    | {f"anonym{end}" for end in ("", "e", "ous", "ised", "ized", "isiert")}
+)
 
 
 def is_missing(text: str) -> bool:

@@ -24,6 +24,8 @@ LEAST_FILLED = 0.8  # share of a lesion once its holes are filled; 0.999 at leas
 LEAST_THICKNESS = (
     0.15  # radius of the largest disc inside over the root of the largest part's area; 0.23 at least there
 )
+MOST_OF_AREA = 0.8  # share of the picture that a lesion covers; 0.58 at most there
+MOST_OF_BORDER = 0.25  # share of the border that it holds
 LEAST_RADIUS = 0.05  # that radius over the extent of more than four parts, which no image has there
 
 # A file of so few values was written as levels; one of more also holds blends of them, from lossy or smooth edges.
@@ -149,14 +151,16 @@ def _decode(values: NDArray[Any], *, inverted: bool) -> BinaryMask:
         return BinaryMask(difference > 0)
     found = _part_levels(difference, levels[1:]) if levels.size <= _FEW + 1 else _part_blends(difference)
     if _is_ground(found.lesion):
-        advice = (
-            "its darkest part is small and inside: it is not inverted like the others"
-            if inverted
-            else "if all masks are so, say `invert: true` of the dataset, or --invert-masks; else invert this file"
-        )
+        share = found.lesion.mean()
+        if inverted:
+            advice = "its darkest part is small and inside: it is not inverted like the others"
+        elif share > GROUND_OF_AREA:
+            advice = "if all masks are so, say `invert: true` of the dataset, or --invert-masks; else invert this file"
+        else:
+            advice = "if that is a frame, paint it black"
         raise _UnclearError(
-            f"its lesion would hold the border and {100 * found.lesion.mean():.0f} % of the picture, as a background"
-            f" does: {advice}"
+            f"its lesion would hold the border and {100 * share:.0f} % of the picture, as a"
+            f" {'background' if share > GROUND_OF_AREA else 'frame'} does: {advice}"
         )
     return found
 
@@ -302,14 +306,19 @@ def _ringing(lesion: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 
 def _doubts_of_shape(lesion: NDArray[np.bool_]) -> tuple[str, ...]:
-    """Say whether a lesion (H, W) is an outline that was not filled, or specks."""
-    parts, count = ndimage.label(lesion, structure=_TOUCHING)
-    if not count:
+    """Say whether a lesion (H, W) is nearly all of the picture, an outline that was not filled, or specks."""
+    if not lesion.any():
         return ()
-    radius = float(ndimage.distance_transform_edt(np.pad(lesion, 1)).max())
+    share, of_border = lesion.mean(), _border(lesion).mean()
+    if min(lesion.shape) >= _SMALLEST and (share > MOST_OF_AREA or of_border > MOST_OF_BORDER):
+        covers = f"its lesion covers {100 * share:.0f} % of the picture and {100 * of_border:.0f} % of its border"
+        return (f"{covers}; see whether it is the wrong way round, or marks other tissue too",)
+    # What lies around it costs time, and tells nothing.
     rows, columns = ndimage.find_objects(lesion.astype(np.uint8))[0]
-    extent = float(np.hypot(rows.stop - rows.start, columns.stop - columns.start))
-    if count > MOST_PARTS or (count > MOST_PARTS // 2 and radius < LEAST_RADIUS * extent):
+    lesion = lesion[rows, columns]
+    parts, count = ndimage.label(lesion, structure=_TOUCHING)
+    radius = float(ndimage.distance_transform_edt(np.pad(lesion, 1)).max())
+    if count > MOST_PARTS or (count > MOST_PARTS // 2 and radius < LEAST_RADIUS * float(np.hypot(*lesion.shape))):
         return (f"its lesion is in {count} parts, as specks or a dashed line are; outline the lesion, and fill it",)
     largest = parts == np.bincount(parts.ravel())[1:].argmax() + 1
     area = int(largest.sum())

@@ -23,6 +23,8 @@ UNNAMED = "none are named: every image counts as one"
 def understood(survey: Survey, name: str) -> list[str]:
     """Say in lines what was found, and where each fact comes from."""
     layout = survey.layout or f"the dataset {survey.reader} in its own layout"
+    if not survey.readable:
+        return [f"{name}: {layout}", f"  images    {len(survey.records)}, of which none can be used as it is"]
     n_lesions = [one.lesions for one in survey.readable]
     facts = {
         "images": f"{len(survey.records)} ({_forms(survey)}), {_sizes(survey)}",
@@ -96,8 +98,6 @@ def count_labels(records: Sequence[Record]) -> str:
 
 def _sizes(survey: Survey) -> str:
     sizes = {one.size for one in survey.readable}
-    if not sizes:
-        return "of unknown size"
     heights, widths = zip(*sizes, strict=True)
     several = f"{len(sizes)} sizes, " if len(sizes) > 1 else ""
     return f"{several}{_range(widths)} x {_range(heights)} pixels"

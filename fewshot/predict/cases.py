@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from numpy.typing import NDArray
 
-from episodes.datasets.files import files_below, is_image_file, why_unread
+from episodes.datasets.files import by_stem, files_below, is_image_file, why_unread
 from episodes.datasets.folder_parts import parse_mask_name
 from episodes.errors import DatasetError, UserError
 from episodes.images.decoding import decode_masks, read_image
@@ -61,6 +61,8 @@ def find_truths(folder: Path, inputs: Sequence[Input]) -> tuple[Truths, dict[Pat
     masks = [path for path in files if path not in left_out and is_image_file(path) and real_path(path) not in images]
     beside, anywhere = _by_name(inputs)
     found: dict[Key, tuple[Path, ...]] = {}
+    for place in {mask.parent for mask in masks}:
+        by_stem(mask for mask in masks if mask.parent == place)  # an error where two differ in the suffix alone
     for mask in masks:
         same_folder = beside.get(PurePosixPath(printable(mask.relative_to(folder).as_posix())).parent, anywhere)
         if key := same_folder.meant(mask) or anywhere.meant(mask):
@@ -68,7 +70,8 @@ def find_truths(folder: Path, inputs: Sequence[Input]) -> tuple[Truths, dict[Pat
         else:
             left_out[mask] = "a mask of none of the images, by its name"
     if not found:
-        raise UserError(f"--masks {folder}: none of its {len(left_out)} pictures is the mask of an image by its name")
+        first = f" (first: {next(iter(left_out))}: {next(iter(left_out.values()))})" if left_out else ""
+        raise UserError(f"--masks {folder}: none of its {len(left_out)} pictures can be the mask of an image{first}")
     return found, left_out
 
 

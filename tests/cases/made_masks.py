@@ -268,6 +268,29 @@ def nested_levels(rng: np.random.Generator, lesion: Bool) -> Made:
 
 
 @kind
+def framed(rng: np.random.Generator, lesion: Bool) -> Made:
+    return Made(png(levels(lesion | _frame(lesion, int(rng.integers(1, 4))), 0, 255)), lesion, "refused")
+
+
+@kind
+def inverted_in_a_frame(rng: np.random.Generator, lesion: Bool) -> Made:
+    small = lesion & ~_frame(lesion, 4)
+    return Made(png(levels(small | _frame(lesion, int(rng.integers(1, 4))), 255, 0)), small, "doubted")
+
+
+@kind
+def layers_of_tissue(rng: np.random.Generator, lesion: Bool) -> Made:
+    """Skin and fat marked as well as the lesion, each at its level, with the rest at 0."""
+    depth = np.indices(lesion.shape)[0] / lesion.shape[0]
+    layers = np.where(depth < rng.uniform(0.1, 0.2), 85, np.where(depth < rng.uniform(0.3, 0.4), 170, 0))
+    return Made(png(np.where(lesion, 255, layers).astype(np.uint8)), lesion, "doubted")
+
+
+def _frame(lesion: Bool, width: int) -> Bool:
+    return ~np.pad(np.ones([side - 2 * width for side in lesion.shape], np.bool_), width)
+
+
+@kind
 def probabilities(rng: np.random.Generator, lesion: Bool) -> Made:
     soft = ndimage.gaussian_filter(lesion.astype(np.float32), 12)
     return Made(png(soft / soft.max()), lesion, "refused", ".tiff")

@@ -481,7 +481,9 @@ def test_whatever_looks_like_an_image_is_read_failed_or_listed(
         (folder.name, path.name)
         for folder in root.iterdir()
         for path in folder.iterdir()
-        if path.suffix.lower() in (".png", ".jpg", ".gif", ".webp", ".heic", ".dcm") or path.name.endswith(".nii.gz")
+        if path.suffix.lower() in (".png", ".jpg", ".gif", ".webp", ".heic", ".dcm")
+        or path.name.endswith(".nii.gz")
+        or not (path.suffix or path.name.startswith("."))
     }
     (root / "masks").mkdir(exist_ok=True)
     found = find_inputs(str(root / "images"))
@@ -508,3 +510,50 @@ def read_all(root: Path) -> set[Path]:
     with collected_problems():
         records = read_dataset("folder", root)
     return {path for record in records for path in (record.image, *record.masks)}
+
+
+def test_a_picture_without_a_suffix_is_listed(fewshot: Fewshot, tmp_path: Path, unet: Path) -> None:
+    """An image that lost its suffix does not vanish."""
+    root = dataset(tmp_path / "set")
+    (root / "images" / "s1.png").rename(root / "images" / "s1")
+    found = findings(check(fewshot, root))
+    assert "a picture whose name says no format is not read" in found["not read"]["images/s1"]
+    ended = fewshot("predict", unet, "--images", root / "images", "--out", tmp_path / "out")
+    assert "s1 is left out: a picture whose name says no format" in ended.message
+
+
+def test_masks_that_differ_in_the_suffix_alone(fewshot: Fewshot, tmp_path: Path, unet: Path) -> None:
+    """Nobody can say which of two is the truth: `--masks` refuses them as a dataset does."""
+    root = dataset(tmp_path / "set")
+    save_mask(root / "masks" / "s1.bmp")
+    said = "differs in the suffix alone; remove one of the two"
+    assert said in str(findings(check(fewshot, root))["name taken twice"])
+    ended = fewshot("predict", unet, "--images", root / "images", "--masks", root / "masks", "--out", tmp_path / "out")
+    assert ended.status == 1
+    assert said in ended.message
+
+
+def test_volumes_as_known_masks_are_named(fewshot: Fewshot, tmp_path: Path, unet: Path) -> None:
+    root = dataset(tmp_path / "set")
+    shutil.rmtree(root / "masks")
+    (root / "masks").mkdir()
+    (root / "masks" / "s0.nii.gz").write_bytes(b"")
+    ended = fewshot("predict", unet, "--images", root / "images", "--masks", root / "masks", "--out", tmp_path / "out")
+    assert ended.status == 1
+    assert "s0.nii.gz: NIfTI is not read" in ended.message
+
+
+def test_pictures_in_folders_of_other_names_are_named(fewshot: Fewshot, tmp_path: Path) -> None:
+    root = dataset(tmp_path / "set", "Bilder/s{}.png", "Masken/s{}.png")
+    assert "pictures lie in Bilder/, Masken/" in fewshot("data", "init", root).message
+    deep = dataset(tmp_path / "deep", "benign/P{}/images/x.png", "benign/P{}/masks/x.png")
+    assert "pictures lie in benign/P0/images/, benign/P0/masks/" in fewshot("data", "init", deep).message
+
+
+def test_nothing_is_said_of_images_that_cannot_be_used(fewshot: Fewshot, tmp_path: Path) -> None:
+    root = dataset(tmp_path / "set")
+    for number in NUMBERS:
+        Image.new("L", (24, 16), 255).save(root / "masks" / f"s{number}.png")
+    out = fewshot("data", "init", root).out
+    assert "images    3, of which none can be used as it is" in out
+    assert "()" not in out

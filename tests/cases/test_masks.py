@@ -196,6 +196,18 @@ def test_inverted_some(folder: Folder) -> None:
         load_support_folder(folder.root, WORKING, invert_masks=True)
 
 
+def test_a_frame_around_is_not_taken_for_a_light_ground(folder: Folder) -> None:
+    """To invert such a mask would make all within the frame a lesion."""
+
+    def framed(a: NDArray[np.bool_]) -> Callable[[Path], None]:
+        pixels = np.pad(levels(a, 0, 255)[2:-2, 2:-2], 2, constant_values=255)
+        return png(pixels)
+
+    folder.fill(framed).require_refused("as a frame does: if that is a frame, paint it black")
+    with pytest.raises(UserError, match=r"covers 8\d % of the picture and 0 % of its border"):
+        load_support_folder(folder.root, WORKING, invert_masks=True)
+
+
 def test_mask_is_image(folder: Folder) -> None:
     folder.fill(lambda a: png(texture(np.random.default_rng(5), a))).require_refused("grey values in between")
 

@@ -81,7 +81,7 @@ def test_table_other_name(fewshot: Fewshot, tmp_path: Path) -> None:
     assert patients_of(tmp_path) == ["a", "a", "b", "b"]
     init = fewshot("data", "init", tmp_path).out
     assert "(from Metadata.csv)" in init
-    assert "labels.csv: left out: Metadata.csv is read; to have this one read, call it metadata.csv" in init
+    assert "labels.csv: left out: Metadata.csv is read; to have this one read, save it as metadata.csv" in init
     refused = fewshot("data", "init", tmp_path, "--metadata")
     assert refused.status == 1
     assert "Metadata.csv: is the table that is read; fill in that one" in refused.message
@@ -292,7 +292,25 @@ HEADINGS = st.tuples(
     any_of("spacing mm", "pixel spacing", "pixel size mm"),
 )
 UNKNOWN_MARKS = st.sampled_from(
-    ["", "NA", "na", "NaN", "#N/A", "n/a", "N/A", "<NA>", "-", "--", "?", "None", "NULL", "unknown"]
+    [
+        "",
+        "NA",
+        "na",
+        "NaN",
+        "#N/A",
+        "anonymous",
+        "ANONYMIZED",
+        "Unbekannt",
+        "n/a",
+        "N/A",
+        "<NA>",
+        "-",
+        "--",
+        "?",
+        "None",
+        "NULL",
+        "unknown",
+    ]
 )
 NAMES = st.from_regex(r"[A-Z]{1,3}[ _-]?[0-9]{1,3}", fullmatch=True)
 

@@ -57,7 +57,7 @@ def test_masks_beside_their_images(tmp_path: Path) -> None:
 
 
 def test_where_there_is_none_it_is_said(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"truth: none of its 1 pictures is the mask of an image by its name"):
+    with pytest.raises(UserError, match=r"truth: none of its 1 pictures can be the mask of an image"):
         truths(tmp_path, ["a.png"], ["b.png"])
     with pytest.raises(UserError, match=r"--masks .*none: there is no such folder"):
         find_truths(tmp_path / "none", find_inputs(str(tmp_path / "images")).items)
