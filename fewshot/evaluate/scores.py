@@ -167,7 +167,9 @@ def _mean(images: Sequence[ImageResult], score: str) -> Interval:
     if not images:
         return Interval(math.nan, math.nan, math.nan)
     values = np.array([[getattr(image.scores, score) for image in images]])
-    return crossed_bootstrap(values, _patients(images), bounds=(0, math.inf if score == "hd95" else 1))
+    # The diagonal, which a missed lesion gets: images are squares.
+    most = math.sqrt(2 * images[0].lesion_counts.sum()) if score == "hd95" else 1
+    return crossed_bootstrap(values, _patients(images), bounds=(0, most))
 
 
 def _label_scores(

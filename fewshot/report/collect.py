@@ -152,7 +152,7 @@ def by_size(index: ResultsIndex, rows: Sequence[MethodResult]) -> tuple[list[Sha
 
     Returns:
         The shares, row by row, and the two sizes between the thirds, as shares of the image; both empty where there
-        are too few lesions, or their pixels were not counted.
+        are too few lesions, or they are alike, or their pixels were not counted.
     """
     if not rows:
         return [], ()
@@ -162,6 +162,8 @@ def by_size(index: ResultsIndex, rows: Sequence[MethodResult]) -> tuple[list[Sha
     edges = np.quantile(sizes, [1 / 3, 2 / 3])
     # A lesion on an edge belongs to the smaller ones.
     groups = np.array(SIZES)[np.searchsorted(edges, sizes)]
+    if len(set(groups)) < len(SIZES):
+        return [], ()
     return _shares(index, rows, groups, SIZES), (float(edges[0]), float(edges[1]))
 
 

@@ -101,11 +101,11 @@ def shot_curve(target: TargetContent, styles: Mapping[str, MethodStyle]) -> Draw
 
 
 def _limits(rows: Sequence[MethodResult]) -> tuple[float, float]:
-    """Choose an axis of all intervals of methods that come near the best, and of what lies near them."""
+    """Choose an axis of all intervals of methods that come near the best, of whatever is better, and what is near."""
     methods = [row for row in rows if row.role != "floor"] or list(rows)
     best = max((row.shared.estimate for row in methods if row.shared.estimate == row.shared.estimate), default=1.0)
     near_best = {row.method for row in methods if row.shared.estimate >= best - REACH}
-    judged = [row.shared for row in methods if row.method in near_best]
+    judged = [row.shared for row in rows if row.method in near_best or row.shared.estimate > best]
     known = [bound for dice in judged for bound in (dice.estimate, dice.low, dice.high) if bound == bound]
     low, high = min(known, default=0.0), max(known, default=1.0)
     air = max(0.05, 0.1 * (high - low))

@@ -21,6 +21,7 @@ from PIL import Image
 
 from episodes.errors import UserError
 from episodes.io.files import file_hash, plain_cell, write_text
+from episodes.names import short_name
 from episodes.storage.store import Store
 from fewshot.checkpoints import read_facts
 from fewshot.evaluate.figures import chosen_cases
@@ -128,7 +129,7 @@ def _evaluated_cases(
     found = []
     for record_id, title in chosen_cases(images):
         row = rows[record_id]
-        with Image.open(out / "masks" / f"{store.records[row].stem}.png") as picture:
+        with Image.open(out / "masks" / f"{short_name(store.records[row].stem)}.png") as picture:
             prediction = np.asarray(picture) > 0
         truth = np.asarray(store.label_maps[row]) > 0
         found.append(

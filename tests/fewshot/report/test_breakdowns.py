@@ -73,6 +73,12 @@ def test_few_lesions_are_not_divided_by_size() -> None:
     assert by_size(index, []) == ([], ())
 
 
+def test_lesions_of_one_size_are_not_divided_by_it() -> None:
+    for sizes in ([400] * 9, [400] * 8 + [500]):
+        index, rows = summary(table(*(row | {"lesion_pixels": size} for row, size in zip(nine(), sizes, strict=True))))
+        assert by_size(index, rows) == ([], ())
+
+
 def test_lesions_are_divided_by_label_in_a_fixed_order() -> None:
     labels = ("malignant", "benign", "unknown", "benign")
     results = table(*(scored(f"x{place}", place / 10, label=label) for place, label in enumerate(labels)))

@@ -16,11 +16,15 @@ from PIL import Image
 from episodes.images.regions import outline
 from episodes.scoring.statistics import Interval
 from fewshot.plots.style import SERIES, VARIABLES, Drawing, MethodStyle, method_styles
+from fewshot.report.collect import content_of
 from fewshot.report.content import TargetContent, shown_rows
 from fewshot.report.drawings import draw, file_names, reliability, shot_curve
 from fewshot.report.forest_plots import difference, groups, patients
 from fewshot.report.page import PageImages, data_uri
+from fewshot.results.index import ResultsIndex
+from fewshot.results.run_files import RunFiles
 from fewshot.results.summary import MethodResult
+from tests.fewshot.made_results import FLOOR, scored, table
 from tests.fewshot.report.made_content import made_cases, made_content, made_target
 
 KINDS = ("shot-curve", "difference", "patients", "sizes", "labels", "normals", "reliability", "controls")
@@ -113,6 +117,16 @@ def test_what_is_far_below_the_best_is_named_and_stretches_nothing(target: Targe
     assert "empty" in far_below(target)
     named = {entry.rsplit(" ", 1)[0] for entry in " ".join(said.removeprefix("below: ").split()).split(", ")}
     assert named == far_below(target)
+
+
+@pytest.mark.parametrize("dice", [0.3, 0.7, 0.95])
+def test_a_floor_above_the_methods_is_within_the_axes(dice: float) -> None:
+    rows = [scored(f"x{p}", 0.2, "U", 0, -1) for p in range(6)]
+    rows += [scored(f"x{p}", dice, "ellipse", 0, -1, **FLOOR) for p in range(6)]
+    (target,) = content_of(ResultsIndex(table(*rows)), "run", RunFiles()).targets
+    axes = shot_curve(target, styles_of(target.rows)).page.figure.axes[0]
+    low, high = axes.get_ylim()
+    assert low < 0.2 < dice < high
 
 
 def test_differences_say_their_numbers_and_are_filled_where_they_are_clear(target: TargetContent) -> None:
