@@ -308,23 +308,6 @@ def real_path(path: Path) -> Path:
     return Path(os.path.realpath(path))
 
 
-def read_limited(path: Path, most: int, encoding: str = "utf-8") -> str:
-    """Read a text file in UTF-8, with or without a byte-order mark, of at most so many bytes, whole MiB.
-
-    Raises:
-        ValueError: if it is larger, or not UTF-8.
-        OSError: if it cannot be read.
-    """
-    with path.open("rb") as file:
-        content = file.read(most + 1)
-    if len(content) > most:
-        raise ValueError(f"larger than {most >> 20} MiB")
-    try:
-        return content.decode(encoding)
-    except UnicodeDecodeError as error:
-        raise ValueError(f"not UTF-8 ({error.reason} at byte {error.start})") from error
-
-
 def read_text(path: Path, kind: str) -> str:
     """Read a text file of a kind, such as `split`, that messages name.
 

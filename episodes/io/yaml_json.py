@@ -9,8 +9,6 @@ from typing import Any
 
 import yaml
 
-from episodes.io.files import read_limited
-
 MOST_JSON_BYTES = 256 * 2**20  # the index of a store of 100,000 images has 50 MB
 MOST_DEPTH = 50
 LARGEST_NUMBER = 2**64  # seeds have 64 bits
@@ -62,11 +60,19 @@ def read_json(path: Path, *, nan: bool = False) -> object:
         JSONTextError: if it is not UTF-8, or larger than 256 MiB, besides.
         OSError: if it cannot be read.
     """
+    return parse_json(_read_limited(path, MOST_JSON_BYTES, JSONTextError), nan=nan)
+
+
+def _read_limited(path: Path, most: int, kind: type[ValueError], encoding: str = "utf-8") -> str:
+    """Read a text file of at most so many bytes, whole MiB, or raise an error of the kind."""
+    with path.open("rb") as file:
+        content = file.read(most + 1)
+    if len(content) > most:
+        raise kind(f"larger than {most >> 20} MiB")
     try:
-        text = read_limited(path, MOST_JSON_BYTES)
-    except ValueError as error:
-        raise JSONTextError(str(error)) from error
-    return parse_json(text, nan=nan)
+        return content.decode(encoding)
+    except UnicodeDecodeError as error:
+        raise kind(f"not UTF-8 ({error.reason} at byte {error.start})") from error
 
 
 def require_writable(text: str) -> None:
@@ -161,11 +167,7 @@ def read_yaml(path: Path) -> object:
         YAMLTextError: if it is not UTF-8, besides.
         OSError: if it cannot be read.
     """
-    try:
-        text = read_limited(path, MOST_YAML_BYTES, "utf-8-sig")
-    except ValueError as error:
-        raise YAMLTextError(str(error)) from error
-    return parse_yaml(text)
+    return parse_yaml(_read_limited(path, MOST_YAML_BYTES, YAMLTextError, "utf-8-sig"))
 
 
 def _require_bounded(text: str) -> None:

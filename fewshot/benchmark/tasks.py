@@ -11,7 +11,7 @@ from episodes.errors import UserError
 from episodes.records import Record
 from episodes.sampling.draws import SupportDraw, support_draws
 from episodes.sampling.episode import Support, load_support
-from episodes.sampling.manifest import read_draws, write_draws, write_manifest
+from episodes.sampling.manifest import DRAWS, EPISODES
 from episodes.sampling.sampler import EpisodeSampler, EpisodeSpec
 from episodes.sampling.selection import By, choose
 from episodes.storage.store import Collection
@@ -109,7 +109,7 @@ class SupportDraws:
     def write_draws(self, path: Path, **parameters: object) -> None:
         """Write the draws, and how they came about."""
         records = [*self.support_records, *self.records]
-        write_draws(path, self.drawn, records, overwrite=True, **self.parameters, **parameters)
+        DRAWS.write(path, self.drawn, records, overwrite=True, **self.parameters, **parameters)
 
     def read_draws(self, path: Path) -> "SupportDraws":
         """Return the same protocol with draws that `write_draws` wrote.
@@ -117,7 +117,7 @@ class SupportDraws:
         Raises:
             ManifestError: if the file is damaged, or belongs to other records.
         """
-        return replace(self, drawn=read_draws(path, [*self.support_records, *self.records]))
+        return replace(self, drawn=DRAWS.read(path, [*self.support_records, *self.records]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +156,7 @@ class Classic:
         """Write `episodes-TARGET-runN.jsonl` for every run."""
         for run, sampler in enumerate(self.samplers):
             path = folder / f"episodes-{self.target}-run{run}.jsonl"
-            write_manifest(path, self._specs(run), self.records, overwrite=True, **sampler.parameters)
+            EPISODES.write(path, self._specs(run), self.records, overwrite=True, **sampler.parameters)
 
 
 TargetProtocol = SupportDraws | Classic

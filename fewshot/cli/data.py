@@ -369,12 +369,12 @@ def sample(
     from fewshot.config.parsing import load_config
 
     settings = load_config(config, SampleConfig, overrides or ())
-    from episodes.sampling.manifest import write_manifest
+    from episodes.sampling.manifest import EPISODES
     from fewshot.stores import open_collection
     from fewshot.training.batches import episode_samplers
 
     collection = open_collection(settings, settings.datasets, new_reporter())
     (sampler,) = episode_samplers(collection, settings.episodes, settings.seed)
     specs = sampler.specs(0, count)
-    write_manifest(out, specs, collection.records, overwrite=overwrite, **sampler.parameters)
+    EPISODES.write(out, specs, collection.records, overwrite=overwrite, **sampler.parameters)
     sys.stdout.write(f"{out}: {count} episodes\n")

@@ -11,7 +11,7 @@ from episodes.curation.policy import Dropped
 from episodes.datasets import read_dataset
 from episodes.phantoms.layouts import write_folder
 from episodes.phantoms.population import PhantomSpec, generate
-from episodes.sampling.manifest import read_manifest
+from episodes.sampling.manifest import EPISODES
 from episodes.storage.store import Store
 from fewshot.checkpoints import load_checkpoint, load_network
 from fewshot.cli.data import SHOWN, describe_dropped
@@ -132,7 +132,7 @@ def test_sample_writes_a_manifest_that_reads_back(fewshot: Fewshot, configs: Pat
     ended = fewshot("episodes", "sample", "episodes.yaml", "out/tasks.jsonl", "seed=7", "--count", 20)
     assert (ended.status, ended.out) == (0, "out/tasks.jsonl: 20 episodes\n")
     config = load_config(configs / "episodes.yaml", SampleConfig)
-    specs = read_manifest(configs / "out" / "tasks.jsonl", open_collection(config, PHANTOMS, silent()).records)
+    specs = EPISODES.read(configs / "out" / "tasks.jsonl", open_collection(config, PHANTOMS, silent()).records)
     assert len(specs) == 20
     assert {spec.classes for spec in specs} == {("benign", "malignant")}
     header = json.loads((configs / "out" / "tasks.jsonl").read_text().splitlines()[0])

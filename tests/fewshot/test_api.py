@@ -13,7 +13,7 @@ from PIL import Image
 
 from episodes.errors import UserError
 from episodes.sampling.episode import image_tensor
-from episodes.sampling.manifest import read_draws
+from episodes.sampling.manifest import DRAWS
 from episodes.scoring.mask_scores import dice
 from episodes.storage.store import Collection, Store
 from fewshot.api import Adaptable, build, load
@@ -51,7 +51,7 @@ class Run:
         self.folder = run_benchmark(config, silent())
         self.rows = read_table(self.folder / "results.parquet").to_pylist()
         self.store: Store = open_store(config, "portable", silent())
-        self.draw = read_draws(self.folder / "draws-portable.jsonl", self.store.records)[1]
+        self.draw = DRAWS.read(self.folder / "draws-portable.jsonl", self.store.records)[1]
 
     def places(self, ids: tuple[str, ...]) -> list[int]:
         known = [record.id for record in self.store.records]

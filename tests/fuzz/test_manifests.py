@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from episodes.records import Record
 from episodes.sampling.draws import support_draws
-from episodes.sampling.manifest import read_draws, read_manifest, write_draws, write_manifest
+from episodes.sampling.manifest import DRAWS, EPISODES
 from episodes.sampling.sampler import EpisodeSampler
 from episodes.sampling.splits import read_split, split_records, write_split
 from fewshot.report.pairing import require_same_manifests
@@ -21,8 +21,8 @@ from tests.fuzz.watched import fuzzing, require_read_or_refused
 
 RECORDS = made_dataset("busi", {"benign": 9, "malignant": 8, "normal": 7})
 READERS: dict[str, Callable[[Path, Sequence[Record]], object]] = {
-    "episodes": read_manifest,
-    "draws": read_draws,
+    "episodes": EPISODES.read,
+    "draws": DRAWS.read,
     "split": read_split,
 }
 kinds = st.sampled_from(sorted(READERS))
@@ -33,8 +33,8 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     """What each kind of file is like when it is whole."""
     folder = tmp_path_factory.mktemp("whole")
     sampler = EpisodeSampler(RECORDS, n_shot=2)
-    write_manifest(folder / "episodes", sampler.specs(0, 4), RECORDS, **sampler.parameters)
-    write_draws(folder / "draws", support_draws(RECORDS, n_draws=2, depth=3), RECORDS)
+    EPISODES.write(folder / "episodes", sampler.specs(0, 4), RECORDS, **sampler.parameters)
+    DRAWS.write(folder / "draws", support_draws(RECORDS, n_draws=2, depth=3), RECORDS)
     write_split(folder / "split", split_records(RECORDS))
     return {kind: (folder / kind).read_bytes() for kind in READERS}
 

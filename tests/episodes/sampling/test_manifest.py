@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from episodes.errors import ManifestError, StorageError, UserError
 from episodes.records import Record, records_hash
 from episodes.sampling.draws import SupportDraw, support_draws
-from episodes.sampling.manifest import read_draws, read_manifest, write_draws, write_manifest
+from episodes.sampling.manifest import DRAWS, EPISODES
 from episodes.sampling.sampler import EpisodeSampler, EpisodeSpec
 from tests.episodes.made_records import made_dataset, made_record
 
@@ -21,7 +21,7 @@ SAMPLER = EpisodeSampler(RECORDS, n_shot=2, n_query=2, classes=(("benign", "mali
 @pytest.fixture
 def manifest(tmp_path: Path) -> Path:
     path = tmp_path / "new folder" / "episodes.jsonl"
-    write_manifest(path, SAMPLER.specs(0, 10), RECORDS, **SAMPLER.parameters)
+    EPISODES.write(path, SAMPLER.specs(0, 10), RECORDS, **SAMPLER.parameters)
     return path
 
 
@@ -34,19 +34,19 @@ def edit(path: Path, line: int, old: str, new: str) -> None:
 
 def fails(path: Path, message: str, records: Sequence[Record] = RECORDS) -> None:
     with pytest.raises(ManifestError, match=f"^{re.escape(f'{path}{message}')}$"):
-        read_manifest(path, records)
+        EPISODES.read(path, records)
 
 
 def test_episodes_come_back_whatever_the_order_of_records(manifest: Path) -> None:
-    specs = read_manifest(manifest, RECORDS[::-1])
+    specs = EPISODES.read(manifest, RECORDS[::-1])
     assert specs == list(SAMPLER.specs(0, 10))
     assert hash(specs[0]) == hash(SAMPLER[0])  # tuples, not lists
 
 
 def test_draws_come_back(tmp_path: Path) -> None:
     draws = support_draws(RECORDS, depth=5, seed=8)
-    write_draws(tmp_path / "draws.jsonl", draws, RECORDS, seed=8)
-    assert read_draws(tmp_path / "draws.jsonl", RECORDS) == draws
+    DRAWS.write(tmp_path / "draws.jsonl", draws, RECORDS, seed=8)
+    assert DRAWS.read(tmp_path / "draws.jsonl", RECORDS) == draws
     header = json.loads((tmp_path / "draws.jsonl").read_text().splitlines()[0])
     assert header["format"] == "fewshot-draws"
     assert (header["n_draws"], header["seed"]) == (5, 8)
@@ -76,7 +76,7 @@ def test_the_file_is_json_lines_with_a_header(manifest: Path) -> None:
 def test_the_header_tells_how_to_sample_the_same_again(manifest: Path) -> None:
     header = json.loads(manifest.read_text().splitlines()[0])
     again = EpisodeSampler(RECORDS, **{name: header[name] for name in SAMPLER.parameters})
-    assert list(again.specs(0, 10)) == read_manifest(manifest, RECORDS)
+    assert list(again.specs(0, 10)) == EPISODES.read(manifest, RECORDS)
 
 
 @settings(max_examples=50, deadline=None)
@@ -85,24 +85,24 @@ def test_any_file_name_survives(names: set[str], tmp_path_factory: pytest.TempPa
     records = [made_record("a", f"x{name}x", "benign", name) for name in sorted(names)]
     path = tmp_path_factory.mktemp("names") / "draws.jsonl"
     draws = [SupportDraw(0, tuple(record.id for record in records), ())]
-    write_draws(path, draws, records)
-    assert read_draws(path, records) == draws
+    DRAWS.write(path, draws, records)
+    assert DRAWS.read(path, records) == draws
 
 
 def test_writing_twice_needs_leave(manifest: Path) -> None:
     before = manifest.read_bytes()
     with pytest.raises(UserError, match=f"^{re.escape(str(manifest))}: exists already"):
-        write_manifest(manifest, [], RECORDS)
+        EPISODES.write(manifest, [], RECORDS)
     assert manifest.read_bytes() == before
-    write_manifest(manifest, SAMPLER.specs(5, 7), RECORDS, overwrite=True)
-    assert [spec.index for spec in read_manifest(manifest, RECORDS)] == [5, 6]
+    EPISODES.write(manifest, SAMPLER.specs(5, 7), RECORDS, overwrite=True)
+    assert [spec.index for spec in EPISODES.read(manifest, RECORDS)] == [5, 6]
 
 
 def test_a_failed_write_leaves_what_was_there(manifest: Path) -> None:
     before = manifest.read_bytes()
     bad = EpisodeSpec(0, ("lesion",), (("\ud800",),), ())  # half a character has no UTF-8
     with pytest.raises(ValueError, match="surrogate"):
-        write_manifest(manifest, [SAMPLER[0], bad], RECORDS, overwrite=True)
+        EPISODES.write(manifest, [SAMPLER[0], bad], RECORDS, overwrite=True)
     assert manifest.read_bytes() == before
     assert list(manifest.parent.iterdir()) == [manifest]
 
@@ -111,12 +111,12 @@ def test_an_unwritable_folder_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     path = tmp_path / "file" / "episodes.jsonl"
     with pytest.raises(StorageError, match=f"^{re.escape(str(path))}: cannot be written"):
-        write_manifest(path, [], RECORDS)
+        EPISODES.write(path, [], RECORDS)
 
 
 def test_no_episodes_is_a_manifest(tmp_path: Path) -> None:
-    write_manifest(tmp_path / "none.jsonl", [], RECORDS)
-    assert read_manifest(tmp_path / "none.jsonl", RECORDS) == []
+    EPISODES.write(tmp_path / "none.jsonl", [], RECORDS)
+    assert EPISODES.read(tmp_path / "none.jsonl", RECORDS) == []
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
@@ -134,7 +134,7 @@ def test_a_binary_file_is_not_a_manifest(tmp_path: Path) -> None:
     path = tmp_path / "image.png"
     path.write_bytes(b"\x89PNG\r\n")
     with pytest.raises(ManifestError, match="cannot be read as a manifest"):
-        read_manifest(path, RECORDS)
+        EPISODES.read(path, RECORDS)
 
 
 def test_a_later_version_is_not_guessed_at(manifest: Path) -> None:

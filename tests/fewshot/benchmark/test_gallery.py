@@ -12,7 +12,7 @@ import torch
 from episodes.errors import UserError
 from episodes.sampling.draws import SupportDraw
 from episodes.sampling.episode import image_tensor, load_support
-from episodes.sampling.manifest import read_draws
+from episodes.sampling.manifest import DRAWS
 from episodes.storage.store import Collection
 from fewshot.benchmark.gallery import choose_queries
 from fewshot.benchmark.run import run_benchmark
@@ -88,7 +88,7 @@ def test_a_run_shows_the_masks_that_its_method_gives(tmp_path: Path) -> None:
     folder = run_benchmark(config, silent())
     store = open_store(config, "portable", silent())
     collection = Collection([store])
-    (draw,) = read_draws(folder / "draws-portable.jsonl", store.records)
+    (draw,) = DRAWS.read(folder / "draws-portable.jsonl", store.records)
     cases = read_gallery(folder)
     scores = {row["query"]: row["dice"] for row in read_table(folder / "results.parquet").to_pylist()}
     assert len(cases) == 6

@@ -22,7 +22,7 @@ from episodes.phantoms.layouts import write_folder
 from episodes.phantoms.population import PhantomSpec, generate
 from episodes.sampling.draws import SupportDraw
 from episodes.sampling.episode import image_tensor, load_support
-from episodes.sampling.manifest import read_draws
+from episodes.sampling.manifest import DRAWS
 from episodes.storage.store import Collection, Store
 from fewshot.benchmark.run import run_benchmark
 from fewshot.checkpoints import load_network
@@ -51,7 +51,7 @@ class Run:
         self.table = read_table(self.folder / "results.parquet")
         self.rows: list[dict[str, Any]] = self.table.to_pylist()
         self.store: Store = open_store(config, config.targets[0], silent())
-        self.draws: list[SupportDraw] = read_draws(self.folder / f"draws-{config.targets[0]}.jsonl", self.store.records)
+        self.draws: list[SupportDraw] = DRAWS.read(self.folder / f"draws-{config.targets[0]}.jsonl", self.store.records)
 
     def method(self, row: str) -> Method:
         """The method of a row, with the network that the run trained for it."""
@@ -373,7 +373,7 @@ def test_every_target_has_its_own_draws_and_rows(folder: Path) -> None:
     table = read_table(run / "results.parquet")
     for target in config.targets:
         records = open_store(config, target, silent()).records
-        draws = read_draws(run / f"draws-{target}.jsonl", records)
+        draws = DRAWS.read(run / f"draws-{target}.jsonl", records)
         queries = sorted(query for draw in draws for query in draw.queries)
         assert sorted(row["query"] for row in table.to_pylist() if row["target"] == target) == queries
 

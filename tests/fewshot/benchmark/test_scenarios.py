@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from episodes.sampling.episode import class_mask, image_tensor, load_support
-from episodes.sampling.manifest import read_draws, read_manifest
+from episodes.sampling.manifest import DRAWS, EPISODES
 from episodes.storage.store import Collection, Store
 from fewshot.benchmark.run import run_benchmark
 from fewshot.checkpoints import load_checkpoint, load_network
@@ -147,7 +147,7 @@ def test_rows_say_what_their_model_was_trained_on(oracle: Run) -> None:
 
 def test_folds_and_draws_go_together(oracle: Run) -> None:
     store = oracle.stores["portable"]
-    draws = read_draws(oracle.folder / "draws-portable.jsonl", store.records)
+    draws = DRAWS.read(oracle.folder / "draws-portable.jsonl", store.records)
     for draw in draws:
         asked = [row["query"] for row in oracle.of("own PANet", draw=draw.index, shot=2)]
         assert sorted(asked) == list(draw.queries)
@@ -172,7 +172,7 @@ def test_without_sources_everything_is_trained_within_the_target(folder: Path) -
 def test_supports_of_another_dataset_leave_every_image_as_a_query(folder: Path) -> None:
     run = Run(folder, name="cross", support_from="linear", methods=SMALL)
     records = [*run.stores["linear"].records, *run.stores["portable"].records]
-    draws = read_draws(run.folder / "draws-portable.jsonl", records)
+    draws = DRAWS.read(run.folder / "draws-portable.jsonl", records)
     everything = sorted(record.id for record in run.stores["portable"].records)
     assert all(record_id.startswith("linear/") for draw in draws for record_id in draw.support)
     for draw in draws:
@@ -197,7 +197,7 @@ def classic(folder: Path) -> Run:
 def test_every_method_answers_every_episode(classic: Run) -> None:
     store = classic.stores["portable"]
     for run in (0, 1):
-        specs = read_manifest(classic.folder / f"episodes-portable-run{run}.jsonl", store.records)
+        specs = EPISODES.read(classic.folder / f"episodes-portable-run{run}.jsonl", store.records)
         asked = sorted((spec.index, spec.classes[0], query) for spec in specs for query in spec.query)
         assert len(asked) == 6
         for method, shots in (("empty", [0]), ("U-Net", [0]), ("PANet", [1, 2]), ("swapped", [1, 2])):
@@ -209,7 +209,7 @@ def test_every_method_answers_every_episode(classic: Run) -> None:
 
 def test_an_episode_is_scored_for_its_class_and_with_its_first_supports(classic: Run) -> None:
     store = classic.stores["portable"]
-    specs = read_manifest(classic.folder / "episodes-portable-run1.jsonl", store.records)
+    specs = EPISODES.read(classic.folder / "episodes-portable-run1.jsonl", store.records)
     method, collection = classic.built("PANet", "panet-seed0"), Collection([store])
     for shot in (1, 2):
         for row in classic.of("PANet", draw=1, shot=shot)[:4]:

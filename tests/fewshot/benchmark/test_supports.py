@@ -11,7 +11,7 @@ import torch
 import fewshot.benchmark.tasks
 from episodes.errors import ManifestError, UserError
 from episodes.sampling.draws import SupportDraw
-from episodes.sampling.manifest import read_draws
+from episodes.sampling.manifest import DRAWS
 from episodes.sampling.selection import choose
 from episodes.storage.store import Collection
 from fewshot.benchmark.run import run_benchmark
@@ -48,10 +48,10 @@ class Run:
         self.folder = run_benchmark(config, silent())
         self.rows: list[dict[str, Any]] = read_table(self.folder / "results.parquet").to_pylist()
         self.store = open_store(config, config.targets[0], silent())
-        self.drawn = read_draws(self.folder / "draws-portable.jsonl", self.store.records)
+        self.drawn = DRAWS.read(self.folder / "draws-portable.jsonl", self.store.records)
 
     def selected(self, row: str) -> list[SupportDraw]:
-        return read_draws(self.folder / "selected" / "portable" / f"{row}-seed0.jsonl", self.store.records)
+        return DRAWS.read(self.folder / "selected" / "portable" / f"{row}-seed0.jsonl", self.store.records)
 
     def scores(self, row: str) -> dict[tuple[int, int, str], float]:
         return {(one["shot"], one["draw"], one["query"]): one["dice"] for one in self.rows if one["method"] == row}

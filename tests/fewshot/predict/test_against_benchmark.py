@@ -11,7 +11,7 @@ from PIL import Image
 
 from episodes.images.decoding import read_size
 from episodes.records import Record
-from episodes.sampling.manifest import read_draws
+from episodes.sampling.manifest import DRAWS
 from fewshot.benchmark.run import run_benchmark
 from fewshot.predict.run import PredictionRequest, predict_folder
 from fewshot.results.rows import read_table
@@ -60,7 +60,7 @@ def test_every_query_has_the_dice_of_the_benchmark(
     )
     folder = run_benchmark(config, silent())
     store = open_store(config, name, silent())
-    draw = read_draws(folder / f"draws-{name}.jsonl", store.records)[0]
+    draw = DRAWS.read(folder / f"draws-{name}.jsonl", store.records)[0]
     records = {record.id: record for record in store.records}
     images = {record.image.parent for record in store.records}
     request = PredictionRequest(
