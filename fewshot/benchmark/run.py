@@ -36,6 +36,7 @@ from fewshot.stores import open_store, write_data_record
 from fewshot.terminal import Reporter
 from fewshot.training.run import TrainingListener, train
 
+CONFIG, INPUTS = "config.yaml", "inputs.json"
 PACKAGES = ("fewshot-bus", "torch", "torchvision", "timm", "numpy", "scipy", "scikit-learn", "albumentations")
 
 # What may differ between two calls of the same run: where things lie, compute and report to, never what is computed.
@@ -53,12 +54,11 @@ def open_run(config: BenchmarkConfig, inputs: Mapping[str, str], *, overwrite: b
     """
     folder = config.runs / config.name
     resolved = config.model_dump(mode="json", exclude_unset=False)
-    path = folder / "config.yaml"
+    path = folder / CONFIG
     if folder.is_dir() and any(folder.iterdir()):
         if not path.is_file():
             raise UserError(f"{folder}: holds files that are no run's; choose another name or runs folder")
-        differing = _differences(_read(path, read_yaml), resolved)
-        differing += _changed(folder / "inputs.json", inputs)
+        differing = _differences(folder, resolved, inputs)
         if differing and not overwrite:
             raise UserError(
                 f"{folder}: the run there differs in {', '.join(differing)}; choose another name, or add --overwrite"
@@ -66,7 +66,7 @@ def open_run(config: BenchmarkConfig, inputs: Mapping[str, str], *, overwrite: b
         if differing:
             remove_folder(folder)
     write_text(path, yaml.safe_dump(resolved, sort_keys=False))
-    write_text(folder / "inputs.json", json.dumps(inputs, indent=1) + "\n")
+    write_text(folder / INPUTS, json.dumps(inputs, indent=1) + "\n")
     write_text(folder / "environment.json", json.dumps(environment(), indent=1) + "\n")
     return folder
 
@@ -83,26 +83,24 @@ def environment() -> dict[str, Any]:
     }
 
 
-def _read(path: Path, parse: Callable[[Path], object]) -> object:
-    """Read a file; None stands for a damaged one, which is like no other."""
+def _differences(folder: Path, resolved: Mapping[str, Any], inputs: Mapping[str, str]) -> list[str]:
+    """Name what a run's folder was made of otherwise; a damaged file is like no other."""
+    config, hashes = _read(folder / CONFIG, read_yaml), _read(folder / INPUTS, read_json)
+    if config is None:
+        return ["everything"]
+    differing = [key for key in resolved if key not in PLACES and config.get(key) != resolved[key]]
+    if hashes is None:
+        return [*differing, "its inputs"]
+    return differing + [f"the content of {key}" for key in inputs if hashes.get(key, inputs[key]) != inputs[key]]
+
+
+def _read(path: Path, parse: Callable[[Path], object]) -> dict[str, Any] | None:
+    """Read a file of keys and values; empty where there is none, None where it is damaged."""
     try:
-        return parse(path)
+        found = parse(path) if path.is_file() else {}
     except (OSError, ValueError):
         return None
-
-
-def _differences(found: object, expected: dict[str, Any]) -> list[str]:
-    if not isinstance(found, dict):
-        return ["everything"]
-    keys = [key for key in expected if key not in PLACES]
-    return [key for key in keys if found.get(key) != expected[key]]
-
-
-def _changed(path: Path, inputs: Mapping[str, str]) -> list[str]:
-    found = _read(path, read_json) if path.is_file() else {}
-    if not isinstance(found, dict):
-        return ["its inputs"]
-    return [f"the content of {key}" for key in inputs if found.get(key, inputs[key]) != inputs[key]]
+    return found if isinstance(found, dict) else None
 
 
 def _version(package: str) -> str | None:

@@ -44,6 +44,9 @@ Wandb = Annotated[
 Method = Annotated[str | None, typer.Option(help="How the model is used; what goes with it if not given.")]
 Support = Annotated[Path | None, typer.Option(help="Annotated images to adapt to: images/ and masks/.")]
 InvertMasks = Annotated[bool, typer.Option("--invert-masks", help="The masks have a light ground and dark lesions.")]
+MethodOptions = Annotated[
+    list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Options of the method, such as steps=60.")
+]
 Device = Annotated[str, typer.Option(help="Where to compute: auto, cpu, cuda, ...")]
 DatasetName = Annotated[str | None, typer.Option(help="Its name in configurations; the reader's if not given.")]
 Cache = Annotated[Path | None, typer.Option(help="Where stores lie; the user's cache if not given.")]

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import typer
 
 from episodes.errors import UserError
-from fewshot.cli.arguments import Device, InvertMasks, Method, Support, Trained, Trust, app, new_reporter
+from fewshot.cli.arguments import Device, InvertMasks, Method, MethodOptions, Support, Trained, Trust, app, new_reporter
 
 
 @app.command(epilog="Example: fewshot select runs/panet/checkpoint.safetensors --images scans/ --budget 5 --out first")
@@ -67,9 +67,7 @@ def predict(
     checkpoint: Trained,
     images: Annotated[str, typer.Option(help="An image, a folder (with all below it), or a pattern in quotes.")],
     out: Annotated[Path, typer.Option(help="The folder to write; one that was interrupted goes on.")],
-    overrides: Annotated[
-        list[str] | None, typer.Argument(metavar="[OPTION=VALUE]...", help="Options of the method, such as steps=60.")
-    ] = None,
+    overrides: MethodOptions = None,
     support: Annotated[
         Path | None, typer.Option(help="A folder of annotated images to adapt to, such as images/ and masks/.")
     ] = None,
@@ -139,9 +137,7 @@ def _require_options(words: Sequence[str]) -> None:
 def export(
     checkpoint: Trained,
     out: Annotated[Path, typer.Option(help="The file to write; it ends in .onnx.")],
-    overrides: Annotated[
-        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Options of the method, such as steps=60.")
-    ] = None,
+    overrides: MethodOptions = None,
     support: Support = None,
     method: Method = None,
     shots: Annotated[int | None, typer.Option(min=1, help="How many of them, the first by name.")] = None,

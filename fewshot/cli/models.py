@@ -15,6 +15,7 @@ from fewshot.cli.arguments import (
     Dataset,
     InvertMasks,
     Method,
+    MethodOptions,
     Overrides,
     Support,
     Trained,
@@ -85,9 +86,7 @@ def evaluate(
     data: Annotated[Path, typer.Option(help="The dataset's folder, as distributed.")],
     dataset: Dataset,
     out: Annotated[Path, typer.Option(help="The folder to write.")],
-    overrides: Annotated[
-        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Options of the method, such as flips=true.")
-    ] = None,
+    overrides: MethodOptions = None,
     name: Annotated[str | None, typer.Option(help="What the results call it; the reader's name if not given.")] = None,
     part: Annotated[
         Literal["test", "all"], typer.Option(help="What the model has not seen in training, or everything.")

@@ -160,10 +160,6 @@ class BenchmarkConfig(DataConfig):
                 raise ValueError(
                     f"support_from: {self.support_from} is a target; leave it out, or name another dataset"
                 )
-        return self
-
-    @model_validator(mode="after")
-    def _something_to_select_from(self) -> "BenchmarkConfig":
         selected = [row for row, method in self.methods.items() if method.support == "selected"]
         if selected and self.protocol == "classic":
             raise ValueError(f"methods.{selected[0]}.support: selected is for the protocol support-draws")

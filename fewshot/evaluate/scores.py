@@ -210,20 +210,21 @@ def write_numbers(
     """
     content = without_nan({**about, **asdict(assessment)})
     write_text(folder / NUMBERS, json.dumps(content, indent=1, allow_nan=False) + "\n")
-    write_text(folder / "images.csv", _images_csv(images))
+    write_text(folder / "images.csv", csv_text(image_table(images)))
     write_text(folder / "evaluation.md", markdown(assessment, about))
 
 
-def _images_csv(images: Sequence[ImageResult]) -> str:
+def image_table(images: Sequence[ImageResult]) -> list[list[Any]]:
+    """Return names of columns, then the facts and scores of each image in a row."""
     labels = list(images[0].label_probabilities)
     probabilities = (f"probability_{label}" for label in labels)
     header = ["image", "patient", "label", "lesion", *SCORES, *probabilities, "entropy", "disagreement"]
-    lines: list[list[object]] = [[*header]]
+    lines: list[list[Any]] = [[*header]]
     for image in images:
         facts = [image.record.id, image.record.patient_id, image.record.label, int(image.shows_lesion)]
         chances = [image.label_probabilities[label] for label in labels]
         lines.append([*facts, *asdict(image.scores).values(), *chances, image.entropy, image.disagreement])
-    return csv_text(lines)
+    return lines
 
 
 def markdown(assessment: Assessment, about: Mapping[str, Any]) -> str:

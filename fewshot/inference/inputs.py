@@ -188,12 +188,8 @@ def _numbered(name: str) -> Iterator[str]:
 class Spacings:
     """Millimetres from pixel to pixel (row, column) of images.
 
-    A table beside the images comes first, then what a DICOM file says of itself, then what holds for all others. Sizes
-    that no ultrasound image has are told and not used.
-
-    Args:
-        table: what `read_metadata_beside` read, if there is any.
-        otherwise: of images of which nothing else is known.
+    A table beside the images comes first, then what a DICOM file says of itself, then what holds for all others
+    (`otherwise`). Sizes that no ultrasound image has are told and not used.
 
     Raises:
         DatasetError: if the table holds what is no size.

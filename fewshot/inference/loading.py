@@ -56,11 +56,8 @@ class LoadedMethod:
     ) -> Predictor:
         """Adapt to a support set. Nothing is kept here: one loaded method serves any number of support sets.
 
-        Args:
-            support: at the working size; None for none.
-            features: of its images, (n_shot, ...), of a method that encodes, where they are at hand.
-            batch_size: images to predict at once; None for what suits the device.
-            doing: where and what, for the error.
+        Features (n_shot, ...) are those of the support images, of a method that encodes, where they are at hand.
+        `batch_size` images are predicted at once, or what suits the device; `doing` says where and what, for the error.
 
         Raises:
             UserError: if memory does not suffice, or the method cannot use the support set.
@@ -113,13 +110,8 @@ def load_method(
 ) -> LoadedMethod:
     """Load a checkpoint as a method.
 
-    Args:
-        checkpoint: the file.
-        name: as in a benchmark; None for the method that goes with the network.
-        device: where to compute: `auto`, `cpu`, `cuda`, ...
-        options: of the method.
-        image_size: working size; None for the one that the network was trained at.
-        trust: modules that its network may be of, see `load_network`.
+    Without a name, it is the method that goes with the network; without a working size, the one that the network was
+    trained at. The device is `auto`, `cpu`, `cuda`, ...; `trust` is that of `load_network`.
 
     Raises:
         UserError: if the file is missing or damaged, or the method or its options do not fit.
@@ -143,14 +135,8 @@ def load_ensemble(
 ) -> list[LoadedMethod]:
     """Load checkpoints, several of which are judged as one by their mean; none has adapted yet.
 
-    Args:
-        checkpoints: files, different ones.
-        method: its name as in a benchmark; None for the one that goes with the network, or `fine-tuned` of a
-            supervised network where there is a support set.
-        options: of the method.
-        device: where to compute.
-        with_support: whether there are annotated images to adapt to.
-        trust: modules that their networks may be of, see `load_network`.
+    Without a name, the method is the one that goes with the network, or `fine-tuned` of a supervised network where
+    there is a support set. `trust` is that of `load_network`.
 
     Raises:
         UserError: if they cannot be read or differ in what they predict, or the method does not fit.

@@ -144,13 +144,9 @@ def segment_queries(
 ) -> Iterator[Segmented]:
     """Adapt a method to a support set once and segment all queries, in their order.
 
-    Args:
-        method: what to use.
-        target: holds the records' pixels.
-        task: what it is given and asked.
-        cached: whether a method with an encoder is given the target's features, which are computed at the first call;
-            otherwise it is given the images, as a method without an encoder always is.
-        seconds: what adapting and segmenting take is added to it.
+    With `cached`, a method with an encoder is given the target's features, which are computed at the first call;
+    otherwise it is given the images, as a method without an encoder always is. What adapting and segmenting take is
+    added to `seconds`.
 
     Raises:
         NotEnoughMemoryError: if memory does not suffice to adapt, or to segment a single image.

@@ -124,11 +124,8 @@ def _by_name(inputs: Sequence[Input]) -> tuple[dict[PurePosixPath, _Named], _Nam
 class ImageReader:
     """Reads images one by one.
 
-    Args:
-        spacings: of their pixels.
-        truths: their known masks; empty for none.
-        full_scales: of images of more than 8 bits; of those that have none here, each fits its own.
-        invert_masks: whether the masks have a light ground.
+    Images of more than 8 bits without a full scale here fit their own; `invert_masks` says that the masks have a light
+    ground.
     """
 
     def __init__(

@@ -1,6 +1,5 @@
 """Results in wandb: evaluations, benchmarks, and the Report of a benchmark."""
 
-import csv
 import json
 import logging
 import os
@@ -20,12 +19,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from episodes.errors import UserError
-from episodes.io.files import file_hash, plain_cell, write_text
+from episodes.io.files import file_hash, write_text
 from episodes.names import short_name
 from episodes.storage.store import Store
 from fewshot.checkpoints import read_facts
 from fewshot.evaluate.figures import chosen_cases
-from fewshot.evaluate.scores import Assessment, ImageResult
+from fewshot.evaluate.scores import Assessment, ImageResult, image_table
 from fewshot.report.tables import table_of
 from fewshot.results.history import METRICS
 from fewshot.results.identities import Identities, run_identities
@@ -104,17 +103,11 @@ def _tables_and_pictures(
 ) -> dict[str, Any]:
     import wandb
 
-    with (out / "images.csv").open(newline="", encoding="utf-8") as file:
-        header, *rows = csv.reader(file)
+    header, *rows = image_table(images)
     types = {name: str if name in {"image", "patient", "label"} else float for name in header}
-    shown = {"image": identities.image, "patient": identities.patient}
-    values = [
-        [
-            shown.get(name, types[name])(plain_cell(text)) if text else None
-            for name, text in zip(header, row, strict=True)
-        ]
-        for row in rows
-    ]
+    shown = {**types, "image": identities.image, "patient": identities.patient}
+    # Only NaN differs from itself: an undefined score is left empty.
+    values = [[shown[name](one) if one == one else None for name, one in zip(header, row, strict=True)] for row in rows]
     # `cases.png` has names drawn into it.
     names = [path for path in sorted(out.glob("*.png")) if path.stem != "cases"]
     figures = {f"figures/{path.stem}": wandb.Image(str(path)) for path in names}

@@ -32,16 +32,9 @@ def finetune_checkpoint(
 ) -> Path:
     """Fine-tune as the benchmark's `fine-tuned` row does, and save the result.
 
-    Args:
-        checkpoint: of a supervised model.
-        support: folder with `images/` and `masks/` of equal names; every image must show a lesion.
-        out: the checkpoint to write, and the path returned; it must not exist.
-        overrides: `key=value` options of `FineTuned`.
-        reporter: shows progress.
-        shots: how many of the images to take, the first by name; None for all.
-        listener: is told the new checkpoint and its facts once it is written.
-        trust: modules that the network may be of.
-        invert_masks: whether the masks of the annotated images have a light ground.
+    The support folder holds `images/` and `masks/` of equal names, and every image shows a lesion; `shots` of them are
+    taken, the first by name, or all. `overrides` are `key=value` options of `FineTuned`. `out` is returned; the
+    listener is told of it and its facts once it is written.
 
     Raises:
         UserError: if the output exists or another process is writing it, the support cannot be used, or the model is
