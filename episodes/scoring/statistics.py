@@ -210,10 +210,11 @@ def percentile_interval(
         return Interval(estimate, nan, nan)
     tail = (1 - level) / 2
     low, high = (float(end) for end in np.quantile(resamples, [tail, 1 - tail]).clip(least, most))
-    if isfinite(most - least) and resamples.min() == resamples.max():
+    slack = 1e-9 * (most - least)  # means of equal scores differ in their last digits
+    if isfinite(slack) and np.ptp(resamples) <= slack:
         reach = (most - least) * tail ** (1 / n_units)
-        low = least + reach if low == most else low
-        high = most - reach if high == least else high
+        low = least + reach if low >= most - slack else low
+        high = most - reach if high <= least + slack else high
     return Interval(estimate, low, high)
 
 

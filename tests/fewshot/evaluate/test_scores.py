@@ -150,7 +150,7 @@ def test_without_any_lesion_of_known_kind_there_are_no_class_scores(store: Store
     assert found.class_rocs == {}
     # Each lesion is missed: how far other patients' may be off is no more known than how much of them is found.
     distance, dice = found.lesion["hd95"], found.lesion["dice"]
-    assert distance.high == distance.estimate == pytest.approx(math.hypot(*store.label_maps[0].shape))
+    assert distance.high == pytest.approx(distance.estimate) == pytest.approx(math.hypot(*store.label_maps[0].shape))
     assert distance.low / distance.high == pytest.approx(1 - dice.high)
     assert dice.high > 0
     assert found.lesion["dice"].estimate == 0
