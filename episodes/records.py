@@ -94,11 +94,7 @@ class Record:
 
 
 def repeated_ids(records: Iterable[Record]) -> Iterator[tuple[Record, str]]:
-    """Find the records whose id an earlier one bears already.
-
-    Yields:
-        Such a record, and one line that names both files.
-    """
+    """Yield each record whose id an earlier one bears already, and one line that names both files."""
     seen: dict[str, Path] = {}
     for record in records:
         if record.id in seen:

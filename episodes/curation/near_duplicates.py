@@ -242,13 +242,15 @@ def settle_duplicates(records: Sequence[Record], groups: Sequence[Sequence[int]]
     """
     grouped = group_patients(records, groups)
     by_id = [sorted((records[index] for index in group), key=lambda record: record.id) for group in groups]
-    dropped = tuple(one for group in by_id for one in settle_group(group, how))
+    dropped: list[Dropped] = []
     for group in by_id:
-        if contradictory(group) and not settle_group(group, how):
+        lost_of_group = settle_group(group, how)
+        dropped += lost_of_group
+        if contradictory(group) and not lost_of_group:
             stated = ", ".join(f"{record.id} {record.label}" for record in group)
             logger.warning("kept, though they look alike: %s; their patients are named apart", stated)
     lost = {one.id for one in dropped}
-    return Curated(tuple(record for record in grouped if record.id not in lost), dropped)
+    return Curated(tuple(record for record in grouped if record.id not in lost), tuple(dropped))
 
 
 def contradictory(group: Sequence[Record]) -> bool:

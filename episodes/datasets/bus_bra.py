@@ -40,11 +40,7 @@ def read(root: Path) -> list[Record]:
 
 
 def stated_sizes(root: Path) -> dict[str, tuple[int, int]]:
-    """Read what the table says of each image's size, which is wrong for four of them.
-
-    Returns:
-        (H, W) keyed by the image's stem; none of images whose row states no size.
-    """
+    """Read each image's (H, W) by its stem, where the table states it; for four images it is wrong."""
     table = root / "bus_data.csv"
     rows = read_table(table, optional=("ID", "Height", "Width"))
     sizes = {row.get("ID", ""): (row.get("Height", ""), row.get("Width", "")) for row in rows}

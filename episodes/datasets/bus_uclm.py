@@ -44,11 +44,7 @@ def read(root: Path) -> list[Record]:
 
 
 def stated_sizes(root: Path) -> dict[str, tuple[int, int]]:
-    """Read what the table says of each image's size; the HESN images are smaller than it says.
-
-    Returns:
-        (H, W) keyed by the image's stem; none of images whose row states no size.
-    """
+    """Read each image's (H, W) by its stem, where the table states it; the HESN images are smaller than it says."""
     table = root / "INFO.csv"
     sizes = {
         image_stem(row["Image"]): row.get("Resolution", "") for row in read_table(table, ("Image",), ("Resolution",))

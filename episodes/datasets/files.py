@@ -46,10 +46,7 @@ def leave_out(file: Path, reason: str, kind: LeftOut = "extra file") -> None:
 
 
 def find_folders(root: Path, *layouts: Sequence[str]) -> list[Path]:
-    """Find the sub-folders of one of the layouts in circulation; upper and lower case are the same.
-
-    Returns:
-        The folders of the first layout that is complete, in the order of its names.
+    """Find the sub-folders of the first layout in circulation that is complete, in its order, whatever their case.
 
     Raises:
         DatasetError: if none is; the message says so where one lies a level above or below.
@@ -74,11 +71,7 @@ def sub_folders(folder: Path) -> dict[str, Path]:
 
 
 def require_one_case(folder: Path, names: Collection[str]) -> None:
-    """Refuse folders of these names, in lower case, that differ in case alone: only one of them would be read.
-
-    Raises:
-        DatasetError: if two of them hold images.
-    """
+    """Refuse folders of images, of names in lower case, that differ in case alone: only one of them would be read."""
     known = sub_folders(folder)
     for path in sorted(folder.iterdir()):
         other = known.get(path.name.lower(), path)

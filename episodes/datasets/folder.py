@@ -83,11 +83,7 @@ def read_phantoms(root: Path) -> list[Record]:
 
 
 def read_table_of(layout: FolderLayout) -> Metadata | None:
-    """Read the table of a folder, if there is one; its rows that name no image are left out.
-
-    Raises:
-        DatasetError: if the table cannot be read.
-    """
+    """Read the table of a folder, if there is one; its rows that name no image are left out."""
     if layout.table is None:
         return None
     found = read_metadata(layout.table)

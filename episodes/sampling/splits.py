@@ -245,9 +245,8 @@ def official_folds(records: Sequence[Record], n_folds: int) -> dict[str, Split]:
     tested on, what to validate on. That choice is not taken over: it puts images of more than 200 patients on both
     sides. A record's fold is its `split`, or an extra fact such as `10-fold`.
 
-    Returns:
-        Fold as the authors call it -> split, in the order of their numbers. Nobody vouches for their patients: see
-            `find_crossings`.
+    The splits are in the order of the folds' names, by which the authors call them. Nobody vouches for their patients:
+    see `find_crossings`.
 
     Raises:
         SamplingError: if the records are of several datasets, or do not state exactly so many folds.

@@ -15,7 +15,6 @@ from scipy.spatial import KDTree
 from episodes.images.spacing import Spacing
 
 BoolArray = NDArray[np.bool_]
-FloatArray = NDArray[np.float64]
 
 TOLERANCE = 2.0
 # Just below the smallest lesion of BUSI, BUS-BRA and BUS-UCLM, which covers 0.0016 of its image.

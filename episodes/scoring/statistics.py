@@ -234,10 +234,8 @@ def patient_weights(patients: Sequence[str], *, n_resamples: int = 2000, seed: i
     """Count each query in each resample of whole patients, for scores that are no mean over queries.
 
     The resamples are those of `crossed_bootstrap` with the same seed and patients, and a single draw. There are fewer
-    of them unless asked for: 10,000 for each of 2000 images would take 160 MB, and as much again in every score.
-
-    Returns:
-        Whole numbers from 0, equal for all queries of one patient, (n_resamples, n_queries).
+    of them unless asked for: 10,000 for each of 2000 images would take 160 MB, and as much again in every score. The
+    counts are whole numbers from 0, equal for all queries of one patient, (n_resamples, n_queries).
 
     Raises:
         ValueError: if n_resamples is less than 1.

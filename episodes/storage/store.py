@@ -57,9 +57,6 @@ def write_index(folder: Path, index: StoreIndex) -> None:
     """Write a store's index, whole, with a checksum of its content.
 
     Paths that text cannot hold are escaped in it; `prepare_store` finds the files anew.
-
-    Raises:
-        StorageError: if it cannot be written.
     """
     rows = tuple(replace(row, record=_with_text_paths(row.record)) for row in index.rows)
     tree = _INDEX.dump_python(replace(index, rows=rows), mode="json")
@@ -141,11 +138,7 @@ class Pixels:
         return len(self.mapped)
 
     def __getitem__(self, index: Any) -> NDArray[np.uint8]:
-        """Read as from an array.
-
-        Raises:
-            DamagedStoreError: if an image is not as it was written.
-        """
+        """Read as from an array; raise a `DamagedStoreError` if an image is not as it was written."""
         rows = np.atleast_1d(self._rows[index[0] if isinstance(index, tuple) else index])
         for row in rows[self._unchecked[rows]].tolist():
             if crc32(self._plain[row]) != self._crcs[row]:
@@ -255,14 +248,12 @@ class Collection:
     def image(self, record_id: str) -> NDArray[np.uint8]:
         """Return the grey image, (H, W)."""
         store, row = self._find(record_id)
-        image: NDArray[np.uint8] = store.images[row]
-        return image
+        return store.images[row]
 
     def label_map(self, record_id: str) -> NDArray[np.uint8]:
         """Return the label map, (H, W)."""
         store, row = self._find(record_id)
-        label_map: NDArray[np.uint8] = store.label_maps[row]
-        return label_map
+        return store.label_maps[row]
 
     def _find(self, record_id: str) -> tuple[Store, int]:
         try:
