@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from episodes.phantoms.layouts import write_busi
 from episodes.phantoms.population import PhantomSpec, generate
 from fewshot.checkpoints import network_tensors, save_checkpoint
 from fewshot.results.rows import write_table
 from fewshot.results.summary import summarise
-from tests.episodes.made_datasets import write_busi
 from tests.fewshot.made_results import study
 from tests.fewshot.small_networks import ENCODER, MODELS, small_network
 

@@ -5,6 +5,7 @@ import re
 import shlex
 import sys
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -347,12 +348,11 @@ def generate(
 
     require_free(root)
     spec = population.PhantomSpec(scanner, images, seed)
-    writer = getattr(layouts, f"write_{layout}")
+    writer = partial(layouts.write_folder, spec=spec) if layout == "folder" else layouts.WRITERS[layout]
     with exclusive_lock(root), new_reporter().step(f"generate {images} images") as progress:
         require_free(root)  # nor has another process written it meanwhile
-        options = {"spec": spec} if layout == "folder" else {}
-        with folder_written_whole(root) as partial:
-            writer(counted(population.generate(spec), images, progress), partial, **options)
+        with folder_written_whole(root) as hidden:
+            writer(counted(population.generate(spec), images, progress), hidden)
     sys.stdout.write(f"{root}\n")
 
 

@@ -22,7 +22,7 @@ from baselines.batches import ImageBatches
 from episodes.augment.transforms import Augmentation
 from episodes.datasets import read_dataset
 from episodes.images.decoding import read_image
-from episodes.phantoms import population
+from episodes.phantoms import layouts, population
 from episodes.records import Record
 from episodes.sampling.episode import load_episode
 from episodes.sampling.sampler import EpisodeSampler, EpisodeSpec
@@ -30,7 +30,6 @@ from episodes.storage.preparation import prepare_store
 from episodes.storage.store import Collection, Store
 from fewshot.config.training import EncoderConfig, ModelConfig
 from fewshot.networks import seeded_network
-from tests.episodes.made_datasets import write_bus_uclm
 from tests.episodes.made_pictures import read_label_map
 
 N_IMAGES = 48
@@ -45,7 +44,7 @@ def measure() -> list[str]:
     """Lines that say how long an episode's pixels take both ways."""
     with TemporaryDirectory() as folder:
         root = Path(folder) / "bus_uclm"
-        write_bus_uclm(population.generate(population.PhantomSpec("linear", N_IMAGES)), root)
+        layouts.write_bus_uclm(population.generate(population.PhantomSpec("linear", N_IMAGES)), root)
         for path in root.rglob("*.png"):
             enlarge(path)
         begin = perf_counter()

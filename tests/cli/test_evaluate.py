@@ -11,12 +11,11 @@ import pytest
 import yaml
 from PIL import Image
 
-from episodes.phantoms.layouts import write_folder
+from episodes.phantoms.layouts import write_bus_uclm, write_folder
 from episodes.phantoms.population import PhantomSpec, generate
 from fewshot.checkpoints import load_checkpoint, save_checkpoint
 from tests.cli.conftest import Ended, Fewshot
 from tests.cli.test_errors import FAILED, WRONG_USE, assert_matches, complaint
-from tests.episodes.made_datasets import write_bus_uclm
 from tests.fewshot.small_networks import SMALL
 
 CLASSIFIER = {

@@ -8,11 +8,10 @@ import pytest
 import yaml
 
 from episodes.datasets import read_dataset
-from episodes.phantoms.layouts import write_folder
+from episodes.phantoms.layouts import write_bus_uclm, write_busi, write_folder, write_udiat
 from episodes.phantoms.population import PhantomSpec, generate
 from tests.cli.conftest import Fewshot
 from tests.episodes.datasets.made_trees import save_image, save_mask, write_table
-from tests.episodes.made_datasets import write_bus_uclm, write_busi, write_udiat
 from tests.episodes.made_dicom import gradient, region, write_dicom
 
 

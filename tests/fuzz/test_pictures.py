@@ -15,10 +15,9 @@ from PIL import Image
 
 from episodes.datasets import read_dataset
 from episodes.images.decoding import read_image
-from episodes.phantoms.layouts import write_folder
+from episodes.phantoms.layouts import write_bus_uclm, write_busi, write_folder, write_udiat
 from episodes.phantoms.population import Phantom, PhantomSpec, generate
 from episodes.records import Record
-from tests.episodes.made_datasets import write_bus_uclm, write_busi, write_udiat
 from tests.episodes.made_pictures import read_label_map
 from tests.fuzz.mutations import damaged
 from tests.fuzz.watched import fuzzing, require_read_or_refused

@@ -11,9 +11,8 @@ from hypothesis import strategies as st
 
 from episodes.datasets import read_dataset, tables
 from episodes.datasets.tables import read_table
-from episodes.phantoms.layouts import write_folder
+from episodes.phantoms.layouts import write_bus_uclm, write_folder, write_udiat
 from episodes.phantoms.population import PhantomSpec, generate
-from tests.episodes.made_datasets import write_bus_uclm, write_udiat
 from tests.fuzz.mutations import damaged
 from tests.fuzz.watched import fuzzing, require_read_or_refused
 

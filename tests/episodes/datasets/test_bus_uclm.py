@@ -8,9 +8,9 @@ from PIL import Image
 from episodes.datasets import bus_uclm, read_dataset
 from episodes.errors import DatasetError
 from episodes.images.decoding import read_image
+from episodes.phantoms.layouts import write_bus_uclm
 from episodes.phantoms.population import PhantomSpec, generate
 from tests.episodes.datasets.made_trees import by_stem, save_image, save_mask, write_table
-from tests.episodes.made_datasets import write_bus_uclm
 from tests.episodes.made_pictures import read_label_map
 
 HEADER = ("Image", "Resolution", "Label", "Doppler", "Marks", "Combined")

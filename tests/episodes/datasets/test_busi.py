@@ -8,10 +8,10 @@ from PIL import Image
 from episodes.datasets import busi, read_dataset
 from episodes.errors import DatasetError
 from episodes.images.decoding import read_image
+from episodes.phantoms.layouts import write_busi
 from episodes.phantoms.population import PhantomSpec, generate
 from episodes.records import LABEL_VALUES
 from tests.episodes.datasets.made_trees import by_stem, save_image, save_mask
-from tests.episodes.made_datasets import write_busi
 from tests.episodes.made_pictures import read_label_map
 
 

@@ -7,9 +7,9 @@ import pytest
 from episodes.datasets import read_dataset, udiat
 from episodes.errors import DatasetError
 from episodes.images.decoding import read_image
+from episodes.phantoms.layouts import write_udiat
 from episodes.phantoms.population import PhantomSpec, generate
 from tests.episodes.datasets.made_trees import by_stem, save_image, save_mask, write_excel, write_table
-from tests.episodes.made_datasets import write_udiat
 from tests.episodes.made_pictures import read_label_map
 
 LABELS = {"000001": "benign", "000002": "malignant", "000012": "benign"}

@@ -14,9 +14,8 @@ from PIL import Image
 from episodes.errors import DatasetError, StorageError
 from episodes.io.locks import waiting_lock
 from episodes.phantoms import layouts
-from episodes.phantoms.layouts import prepare_phantoms, write_folder
+from episodes.phantoms.layouts import prepare_phantoms, write_bus_uclm, write_busi, write_folder, write_udiat
 from episodes.phantoms.population import Phantom, PhantomSpec, generate
-from tests.episodes.made_datasets import write_bus_uclm, write_busi, write_udiat
 
 SPEC = PhantomSpec("highfreq", n_images=36, size=32)
 

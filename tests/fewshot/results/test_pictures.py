@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageColor
 
 from episodes.datasets import read_dataset
+from episodes.phantoms.layouts import write_bus_uclm
 from episodes.phantoms.population import PhantomSpec, generate
 from fewshot.api import lesion_mask
 from fewshot.results.pictures import (
@@ -22,7 +23,6 @@ from fewshot.results.pictures import (
     write_map,
     write_mask,
 )
-from tests.episodes.made_datasets import write_bus_uclm
 from tests.episodes.made_pictures import read_label_map
 
 
