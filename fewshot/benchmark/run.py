@@ -32,11 +32,12 @@ from fewshot.devices import choose_device
 from fewshot.methods.contract import Ingredients, Method, Sources, build_method, find_method
 from fewshot.networks import build_network
 from fewshot.results.rows import TOLERANCE_MM, Cell, read_table, write_table
+from fewshot.results.run_files import CONFIG, ENVIRONMENT, RESULTS
 from fewshot.stores import open_store, write_data_record
 from fewshot.terminal import Reporter
 from fewshot.training.run import TrainingListener, train
 
-CONFIG, INPUTS = "config.yaml", "inputs.json"
+INPUTS = "inputs.json"
 PACKAGES = ("fewshot-bus", "torch", "torchvision", "timm", "numpy", "scipy", "scikit-learn", "albumentations")
 
 # What may differ between two calls of the same run: where things lie, compute and report to, never what is computed.
@@ -67,7 +68,7 @@ def open_run(config: BenchmarkConfig, inputs: Mapping[str, str], *, overwrite: b
             remove_folder(folder)
     write_text(path, yaml.safe_dump(resolved, sort_keys=False))
     write_text(folder / INPUTS, json.dumps(inputs, indent=1) + "\n")
-    write_text(folder / "environment.json", json.dumps(environment(), indent=1) + "\n")
+    write_text(folder / ENVIRONMENT, json.dumps(environment(), indent=1) + "\n")
     return folder
 
 
@@ -179,7 +180,7 @@ def _gather(config: BenchmarkConfig, folder: Path, cells: Sequence[Cell]) -> pa.
         "nsd_tolerance_mm": TOLERANCE_MM,
         "false_positive_min_area": MIN_AREA,
     }
-    write_table(folder / "results.parquet", table, facts)
+    write_table(folder / RESULTS, table, facts)
     return table
 
 

@@ -179,8 +179,7 @@ def split(
     out: Annotated[Path, typer.Argument(help="The file to write; folds get names after it: OUT-fold0.json, ...")],
     overrides: Overrides = None,
     parts: Annotated[
-        str | None,
-        typer.Option(metavar="NAME=SHARE,...", help="The parts; train=0.7,val=0.15,test=0.15 if not given."),
+        str | None, typer.Option(metavar="NAME=SHARE,...", help="The parts; train=0.7,val=0.15,test=0.15 if not given.")
     ] = None,
     folds: Annotated[int | None, typer.Option(min=2, max=1000, help="Cross-validation: a file for each fold.")] = None,
     official: Annotated[

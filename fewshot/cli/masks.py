@@ -29,8 +29,7 @@ def select(
         typer.Option(help="Near to all images on average; or as near as may be to the one that is farthest."),
     ] = "k-medoids",
     metadata: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Patients and labels; the images' metadata.csv if not given."),
+        Path | None, typer.Option(metavar="FILE", help="Patients and labels; the images' metadata.csv if not given.")
     ] = None,
     image_size: Annotated[
         int | None, typer.Option(min=32, max=2_048, help="Working size; the checkpoint's, or 256, if not given.")

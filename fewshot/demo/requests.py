@@ -28,16 +28,7 @@ from fewshot.demo.responses import (
     shown_mask_png,
     write_archive,
 )
-from fewshot.demo.sessions import (
-    Kind,
-    Session,
-    Sessions,
-    clean_name,
-    receive,
-    take_image,
-    take_mask,
-    take_painting,
-)
+from fewshot.demo.sessions import Kind, Session, Sessions, clean_name, receive, take_image, take_mask, take_painting
 
 TOKEN = "fewshot-session"  # noqa: S105 - the header's name
 FILE_NAME = "fewshot-file"

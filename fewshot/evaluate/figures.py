@@ -14,7 +14,7 @@ from fewshot.inference.loading import LoadedMethod
 from fewshot.inference.predictor import EnsemblePrediction, Predictor
 from fewshot.plots.curves import confusion_figure, history_figure, reliability_figure, roc_figure
 from fewshot.plots.images import Case, cases_figure
-from fewshot.results.history import read_history
+from fewshot.results.history import METRICS, read_history
 
 # Of the worst, the median and the best lesion images, and of the normal images with the largest false lesion.
 CASES_OF_A_KIND = 2
@@ -29,7 +29,7 @@ def write_figures(folder: Path, assessment: Assessment, members: Sequence[Loaded
         confusion_figure(folder / "confusion.png", np.array(assessment.labels.confusion), names)
         roc_figure(folder / "roc_images.png", {one.name: one for one in assessment.label_rocs})
     for place, member in enumerate(members, start=1):
-        metrics = None if member.path is None else member.path.parent / "metrics.jsonl"
+        metrics = None if member.path is None else member.path.parent / METRICS
         if metrics is not None and metrics.is_file():
             name = "training.png" if len(members) == 1 else f"training_{place}.png"
             history_figure(folder / name, read_history(metrics), kept_step=member.facts.get("kept_step"))

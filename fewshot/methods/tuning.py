@@ -159,11 +159,7 @@ class SupportImages(AugmentedSupport):
         """Return images (n, 3, H, W) in [0, 1], label maps (n, H, W) and labels (n,); lesions are of unknown kind."""
         images, masks = self.draw(step)
         unknown = LABEL_VALUES["unknown"]
-        return {
-            "images": images,
-            "label_maps": masks.long() * unknown,
-            "labels": torch.full((len(images),), unknown),
-        }
+        return {"images": images, "label_maps": masks.long() * unknown, "labels": torch.full((len(images),), unknown)}
 
 
 class SupportEpisodes(AugmentedSupport):

@@ -37,12 +37,7 @@ class RidgeMatcher(nn.Module):
     """
 
     def __init__(
-        self,
-        channels: int,
-        temperature: float = 4.0,
-        *,
-        learned_temperature: bool = False,
-        prior: bool = False,
+        self, channels: int, temperature: float = 4.0, *, learned_temperature: bool = False, prior: bool = False
     ) -> None:
         super().__init__()
         self.temperature = Temperature(temperature, learned=learned_temperature)

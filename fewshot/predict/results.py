@@ -209,7 +209,7 @@ class ResultFolder:
 
     Raises:
         UserError: if its table is none of ours.
-        StorageError: if it cannot be written.
+        StorageError: here and in its methods, if something cannot be written.
     """
 
     def __init__(self, path: Path, *, npy: bool) -> None:
@@ -236,11 +236,7 @@ class ResultFolder:
         return unchanged and all((self.path / picture).is_file() for picture in (mask, *others))
 
     def add(self, case: ReadImage, found: ImagePrediction) -> None:
-        """Write the pictures of an image, then its row.
-
-        Raises:
-            StorageError: if something cannot be written.
-        """
+        """Write the pictures of an image, then its row."""
         contents = (
             mask_png(found.mask, found.label_map),
             _npy(found.probability) if self.npy else probability_png(found.probability),
@@ -253,11 +249,7 @@ class ResultFolder:
         self._rows[case.input.key] = row
 
     def list_left_out(self, left_out: Mapping[Path, str]) -> None:
-        """List the files that are neither images nor masks of any, each with the reason; without any, nothing is left.
-
-        Raises:
-            StorageError: if the list cannot be written.
-        """
+        """List the files that are neither images nor masks of any, each with the reason; no list is left without any."""
         self._list(LEFT_OUT, ("file", "reason"), ((printable(str(path)), why) for path, why in left_out.items()))
 
     def _list(self, name: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
@@ -267,11 +259,7 @@ class ResultFolder:
             (self.path / name).unlink(missing_ok=True)
 
     def finish(self, failed: Mapping[Input, str]) -> None:
-        """Put the rows in order, and list the images that could not be read.
-
-        Raises:
-            StorageError: if something cannot be written.
-        """
+        """Put the rows in order, and list the images that could not be read."""
         for one in failed:
             self._rows.pop(one.key, None)
         write_rows(self.path / TABLE, self.rows)

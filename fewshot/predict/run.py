@@ -158,10 +158,6 @@ class ChunkPrediction:
 
     The model adapts to its support set when the first image is to be segmented; support images are not segmented again.
     At once are predicted `batch_size` images, or what suits the device.
-
-    Attributes:
-        failed: images that could not be read, each with the reason.
-        of_support: images that are support images.
     """
 
     def __init__(
@@ -173,8 +169,8 @@ class ChunkPrediction:
         batch_size: int | None,
     ) -> None:
         self.reader, self.folder, self.size = reader, folder, (model.image_size, model.image_size)
-        self.failed: dict[Input, str] = {}
-        self.of_support: list[Input] = []
+        self.failed: dict[Input, str] = {}  # images that could not be read, each with the reason
+        self.of_support: list[Input] = []  # images that are support images
         self._known = frozenset() if support is None else frozenset(support_hashes(support))
         self._predictor = cache(partial(model.adapt, support, batch_size=batch_size))
 

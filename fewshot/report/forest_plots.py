@@ -99,15 +99,14 @@ def forest_plot(
     """
     top = MARGIN + (TEXT + 0.04 if key else 0)
     left = MARGIN + 0.06 if above else MARGIN + names
-    y, total, tops, middles = 0.0, 0.0, [], []  # in inches below the top of the axes
+    y, tops, middles = 0.0, [], []  # in inches below the top of the axes
     for place, row in enumerate(rows):
         air = GAP * (1.2 if row.heading and place else 0.4)  # more where a heading begins a new group
         line = TEXT if above and not row.heading else 0.0
         tops.append(y + air)
         middles.append(y + air + row.tall / 2 + line)
         y = y + air + (row.tall + line)
-        total += row.tall + line + air
-    total += GAP
+    total = y + GAP
     with new_page(WIDTH, top + total + FOOT, THEMED) as page:
         axes = _axes(page, (left, top, WIDTH - left - notes - MARGIN - GAP, total), xlabel, limits)
         if key:

@@ -97,9 +97,8 @@ def compare_all(
     index = indexed(results)
     differences = [compare(index, row, other, cells) for row, other in pairs]
     corrected = holm([difference.p_value for difference in differences])
-    return [
-        Comparison(*pair, *found) for pair, found in zip(pairs, zip(differences, corrected, strict=True), strict=True)
-    ]
+    found = zip(pairs, differences, corrected, strict=True)
+    return [Comparison(*pair, difference, p) for pair, difference, p in found]
 
 
 @dataclass(frozen=True, slots=True)

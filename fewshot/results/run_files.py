@@ -21,6 +21,8 @@ from episodes.io.yaml_json import JSONTextError, read_json
 from fewshot.results.pictures import write_mask, write_picture
 
 RESULTS = "results.parquet"
+CONFIG = "config.yaml"
+ENVIRONMENT = "environment.json"
 COSTS = "costs.json"
 GALLERY = "gallery"
 GALLERY_INDEX = "gallery.json"
@@ -243,10 +245,10 @@ def read_run_files(folder: Path, name: str) -> RunFiles:
         UserError: if a file is damaged.
     """
     try:
-        config = folder / "config.yaml"
+        config = folder / CONFIG
         return RunFiles(
             config={name: config.read_text(encoding="utf-8")} if config.is_file() else {},
-            environment=_environment(folder / "environment.json", name),
+            environment=_environment(folder / ENVIRONMENT, name),
             costs=read_costs(folder),
             cases=read_gallery(folder),
         )
