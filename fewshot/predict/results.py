@@ -249,7 +249,7 @@ class ResultFolder:
         self._rows[case.input.key] = row
 
     def list_left_out(self, left_out: Mapping[Path, str]) -> None:
-        """List the files that are neither images nor masks of any, each with the reason; no list is left without any."""
+        """List the files that are neither images nor masks of any, each with the reason; no file stays without any."""
         self._list(LEFT_OUT, ("file", "reason"), ((printable(str(path)), why) for path, why in left_out.items()))
 
     def _list(self, name: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
