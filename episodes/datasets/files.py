@@ -188,7 +188,8 @@ def by_stem(files: Iterable[Path]) -> dict[str, Path]:
     for file in files:
         other = stems.setdefault(frame_stem(file, None), file)
         if other != file:
-            message = f"{file}: {other.name} differs in the suffix alone; remove one of the two"
+            what = "suffix" if file.suffix != other.suffix else "letters' Unicode form"
+            message = f"{file}: {other.name} differs in the {what} alone; remove one of the two"
             report_problem("name taken twice", file, message)
     return stems
 
@@ -221,10 +222,10 @@ def report_missing_mask(image: Path, stem: str, folder: Path | None = None) -> N
     """Report that an image lacks the mask of this stem, and what lies in its place in the folder of masks."""
     message = f"{image}: its mask {stem}{image.suffix} is missing"
     advice = "restore the mask or remove the image"
-    start = stem.casefold()
+    word = re.compile(rf"(?<![^\W_]){re.escape(stem)}(?![^\W_])", re.IGNORECASE)
     for file in sorted(folder.iterdir()) if folder else ():
         name = composed(printable(file.name))
-        if file != image and (name.casefold() == start or name.casefold().startswith(f"{start}.")):
+        if file != image and not file.is_dir() and word.search(name):
             form = unread_format(file)
             advice = f"{form} is not read: save it as PNG" if form else "name it as its image, upper and lower case too"
             message += f", but {folder} holds {name}"

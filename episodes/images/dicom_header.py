@@ -252,8 +252,8 @@ def _spacing(dataset: Any, path: Path) -> Spacing | None:
     if regions:
         return _agreed([spacing for region in regions if (spacing := _region_spacing(region, path))])
     for keyword in ("PixelSpacing", "ImagerPixelSpacing"):
-        value = dataset.get(keyword)
-        if value is not None and len(value) == 2 and (spacing := _positive(*map(float, value))):
+        element = dataset.get(keyword) and dataset[keyword]
+        if element and element.VM == 2 and (spacing := _positive(*map(float, element.value))):
             return spacing
     return None
 

@@ -533,6 +533,24 @@ def test_masks_that_differ_in_the_suffix_alone(fewshot: Fewshot, tmp_path: Path,
     assert said in ended.message
 
 
+@pytest.mark.parametrize("masks", ["{}_lesion", "mask of {}", "{} "])
+def test_a_mask_of_another_name_is_named(fewshot: Fewshot, tmp_path: Path, masks: str) -> None:
+    root = tmp_path / "set"
+    for number in (1, 10):
+        save_image(root / "images" / f"s{number}.png", seed=number, mode="L")
+        name = masks.format(f"s{number}")
+        save_mask(root / "masks" / f"{name}.png")
+    found = findings(check(fewshot, root))["missing file"]
+    assert f"{masks.format('s1')}.png; name it as its image" in found["images/s1.png"]
+
+
+def test_two_images_whose_names_look_alike(fewshot: Fewshot, tmp_path: Path) -> None:
+    root = dataset(tmp_path / "set")
+    for name in ("\u00e4.png", "a\u0308.png"):
+        save_image(root / "images" / name, mode="L")
+    assert "differs in the letters' Unicode form alone" in str(findings(check(fewshot, root))["name taken twice"])
+
+
 def test_volumes_as_known_masks_are_named(fewshot: Fewshot, tmp_path: Path, unet: Path) -> None:
     root = dataset(tmp_path / "set")
     shutil.rmtree(root / "masks")

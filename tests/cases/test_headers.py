@@ -58,6 +58,13 @@ def test_numbers_that_scanners_write_are_read(tmp_path: Path) -> None:
     assert read_image(path).shape == GREY.shape
 
 
+@pytest.mark.parametrize("values", ["0.1", ["0.1", "0.1", "0.1"], ["-0.1", "-0.1"], ["0", "0"], ""])
+def test_a_pixel_size_that_is_none_is_unknown(tmp_path: Path, values: str | list[str]) -> None:
+    path = write_dicom(tmp_path / "a.dcm", GREY, facts={"PixelSpacing": values})
+    assert read_facts(path).spacing is None
+    assert read_image(path).shape == GREY.shape
+
+
 def test_a_slope_that_is_lost_beside_the_intercept(tmp_path: Path) -> None:
     path = write_dicom(tmp_path / "a.dcm", GREY, facts={"RescaleSlope": "1e-9", "RescaleIntercept": "1e9"})
     refused(path, "RescaleSlope 1e-09 is lost beside RescaleIntercept 1e\\+09; export it again")

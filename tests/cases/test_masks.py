@@ -164,9 +164,9 @@ def test_palette_white_bg(folder: Folder) -> None:
     folder.fill(lambda a: palette(a, (255, 255, 255), (0, 0, 0))).require_read()
 
 
-@pytest.mark.parametrize("name", ["Reds", "coolwarm", "tab10", "viridis"])
-def test_imsave_Reds_coolwarm_tab10(folder: Folder, name: str) -> None:  # noqa: N802 - the map's name
-    folder.fill(lambda a: colour_map(a, name)).require_read()
+@pytest.mark.parametrize("case", ["imsave_Reds", "imsave_coolwarm", "imsave_tab10", "imsave_viridis"])
+def test_imsave(folder: Folder, case: str) -> None:
+    folder.fill(lambda a: colour_map(a, case.removeprefix("imsave_"))).require_read()
 
 
 def test_imsave_gray_r(folder: Folder) -> None:
@@ -174,11 +174,13 @@ def test_imsave_gray_r(folder: Folder) -> None:
     folder.require_read(inverted=True)
 
 
-@pytest.mark.parametrize("pair", [(100, 200), (127, 255), (1, 255), (85, 170)])
-def test_instances_100_200_127_255_1_255_85_170(folder: Folder, pair: tuple[int, int]) -> None:
+@pytest.mark.parametrize("case", ["instances_100_200", "instances_127_255", "instances_1_255", "instances_85_170"])
+def test_instances(folder: Folder, case: str) -> None:
+    low, high = map(int, case.split("_")[1:])
+
     def both(a: NDArray[np.bool_]) -> Callable[[Path], None]:
         one, other = two_lesions(a)
-        return png((one * pair[0] + other * pair[1]).astype(np.uint8))
+        return png((one * low + other * high).astype(np.uint8))
 
     folder.fill(both).require_read(lambda number: np.logical_or(*two_lesions(lesion_of(number))))
 

@@ -11,7 +11,7 @@ import pytest
 
 from episodes.phantoms.layouts import write_folder
 from episodes.phantoms.population import PhantomSpec, generate
-from tests.cli.conftest import Fewshot
+from tests.cases.conftest import Fewshot
 from tests.fewshot.predict.conftest import write_checkpoint
 
 ROOT = Path(__file__).parents[2]
@@ -75,22 +75,22 @@ def commands(tmp: Path) -> list[tuple[str, ...]]:
 
 
 ENVIRONMENTS = {
-    "no home": {"LC_ALL": "C"},
-    "a home that cannot be made": {"HOME": "/dev/null/home"},
-    "no locks": {"HOME": "home", "NOLOCK": str(errno.ENOLCK)},
-    "ASCII": {"HOME": "home", "PYTHONIOENCODING": "ascii"},
-    "cp1252": {"HOME": "home", "LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": "cp1252"},
+    "env_no_home": {"LC_ALL": "C"},
+    "env_readonly_home": {"HOME": "/dev/null/home"},
+    "env_no_locks": {"HOME": "home", "NOLOCK": str(errno.ENOLCK)},
+    "env_ascii_output": {"HOME": "home", "PYTHONIOENCODING": "ascii"},
+    "env_cp1252_output": {"HOME": "home", "LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": "cp1252"},
 }
 
 
 @pytest.mark.parametrize(
     ("name", "needed"),
     [
-        ("no home", slice(None)),
-        pytest.param("a home that cannot be made", slice(1, None), marks=pytest.mark.slow),
-        ("no locks", slice(1, 4)),
-        ("ASCII", slice(3)),
-        pytest.param("cp1252", slice(3), marks=pytest.mark.slow),
+        ("env_no_home", slice(None)),
+        pytest.param("env_readonly_home", slice(1, None), marks=pytest.mark.slow),
+        ("env_no_locks", slice(1, 4)),
+        ("env_ascii_output", slice(3)),
+        pytest.param("env_cp1252_output", slice(3), marks=pytest.mark.slow),
     ],
 )
 def test_every_command_works_with_one_warning_at_most(desk: Path, tmp_path: Path, name: str, needed: slice) -> None:
@@ -107,7 +107,7 @@ def test_every_command_works_with_one_warning_at_most(desk: Path, tmp_path: Path
             assert ["fewshot-bus-" in line for line in warnings] == [True], ended.stderr
             (kept,) = (tmp_path / "tmp").glob("fewshot-bus-*/stores")
             assert kept.parent.stat().st_mode & 0o077 == 0
-        elif name == "no locks" and arguments[1] != "check":
+        elif name == "env_no_locks" and arguments[1] != "check":
             assert sum("keeps no locks" in line for line in warnings) <= 1
 
 
