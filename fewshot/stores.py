@@ -6,7 +6,7 @@ import logging
 import os
 import stat
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, replace
 from functools import cache
@@ -23,7 +23,7 @@ from episodes.records import LABELS, Record
 from episodes.storage.preparation import prepare_store
 from episodes.storage.store import Collection, Store
 from fewshot.config.data import CorrectionsConfig, DataConfig
-from fewshot.config.parsing import ConfigError, load_config
+from fewshot.config.parsing import ConfigError, load_config, parse_config
 from fewshot.terminal import Reporter
 
 logger = logging.getLogger(__name__)
@@ -137,6 +137,20 @@ def open_store(config: DataConfig, name: str, reporter: Reporter, *, check_pixel
         size = (config.image_size, config.image_size)
         settings: dict[str, Any] = {"policy": policy_of(config, name), "check_pixels": check_pixels}
         return _in_cache(config, lambda cache: prepare_store(records, cache / "stores", size, progress, **settings))
+
+
+def open_dataset(
+    name: str,
+    dataset: Mapping[str, Any],
+    reporter: Reporter,
+    command: str,
+    *,
+    check_pixels: bool = False,
+    **settings: Any,
+) -> Store:
+    """Open the store of one dataset, as a configuration of it and of these settings would; `command` names errors."""
+    config = parse_config({"datasets": {name: dataset}, **settings}, DataConfig, command)
+    return open_store(config, name, reporter, check_pixels=check_pixels)
 
 
 def open_collection(config: DataConfig, names: Iterable[str], reporter: Reporter) -> Collection:

@@ -4,10 +4,9 @@ import json
 import re
 import shlex
 import sys
-from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -33,7 +32,6 @@ from fewshot.cli.arguments import (
 
 if TYPE_CHECKING:
     from episodes.storage.store import Store
-    from fewshot.terminal import Reporter
 
 SHOWN = 10  # images of each reason
 
@@ -98,11 +96,14 @@ def show(
     """
     from episodes.io.files import require_free
     from fewshot.data.showing import figure_files, show_dataset
+    from fewshot.stores import open_dataset
 
     require_free(*figure_files(out, with_split=split is not None), overwrite=overwrite)
     policy = {"duplicates": duplicates, "doppler": doppler, "curated": curated, "corrections": corrections}
+    facts = {"reader": dataset, "root": root, "invert": invert_masks, "curation": policy}
+    name = name or dataset.partition(":")[0]
     reporter = new_reporter()
-    store = _open_store(reporter, "data show", root, dataset, name, invert_masks, curation=policy, cache=cache)
+    store = open_dataset(name, facts, reporter, "data show", cache=cache)
     with reporter.step("draw"):
         files = show_dataset(store, out, count=count, seed=seed, split=split, overwrite=overwrite)
     sys.stdout.writelines(f"{path}\n" for path in files)
@@ -126,36 +127,14 @@ def prepare(
     Where it is stopped, the same command goes on from there; a store that was damaged since is made anew.
     """
     policy = {"duplicates": duplicates, "doppler": doppler, "curated": curated, "corrections": corrections}
+    facts = {"reader": dataset, "root": root, "invert": invert_masks, "curation": policy}
+    name = name or dataset.partition(":")[0]
+    from fewshot.stores import open_dataset
+
     reporter = new_reporter()
-    settings: dict[str, Any] = {"cache": cache, "image_size": size, "check_pixels": True}
-    store = _open_store(reporter, "data prepare", root, dataset, name, invert_masks, curation=policy, **settings)
+    store = open_dataset(name, facts, reporter, "data prepare", check_pixels=True, image_size=size, cache=cache)
     sys.stdout.write("".join(f"{line}\n" for line in describe_dropped(store)))
     sys.stdout.write(f"{store.folder}: {len(store.records)} images\n")
-
-
-def _open_store(
-    reporter: "Reporter",
-    command: str,
-    root: Path,
-    reader: str,
-    name: str | None,
-    invert_masks: bool,
-    *,
-    curation: Mapping[str, Any],
-    check_pixels: bool = False,
-    **settings: Any,
-) -> "Store":
-    """Open the store of one dataset as a configuration of these settings would have it; `command` names errors."""
-    from fewshot.config.data import DataConfig
-    from fewshot.config.parsing import parse_config
-    from fewshot.stores import open_store
-
-    name = name or reader.partition(":")[0]
-    tree = {
-        "datasets": {name: {"reader": reader, "root": root, "invert": invert_masks, "curation": curation}},
-        **settings,
-    }
-    return open_store(parse_config(tree, DataConfig, command), name, reporter, check_pixels=check_pixels)
 
 
 def describe_dropped(store: "Store") -> list[str]:

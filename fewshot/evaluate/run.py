@@ -14,8 +14,6 @@ from episodes.io.locks import exclusive_lock
 from episodes.names import short_name
 from episodes.records import Record
 from episodes.storage.store import Store
-from fewshot.config.data import DataConfig
-from fewshot.config.parsing import parse_config
 from fewshot.devices import choose_device
 from fewshot.evaluate.figures import write_cases, write_figures
 from fewshot.evaluate.scores import NUMBERS, Assessment, ImageResult, Results, assess, write_numbers
@@ -23,7 +21,7 @@ from fewshot.inference.loading import LoadedMethod, adapt_ensemble, load_ensembl
 from fewshot.inference.predictor import EnsemblePrediction, Predictor
 from fewshot.inference.support import load_support_folder, record_hashes, support_hashes
 from fewshot.results.pictures import write_map, write_mask
-from fewshot.stores import open_store
+from fewshot.stores import open_dataset
 from fewshot.terminal import Reporter
 
 logger = logging.getLogger(__name__)
@@ -141,12 +139,8 @@ def evaluate_checkpoints(
     support = None
     if request.support is not None:
         support = load_support_folder(request.support, size, request.shots, invert_masks=request.invert_masks)
-    tree = {
-        "datasets": {name: {"reader": request.reader, "root": request.data, "invert": request.invert_masks}},
-        "image_size": size,
-        "cache": request.cache,
-    }
-    store = open_store(parse_config(tree, DataConfig, "evaluate"), name, reporter)
+    dataset = {"reader": request.reader, "root": request.data, "invert": request.invert_masks}
+    store = open_dataset(name, dataset, reporter, "evaluate", image_size=size, cache=request.cache)
     shown = () if support is None else support_hashes(support)
     unseen = request.part == "test"
     records = unseen_records(store, request.reader, trainings, shown) if unseen else list(store.records)
