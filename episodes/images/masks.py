@@ -278,12 +278,12 @@ def _part_blends(difference: NDArray[np.float64]) -> BinaryMask:
     upper = np.where(difference > tops[parts] / 2, parts, 0)  # of this the median, as lossy compression overshoots
     levels = np.concatenate([[0.0], ndimage.median(difference, upper, each)])
     between = above & (difference < levels[parts] - _NOISE)
-    deep = ndimage.binary_erosion(between, np.ones((2 * _EDGE + 1,) * 2), border_value=1)
+    deep = ndimage.minimum_filter(between, 2 * _EDGE + 1, mode="constant", cval=1)
     if deep.sum() > _MOST_BLENDS * above.sum():
         raise _UnclearError(_PICTURE)
     areas = np.bincount(parts.ravel(), minlength=count + 1)
     main = (tops > tops.max() / 2) & (areas > _LEAST_SHARE * areas[1:].max())
-    beside = ndimage.binary_dilation(main[parts], np.ones((2 * _RINGING + 1,) * 2))
+    beside = ndimage.maximum_filter(main[parts], 2 * _RINGING + 1, mode="constant")
     alone = np.concatenate([[False], ndimage.minimum(beside, parts, each) == 0])
     flat_parts = np.concatenate([[False], ndimage.maximum(flat, parts, each) > 0])
     counted = main | (alone & (flat_parts | (tops > tops.max() / 2)))
@@ -301,7 +301,7 @@ def _ringing(lesion: NDArray[np.bool_]) -> NDArray[np.bool_]:
     parts, count = ndimage.label(lesion, structure=_TOUCHING)
     areas = np.bincount(parts.ravel(), minlength=count + 1)
     small = areas <= _LEAST_SHARE * areas[1:].max(initial=0)
-    beside = ndimage.binary_dilation(lesion & ~small[parts], np.ones((2 * _RINGING + 1,) * 2))
+    beside = ndimage.maximum_filter(lesion & ~small[parts], 2 * _RINGING + 1, mode="constant")
     return np.asarray(lesion & small[parts] & beside)
 
 
