@@ -48,11 +48,20 @@ class _Body:
         declared = headers.get("content-length", "0")
         self._declared = int(declared) if declared.isdecimal() else 0
         self._over = not self._declared and "transfer-encoding" not in headers
+        self._answered = False
 
     async def receive(self) -> Message:
         """Pass on the next part; `RefusedError` where the body is too large, or its sender too slow."""
-        if self._over:
-            return await self._receive()
+        if not (self._over or self._answered):
+            try:
+                return await self._fair_part()
+            except RefusedError:
+                if not self._answered:
+                    raise
+        # Files are sent while another task listens for the end of the connection: it is too late for another answer.
+        return await self._receive()
+
+    async def _fair_part(self) -> Message:
         self._require_fair(self._declared)
         try:
             message = await self._next(min(PAUSE_SECONDS, self._end - monotonic()))
@@ -63,6 +72,7 @@ class _Body:
 
     async def send(self, message: Message) -> None:
         """Pass on the answer; one that comes before the body is over ends the connection."""
+        self._answered = True
         if message["type"] == "http.response.start" and not self._over:
             await self._throw_away()
             MutableHeaders(scope=message)["Connection"] = "close"

@@ -209,7 +209,7 @@ def nothing_was_written(desk: Path) -> bool:
         ("unet.safetensors annotated/metadata.csv", WRONG_USE, "put the pattern of --images in quotes"),
         ("unet.safetensors --spacing 0.1mm", FAILED, "--spacing: '0.1mm' is no size in millimetres"),
         ("unet.safetensors --masks nowhere", FAILED, "--masks nowhere: there is no such folder"),
-        ("unet.safetensors --masks annotated", FAILED, "--masks annotated: none of its 4 pictures is the mask"),
+        ("unet.safetensors --masks annotated", FAILED, "--masks annotated: none of its 4 pictures can be the mask"),
         ("unet.safetensors --batch 0", WRONG_USE, "'--batch'"),
         ("unet.safetensors --device abacus", WRONG_USE, "'abacus' is not available"),
         ("none.safetensors", FAILED, r"none\.safetensors: no such checkpoint"),

@@ -70,7 +70,8 @@ def test_report_compares_two_runs_on_the_same_draws(fewshot: Fewshot, finished: 
 
 
 def test_report_compares_every_row_with_one(fewshot: Fewshot, tmp_path: Path) -> None:
-    rows = [scored(query, 0.5 + 0.1 * (name == "ours"), method=name) for name in ("ours", "theirs") for query in "ab"]
+    dice = {"ours": 0.6, "theirs": 0.5}
+    rows = [scored(query, dice[name], method=name) for name in dice for query in "abcde"]
     write_rows(tmp_path / "run" / "results.parquet", rows)
     ended = fewshot("report", "run", "--against", "theirs")
     assert ended.status == 0

@@ -1,5 +1,6 @@
 """A hostile client over real sockets: bodies, times, heads and tokens that no browser would send."""
 
+import asyncio
 import io
 import json
 import logging
@@ -16,6 +17,7 @@ from http.client import HTTPConnection, HTTPResponse
 from itertools import product
 from pathlib import Path
 from time import monotonic
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, example, given, settings
@@ -392,3 +394,26 @@ def test_a_token_is_asked_for_where_others_can_come(
     if asked:
         assert len(tokens[0]) >= 43
         assert address.endswith(f"/?{guard.ACCESS}={tokens[0]}")
+
+
+def test_who_listens_while_a_file_is_sent_gets_no_second_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(limits, "LINGER_SECONDS", 0.1)
+    sent: list[Any] = []
+
+    async def nothing() -> Any:
+        await asyncio.sleep(60)
+
+    async def send(message: Any) -> None:
+        sent.append(message["type"])
+
+    async def send_a_file(scope: Any, receive: Any, send: Any) -> None:
+        listening = asyncio.create_task(receive())
+        await asyncio.sleep(0)
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        assert not listening.done()
+        listening.cancel()
+
+    scope = {"type": "http", "headers": [(b"transfer-encoding", b"chunked")]}
+    asyncio.run(limits.LimitedBodies(send_a_file, 100)(scope, nothing, send))
+    assert sent == ["http.response.start"]
