@@ -26,8 +26,8 @@ _HASH_DISTANCE = 12
 # of a dataset, and so many images, hold the same grey value there, within a tolerance.
 _SHARED, _SHARING, _TOLERANCE = 0.5, 3, 1
 # Least correlation of the rest, and the least part of the thumbnail that it has to be to count. In BUSI and BUS-UCLM no
-# pair that correlates above 0.99 is below 0.989; strangers of one texture within one frame reach 0.88.
-_CONTENT, _LEAST_CONTENT = 0.94, 0.02
+# pair that correlates above 0.99 is below 0.989; strangers within one frame reach 0.96.
+_CONTENT, _LEAST_CONTENT = 0.97, 0.02
 # Few images may share a frame, so pairs are compared window by window as well, wherever one of the two is not flat. Of
 # BUSI's pairs at most 5 % of the windows differ, where a marker was set; of strangers in a frame 15 % and more.
 _WINDOW = 8  # pixels a side
