@@ -6,8 +6,8 @@
     masks = segmenter.masks(new_images)
 
 Images are paths, arrays or Pillow's, of any size, and files of more than 8 bits that are given together have one grey
-scale; everything is computed as in the benchmark. `adapt_folder` takes a
-folder of annotated images, and `predict` says more of each image than its mask.
+scale; everything is computed as in the benchmark. `adapt_folder` takes a folder of annotated images, and `predict` says
+more of each image than its mask.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -270,8 +270,8 @@ def lesion_mask(picture: Picture, name: str) -> NDArray[np.bool_]:
             raise UserError(f"{name}: expected numbers, found {values.dtype}")
         opacity = picture[:, :, 3] if picture.ndim == 3 and picture.shape[2] == 4 else None
         found = decode_mask(MaskPixels(values, opacity), name)
-    for doubt in found.doubts:
-        raise UserError(f"{name}: {doubt}")
+    if found.doubts:
+        raise UserError(f"{name}: {found.doubts[0]}")
     return found.lesion
 
 

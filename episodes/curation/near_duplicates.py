@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import cache
 from math import prod
 
 import imagehash
@@ -65,8 +66,8 @@ def duplicate_groups(
         raise ValueError(f"threshold {threshold} is below {NEAR_DUPLICATE}, down to which close hashes find all pairs")
     thumbnails = _thumbnails(images)
     alike = _confirm(_close_hashes(thumbnails), thumbnails, threshold)
-    varying = _varying(thumbnails)
-    return _linked((_of_content(pairs, thumbnails, varying) for pairs in alike if len(pairs)), len(images))
+    varying = cache(lambda: _varying(thumbnails))  # most datasets have no such pair, and need not be looked through
+    return _linked((_of_content(pairs, thumbnails, varying()) for pairs in alike if len(pairs)), len(images))
 
 
 def look_alike_groups(images: NDArray[np.uint8], threshold: float) -> list[list[int]]:

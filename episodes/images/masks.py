@@ -21,9 +21,7 @@ GROUND_OF_BORDER = 0.5  # share of the border that a ground holds at least; lesi
 GROUND_OF_AREA = 0.5  # share of the picture that a ground covers, unless it holds nearly all of the border
 MOST_PARTS = 8  # of a lesion's mask; 3 at most there
 LEAST_FILLED = 0.8  # share of a lesion once its holes are filled; 0.999 at least there
-LEAST_THICKNESS = (
-    0.15  # radius of the largest disc inside over the root of the largest part's area; 0.23 at least there
-)
+LEAST_THICKNESS = 0.15  # radius of the largest disc inside over the root of the area of the largest part; 0.23 there
 MOST_OF_AREA = 0.8  # share of the picture that a lesion covers; 0.58 at most there
 MOST_OF_BORDER = 0.25  # share of the border that it holds
 LEAST_RADIUS = 0.05  # that radius over the extent of more than four parts, which no image has there
