@@ -140,7 +140,7 @@ def open_store(config: DataConfig, name: str, reporter: Reporter, *, check_pixel
 
 
 def open_dataset(
-    name: str,
+    name: str | None,
     dataset: Mapping[str, Any],
     reporter: Reporter,
     command: str,
@@ -148,7 +148,11 @@ def open_dataset(
     check_pixels: bool = False,
     **settings: Any,
 ) -> Store:
-    """Open the store of one dataset, as a configuration of it and of these settings would; `command` names errors."""
+    """Open the store of one dataset, as a configuration of it and of these settings would; `command` names errors.
+
+    Without a name, it is called by its reader, or by the module of a user's own.
+    """
+    name = name or str(dataset["reader"]).partition(":")[0]
     config = parse_config({"datasets": {name: dataset}, **settings}, DataConfig, command)
     return open_store(config, name, reporter, check_pixels=check_pixels)
 

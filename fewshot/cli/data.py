@@ -101,7 +101,6 @@ def show(
     require_free(*figure_files(out, with_split=split is not None), overwrite=overwrite)
     policy = {"duplicates": duplicates, "doppler": doppler, "curated": curated, "corrections": corrections}
     facts = {"reader": dataset, "root": root, "invert": invert_masks, "curation": policy}
-    name = name or dataset.partition(":")[0]
     reporter = new_reporter()
     store = open_dataset(name, facts, reporter, "data show", cache=cache)
     with reporter.step("draw"):
@@ -126,11 +125,10 @@ def prepare(
 
     Where it is stopped, the same command goes on from there; a store that was damaged since is made anew.
     """
-    policy = {"duplicates": duplicates, "doppler": doppler, "curated": curated, "corrections": corrections}
-    facts = {"reader": dataset, "root": root, "invert": invert_masks, "curation": policy}
-    name = name or dataset.partition(":")[0]
     from fewshot.stores import open_dataset
 
+    policy = {"duplicates": duplicates, "doppler": doppler, "curated": curated, "corrections": corrections}
+    facts = {"reader": dataset, "root": root, "invert": invert_masks, "curation": policy}
     reporter = new_reporter()
     store = open_dataset(name, facts, reporter, "data prepare", check_pixels=True, image_size=size, cache=cache)
     sys.stdout.write("".join(f"{line}\n" for line in describe_dropped(store)))

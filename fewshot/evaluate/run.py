@@ -135,12 +135,12 @@ def evaluate_checkpoints(
         trust=request.trust,
     )
     size, trainings = members[0].image_size, {one.path: one.facts for one in members if one.path is not None}
-    name = request.name or request.reader.partition(":")[0]
     support = None
     if request.support is not None:
         support = load_support_folder(request.support, size, request.shots, invert_masks=request.invert_masks)
     dataset = {"reader": request.reader, "root": request.data, "invert": request.invert_masks}
-    store = open_dataset(name, dataset, reporter, "evaluate", image_size=size, cache=request.cache)
+    store = open_dataset(request.name, dataset, reporter, "evaluate", image_size=size, cache=request.cache)
+    name = store.records[0].dataset
     shown = () if support is None else support_hashes(support)
     unseen = request.part == "test"
     records = unseen_records(store, request.reader, trainings, shown) if unseen else list(store.records)
