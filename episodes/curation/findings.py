@@ -82,25 +82,18 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class CheckReport:
-    """The findings of a check.
+    """The findings of a check."""
 
-    Attributes:
-        dataset: name of the dataset, or names joined by commas.
-        root: its folder.
-        counts: number of `images` and `patients`, and of images by label; without what its reader leaves out.
-        published: the same numbers as the dataset's paper gives them, as far as it does.
-        patients: number of images of each patient by label; empty where the dataset names no patients.
-        grey_scales: how values of more than 8 bits are shown, in words.
-        findings: sorted by kind in the order of `KINDS`.
-    """
-
-    dataset: str
-    root: str
+    dataset: str  # name of the dataset, or names joined by commas
+    root: str  # its folder
+    # Number of `images` and `patients`, and of images by label; without what its reader leaves out.
     counts: Mapping[str, int]
+    # The same numbers as the dataset's paper gives them, as far as it does.
     published: Mapping[str, int] = field(default_factory=dict)
+    # Number of images of each patient by label; empty where the dataset names no patients.
     patients: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
-    grey_scales: tuple[str, ...] = ()
-    findings: tuple[Finding, ...] = ()
+    grey_scales: tuple[str, ...] = ()  # how values of more than 8 bits are shown, in words
+    findings: tuple[Finding, ...] = ()  # sorted by kind in the order of `KINDS`
 
     @property
     def loses_data(self) -> bool:

@@ -88,18 +88,12 @@ class Rename:
 
 @dataclass(frozen=True, slots=True)
 class Corrections:
-    """Known mistakes in a dataset.
+    """Known mistakes in a dataset."""
 
-    Attributes:
-        file: where the corrections stand, for messages.
-        exclude: images that are not used, each with the reason.
-        relabel: images with another label.
-        rename_patients: patients with another name, by the name that the dataset gives them.
-    """
-
-    file: str
-    exclude: Mapping[str, str] = field(default_factory=dict)
-    relabel: Mapping[str, Relabel] = field(default_factory=dict)
+    file: str  # where the corrections stand, for messages
+    exclude: Mapping[str, str] = field(default_factory=dict)  # images that are not used, each with the reason
+    relabel: Mapping[str, Relabel] = field(default_factory=dict)  # images with another label
+    # Patients with another name, by the name that the dataset gives them.
     rename_patients: Mapping[str, Rename] = field(default_factory=dict)
 
 
@@ -107,20 +101,14 @@ class Corrections:
 class Policy:
     """The choice of what of a dataset is used, made in the order corrections, curated, doppler, duplicates.
 
-    Attributes:
-        duplicates: what is done with near-duplicates, as in `episodes.curation.near_duplicates`.
-        doppler: whether images with a Doppler overlay are kept.
-        curated: the images to choose from; None for all.
-        corrections: mistakes of the dataset that are mended; None for none.
-
     >>> Policy().duplicates
     'group'
     """
 
-    duplicates: Duplicates = "group"
-    doppler: Doppler = "keep"
-    curated: CuratedList | None = None
-    corrections: Corrections | None = None
+    duplicates: Duplicates = "group"  # what is done with near-duplicates, as in `episodes.curation.near_duplicates`
+    doppler: Doppler = "keep"  # whether images with a Doppler overlay are kept
+    curated: CuratedList | None = None  # the images to choose from; None for all
+    corrections: Corrections | None = None  # mistakes of the dataset that are mended; None for none
 
     @property
     def content(self) -> dict[str, Any]:

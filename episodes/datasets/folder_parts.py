@@ -29,17 +29,12 @@ SAME_NAME = ""
 
 @dataclass(frozen=True, slots=True)
 class MaskName:
-    """The meaning of a mask's name.
+    """The meaning of a mask's name."""
 
-    Attributes:
-        image: the stem of its image.
-        frame: which frame of it, from 1 on; None for a still image.
-        affix: what sets its name apart from the image's, without a number: masks of one affix are parts of one lesion
-            map, as BUSI's `_mask` and `_mask_1`. `SAME_NAME` if nothing does.
-    """
-
-    image: str
-    frame: int | None
+    image: str  # the stem of its image
+    frame: int | None  # which frame of it, from 1 on; None for a still image
+    # What sets its name apart from the image's, without a number: masks of one affix are parts of one lesion map, as
+    # BUSI's `_mask` and `_mask_1`. `SAME_NAME` if nothing does.
     affix: str
 
 

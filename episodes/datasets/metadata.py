@@ -53,18 +53,13 @@ _PERHAPS_LABELS = tuple(
 
 @dataclass(frozen=True, slots=True)
 class Metadata:
-    """A table of metadata.
+    """A table of metadata."""
 
-    Attributes:
-        path: of its file.
-        rows: by the stem of the image or frame that they name. `COLUMNS` are called so, and have no text where the
-            table says that nothing is known; further columns are as the table has them.
-        headings: those of `COLUMNS` that there are, as the table calls them.
-    """
-
-    path: Path
+    path: Path  # of its file
+    # By the stem of the image or frame that they name. `COLUMNS` are called so, and have no text where the table says
+    # that nothing is known; further columns are as the table has them.
     rows: Mapping[str, TableRow]
-    headings: Mapping[str, str]
+    headings: Mapping[str, str]  # those of `COLUMNS` that there are, as the table calls them
 
     def source(self, column: str) -> str:
         """Name the table and what it calls a column, such as `metadata.csv, column patient_id`."""

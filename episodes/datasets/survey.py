@@ -55,25 +55,15 @@ class SurveyedImage:
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """The content of a folder, as far as it is understood.
+    """The content of a folder, as far as it is understood."""
 
-    Attributes:
-        root: the folder.
-        reader: `folder`, or the known dataset that it holds.
-        layout: where things lie, if the reader is `folder`.
-        metadata: the table beside the images; None if there is none, or the reader has another table.
-        records: what can be read, sorted by id.
-        images: the facts of each record's files.
-        problems: what the reader found wrong.
-    """
-
-    root: Path
-    reader: str
-    layout: FolderLayout | None
-    metadata: Metadata | None
-    records: tuple[Record, ...]
-    images: tuple[SurveyedImage, ...]
-    problems: tuple[Problem, ...]
+    root: Path  # the folder
+    reader: str  # `folder`, or the known dataset that it holds
+    layout: FolderLayout | None  # where things lie, if the reader is `folder`
+    metadata: Metadata | None  # the table beside the images; None if there is none, or the reader has another table
+    records: tuple[Record, ...]  # what can be read, sorted by id
+    images: tuple[SurveyedImage, ...]  # the facts of each record's files
+    problems: tuple[Problem, ...]  # what the reader found wrong
 
     @property
     def readable(self) -> list[SurveyedImage]:

@@ -53,16 +53,11 @@ def read_frames(path: Path) -> int:
 
 @dataclass(frozen=True, slots=True)
 class LabelMap:
-    """The decoded masks of a record.
+    """The decoded masks of a record."""
 
-    Attributes:
-        labels: values of `LABEL_VALUES`, (H, W).
-        drawn: where they mark anything, (H, W): also what the label `normal` contradicts.
-        doubts: what speaks against their meaning what they say, each with the file and what to do; empty for none.
-    """
-
-    labels: NDArray[np.uint8]
-    drawn: NDArray[np.bool_]
+    labels: NDArray[np.uint8]  # values of `LABEL_VALUES`, (H, W)
+    drawn: NDArray[np.bool_]  # where they mark anything, (H, W): also what the label `normal` contradicts
+    # What speaks against their meaning what they say, each with the file and what to do; empty for none.
     doubts: tuple[str, ...] = ()
 
 

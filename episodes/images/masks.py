@@ -44,17 +44,11 @@ _TOUCHING = np.ones((3, 3))
 
 @dataclass(frozen=True, slots=True)
 class MaskPixels:
-    """The pixels of a mask file.
+    """The pixels of a mask file."""
 
-    Attributes:
-        values: numbers (H, W) or colours (H, W, 3).
-        alpha: opacity (H, W); None where there is none.
-        indices: of a palette's colours, (H, W); None where there is no palette.
-    """
-
-    values: NDArray[Any]
-    alpha: NDArray[np.uint8] | None = None
-    indices: NDArray[np.uint8] | None = None
+    values: NDArray[Any]  # numbers (H, W) or colours (H, W, 3)
+    alpha: NDArray[np.uint8] | None = None  # opacity (H, W); None where there is none
+    indices: NDArray[np.uint8] | None = None  # of a palette's colours, (H, W); None where there is no palette
 
     @classmethod
     def of_picture(cls, picture: Image.Image) -> "MaskPixels":
@@ -70,14 +64,10 @@ class MaskPixels:
 
 @dataclass(frozen=True, slots=True)
 class BinaryMask:
-    """The meaning of a mask file.
+    """The meaning of a mask file."""
 
-    Attributes:
-        lesion: where it marks one, (H, W).
-        doubts: what speaks against its being a lesion as it was meant, each with what to do; empty for none.
-    """
-
-    lesion: NDArray[np.bool_]
+    lesion: NDArray[np.bool_]  # where it marks one, (H, W)
+    # What speaks against its being a lesion as it was meant, each with what to do; empty for none.
     doubts: tuple[str, ...] = ()
 
 

@@ -12,31 +12,18 @@ RIB_HALF_WIDTH = 8.0  # mm
 
 @dataclass(frozen=True, slots=True)
 class Breast:
-    """The layers of a breast, which the images of one patient share.
+    """The layers of a breast, which the images of one patient share."""
 
-    Attributes:
-        skin: thickness of the skin, mm.
-        fat: depth at which fat ends and gland begins, mm.
-        fascia: depth of the fascia in front of the pectoral muscle, mm.
-        muscle: thickness of the muscle, mm.
-        fat_level: backscatter of fat, dB relative to glandular tissue.
-        muscle_level: backscatter of muscle, likewise.
-        fattiness: share of the gland that fat has replaced, 0 to 1.
-        fibrosis: strength of the gland's texture, dB.
-        ligaments: distance between Cooper's ligaments, mm.
-        rib: lateral position of a rib, mm from the middle; none where the probe lies between the ribs.
-    """
-
-    skin: float
-    fat: float
-    fascia: float
-    muscle: float
-    fat_level: float
-    muscle_level: float
-    fattiness: float
-    fibrosis: float
-    ligaments: float
-    rib: float | None
+    skin: float  # thickness of the skin, mm
+    fat: float  # depth at which fat ends and gland begins, mm
+    fascia: float  # depth of the fascia in front of the pectoral muscle, mm
+    muscle: float  # thickness of the muscle, mm
+    fat_level: float  # backscatter of fat, dB relative to glandular tissue
+    muscle_level: float  # backscatter of muscle, likewise
+    fattiness: float  # share of the gland that fat has replaced, 0 to 1
+    fibrosis: float  # strength of the gland's texture, dB
+    ligaments: float  # distance between Cooper's ligaments, mm
+    rib: float | None  # lateral position of a rib, mm from the middle; none where the probe lies between the ribs
 
 
 def draw_breast(rng: np.random.Generator, depth: float) -> Breast:

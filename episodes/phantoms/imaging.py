@@ -15,37 +15,21 @@ SPEED_OF_SOUND = 1.54  # mm per microsecond, the average of soft tissue that eve
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scanner:
-    """A linear-array scanner and its display settings.
+    """A linear-array scanner and its display settings."""
 
-    Attributes:
-        frequency: centre frequency of the pulse, MHz.
-        depth: depth, and width, that the image shows, mm.
-        cycles: length of the pulse in periods; half of it is the axial resolution.
-        f_number: focal depth over aperture; times the wavelength it is the lateral resolution at the focus.
-        focus: depth of the transmit focus as a share of `depth`.
-        looks: independent speckle patterns averaged by spatial compounding; 1 means none.
-        noise: electronic noise before time-gain compensation, dB below the echo of glandular tissue.
-        compensation: share of the expected attenuation that time-gain compensation undoes.
-        gain: brightness of glandular tissue, dB below white.
-        dynamic_range: dB from black to white.
-        gamma: exponent of the grey map after log compression; above 1 it darkens the mid-greys.
-        smoothing: standard deviation of the speckle-reduction filter, mm; 0 for none.
-        sharpening: weight of edge enhancement after smoothing; 0 for none.
-    """
-
-    frequency: float
-    depth: float
-    cycles: float
-    f_number: float
-    focus: float
-    looks: int = 1
-    noise: float
-    compensation: float
-    gain: float
-    dynamic_range: float
-    gamma: float = 1.0
-    smoothing: float = 0.0
-    sharpening: float = 0.0
+    frequency: float  # centre frequency of the pulse, MHz
+    depth: float  # depth, and width, that the image shows, mm
+    cycles: float  # length of the pulse in periods; half of it is the axial resolution
+    f_number: float  # focal depth over aperture; times the wavelength it is the lateral resolution at the focus
+    focus: float  # depth of the transmit focus as a share of `depth`
+    looks: int = 1  # independent speckle patterns averaged by spatial compounding; 1 means none
+    noise: float  # electronic noise before time-gain compensation, dB below the echo of glandular tissue
+    compensation: float  # share of the expected attenuation that time-gain compensation undoes
+    gain: float  # brightness of glandular tissue, dB below white
+    dynamic_range: float  # dB from black to white
+    gamma: float = 1.0  # exponent of the grey map after log compression; above 1 it darkens the mid-greys
+    smoothing: float = 0.0  # standard deviation of the speckle-reduction filter, mm; 0 for none
+    sharpening: float = 0.0  # weight of edge enhancement after smoothing; 0 for none
 
     @property
     def wavelength(self) -> float:

@@ -56,36 +56,20 @@ CALCIFICATION = 0.12  # mm, radius
 
 @dataclass(frozen=True, slots=True)
 class Inclusion:
-    """One inclusion.
+    """One inclusion."""
 
-    Attributes:
-        outline: radius in mm at each of `ANGLES`.
-        level: backscatter, dB relative to glandular tissue.
-        heterogeneity: standard deviation of the level within, dB.
-        attenuation: one way, dB / cm / MHz. Below its surroundings it brightens what lies behind, above it
-            shadows.
-        margin: width of the transition to the surroundings, mm.
-        x: lateral position of its centre, mm from the middle.
-        z: depth of its centre, mm.
-        capsule: amplitude of the mirror-like echo where the margin faces the probe.
-        halo: rise of the level around the margin, dB.
-        streaks: strength of the lines that radiate from the margin, dB.
-        edge_shadow: attenuation at the lateral edges, where the beam is refracted away.
-        calcifications: number of point echoes within.
-    """
-
-    outline: FloatArray
-    level: float
-    heterogeneity: float
-    attenuation: float
-    margin: float
-    x: float = 0.0
-    z: float = 0.0
-    capsule: float = 0.0
-    halo: float = 0.0
-    streaks: float = 0.0
-    edge_shadow: float = 0.0
-    calcifications: int = 0
+    outline: FloatArray  # radius in mm at each of `ANGLES`
+    level: float  # backscatter, dB relative to glandular tissue
+    heterogeneity: float  # standard deviation of the level within, dB
+    attenuation: float  # one way, dB / cm / MHz. Below its surroundings it brightens what lies behind, above it shadows
+    margin: float  # width of the transition to the surroundings, mm
+    x: float = 0.0  # lateral position of its centre, mm from the middle
+    z: float = 0.0  # depth of its centre, mm
+    capsule: float = 0.0  # amplitude of the mirror-like echo where the margin faces the probe
+    halo: float = 0.0  # rise of the level around the margin, dB
+    streaks: float = 0.0  # strength of the lines that radiate from the margin, dB
+    edge_shadow: float = 0.0  # attenuation at the lateral edges, where the beam is refracted away
+    calcifications: int = 0  # number of point echoes within
 
     @property
     def half_width(self) -> float:

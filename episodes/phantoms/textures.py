@@ -97,17 +97,11 @@ def sheared(values: FloatArray, shift: FloatArray, grid: Grid) -> FloatArray:
 
 @dataclass(frozen=True, slots=True)
 class Tissue:
-    """Acoustic properties of a section: (H, W) arrays that anatomy and lesions change in place.
+    """Acoustic properties of a section: (H, W) arrays that anatomy and lesions change in place."""
 
-    Attributes:
-        level: backscatter of the scatterers that the pulse cannot resolve, dB relative to glandular tissue.
-        specular: amplitude of mirror-like echoes; 1 is as strong as the backscatter of glandular tissue.
-        attenuation: one way, dB / cm / MHz.
-    """
-
-    level: FloatArray
-    specular: FloatArray
-    attenuation: FloatArray
+    level: FloatArray  # backscatter of the scatterers that the pulse cannot resolve, dB relative to glandular tissue
+    specular: FloatArray  # amplitude of mirror-like echoes; 1 is as strong as the backscatter of glandular tissue
+    attenuation: FloatArray  # one way, dB / cm / MHz
 
     @classmethod
     def homogeneous(cls, size: int, level: float, attenuation: float) -> "Tissue":

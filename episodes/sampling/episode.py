@@ -34,21 +34,13 @@ class Support:
 
 @dataclass(frozen=True, slots=True)
 class Episode:
-    """An N-way K-shot task with its answers.
+    """An N-way K-shot task with its answers."""
 
-    Attributes:
-        support_images: (n_way, n_shot, 3, H, W) in [0, 1].
-        support_masks: (n_way, n_shot, H, W), 0 or 1.
-        query_images: (n_query, 3, H, W) in [0, 1].
-        query_masks: (n_query, H, W) int64; 0 background, w + 1 where way w's class is.
-        spec: the specification it came from.
-    """
-
-    support_images: Tensor
-    support_masks: Tensor
-    query_images: Tensor
-    query_masks: Tensor
-    spec: EpisodeSpec
+    support_images: Tensor  # (n_way, n_shot, 3, H, W) in [0, 1]
+    support_masks: Tensor  # (n_way, n_shot, H, W), 0 or 1
+    query_images: Tensor  # (n_query, 3, H, W) in [0, 1]
+    query_masks: Tensor  # (n_query, H, W) int64; 0 background, w + 1 where way w's class is
+    spec: EpisodeSpec  # the specification it came from
 
     @property
     def support(self) -> Support:

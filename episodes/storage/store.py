@@ -150,26 +150,16 @@ class Pixels:
 
 @dataclass(frozen=True)
 class Store:
-    """One dataset's images and label maps, all of one size, read through a memory map.
+    """One dataset's images and label maps, all of one size, read through a memory map."""
 
-    Attributes:
-        folder: where the store lies.
-        size: working size, (height, width).
-        records: one per row, patients merged where images are near-duplicates, and labelled normal where the label
-            map is empty.
-        original_sizes: (height, width) of each source image.
-        policy: what of the dataset is used, as `Policy.content`.
-        dropped: images of the dataset that the policy left out, and why.
-        crcs: CRC-32 of each image, and of each label map, by the name of their file.
-    """
-
-    folder: Path
-    size: tuple[int, int]
+    folder: Path  # where the store lies
+    size: tuple[int, int]  # working size, (height, width)
+    # One per row, patients merged where images are near-duplicates, and labelled normal where the label map is empty.
     records: tuple[Record, ...]
-    original_sizes: tuple[tuple[int, int], ...]
-    policy: Mapping[str, Any]
-    dropped: tuple[Dropped, ...]
-    crcs: Mapping[str, tuple[int, ...]]
+    original_sizes: tuple[tuple[int, int], ...]  # (height, width) of each source image
+    policy: Mapping[str, Any]  # what of the dataset is used, as `Policy.content`
+    dropped: tuple[Dropped, ...]  # images of the dataset that the policy left out, and why
+    crcs: Mapping[str, tuple[int, ...]]  # CRC-32 of each image, and of each label map, by the name of their file
 
     @cached_property
     def images(self) -> Pixels:
