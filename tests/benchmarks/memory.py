@@ -2,16 +2,15 @@
 
 10,000 made-up images of 256x256 are encoded to maps of the size of ResNet-50's layer3 (1024 channels, output stride 16,
 10 GB in all, by arithmetic that costs next to nothing), and queries of 20 episodes are segmented by PANet, in a process
-of its own that tells the most memory that it had resident, and how much of it was no file's. What spilling costs is
-measured on 600 images at output stride 8, 4 MB each as in the benchmark of features: on such an encoder, which makes
-the most of it, and on ResNet-50 itself, which is what users wait for.
+of its own that tells how much memory that took, and how much of it was no file's; unless `full` is set, a quarter of
+them, with a quarter of the memory for features. What spilling costs is measured on 600 images at output stride 8, 4 MB
+each as in the benchmark of features: on such an encoder, which makes the most of it, and on ResNet-50 itself, which is
+what users wait for.
 """
 
-import re
-from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import chain
 from multiprocessing import get_context
 from pathlib import Path
@@ -26,7 +25,6 @@ from torch import Tensor, nn
 
 from episodes.records import Record
 from episodes.storage.store import IMAGES, LABEL_MAPS, Collection, Pixels
-from fewshot.benchmark.evaluation import STATUS, peak_bytes, start_peak
 from fewshot.config.training import EncoderConfig, ModelConfig
 from fewshot.features import FEATURE_MEMORY, GIB, release_pages
 from fewshot.inference.target import EncodedTarget, Segmented, Task, segment_queries
@@ -35,12 +33,25 @@ from fewshot.methods.prototypical import SupportPrototypes
 from fewshot.networks import seeded_network
 from fewshot.panet.network import PANet
 from fewshot.stores import default_cache
+from tests.benchmarks.measurements import (
+    Measurement,
+    at_most,
+    bytes_on_top,
+    figure,
+    interleaved,
+    measured,
+    not_measured,
+    ratios,
+    resident_bytes,
+)
 
 CPU = torch.device("cpu")
 SIZE, CHANNELS, N_SHOT, N_QUERY = 256, 1024, 5, 25
 N_MANY, N_FEW, N_ENCODED = 10_000, 600, 24
 N_EPISODES = 20
-LIMIT = 2 * GIB
+LIMIT, QUARTER = at_most(2), at_most(1)  # GiB, for all images and for a quarter of them
+ALL_HELD = 2**40
+REPEATS = 2
 
 
 @dataclass(frozen=True)
@@ -84,68 +95,66 @@ class Averages(nn.Module):
 
 @dataclass(frozen=True, slots=True)
 class Peak:
-    """Memory in bytes, and what took how long."""
+    """Memory in bytes, None where the system does not tell: on top of what was held before, and of no file."""
 
-    before: int
-    highest: int
-    anonymous: int
-    on_disk: int
-    encode_seconds: float
-    episode_seconds: float
+    on_top: int | None
+    anonymous: int | None
+    seconds: float
 
 
-def measure() -> list[str]:
-    """Lines that say how much memory spilled features need, and how much slower they are."""
-    lines = [
-        f"{torch.get_num_threads()} thread(s), {SIZE}x{SIZE}, {CHANNELS} channels, limit of {FEATURE_MEMORY:,} bytes"
-    ]
+def measure(*, full: bool = False) -> list[Measurement]:
+    """How much memory spilled features need, and how much slower they are; without `full` a quarter of the images."""
+    n_images, limit = (N_MANY, LIMIT) if full else (N_MANY // 4, QUARTER)
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
-        peak = process.submit(spilled_peak).result()
-    lines += [
-        f"{N_MANY:,} images, output stride 16: {peak.on_disk / GIB:.1f} GiB of features",
-        f"encoded in {peak.encode_seconds:.0f} s, {N_EPISODES} episodes in {peak.episode_seconds:.0f} s",
-        f"at most {peak.highest / GIB:.2f} GiB resident (at most {LIMIT / GIB:.0f} wanted)",
-        f"{peak.before / GIB:.2f} GiB before the first image; at the end {peak.anonymous / GIB:.2f} GiB are no file",
-    ]
+        peak = process.submit(spilled_peak, n_images).result()
+    key, held, on_disk = (
+        "memory.spilled",
+        n_images * FEATURE_MEMORY // N_MANY,
+        n_images * CHANNELS * (SIZE // 16) ** 2 * 4,
+    )
+    what = (
+        f"memory for features of {n_images:,} images, {figure(on_disk / GIB)} GiB of which"
+        f" {figure(held / GIB)} may be held"
+    )
+    if peak.on_top is None:
+        spilled = not_measured(key, what, "the system does not tell the memory of a work alone", "GiB", wanted=limit)
+    else:
+        note = "" if peak.anonymous is None else f"at the end {figure(peak.anonymous / GIB)} GiB are no file's"
+        spilled = measured(key, what, [peak.on_top / GIB], "GiB", wanted=limit, note=note)
     with TemporaryDirectory(dir=_cache()) as folder:
         store = made_store(Path(folder), N_FEW)
-        lines += cost_lines("an encoder that costs nothing", store, lambda: panet(8), N_FEW)
-        lines += cost_lines("ResNet-50", store, resnet, N_ENCODED)
-    return lines
+        return [
+            spilled,
+            measured("memory.seconds", f"... encoding them, and {N_EPISODES} episodes", [peak.seconds], "s"),
+            measure_cost("memory.cost.free", "an encoder that costs nothing", store, panet(8), N_FEW),
+            measure_cost("memory.cost.encoder", "ResNet-50", store, resnet(), N_ENCODED),
+        ]
 
 
-def spilled_peak() -> Peak:
+def spilled_peak(n_images: int) -> Peak:
     """Encode and segment in this process, which has done nothing else before."""
     with TemporaryDirectory(dir=_cache()) as folder:
-        store, method = made_store(Path(folder), N_MANY), panet(16)
-        target = EncodedTarget(store, CPU)
-        start_peak(CPU)
-        before = peak_bytes(CPU) or 0
-        _, encode_seconds = timed(lambda: target.features(method.encode))
-        _, episode_seconds = timed(lambda: [answers(method, target, task) for task in tasks(store)])
-        on_disk = N_MANY * CHANNELS * (SIZE // 16) ** 2 * 4
-        return Peak(before, peak_bytes(CPU) or 0, anonymous_bytes(), on_disk, encode_seconds, episode_seconds)
+        store, method = made_store(Path(folder), n_images), panet(16)
+        target = EncodedTarget(store, CPU, memory=n_images * FEATURE_MEMORY // N_MANY)
+        begin = perf_counter()
+        on_top = bytes_on_top(lambda: [answers(method, target, task) for task in tasks(store)])
+        return Peak(on_top, resident_bytes("RssAnon"), perf_counter() - begin)
 
 
-def cost_lines(what: str, store: MadeStore, network: Callable[[], PANet], n_images: int) -> list[str]:
+def measure_cost(key: str, encoder: str, store: MadeStore, network: PANet, n_images: int) -> Measurement:
     """The same work on features in memory and on disk, from images of a part of a store."""
     part = MadeStore(store.folder, store.records[:n_images])
-    method = prototypes(network(), part)
-    seconds: dict[str, tuple[float, float]] = {}
-    found: dict[str, list[list[Segmented]]] = {}
-    for place, memory in (("in memory", 2**40), ("on disk", 0)):
+    method = prototypes(network, part)
+    found: dict[int, list[list[Segmented]]] = {}
+
+    def work(memory: int) -> None:
         target = EncodedTarget(part, CPU, memory=memory)
-        _, encoding = timed(lambda target=target: target.features(method.encode))  # type: ignore[misc]
-        found[place], episodes = timed(
-            lambda target=target: [answers(method, target, task) for task in tasks(part)]  # type: ignore[misc]
-        )
-        seconds[place] = encoding, episodes
-    require_same(found["in memory"], found["on disk"])
-    lines = [f"{what}, {n_images} images at output stride 8"]
-    for place, (encoding, episodes) in seconds.items():
-        lines.append(f"{place}: encoding {encoding:.2f} s, {N_EPISODES} episodes {episodes:.2f} s")
-    ratio = sum(seconds["on disk"]) / sum(seconds["in memory"])
-    return [*lines, f"on disk {ratio:.2f}x the time of memory, with the same bits"]
+        found[memory] = [answers(method, target, task) for task in tasks(part)]
+
+    on_disk, in_memory = interleaved(partial(work, 0), partial(work, ALL_HELD), repeats=REPEATS, warm=False)
+    require_same(found[0], found[ALL_HELD])
+    what = f"... time on disk of that in memory ({encoder}, {n_images} images and {N_EPISODES} episodes at stride 8)"
+    return measured(key, what, ratios(on_disk, in_memory), "x")
 
 
 def require_same(first: list[list[Segmented]], second: list[list[Segmented]]) -> None:
@@ -200,17 +209,6 @@ def made_store(folder: Path, count: int) -> MadeStore:
         for row in range(count)
     )
     return MadeStore(folder, records)
-
-
-def anonymous_bytes() -> int:
-    """Resident memory that is no file's, which the system cannot take back."""
-    found = re.search(r"^RssAnon:\s+(\d+) kB", STATUS.read_text(), flags=re.MULTILINE)
-    return 0 if found is None else int(found[1]) * 1024
-
-
-def timed(work: Callable[[], object]) -> tuple[object, float]:
-    began = perf_counter()
-    return work(), perf_counter() - began
 
 
 def _cache() -> Path:

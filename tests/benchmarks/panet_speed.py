@@ -3,15 +3,16 @@
 A training step on ResNet-50 up to layer3 (5-shot, 1-way, one query an episode) is run in one batch, and shot by shot as
 PANet's own code does it: images encoded one by one, features upsampled to the mask's size, loops over episodes, ways
 and shots. Batch norms are frozen, so that all of them compute the same. Each runs in a process of its own, which tells
-its peak memory. Seconds are CPU time, which other work on the machine changes little.
+the memory of the step alone. Seconds are of the clock, and the ways take turns.
 """
 
-import resource
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing import get_context
-from time import process_time
+from statistics import median
+from time import perf_counter
 from typing import Any
 
 import torch
@@ -20,89 +21,108 @@ from torch import Tensor, nn
 
 from baselines.encoders import Encoder
 from episodes.sampling.episode import Support
-from fewshot.features import Features
+from fewshot.features import GIB, Features
 from fewshot.panet.network import PANet
+from tests.benchmarks.measurements import (
+    Measurement,
+    Wanted,
+    at_least,
+    at_most,
+    bytes_on_top,
+    figure,
+    interleaved,
+    measured,
+    not_measured,
+    ratios,
+)
 from tests.fewshot import plain_panet
 
-ENCODER, N_SHOT, STRIDE = "resnet50", 5, 8
+ENCODER, N_SHOT, STRIDE, SIZE = "resnet50", 5, 8, 256
 N_BATCHED = 8  # episodes of one forward pass
 FULL: dict[str, Any] = {"attention": True, "prior": True, "grid": 4, "self_support": True, "matched_levels": 2}
-FORMS: dict[str, dict[str, Any]] = {
-    "the published form": {},
-    "attention, prior, grid, self-support, two levels": FULL,
-    "all of that with a decoder": {**FULL, "decoder_channels": (64, 32, 16)},
+FORMS: dict[str, tuple[str, dict[str, Any]]] = {
+    "published": ("published form", {}),
+    "options": ("attention, prior, grid, self-support, two levels", FULL),
+    "decoder": ("all of that with a decoder", {**FULL, "decoder_channels": (64, 32, 16)}),
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What a training step takes, and what it computes."""
+    """What a training step takes, and what it computes; `memory` is in bytes, None where the system does not tell."""
 
     seconds: float
-    megabytes: float
+    memory: int | None
     loss: float
     gradient: Tensor
 
 
-def measure(*, full: bool = False) -> list[str]:
-    """Lines that say how long each way takes and how much memory.
-
-    Args:
-        full: 256x256 and 4 episodes a step, twice each, instead of 128x128 and 2 episodes, once.
-    """
-    size, n_episodes, repeats = (256, 4, 2) if full else (128, 2, 1)
+def measure(*, full: bool = False) -> list[Measurement]:
+    """How long each way takes and how much memory; `full` takes larger steps, and batches that do not pay."""
     return [
-        f"{torch.get_num_threads()} thread(s), float32, CPU time, best of {repeats}",
-        *training_lines(size, n_episodes, repeats),
-        *batch_lines(size, repeats),
-        *(line for encoder in (ENCODER, "resnet18") for line in share_lines(encoder)),
+        *measure_training(4 if full else 2, repeats=3 if full else 2),
+        *(measurement for encoder in (ENCODER, "resnet18") for measurement in measure_queries(encoder)),
+        *(measure_batches() if full else []),
     ]
 
 
-def training_lines(size: int, n_episodes: int, repeats: int) -> list[str]:
-    def measured(batched: bool, lean: bool) -> Step:
+def measure_training(n_episodes: int, repeats: int) -> list[Measurement]:
+    def step(batched: bool, lean: bool) -> Step:
         with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
-            return process.submit(training_step, batched, lean, size, n_episodes, repeats).result()
+            return process.submit(training_step, batched, lean, n_episodes).result()
 
-    ours = measured(batched=True, lean=True)
-    what = f"{ENCODER} to layer3, output stride {STRIDE}, {size}x{size}, {n_episodes} episodes, {N_SHOT}-shot"
-    lines = [f"training step, {what}: {ours.seconds:.1f} s, {ours.megabytes:.0f} MB at its peak"]
-    # Small images leave most of the memory to what does not grow with them: weights, gradients and work space.
-    wanted = " (with torch's batch norms at least 1.5x and at most 0.50x wanted)" if size == 256 else ""
-    for norms in ("torch's", "our lean"):
-        plain = measured(batched=False, lean=norms != "torch's")
-        apart = float((ours.gradient - plain.gradient).norm() / plain.gradient.norm())
-        if max(apart, abs(ours.loss - plain.loss)) > 1e-3:
-            raise AssertionError(f"losses {ours.loss} and {plain.loss}, gradients {apart:.1e} apart")
-        faster, smaller = plain.seconds / ours.seconds, ours.megabytes / plain.megabytes
-        lines += [
-            f"shot by shot, {norms} frozen batch norms: {plain.seconds:.1f} s, {plain.megabytes:.0f} MB",
-            f"one batch: {faster:.1f}x as fast, {smaller:.2f}x the memory{wanted}, gradients {apart:.0e} apart",
-        ]
-        wanted = ""
-    return lines
+    ours, plain = zip(*((step(True, True), step(False, False)) for _ in range(repeats)), strict=True)
+    plain_lean = step(False, True)
+    for other in (*plain, plain_lean):
+        apart = float((ours[0].gradient - other.gradient).norm() / other.gradient.norm())
+        if max(apart, abs(ours[0].loss - other.loss)) > 1e-3:
+            raise AssertionError(f"losses {ours[0].loss} and {other.loss}, gradients {apart:.1e} apart")
+    what = f"{n_episodes} episodes of {N_SHOT} shots, {ENCODER} to layer3, stride {STRIDE}, {SIZE}x{SIZE}"
+    return [
+        measured(
+            "panet.step",
+            f"a PANet training step, times as fast as shot by shot with upsampled features ({what})",
+            ratios([step.seconds for step in plain], [step.seconds for step in ours]),
+            "x",
+            wanted=at_least(1.5),
+        ),
+        measure_memory(
+            "panet.memory", "... the memory of a step, of what it takes shot by shot", ours, plain, at_most(0.5)
+        ),
+        measure_memory("panet.lean", "... of what that takes with our lean batch norms", ours, [plain_lean] * repeats),
+        measured("panet.seconds", "... such a step", [step.seconds for step in ours], "s"),
+    ]
 
 
-def training_step(batched: bool, lean: bool, size: int, n_episodes: int, repeats: int) -> Step:
-    """Forward and backward passes in this process, which has done nothing else before."""
-    network, batch = seeded_panet(ENCODER, (3,), lean), random_episodes(n_episodes, size)
+def measure_memory(
+    key: str, what: str, ours: Sequence[Step], plain: Sequence[Step], wanted: Wanted | None = None
+) -> Measurement:
+    found = [(one.memory, other.memory) for one, other in zip(ours, plain, strict=True)]
+    told = [one / other for one, other in found if one is not None and other is not None]
+    if len(told) < len(found):
+        return not_measured(key, what, "the system does not tell the memory of a step alone", wanted=wanted)
+    note = f"{figure((ours[0].memory or 0) / GIB)} GiB of {figure((plain[0].memory or 0) / GIB)} GiB"
+    return measured(key, what, told, "x", wanted=wanted, note=note)
+
+
+def training_step(batched: bool, lean: bool, n_episodes: int) -> Step:
+    """Forward and backward pass in this process, which has done nothing else before."""
+    network, batch = seeded_panet(ENCODER, (3,), lean), random_episodes(n_episodes, SIZE)
     network.encoder(batch["query_images"][:1, 0, :, :64, :64])  # what is done once
-    before = peak_megabytes()
+    losses = []
 
-    def step() -> float:
-        network.zero_grad(set_to_none=True)
+    def step() -> None:
         loss = batched_loss(network, batch) if batched else plain_loss(network, **batch)
         loss.backward()
-        return float(loss.detach())
+        losses.append(float(loss.detach()))
 
-    loss, seconds = timed(step, 1)
-    # Of the first step alone: the allocator leaves holes from step to step, which is no part of what a step needs.
-    megabytes = peak_megabytes() - before
-    if repeats > 1:
-        seconds = min(seconds, timed(step, repeats - 1)[1])
+    # One step alone: the allocator leaves holes from step to step, which is no part of what a step needs.
+    begin = perf_counter()
+    memory = bytes_on_top(step)
+    seconds = perf_counter() - begin
     weight = network.encoder.get_parameter("network.conv1.weight")
     assert weight.grad is not None
-    return Step(seconds, megabytes, loss, weight.grad)
+    return Step(seconds, memory, losses[0], weight.grad)
 
 
 def batched_loss(network: PANet, batch: dict[str, Tensor]) -> Tensor:
@@ -129,7 +149,7 @@ def plain_loss(
     return torch.stack(losses).mean()
 
 
-def batch_lines(size: int, repeats: int) -> list[str]:
+def measure_batches(size: int = 128) -> list[Measurement]:
     network, batch = seeded_panet(ENCODER, (3,)), random_episodes(N_BATCHED, size)
     with torch.inference_mode():
         support, query = network.encode(batch["support_images"]), network.encode(batch["query_images"])
@@ -147,37 +167,42 @@ def batch_lines(size: int, repeats: int) -> list[str]:
         def from_features(rows: slice) -> Tensor:
             return matched(*(Features((part.deepest[rows],), part.size) for part in (support, query)), masks[rows])
 
-        lines = []
-        for name, forward, times in (("images", from_images, repeats), ("features", from_features, 20)):
-            together, fast = timed(lambda forward=forward: forward(slice(None)), times)
-            single, slow = timed(
-                lambda forward=forward: [forward(slice(row, row + 1)) for row in range(N_BATCHED)], times
-            )
-            torch.testing.assert_close(together, torch.cat(single), rtol=1e-3, atol=1e-3)
-            lines.append(
-                f"forward pass of {N_BATCHED} episodes from {name}: {fast:.3f} s in one batch, {slow:.3f} s one by one;"
-                f" {slow / fast:.2f}x as fast"
-            )
-    return lines
+        def one_by_one(forward: Callable[[slice], Tensor]) -> Tensor:
+            return torch.cat([forward(slice(row, row + 1)) for row in range(N_BATCHED)])
+
+        found = []
+        for name, forward, repeats in (("images", from_images, 3), ("features", from_features, 20)):
+            torch.testing.assert_close(forward(slice(None)), one_by_one(forward), rtol=1e-3, atol=1e-3)
+            slow, fast = interleaved(partial(one_by_one, forward), partial(forward, slice(None)), repeats=repeats)
+            what = f"{N_BATCHED} episodes from {name} in one forward pass, times as fast as one by one ({size}x{size})"
+            found.append(measured(f"panet.batch.{name}", what, ratios(slow, fast), "x"))
+        return found
 
 
-def share_lines(name: str, size: int = 256) -> list[str]:
+def measure_queries(name: str) -> list[Measurement]:
     encoder = seeded_encoder(name, (0, 1, 2, 3))
-    episode = {key: part[0] for key, part in random_episodes(1, size).items()}
-    support, lines = Support(episode["support_images"], episode["support_masks"]), []
+    episode = {key: part[0] for key, part in random_episodes(1, SIZE).items()}
+    support, found = Support(episode["support_images"], episode["support_masks"]), []
     with torch.inference_mode():
         encode = PANet(encoder).encode
-        features, (queries, encoding) = encode(support.images), timed(lambda: encode(episode["query_images"]), 3)
-        for form, options in FORMS.items():
+        features, queries = encode(support.images), encode(episode["query_images"])
+        for key, (form, options) in FORMS.items():
             network = seeded(lambda options=options: PANet(encoder, **options)).eval()
             adapted = network.adapt(support, features)
-            _, segmenting = timed(lambda network=network, adapted=adapted: network.segment(queries, adapted), 10)
-            wanted = "" if "decoder_channels" in options else " (at most 15 % wanted)"
-            lines.append(
-                f"{name}, {size}x{size}: a query is segmented in {1e3 * segmenting:.1f} ms by {form},"
-                f" {segmenting / encoding:.1%} of encoding it{wanted}"
+            segmenting, encoding = interleaved(
+                partial(network.segment, queries, adapted), lambda: encode(episode["query_images"]), repeats=5
             )
-    return lines
+            found.append(
+                measured(
+                    f"panet.query.{name}.{key}",
+                    f"a query segmented from its features, of encoding it ({name}, {form})",
+                    [100 * share for share in ratios(segmenting, encoding)],
+                    "%",
+                    wanted=None if "decoder_channels" in options else at_most(15),
+                    note=f"{figure(1e3 * median(segmenting))} ms",
+                )
+            )
+    return found
 
 
 def seeded(build: Callable[[], Any]) -> Any:
@@ -215,18 +240,3 @@ def random_episodes(n_episodes: int, size: int) -> dict[str, Tensor]:
         "query_images": images[:, N_SHOT:],
         "query_masks": masks[:, N_SHOT:].long(),
     }
-
-
-def timed(work: Callable[[], Any], repeats: int) -> tuple[Any, float]:
-    """A result, and the CPU time of the quickest of several runs."""
-    times = []
-    for _ in range(repeats):
-        begin = process_time()
-        result = work()
-        times.append(process_time() - begin)
-    return result, min(times)
-
-
-def peak_megabytes() -> float:
-    """The most memory that this process has ever had resident."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

@@ -6,56 +6,81 @@ index alone.
 """
 
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import redirect_stderr
 from functools import partial
 from itertools import count, islice
-from time import perf_counter
+from statistics import median
 
 from episodes.records import Record
 from episodes.sampling.sampler import EpisodeSampler
+from tests.benchmarks.measurements import Measurement, at_least, figure, interleaved, measured, not_measured, ratios
 from tests.episodes.made_records import made_record
 
 N_SPECS = 20_000
+REPEATS = 5
+SLOW = ("learn2learn", "easyfsl")  # are asked for a fortieth of it
 RECORDS = [
     made_record(f"dataset{image % 3}", str(image), "malignant" if image % 9 < 3 else "benign", str(image // 9))
     for image in range(2_000)
 ]
 
 
-def measure() -> list[str]:
-    """Lines that say each sampler's rate, and how many times faster ours is."""
-    ours = specs_per_second(partial(our_specs, RECORDS, n_shot=1))
-    lines = [f"episode sampler, 1-shot: {ours:,.0f} specs/s (at least 20,000 wanted)"]
-    lines.append(f"episode sampler, 5-shot: {specs_per_second(partial(our_specs, RECORDS, n_shot=5)):,.0f} specs/s")
-    for name, specs in (
-        ("learn2learn FusedNWaysKShots", partial(learn2learn_specs, fused=True)),
-        ("learn2learn NWays + KShots", partial(learn2learn_specs, fused=False)),
-        ("easyfsl TaskSampler", easyfsl_specs),
+def measure() -> list[Measurement]:
+    """Each sampler's rate, and how many times faster ours is."""
+    streams: dict[str, Iterator[object]] = {"block": block_specs(1), "single": single_specs(), "shots": block_specs(5)}
+    missing: dict[str, str] = {}
+    for name, start in (
+        ("fused", partial(learn2learn_specs, RECORDS, fused=True)),
+        ("learn2learn", partial(learn2learn_specs, RECORDS, fused=False)),
+        ("easyfsl", partial(easyfsl_specs, RECORDS)),
     ):
         try:
-            rate = specs_per_second(partial(specs, RECORDS))
+            streams[name] = start()
+            next(streams[name])
         except ImportError as error:
-            lines.append(f"{name}: not installed ({error.name} is missing)")
+            streams.pop(name, None)
+            missing[name] = f"{error.name} is not installed"
+    counts = {name: N_SPECS // 40 if name in SLOW else N_SPECS for name in streams}
+    times = interleaved(*(partial(draw, streams[name], counts[name]) for name in streams), repeats=REPEATS)
+    rates = {name: [counts[name] / second for second in seconds] for name, seconds in zip(streams, times, strict=True)}
+    rows = [
+        measured(
+            "sampler.rate",
+            "episode specifications a second, 1-shot, 2,000 records",
+            rates["block"],
+            "/s",
+            wanted=at_least(20_000),
+        ),
+        measured("sampler.single", "... each by its index alone, sampler[i]", rates["single"], "/s"),
+        measured("sampler.shots", "... 5-shot", rates["shots"], "/s"),
+    ]
+    for name, peer, wanted in (
+        ("fused", "learn2learn's FusedNWaysKShots", at_least(1)),
+        ("learn2learn", "learn2learn's NWays and KShots", at_least(1)),
+        ("easyfsl", "easyfsl's TaskSampler", at_least(1)),
+    ):
+        key, what = f"sampler.{name}", f"... times as fast as {peer}"
+        if name in missing:
+            rows.append(not_measured(key, what, missing[name], wanted=wanted))
         else:
-            lines.append(f"{name}, 1-shot: {rate:,.0f} specs/s; ours is {ours / rate:.1f}x as fast")
-    return lines
+            note = f"that draws {figure(median(rates[name]))} a second"
+            rows.append(measured(key, what, ratios(rates["block"], rates[name]), "x", wanted=wanted, note=note))
+    return rows
 
 
-def specs_per_second(start: Callable[[], Iterator[object]], repeats: int = 3) -> float:
-    """The best of a few runs: the one that other work on the machine disturbed least."""
-    rates = []
-    for _ in range(repeats):
-        specs = start()
-        next(specs)  # set-up is not counted
-        begin = perf_counter()
-        drawn = sum(1 for _ in islice(specs, N_SPECS))
-        rates.append(drawn / (perf_counter() - begin))
-    return max(rates)
+def draw(specs: Iterator[object], count: int) -> None:
+    drawn = sum(1 for _ in islice(specs, count))
+    if drawn != count:
+        raise AssertionError(f"{drawn} episodes instead of {count}")
 
 
-def our_specs(records: list[Record], n_shot: int) -> Iterator[object]:
-    sampler = EpisodeSampler(records, n_shot=n_shot)
+def block_specs(n_shot: int) -> Iterator[object]:
+    return iter(EpisodeSampler(RECORDS, n_shot=n_shot).specs(0, 10**9))
+
+
+def single_specs() -> Iterator[object]:
+    sampler = EpisodeSampler(RECORDS, n_shot=1)
     return (sampler[index] for index in count())
 
 
@@ -93,4 +118,4 @@ def easyfsl_specs(records: list[Record]) -> Iterator[object]:
     class CurrentTaskSampler(TaskSampler, OldSampler):
         pass
 
-    return iter(CurrentTaskSampler(Labels(), n_way=1, n_shot=1, n_query=1, n_tasks=N_SPECS + 1))
+    return iter(CurrentTaskSampler(Labels(), n_way=1, n_shot=1, n_query=1, n_tasks=10**9))

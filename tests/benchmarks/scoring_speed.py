@@ -1,59 +1,53 @@
-"""What scoring takes of a benchmark: one few-shot row on cached features, where all else is as quick as can be."""
+"""What scoring takes of a benchmark: one few-shot row on cached features, where all else is as quick as can be.
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from time import perf_counter
+The row's cells are evaluated, and in turn the same queries segmented alone: the difference is scoring.
+"""
+
+from collections.abc import Callable
 from typing import Any
 
 import torch
 
-import fewshot.inference.target
 from episodes.sampling.draws import support_draws
 from episodes.storage.store import Collection
-from fewshot.config.training import EncoderConfig, ModelConfig
-from fewshot.inference.target import EncodedTarget, Task, evaluate
+from fewshot.config.training import EncoderConfig
+from fewshot.inference.target import EncodedTarget, Task, evaluate, segment_queries
 from fewshot.methods.contract import Ingredients, Sources
 from fewshot.methods.prototypical import SupportPrototypes
 from fewshot.networks import seeded_network
-from tests.benchmarks.features_speed import SIZE, phantom_store
+from tests.benchmarks.features_speed import MODEL, SIZE, phantom_store
+from tests.benchmarks.measurements import Measurement, at_most, interleaved, measured
 
-MODEL = ModelConfig(network="panet", levels=(3,), output_stride=8)
-N_IMAGES, SHOTS = 200, (1, 5)
+N_IMAGES, SHOTS, REPEATS = 80, (1, 5), 3
 
 
-def measure() -> list[str]:
-    """Lines that say which share of the time goes into scores, boundary distances and calibration bins."""
+def measure() -> list[Measurement]:
+    """Which share of the time goes into scores, boundary distances and calibration bins."""
     store, device = phantom_store(N_IMAGES), torch.device("cpu")
     network = seeded_network(EncoderConfig(name="resnet50"), MODEL, seed=0).eval()
     method = SupportPrototypes(Ingredients(network, Sources(Collection([store]), store.records), device))
-    target, queries = EncodedTarget(store, device), 0
-    with timed_judging() as judging:
-        begin = perf_counter()
-        for draw in support_draws(store.records):
-            for shot in SHOTS:
-                queries += len(evaluate(method, target, Task(draw.support[:shot], draw.queries)))
-        whole = perf_counter() - begin
+    target, draws = EncodedTarget(store, device), support_draws(store.records)
+    tasks = [Task(draw.support[:shot], draw.queries) for draw in draws for shot in SHOTS]
+
+    def each_task(work: Callable[[Any, EncodedTarget, Task], object]) -> Callable[[], object]:
+        return lambda: [work(method, target, task) for task in tasks]
+
+    target.features(method.encode)
+    encoding = N_IMAGES * target.encode_seconds
+    judged, segmented = interleaved(
+        each_task(evaluate), each_task(lambda *given: list(segment_queries(*given))), repeats=REPEATS
+    )
+    scoring = [whole - part for whole, part in zip(judged, segmented, strict=True)]
+    queries = sum(len(task.queries) for task in tasks)
+    row = f"ResNet-50 to layer3, {SIZE}x{SIZE}, {N_IMAGES} images, {len(draws)} draws of 1 and 5 shots"
     return [
-        f"ResNet-50 to layer3, {SIZE}x{SIZE}, {N_IMAGES} images, 5 draws of {' and '.join(map(str, SHOTS))} shots",
-        f"the whole row: {whole:.1f} s, of which encoding {N_IMAGES * target.encode_seconds:.1f} s",
-        f"scoring {queries:,} queries: {judging[0]:.1f} s, {1e3 * judging[0] / queries:.1f} ms each",
-        f"share of the whole: {judging[0] / whole:.0%} (under 20 % wanted)",
+        measured(
+            "scoring.share",
+            f"scoring, as a share of a few-shot row on features computed once ({row})",
+            [100 * part / (encoding + whole) for part, whole in zip(scoring, judged, strict=True)],
+            "%",
+            wanted=at_most(8),
+        ),
+        measured("scoring.query", "... scoring a query", [1e3 * seconds / queries for seconds in scoring], "ms"),
+        measured("scoring.segmenting", "... segmenting it", [1e3 * seconds / queries for seconds in segmented], "ms"),
     ]
-
-
-@contextmanager
-def timed_judging() -> Iterator[list[float]]:
-    """Add up the seconds spent in judging while the block runs."""
-    seconds, judge = [0.0], fewshot.results.rows.judge
-
-    def timed(*arguments: Any) -> Any:
-        begin = perf_counter()
-        judgement = judge(*arguments)
-        seconds[0] += perf_counter() - begin
-        return judgement
-
-    fewshot.results.rows.judge = timed
-    try:
-        yield seconds
-    finally:
-        fewshot.results.rows.judge = judge

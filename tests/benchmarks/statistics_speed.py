@@ -8,29 +8,49 @@ import numpy as np
 
 from episodes.scoring.bootstrap import FloatArray, IntArray, counts, resample, tabulate
 from episodes.scoring.statistics import crossed_bootstrap
-from tests.benchmarks.pooling_speed import seconds_of
+from tests.benchmarks.measurements import Measurement, at_most, interleaved, measured, ratios
 
 RESAMPLES, QUERIES, DRAWS, ROWS = 10_000, 600, 5, 20
-LOOPED = 200  # resamples of the loop, which is scaled up from them
+LOOPED = 50  # resamples of the loop, which is scaled up from them
+PATIENTS = (38, QUERIES)
 
 
-def measure() -> list[str]:
-    """Lines that say how long each way takes, for one image a patient and for many."""
-    lines = [f"{RESAMPLES} resamples of {QUERIES} queries x {DRAWS} draws"]
-    for n_patients in (QUERIES, 38):
-        values, owners = made_scores(n_patients)
-        ours, plain = partial(aggregated_bootstrap, values, owners), partial(plain_bootstrap, values, owners)
-        fast, slow, looped = seconds_of(ours, repeats=5), seconds_of(plain, repeats=3), looped_seconds(values, owners)
-        apart = float(np.abs(ours() / plain() - 1).max())
-        lines += [
-            f"{n_patients} patients",
-            f"  looping over lists: {looped:.0f} s, from {LOOPED} resamples",
-            f"  tables of resamples by queries: {1e3 * slow:.0f} ms",
-            f"  tables by patients: {1e3 * fast:.0f} ms, {slow / fast:.1f}x as fast, {looped / fast:,.0f}x as the loop",
-            f"  relative difference: {apart:.1e} (at most 1e-12 wanted)",
-            f"  {ROWS} rows with intervals: {seconds_of_rows(values, owners):.2f} s (under 5 s wanted)",
-        ]
-    return lines
+def measure() -> list[Measurement]:
+    """How long each way takes, for many images a patient and for one."""
+    return [measurement for n_patients in PATIENTS for measurement in measure_patients(n_patients)]
+
+
+def measure_patients(n_patients: int) -> list[Measurement]:
+    values, owners = made_scores(n_patients)
+    ours, plain = partial(aggregated_bootstrap, values, owners), partial(plain_bootstrap, values, owners)
+    fast, slow = interleaved(ours, plain, repeats=3)
+    looped = [looped_seconds(values, owners) for _ in fast]
+    (rows,) = interleaved(partial(intervals_of_rows, values, owners), repeats=3, warm=False)
+    key, sizes = f"statistics.{n_patients}", f"{QUERIES} queries of {n_patients} patients x {DRAWS} draws"
+    return [
+        measured(
+            f"{key}.rows",
+            f"intervals of {ROWS} rows, {RESAMPLES:,} resamples of {sizes}",
+            rows,
+            "s",
+            wanted=at_most(5),
+        ),
+        measured(
+            f"{key}.difference",
+            "... the relative difference from tables of resamples by queries",
+            [float(np.abs(ours() / plain() - 1).max())],
+            "",
+            wanted=at_most(1e-12),
+        ),
+        measured(f"{key}.tables", "... times as fast as such tables", ratios(slow, fast), "x"),
+        measured(
+            f"{key}.loop",
+            "... times as fast as a loop over lists",
+            ratios(looped, fast),
+            "x",
+            note=f"scaled from {LOOPED} resamples",
+        ),
+    ]
 
 
 def made_scores(n_patients: int) -> tuple[FloatArray, IntArray]:
@@ -82,10 +102,8 @@ def looped_seconds(values: FloatArray, owners: IntArray) -> float:
     return (perf_counter() - begin) * RESAMPLES / LOOPED
 
 
-def seconds_of_rows(values: FloatArray, owners: IntArray) -> float:
-    """What the intervals of a whole table of methods take."""
+def intervals_of_rows(values: FloatArray, owners: IntArray) -> None:
+    """Take the intervals of a whole table of methods."""
     patients = [f"patient {owner}" for owner in owners]
-    begin = perf_counter()
     for seed in range(ROWS):
         crossed_bootstrap(values, patients, n_resamples=RESAMPLES, seed=seed)
-    return perf_counter() - begin

@@ -6,12 +6,10 @@ five support images and one query. Decoding ends with uint8 arrays; reading also
 What it costs to check each image when a process reads it first is set against what the image takes in a training.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from time import perf_counter
-from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,59 +25,70 @@ from episodes.records import Record
 from episodes.sampling.episode import load_episode
 from episodes.sampling.sampler import EpisodeSampler, EpisodeSpec
 from episodes.storage.preparation import prepare_store
-from episodes.storage.store import Collection, Store
+from episodes.storage.store import Collection
 from fewshot.config.training import EncoderConfig, ModelConfig
 from fewshot.networks import seeded_network
+from tests.benchmarks.measurements import Measurement, at_least, at_most, interleaved, measured, ratios
 from tests.episodes.made_pictures import read_label_map
 
 N_IMAGES = 48
 BATCH = 8
-N_EPISODES = 20
+N_EPISODES = 6
+AT_ONCE = 20  # times that all are read, which is too quick for a clock
 WIDTH, HEIGHT, SIZE = 856, 606, 256
 
-Item = TypeVar("Item")
 
-
-def measure() -> list[str]:
-    """Lines that say how long an episode's pixels take both ways."""
+def measure() -> list[Measurement]:
+    """How long an episode's pixels take both ways, and what checking them adds."""
     with TemporaryDirectory() as folder:
         root = Path(folder) / "bus_uclm"
         layouts.write_bus_uclm(population.generate(population.PhantomSpec("linear", N_IMAGES)), root)
         for path in root.rglob("*.png"):
             enlarge(path)
-        begin = perf_counter()
         collection = Collection([prepare_store(read_dataset("bus_uclm", root), Path(folder), (SIZE, SIZE))])
-        preparing = perf_counter() - begin
         specs = list(EpisodeSampler(collection.records, n_shot=5).specs(0, N_EPISODES))
-        return [
-            f"{N_IMAGES} images of {WIDTH}x{HEIGHT} in BUS-UCLM's layout, decoded once in {preparing:.1f} s",
-            *compare(collection, specs),
-            checking(collection),
-        ]
+        return [*compare(collection, specs), *checking(collection)]
 
 
-def checking(collection: Collection) -> str:
-    """A line on what checking adds to the first epoch of a training, by what an image takes in one."""
+def checking(collection: Collection) -> list[Measurement]:
+    """What checking adds to the first epoch of a training, by what an image takes in one."""
     batches = ImageBatches(collection, collection.records, BATCH, Augmentation("light"))
     network = seeded_network(
         EncoderConfig(name="resnet18"), ModelConfig(network="unet", levels=(0, 1, 2, 3)), seed=0
     ).train()
-    read = min(seconds_each(batches.__getitem__, range(N_IMAGES // BATCH)) for _ in range(15)) / BATCH
-    learn = min(seconds_each(lambda step: learn_from(network, batches[step]), range(3)) for _ in range(2)) / BATCH
-    fresh = [replace(store) for store in collection.stores * 15]
-    check = min(seconds_each(Store.check_pixels, [store]) for store in fresh) / N_IMAGES
-    return (
-        f"checking an image and its label map when first read: {1e6 * check:.0f} us, {100 * check / learn:.2f} % of the"
-        f" {1e3 * learn:.0f} ms that it takes in a training of U-Net on ResNet-18 (at most 5 % wanted), and"
-        f" {100 * check / read:.1f} % of reading and augmenting it alone"
+    repeats = 3
+    # A store is checked once: each round has stores of its own.
+    fresh = iter([[replace(store) for store in collection.stores * 10] for _ in range(repeats + 1)])
+    check, read, learn = interleaved(
+        lambda: [store.check_pixels() for store in next(fresh)],
+        lambda: [batches[step] for step in range(N_IMAGES // BATCH)],
+        lambda: learn_from(network, batches[0]),
+        repeats=repeats,
     )
+    each = [seconds / (10 * len(collection.stores) * N_IMAGES) for seconds in check]
+    return [
+        measured(
+            "store.check",
+            "checking an image when it is read first, of what it takes in a training of U-Net on ResNet-18",
+            [100 * part / (whole / BATCH) for part, whole in zip(each, learn, strict=True)],
+            "%",
+            wanted=at_most(5),
+        ),
+        measured(
+            "store.check.reading",
+            "... of reading and augmenting it alone",
+            [100 * part / (whole / N_IMAGES) for part, whole in zip(each, read, strict=True)],
+            "%",
+        ),
+        measured("store.check.each", "... checking it", [1e3 * seconds for seconds in each], "ms"),
+    ]
 
 
 def learn_from(network: nn.Module, batch: dict[str, Tensor]) -> None:
     network.loss(**batch)["loss"].backward()  # type: ignore[operator]
 
 
-def compare(collection: Collection, specs: Sequence[EpisodeSpec]) -> list[str]:
+def compare(collection: Collection, specs: Sequence[EpisodeSpec]) -> list[Measurement]:
     records = {record.id: record for record in collection.records}
     episodes = [[records[i] for i in (*spec.support[0], *spec.query)] for spec in specs]
     for record, (image, label_map) in zip(episodes[0], decode(episodes[0]), strict=True):
@@ -87,19 +96,17 @@ def compare(collection: Collection, specs: Sequence[EpisodeSpec]) -> list[str]:
             raise AssertionError(f"{record.id}: the store holds another image than the file")
         if not np.array_equal(label_map, collection.label_map(record.id)):
             raise AssertionError(f"{record.id}: the store holds another label map than the file")
-    decoding = seconds_each(decode, episodes)
-    reading = seconds_each(lambda spec: load_episode(collection, spec), list(specs) * 20)
+    slow, fast = interleaved(
+        lambda: [decode(episode) for episode in episodes],
+        lambda: [load_episode(collection, spec) for spec in list(specs) * AT_ONCE],
+        repeats=3,
+    )
+    times = [AT_ONCE * ratio for ratio in ratios(slow, fast)]
+    what = f"an episode of {len(episodes[0])} images from the store, times as fast as decoding its files"
     return [
-        f"decoding an episode of {len(episodes[0])} images with their label maps: {1e3 * decoding:.1f} ms",
-        f"reading it from the store: {1e3 * reading:.2f} ms, {decoding / reading:.0f}x as fast (at least 20x wanted)",
+        measured("store.episode", what, times, "x", wanted=at_least(20)),
+        measured("store.reading", "... reading it", [1e3 * s / (AT_ONCE * len(specs)) for s in fast], "ms"),
     ]
-
-
-def seconds_each(work: Callable[[Item], object], items: Sequence[Item]) -> float:
-    begin = perf_counter()
-    for item in items:
-        work(item)
-    return (perf_counter() - begin) / len(items)
 
 
 def enlarge(path: Path) -> None:
