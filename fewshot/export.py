@@ -197,8 +197,10 @@ def export_checkpoint(request: ExportRequest, out: Path, *, overwrite: bool = Fa
         UserError: if a package is missing, the file exists or has another suffix, the method needs annotated images or
             uses none, takes what it knows from source datasets, or cannot be exported; or if the export differs.
     """
-    require_packages()
-    _require_onnx(out)
+    if missing := [name for name in _PACKAGES if find_spec(name) is None]:
+        raise UserError(f"{', '.join(missing)}: not installed; pip install 'fewshot-bus[export]'")
+    if out.suffix != ".onnx":
+        raise UserError(f"{out}: ONNX is written; give a name that ends in .onnx")
     require_free(out, overwrite=overwrite)
     (loaded,) = load_ensemble(
         [request.checkpoint],
@@ -218,22 +220,6 @@ def export_checkpoint(request: ExportRequest, out: Path, *, overwrite: bool = Fa
     with written_whole(out) as partial:
         write_onnx(baked, size, partial, facts)
         return require_same(partial, baked, images, out)
-
-
-def require_packages() -> None:
-    """Refuse to begin without what writes and runs ONNX.
-
-    Raises:
-        UserError: names the missing packages.
-    """
-    if missing := [name for name in _PACKAGES if find_spec(name) is None]:
-        raise UserError(f"{', '.join(missing)}: not installed; pip install 'fewshot-bus[export]'")
-
-
-def _require_onnx(out: Path) -> None:
-    """Refuse a file that is named as another kind."""
-    if out.suffix != ".onnx":
-        raise UserError(f"{out}: ONNX is written; give a name that ends in .onnx")
 
 
 def _support_facts(support: Support | None) -> dict[str, Any] | None:

@@ -240,7 +240,11 @@ def write_selection(folder: Path, chosen: Sequence[Chosen], n_images: int, *, ti
     with folder_written_whole(folder) as partial:
         (partial / IMAGES).mkdir()
         for one, name in zip(chosen, files, strict=True):
-            _copy(one, partial / IMAGES / name)
+            if _is_decoded(one):
+                pixels = read_image(one.input.path, one.input.frame, one.record.full_scale)
+                Image.fromarray(pixels).save(partial / IMAGES / name)
+            else:
+                shutil.copyfile(one.input.path, partial / IMAGES / name)
         (partial / SELECTED).write_bytes(csv_text(_selected_rows(chosen, files, n_images)).encode())
         (partial / TABLE).write_bytes(csv_text(_table_rows(chosen, files)).encode())
         contact_sheet(partial / SHEET, [_group(one, n_images) for one in chosen[:_ROWS]], title=title)
@@ -259,14 +263,6 @@ def _is_decoded(one: Chosen) -> bool:
     the file would have another grey scale.
     """
     return may_be_clip(one.input.path) or one.record.full_scale is not None
-
-
-def _copy(one: Chosen, path: Path) -> None:
-    """Copy a file, or its pixels."""
-    if _is_decoded(one):
-        Image.fromarray(read_image(one.input.path, one.input.frame, one.record.full_scale)).save(path)
-    else:
-        shutil.copyfile(one.input.path, path)
 
 
 def _selected_rows(chosen: Sequence[Chosen], files: Sequence[str], n_images: int) -> Iterator[Sequence[object]]:
@@ -336,7 +332,10 @@ def select_images(
         found = find_candidates(inputs, request.metadata)
         with reporter.step(f"describe {len(found)} images") as update:
             described = describe_files(list(found.values()), describer, choose_device(request.device), update)
-        _log_unreadable(described, len(found))
+        for reason in described.unreadable[:5]:
+            logger.warning("left out: %s", reason)
+        if described.unreadable:
+            logger.warning("%d of %d images could not be read", len(described.unreadable), len(found))
         with reporter.step("select"):
             chosen = _chosen(found, described, request)
         with reporter.step("write"):
@@ -366,10 +365,3 @@ def _stand_ins(described: Described, order: Sequence[int]) -> Mapping[int, list[
     for index in np.lexsort((np.arange(len(far)), ~np.isin(np.arange(len(far)), order), far)).tolist():
         of_rank[int(rank_of[index]) + 1].append(index)
     return of_rank
-
-
-def _log_unreadable(described: Described, asked: int) -> None:
-    for reason in described.unreadable[:5]:
-        logger.warning("left out: %s", reason)
-    if described.unreadable:
-        logger.warning("%d of %d images could not be read", len(described.unreadable), asked)

@@ -11,6 +11,7 @@ PUBLISHED = {"benign": 174, "malignant": 90, "normal": 419, "patients": 38}
 
 _CLASSES: tuple[Label, ...] = ("benign", "malignant", "normal")
 _FLAGS = ("Doppler", "Marks", "Combined")
+_SPELLINGS = {"y": "Yes", "n": "No"}  # of a flag; one row of the distributed table says `Y`
 # The patient whose images are smaller than their masks, and of other proportions, as published.
 _ODD_MASKS = "HESN"
 
@@ -36,7 +37,7 @@ def read(root: Path) -> list[Record]:
             label=label,
             patient=image.stem.partition("_")[0],
             mask_format="colour",
-            extra={flag: _yes_or_no(row[flag]) for flag in _FLAGS},
+            extra={flag: _SPELLINGS.get(row[flag].lower(), row[flag]) for flag in _FLAGS},
             odd_masks=image.stem.partition("_")[0] == _ODD_MASKS,
         )
         for image, mask, label, row in labelled_pairs(folders, rows, "Label", table, _CLASSES)
@@ -51,8 +52,3 @@ def stated_sizes(root: Path) -> dict[str, tuple[int, int]]:
     }
     found = {stem: re.fullmatch(r"(\d+) ?x ?(\d+)", size) for stem, size in sizes.items()}
     return {stem: (int(size[2]), int(size[1])) for stem, size in found.items() if size}
-
-
-def _yes_or_no(text: str) -> str:
-    """Spell a flag in one way: one row of the distributed table says `Y`."""
-    return {"y": "Yes", "n": "No"}.get(text.lower(), text)

@@ -1,6 +1,5 @@
 """A survey of a folder that nobody has described yet: which dataset it holds, and the facts of each image."""
 
-from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -69,11 +68,6 @@ class Survey:
     def readable(self) -> list[SurveyedImage]:
         """Return the facts of the images that can be read."""
         return [image for image in self.images if not image.error]
-
-    @property
-    def forms(self) -> Counter[str]:
-        """Count the images of each format and depth."""
-        return Counter(image.form for image in self.readable)
 
 
 def survey(root: Path, progress: Progress | None = None, *, invert_masks: bool = False) -> Survey:

@@ -250,7 +250,10 @@ def _spacing(dataset: Any, path: Path) -> Spacing | None:
     require_few_regions(dataset, path)
     regions = list(dataset.get("SequenceOfUltrasoundRegions") or ())
     if regions:
-        return _agreed([spacing for region in regions if (spacing := _region_spacing(region, path))])
+        found = [spacing for region in regions if (spacing := _region_spacing(region, path))]
+        # Where regions differ, no one number holds for the whole picture.
+        agree = all(abs(own / first - 1) < _AGREE for one in found for own, first in zip(one, found[0], strict=True))
+        return found[0] if found and agree else None
     for keyword in ("PixelSpacing", "ImagerPixelSpacing"):
         element = dataset.get(keyword) and dataset[keyword]
         if element and element.VM == 2 and (spacing := _positive(*map(float, element.value))):
@@ -269,12 +272,6 @@ def _region_spacing(region: Any, path: Path) -> Spacing | None:
 
 def _positive(rows: float, columns: float) -> Spacing | None:
     return (rows, columns) if min(rows, columns) > 0 else None
-
-
-def _agreed(found: list[Spacing]) -> Spacing | None:
-    """Return the first, unless another one differs: then no one number holds for the whole picture."""
-    agree = all(abs(own / first - 1) < _AGREE for one in found for own, first in zip(one, found[0], strict=True))
-    return found[0] if found and agree else None
 
 
 def _identity_key(dataset: Any, keyword: IdentityKeyword) -> str | None:

@@ -184,8 +184,9 @@ def _border_ground(values: NDArray[Any]) -> NDArray[Any]:
     colours, counts = np.unique(border, axis=0, return_counts=True)
     ground: NDArray[Any] = colours[counts.argmax()]
     if (values == ground).all():
+        value = ground if ground.ndim == 0 else tuple(ground.tolist())
         raise _UnclearError(
-            f"every pixel is {_text(ground)}: nothing tells lesion from background; outline the lesion in white on"
+            f"every pixel is {value}: nothing tells lesion from background; outline the lesion in white on"
             " black, or, where nothing is to be marked, save it black or remove it"
         )
     if not _is_ground(_difference(values, ground) <= _NOISE):
@@ -196,10 +197,6 @@ def _border_ground(values: NDArray[Any]) -> NDArray[Any]:
             " 0 for the background and 255 for the lesion"
         )
     return ground
-
-
-def _text(value: NDArray[Any]) -> str:
-    return str(value) if value.ndim == 0 else str(tuple(value.tolist()))
 
 
 def _is_ground(region: NDArray[np.bool_]) -> bool:

@@ -7,7 +7,6 @@ from pathlib import Path
 
 from episodes.curation.check import doubt_patients
 from episodes.curation.findings import KINDS
-from episodes.datasets.folder_layout import FolderImage
 from episodes.datasets.metadata import COLUMNS, TABLE
 from episodes.datasets.survey import Survey
 from episodes.errors import UserError
@@ -26,16 +25,17 @@ def understood(survey: Survey, name: str) -> list[str]:
     if not survey.readable:
         return [f"{name}: {layout}", f"  images    {len(survey.records)}, of which none can be used as it is"]
     n_lesions = [one.lesions for one in survey.readable]
+    greys = describe_full_scales(record.full_scale for record in survey.records)
     facts = {
         "images": f"{len(survey.records)} ({_forms(survey)}), {_sizes(survey)}",
-        **_grey_scale(survey.records),
+        **({"greys": "; ".join(greys)} if greys else {}),
         "masks": str(sum(len(record.masks) for record in survey.records)),
         "lesions": f"{sum(n_lesions)} in {sum(map(bool, n_lesions))} images, none in {n_lesions.count(0)}",
         "labels": f"{count_labels(survey.records)} ({_label_source(survey)})",
         "patients": f"{len({record.patient for record in survey.records})} ({_patient_source(survey)})",
         "spacing": _spacing(survey.records),
     }
-    if clips := [image for image in _images(survey) if image.is_clip]:
+    if clips := [image for image in (survey.layout.images if survey.layout else ()) if image.is_clip]:
         frames, outlined = sum(clip.frames for clip in clips), sum(len(clip.masks) for clip in clips)
         facts["clips"] = f"{len(clips)} of {frames} frames, of which the {outlined} with a mask are images"
     return [f"{name}: {layout}", *(f"  {fact:<9} {text}" for fact, text in facts.items())]
@@ -75,19 +75,10 @@ def dataset_name(root: Path, reader: str) -> str:
     return re.sub(r"[^A-Za-z0-9_.+]+", "-", root.resolve().name).strip("-_.+") or "mine"
 
 
-def _images(survey: Survey) -> tuple[FolderImage, ...]:
-    return survey.layout.images if survey.layout else ()
-
-
 def _forms(survey: Survey) -> str:
-    forms = survey.forms.most_common()
+    """Say which format and depth the images have, or how many have each."""
+    forms = Counter(image.form for image in survey.readable).most_common()
     return forms[0][0] if len(forms) == 1 else ", ".join(f"{count} {form}" for form, count in forms)
-
-
-def _grey_scale(records: Sequence[Record]) -> dict[str, str]:
-    """Say how values of more than 8 bits are shown, where there are such images."""
-    told = describe_full_scales(record.full_scale for record in records)
-    return {"greys": "; ".join(told)} if told else {}
 
 
 def count_labels(records: Sequence[Record]) -> str:
@@ -115,26 +106,24 @@ def _range(numbers: Sequence[int]) -> str:
 def _label_source(survey: Survey) -> str:
     if survey.layout is None:
         return "as the dataset states them"
-    sources = _stated(survey, "label")
-    sources += ["names of the folders"] if any(image.label for image in _images(survey)) else []
-    return f"from {' and '.join(sources)}" if sources else "nothing states them"
+    by_folder = any(image.label for image in survey.layout.images)
+    return _sources(survey, "label", "names of the folders" if by_folder else "", "nothing states them")
 
 
 def _patient_source(survey: Survey) -> str:
     if survey.layout is None:
         named = any(record.names_patient for record in survey.records)
         return "as the dataset states them" if named else UNNAMED
-    sources = _stated(survey, "patient")
-    sources += (
-        ["DICOM, under pseudonyms"] if any(image.facts and image.facts.identity for image in _images(survey)) else []
-    )
-    return f"from {' and '.join(sources)}" if sources else UNNAMED
+    by_header = any(image.facts and image.facts.identity for image in survey.layout.images)
+    return _sources(survey, "patient", "DICOM, under pseudonyms" if by_header else "", UNNAMED)
 
 
-def _stated(survey: Survey, column: str) -> list[str]:
-    """Name the column of the table, in a list of one, if it says anything."""
+def _sources(survey: Survey, column: str, files: str, nothing: str) -> str:
+    """Name the column of the table, if it says anything, and what the files themselves say it by."""
     table = survey.metadata
-    return [table.source(column)] if table and any(row.get(column) for row in table.rows.values()) else []
+    stated = table.source(column) if table and any(row.get(column) for row in table.rows.values()) else ""
+    sources = " and ".join(filter(None, (stated, files)))
+    return f"from {sources}" if sources else nothing
 
 
 def _spacing(records: Sequence[Record]) -> str:

@@ -45,7 +45,9 @@ class SessionPredictions:
         self._predictors: Recent[Key, Predictor] = Recent(
             ADAPTED_BYTES, lambda one: adapted_bytes([member.adapted for member in one.members])
         )
-        self._predictions: Recent[Key, QueryPrediction] = Recent(PREDICTION_BYTES, _prediction_bytes)
+        self._predictions: Recent[Key, QueryPrediction] = Recent(
+            PREDICTION_BYTES, lambda one: one.image.nbytes + 2 * (one.found.mask.nbytes + one.found.probability.nbytes)
+        )
 
     def predict(self, choice: MethodChoice, supports: Sequence[StoredImage], query: StoredImage) -> QueryPrediction:
         """Segment an image.
@@ -98,10 +100,6 @@ def _painted(image: StoredImage) -> NDArray[np.bool_]:
     if image.mask is None:
         raise UserError(f"{image.name}: nothing is painted; outline the lesion, or remove the image")
     return painted_mask(image.mask)
-
-
-def _prediction_bytes(one: QueryPrediction) -> int:
-    return one.image.nbytes + 2 * (one.found.mask.nbytes + one.found.probability.nbytes)
 
 
 def adapted_bytes(adapted: Any) -> int:

@@ -18,7 +18,7 @@ from fewshot.devices import choose_device
 from fewshot.evaluate.figures import write_cases, write_figures
 from fewshot.evaluate.scores import NUMBERS, Assessment, ImageResult, Results, assess, write_numbers
 from fewshot.inference.loading import LoadedMethod, adapt_ensemble, load_ensemble
-from fewshot.inference.predictor import EnsemblePrediction, Predictor
+from fewshot.inference.predictor import Predictor
 from fewshot.inference.support import load_support_folder, record_hashes, support_hashes
 from fewshot.results.pictures import write_map, write_mask
 from fewshot.stores import open_dataset
@@ -165,14 +165,15 @@ def _judge(
     reporter: Reporter,
 ) -> tuple[Assessment, Sequence[ImageResult]]:
     """Predict, score, draw and write everything into a folder."""
-    (folder / "masks").mkdir()
     with reporter.step(f"evaluate: {about['dataset']}, {len(records)} of {len(store.records)} images") as update:
         results = Results(members[0].classes, members[0].labels)
         rows = {record.id: row for row, record in enumerate(store.records)}
         for batch, predictions in predictor.predict_records(store, records):
             for record, prediction in zip(batch, predictions, strict=True):
                 results.add(record, prediction, np.asarray(store.label_maps[rows[record.id]]))
-                _write_maps(folder, record, prediction)
+                write_mask(folder / "masks" / f"{short_name(record.stem)}.png", prediction.mask)
+                if prediction.n_predictions > 1:
+                    write_map(folder / "uncertainty" / f"{short_name(record.stem)}.png", prediction.entropy)
             update(len(results.images), len(records))
         assessment = assess(results)
     with reporter.step("figures"):
@@ -180,13 +181,6 @@ def _judge(
         write_figures(folder, assessment, members)
         write_cases(folder, results.images, predictor, store)
     return assessment, results.images
-
-
-def _write_maps(folder: Path, record: Record, prediction: EnsemblePrediction) -> None:
-    write_mask(folder / "masks" / f"{short_name(record.stem)}.png", prediction.mask)
-    if prediction.n_predictions > 1:
-        (folder / "uncertainty").mkdir(exist_ok=True)
-        write_map(folder / "uncertainty" / f"{short_name(record.stem)}.png", prediction.entropy)
 
 
 def _require_free(out: Path, *, overwrite: bool) -> None:

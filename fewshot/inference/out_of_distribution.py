@@ -13,7 +13,6 @@ from baselines.encoders import Encoder
 from baselines.pyramid_panet import AggregatedEncoder
 from baselines.unet import PlainEncoder
 from episodes.errors import in_short
-from episodes.records import Record
 from episodes.sampling.episode import image_tensor
 from episodes.storage.store import Collection
 from fewshot.checkpoints import CheckpointError, load_checkpoint
@@ -72,7 +71,9 @@ def compute_training_features(network: nn.Module, part: Collection, device: torc
     encoder = find_encoder(network)
     if encoder is None:
         return None
-    chosen = _spread(sorted(part.records, key=lambda record: record.id), MOST_VALUES // encoder.channels[-1])
+    records = sorted(part.records, key=lambda record: record.id)
+    count = min(len(records), MOST_VALUES // encoder.channels[-1], MOST_IMAGES)
+    chosen = [records[place * len(records) // count] for place in range(count)]
     patients = [record.patient_id for record in chosen]
     if len(set(patients)) < 2:
         return None
@@ -80,11 +81,6 @@ def compute_training_features(network: nn.Module, part: Collection, device: torc
     features = torch.from_numpy(describe_images(encoder, images, Batching(device)))
     found = TrainingFeatures(features, _to_other_patients(features, patients))
     return found if found.is_sound else None
-
-
-def _spread(records: Sequence[Record], most: int) -> list[Record]:
-    count = min(len(records), most, MOST_IMAGES)
-    return [records[place * len(records) // count] for place in range(count)]
 
 
 def _to_other_patients(features: Tensor, patients: Sequence[str]) -> Tensor:

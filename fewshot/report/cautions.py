@@ -55,14 +55,10 @@ def _about(part: TargetContent) -> Iterator[str]:
         )
     doubted = (describe_control(one) for one in part.controls if one.verdict != "higher")
     yield from (f"On {part.target}, {said[0].lower()}{said[1:]}" for said in doubted)
-    yield from _about_floors(answer)
-    yield from _about_the_answer(answer)
-
-
-def _about_floors(answer: Answer) -> Iterator[str]:
     poor = "no method is any good" if answer.no_better_than_a_floor else "it is not shown that any is good"
-    said = describe_floor(answer, f"On {answer.best.target}, {poor}: beside {answer.best.method}, the best method,")
-    yield from [said] if said else []
+    if said := describe_floor(answer, f"On {part.target}, {poor}: beside {answer.best.method}, the best method,"):
+        yield said
+    yield from _about_the_answer(answer)
 
 
 def _about_the_answer(answer: Answer) -> Iterator[str]:

@@ -68,7 +68,11 @@ def summary_of(content: ReportContent) -> dict[str, Any]:
         "size_edges": {part.target: list(part.size_edges) for part in parts},
         "sizes": [_share(share) for part in parts for share in part.sizes],
         "labels": [_share(share) for part in parts for share in part.labels],
-        "calibration": [entry for part in parts for entry in _calibration(part)],
+        "calibration": [
+            {"target": part.target, "method": method, "shot": shot, **asdict(found)}
+            for part in parts
+            for (method, shot), found in part.reliability.items()
+        ],
         "classic": [asdict(row) for part in parts for row in part.classic],
         "pairs": list(pair_table(content).records),
     }
@@ -108,13 +112,6 @@ def _control(one: Comparison) -> dict[str, Any]:
 def _share(share: Share) -> dict[str, Any]:
     names = {"target": share.row.target, **_row(share.row), "group": share.group}
     return {**names, "n_images": share.n_images, "dice": asdict(share.dice)}
-
-
-def _calibration(part: TargetContent) -> list[dict[str, Any]]:
-    return [
-        {"target": part.target, "method": method, "shot": shot, **asdict(found)}
-        for (method, shot), found in part.reliability.items()
-    ]
 
 
 def write_markdown(folder: Path, content: ReportContent) -> Path:

@@ -148,10 +148,6 @@ def _table(name: str, title: str, headings: Iterable[str], entries: Iterable[Ent
     return Table(headings, texts, best=frozenset(best), title=title, name=name, records=records)
 
 
-def _key(key: ResultKey) -> dict[str, Any]:
-    return {"target": key.target, "method": key.method, "shot": key.shot}
-
-
 def _difference(one: Comparison) -> tuple[dict[str, Any], list[str]]:
     """Return a paired difference with both p-values, as columns and to read."""
     interval, p = one.difference.interval, one.difference.p_value
@@ -166,7 +162,7 @@ def row_table(content: ReportContent) -> Table:
     means = (*LESION_SCORES, *MILLIMETRE_SCORES, *NORMAL_SCORES)
     records = [
         {
-            **_key(row.key),
+            **row.key._asdict(),
             **{name: getattr(row, name) for name in facts},
             **interval_columns("dice", row.dice),
             **interval_columns("patient_dice", row.patient_dice),
@@ -223,7 +219,7 @@ def comparison_table(content: ReportContent) -> Table:
     for one in (one for part in content.targets for one in part.comparisons):
         columns, texts = _difference(one)
         best = {"role": one.row.role, "best": one.other.method, "best_shot": one.other.shot}
-        entries.append((_key(one.row.key) | best | columns, texts))
+        entries.append((one.row.key._asdict() | best | columns, texts))
     headings = ("minus the best [95 %]", "p", "p, corrected")
     return _table("comparisons", "Every method beside the best", headings, entries)
 
@@ -236,7 +232,7 @@ def pair_table(content: ReportContent) -> Table:
         names = {"first": one.other.method, "second": one.row.method}
         dice = interval_columns("first_dice", one.other.dice) | interval_columns("second_dice", one.row.dice)
         both = [full_interval(one.other.dice), full_interval(one.row.dice)]
-        entries.append((_key(key) | names | dice | columns, [*both, *texts]))
+        entries.append((key._asdict() | names | dice | columns, [*both, *texts]))
     headings = ("first run", "second run", "second minus first", "p", "p, corrected")
     return _table("pairs", "The two runs beside each other", headings, entries)
 
@@ -244,7 +240,7 @@ def pair_table(content: ReportContent) -> Table:
 def _share_table(name: str, title: str, shares: Iterable[Share]) -> Table:
     entries = [
         (
-            _key(one.row.key) | {"group": one.group, "n_images": one.n_images} | interval_columns("dice", one.dice),
+            one.row.key._asdict() | {"group": one.group, "n_images": one.n_images} | interval_columns("dice", one.dice),
             [one.group, str(one.n_images), full_interval(one.dice)],
         )
         for one in shares
@@ -259,7 +255,7 @@ def control_table(content: ReportContent) -> Table:
         columns, (loss, _, corrected) = _difference(one)
         masks = one.other.control or ""
         names = {"control": one.other.method, "masks": masks}
-        entries.append((_key(one.row.key) | names | columns, [masks, loss, corrected]))
+        entries.append((one.row.key._asdict() | names | columns, [masks, loss, corrected]))
     headings = ("masks", "loss of lesion Dice [95 %]", "p, corrected")
     return _table("controls", "With masks that say nothing", headings, entries)
 

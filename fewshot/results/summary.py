@@ -93,13 +93,10 @@ def _compared(table: ResultsIndex, rows: Sequence[MethodResult]) -> list[MethodR
             for row in rows
             if row.shot == shot
         }
-    rows = [row if shared is None else _on_shared(table, row, shared) for row in rows]
+    if shared is not None:
+        images = {row.key: int(shared.narrowed(table.grid(row.key)).queries.sum()) for row in rows}
+        rows = [replace(row, shared=dice_on(table, row, shared), n_shared=images[row.key]) for row in rows]
     return sorted(rows, key=lambda row: (row.shot, math.isnan(means[row.key]), -means[row.key], row.method))
-
-
-def _on_shared(table: ResultsIndex, row: MethodResult, cells: SharedCells) -> MethodResult:
-    own = cells.narrowed(table.grid(row.key))
-    return replace(row, shared=dice_on(table, row, cells), n_shared=int(own.queries.sum()))
 
 
 def dice_on(table: ResultsIndex, row: MethodResult, cells: SharedCells) -> Interval:
