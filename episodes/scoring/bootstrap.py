@@ -74,7 +74,7 @@ class ScoreTable:
         return float(ratio(tops.sum(axis=1), bottoms.sum(axis=1))[0])
 
 
-def ratio(top: FloatArray, bottom: FloatArray) -> FloatArray:
+def ratio(top: NDArray[np.number], bottom: NDArray[np.number]) -> FloatArray:
     """Divide numerators by denominators, NaN where the denominator is 0."""
     return np.asarray(np.divide(top, bottom, out=np.full(top.shape, nan), where=bottom > 0))
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import roc_curve
 
-from episodes.scoring.bootstrap import FloatArray, IntArray
+from episodes.scoring.bootstrap import FloatArray, IntArray, ratio
 from episodes.scoring.curves import area_under_roc
 from episodes.scoring.statistics import Interval, crossed_bootstrap, weighted_interval
 
@@ -95,9 +95,7 @@ class Ratios:
         """Average over the classes that have a score, of weighted images (m, n_images), (m,)."""
         tops, bottoms, present = (weights @ values for values in (self.top, self.bottom, self.present))
         scores = np.divide(tops, bottoms, out=np.zeros_like(tops), where=(bottoms > 0) & (present > 0))
-        n_scores = np.count_nonzero(present, axis=1)
-        means = np.divide(scores.sum(axis=1), n_scores, out=np.full(len(scores), nan), where=n_scores > 0)
-        return np.asarray(means)
+        return ratio(scores.sum(axis=1), np.count_nonzero(present, axis=1))
 
     def interval(self, patients: Sequence[str], index: int | None = None) -> Interval:
         """Return the mean over classes, or the score of one, with its interval, from the images it depends on."""

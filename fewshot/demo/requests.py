@@ -17,8 +17,8 @@ from episodes.io.yaml_json import parse_json
 from fewshot import __version__
 from fewshot.demo.answers import QueryPrediction
 from fewshot.demo.choices import MethodChoice
+from fewshot.demo.guard import JSON_BYTES
 from fewshot.demo.images import RefusedError, painted_mask
-from fewshot.demo.limits import JSON_BYTES
 from fewshot.demo.responses import (
     heat_png,
     image_json,

@@ -27,9 +27,8 @@ from episodes.errors import StorageError, UserError
 from episodes.io.locks import exclusive_lock
 from fewshot.demo import requests
 from fewshot.demo.choices import MethodChoice, load_choices
-from fewshot.demo.guard import ACCESS, Guard, is_loopback
+from fewshot.demo.guard import ACCESS, JSON_BYTES, Guard, LimitedBodies, TimedConnection, is_loopback
 from fewshot.demo.images import RefusedError, SessionLimits
-from fewshot.demo.limits import JSON_BYTES, LimitedBodies, TimedConnection
 from fewshot.demo.sessions import PRIVATE, Kind, Sessions
 
 PAGE = Path(__file__).parent / "page"

@@ -18,10 +18,9 @@ from fewshot.report.content import Answer, ReportContent, Share, TargetContent, 
 from fewshot.report.sentences import describe_answer, headline
 from fewshot.results.comparison import Comparison, compare_all
 from fewshot.results.identities import shared_run_files
-from fewshot.results.index import ResultsIndex, mean_of_known
+from fewshot.results.index import ResultsIndex, cells_of, mean_of_known
 from fewshot.results.rows import CALIBRATION, read_table, table_facts
 from fewshot.results.run_files import RunFiles, results_file
-from fewshot.results.shared import cells_of
 from fewshot.results.summary import MethodResult, ResultsTable, dice_on, rank, summarise
 
 

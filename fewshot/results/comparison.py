@@ -10,7 +10,7 @@ import numpy as np
 
 from episodes.errors import UserError
 from episodes.scoring.statistics import FEW_PATIENTS, Difference, Interval, holm, paired_difference
-from fewshot.results.shared import SharedCells, cells_of
+from fewshot.results.index import SharedCells, cells_of
 from fewshot.results.summary import SAME, MethodResult, ResultsTable, indexed
 
 CLEAR = 0.05  # p-values, after correction, below which a difference is called clear

@@ -1,15 +1,15 @@
-"""The per-query table, sorted once, so that each row of a report finds its scores without searching."""
+"""The per-query table, sorted once: each row's scores without searching, and the lesion images that rows share."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import nan, prod
+from math import prod
 from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from episodes.scoring.bootstrap import FloatArray, IntArray
+from episodes.scoring.bootstrap import FloatArray, IntArray, ratio
 from fewshot.results.rows import MILLIMETRES, SCORES
 
 
@@ -66,11 +66,7 @@ def mean_of_known(values: FloatArray, axis: int) -> FloatArray:
     array([0.6, nan])
     """
     known = ~np.isnan(values)
-    count = known.sum(axis=axis)
-    total = np.where(known, values, 0.0).sum(axis=axis)
-    means = np.full(np.shape(total), nan)
-    np.divide(total, count, out=means, where=count > 0)
-    return means
+    return ratio(np.where(known, values, 0.0).sum(axis=axis), known.sum(axis=axis))
 
 
 QUERY_FACTS = ["query", "patient", "label", "lesion_pixels", "image_pixels"]
@@ -184,6 +180,55 @@ def _cell_means(cells: IntArray, values: FloatArray, shape: tuple[int, ...]) -> 
     known = ~np.isnan(values)
     counts = np.bincount(cells[known], minlength=prod(shape))
     totals = np.bincount(cells[known], values[known], minlength=prod(shape))
-    means = np.full(prod(shape), np.nan)
-    np.divide(totals, counts, out=means, where=counts > 0)
-    return means.reshape(shape)
+    return ratio(totals, counts).reshape(shape)
+
+
+WITHOUT_SUPPORT = [-1]
+DECIMALS = 12  # of means that are ranked: sums of the same numbers in another order are equal
+
+
+@dataclass(frozen=True, slots=True)
+class SharedCells:
+    """Draws and lesion images of one target that all of some rows have scores of.
+
+    Rows with annotated images cover only patients outside their draws, rows without any cover every lesion image, so
+    that their plain means are of different images. A row without support sets stands beside every draw of the others:
+    its masks would be the same in each.
+    """
+
+    draws: IntArray  # rising, (n_draws,); -1 alone where no row has support sets
+    present: NDArray[np.bool_]  # (n_draws, n_queries)
+
+    @property
+    def queries(self) -> NDArray[np.bool_]:
+        """Return which images are shared in some draw, (n_queries,)."""
+        return np.asarray(self.present.any(axis=0))
+
+    def narrowed(self, grid: ScoreGrid) -> "SharedCells":
+        """Return the part of the cells that one more row has as well."""
+        draws, present, own = self.draws, self.present, ~np.isnan(grid.over_seeds("dice"))
+        if draws.tolist() == WITHOUT_SUPPORT:
+            return SharedCells(grid.draws, present & own)
+        if grid.draws.tolist() == WITHOUT_SUPPORT:
+            return SharedCells(draws, present & own)
+        both, here, there = np.intersect1d(draws, grid.draws, return_indices=True)
+        return SharedCells(both, present[here] & own[there])
+
+    def dice(self, grid: ScoreGrid) -> FloatArray:
+        """Return a row's lesion Dice on those of the cells that it has, averaged over seeds; NaN elsewhere.
+
+        It is (n_draws, n_queries); a row without support sets has a single draw.
+        """
+        own, values = self.narrowed(grid), grid.over_seeds("dice")
+        if grid.draws.tolist() == WITHOUT_SUPPORT:
+            return np.where(own.queries, values, np.nan)
+        return np.where(own.present, values[np.searchsorted(grid.draws, own.draws)], np.nan)
+
+    def mean(self, grid: ScoreGrid) -> float:
+        """Return a row's mean lesion Dice on those of the cells that it has; NaN where it has none."""
+        return round(float(mean_of_known(mean_of_known(self.dice(grid), axis=0), axis=0)), DECIMALS)
+
+
+def cells_of(grid: ScoreGrid) -> SharedCells:
+    """Return the cells of one row."""
+    return SharedCells(grid.draws, ~np.isnan(grid.over_seeds("dice")))

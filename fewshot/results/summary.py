@@ -9,8 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from episodes.scoring.statistics import Bounds, Interval, crossed_bootstrap
-from fewshot.results.index import ResultKey, ResultsIndex
-from fewshot.results.shared import SharedCells, cells_of
+from fewshot.results.index import ResultKey, ResultsIndex, SharedCells, cells_of
 
 # Columns of a summary beside the Dice, averaged like it over lesion images.
 LESION_SCORES = ("iou", "precision", "recall", "hd95", "nsd", "detected")

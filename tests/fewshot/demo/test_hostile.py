@@ -24,7 +24,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from starlette.responses import JSONResponse
 
-from fewshot.demo import guard, limits
+from fewshot.demo import guard
 from fewshot.demo.choices import MethodChoice
 from fewshot.demo.images import MEBIBYTE, SessionLimits
 from fewshot.demo.sessions import Sessions
@@ -86,7 +86,7 @@ def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, by_name: dict[str, Me
 
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     for name in ("HEAD_SECONDS", "PAUSE_SECONDS", "LINGER_SECONDS"):
-        monkeypatch.setattr(limits, name, SOON)
+        monkeypatch.setattr(guard, name, SOON)
     running, faults = [], Faults()
     for name in ("uvicorn.error", "asyncio"):
         logging.getLogger(name).addHandler(faults)
@@ -166,7 +166,7 @@ def test_memory_stays_flat_while_a_body_is_thrown_away(start: Start) -> None:
 def test_json_bodies_are_small(start: Start, path: str) -> None:
     victim = start()
     session = victim.begin()
-    refused = victim.ask("POST", path, b"[" * (limits.JSON_BYTES + 1), session)
+    refused = victim.ask("POST", path, b"[" * (guard.JSON_BYTES + 1), session)
     assert refused.status == 413
     assert b"larger than 64 KB" in refused.text  # type: ignore[attr-defined]
 
@@ -213,7 +213,7 @@ def test_a_head_after_an_answer_is_not_waited_for_either(start: Start) -> None:
 
 
 def test_an_answer_that_is_not_taken_is_given_up(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits, "TAKING_SECONDS", SOON)
+    monkeypatch.setattr(guard, "TAKING_SECONDS", SOON)
     victim = start()
     many = b"GET /editor.js HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n" * 2_000
     with socket.socket() as connection:
@@ -224,8 +224,8 @@ def test_an_answer_that_is_not_taken_is_given_up(start: Start, monkeypatch: pyte
 
 
 def test_more_connections_than_a_browser_opens_are_not_taken(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits, "CONNECTIONS", 8)
-    monkeypatch.setattr(limits, "HEAD_SECONDS", 2.0)
+    monkeypatch.setattr(guard, "CONNECTIONS", 8)
+    monkeypatch.setattr(guard, "HEAD_SECONDS", 2.0)
     victim = start()
     idle = [socket.create_connection(("127.0.0.1", victim.port), timeout=5) for _ in range(8)]
     assert victim.raw(b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n") == b""
@@ -397,8 +397,8 @@ def test_a_token_is_asked_for_where_others_can_come(
 
 
 def test_who_listens_while_a_file_is_sent_gets_no_second_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits, "PAUSE_SECONDS", 0.01)
-    monkeypatch.setattr(limits, "LINGER_SECONDS", 0.1)
+    monkeypatch.setattr(guard, "PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(guard, "LINGER_SECONDS", 0.1)
     sent: list[Any] = []
 
     async def nothing() -> Any:
@@ -415,5 +415,5 @@ def test_who_listens_while_a_file_is_sent_gets_no_second_answer(monkeypatch: pyt
         listening.cancel()
 
     scope = {"type": "http", "headers": [(b"transfer-encoding", b"chunked")]}
-    asyncio.run(limits.LimitedBodies(send_a_file, 100)(scope, nothing, send))
+    asyncio.run(guard.LimitedBodies(send_a_file, 100)(scope, nothing, send))
     assert sent == ["http.response.start"]
