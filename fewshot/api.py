@@ -177,32 +177,18 @@ class Segmenter:
     predictor: Predictor  # segments grey images
 
     def masks(self, images: Iterable[Picture]) -> list[NDArray[np.bool_]]:
-        """Segment images: boolean (H, W) of each image's own size, True where it shows a lesion.
-
-        Args:
-            images: as in `Adaptable.adapt`; they are read a few at a time.
-
-        Raises:
-            UserError: if one of them cannot be read, or memory does not suffice for a single one.
-        """
+        """Segment images: boolean (H, W) of each image's own size, True where it shows a lesion; else as `predict`."""
         return [found.mask for found in self.predict(images)]
 
     def probabilities(self, images: Iterable[Picture]) -> list[NDArray[np.float32]]:
-        """Compute how probable a lesion is at each pixel: (H, W) in [0, 1], of the image's own size.
-
-        Args:
-            images: as in `masks`, which are set where the probability is above 0.5.
-
-        Raises:
-            UserError: if one of them cannot be read, or memory does not suffice for a single one.
-        """
+        """Compute how probable a lesion is at each pixel: (H, W) in [0, 1]; masks are set where it is above 0.5."""
         return [found.probability for found in self.predict(images)]
 
     def predict(self, images: Iterable[Picture]) -> Iterator[ImagePrediction]:
         """Predict the images one after the other: masks, probabilities, labels and novelty.
 
         Args:
-            images: as in `masks`.
+            images: as in `Adaptable.adapt`; they are read a few at a time.
 
         Raises:
             UserError: if one of them cannot be read, or memory does not suffice for a single one.

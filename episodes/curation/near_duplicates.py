@@ -41,12 +41,10 @@ def thumbnail(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.asarray(Image.fromarray(image).resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BOX))
 
 
-def duplicate_groups(
-    images: Sequence[NDArray[np.uint8]] | NDArray[np.uint8], threshold: float = NEAR_DUPLICATE
-) -> list[list[int]]:
+def duplicate_groups(images: Sequence[NDArray[np.uint8]] | NDArray[np.uint8]) -> list[list[int]]:
     """Group images that show the same: near-duplicates.
 
-    Two images are near-duplicates if Pearson's correlation of their 48x48 thumbnails exceeds the threshold; groups
+    Two images are near-duplicates if Pearson's correlation of their 48x48 thumbnails exceeds `NEAR_DUPLICATE`; groups
     are the connected components of that relation. Only pairs whose perceptual hashes (64 bits, of the lowest
     frequencies of a cosine transform) are close are correlated: comparing hashes is a thousand times cheaper. An image
     of one grey value resembles none. Images of a sequence from one patient may well be near-duplicates, so inside a
@@ -54,18 +52,13 @@ def duplicate_groups(
     are left out, and the two have to agree in all but a few windows of the thumbnail. Images are grey values, (images,
     H, W); groups are of two or more indices, sorted.
 
-    Raises:
-        ValueError: if the threshold is below 0.99, where hashes need not be close: see `look_alike_groups`.
-
     >>> images = np.random.default_rng(0).integers(0, 255, (3, 48, 48), dtype=np.uint8)
     >>> images[2] = images[0] // 2
     >>> duplicate_groups(images)
     [[0, 2]]
     """
-    if threshold < NEAR_DUPLICATE:
-        raise ValueError(f"threshold {threshold} is below {NEAR_DUPLICATE}, down to which close hashes find all pairs")
     thumbnails = _thumbnails(images)
-    alike = _confirm(_close_hashes(thumbnails), thumbnails, threshold)
+    alike = _confirm(_close_hashes(thumbnails), thumbnails)
     varying = cache(lambda: _varying(thumbnails))  # most datasets have no such pair, and need not be looked through
     return _linked((_of_content(pairs, thumbnails, varying()) for pairs in alike if len(pairs)), len(images))
 
@@ -73,7 +66,7 @@ def duplicate_groups(
 def look_alike_groups(images: NDArray[np.uint8], threshold: float) -> list[list[int]]:
     """Group images that resemble each other, by the correlation of their thumbnails alone.
 
-    As `duplicate_groups` for any threshold from 0 on: every pair is correlated, since look-alikes below 0.99 may have
+    Any threshold from 0 on will do: every pair is correlated, since look-alikes below that of near-duplicates may have
     hashes that are as far apart as those of strangers.
     """
     vectors = _standardised(_thumbnails(images))
@@ -108,15 +101,13 @@ def _close_hashes(thumbnails: NDArray[np.uint8]) -> Iterator[NDArray[np.intp]]:
         yield np.stack([varied[first[later] + start], varied[second[later] + start]], axis=1)
 
 
-def _confirm(
-    candidates: Iterable[NDArray[np.intp]], thumbnails: NDArray[np.uint8], threshold: float
-) -> Iterator[NDArray[np.intp]]:
-    """Yield the pairs, of those that come in, whose thumbnails correlate above the threshold."""
+def _confirm(candidates: Iterable[NDArray[np.intp]], thumbnails: NDArray[np.uint8]) -> Iterator[NDArray[np.intp]]:
+    """Yield the pairs, of those that come in, whose thumbnails correlate as near-duplicates do."""
     for pairs in candidates:
         (firsts, rows), (seconds, columns) = (np.unique(indices, return_inverse=True) for indices in pairs.T)
         # Frames of a clip make many pairs of few images: one product of matrices holds them all.
         correlations = _standardised(thumbnails[firsts]) @ _standardised(thumbnails[seconds]).T
-        yield pairs[correlations[rows, columns] > threshold]
+        yield pairs[correlations[rows, columns] > NEAR_DUPLICATE]
 
 
 def _varying(thumbnails: NDArray[np.uint8]) -> NDArray[np.bool_]:

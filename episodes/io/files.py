@@ -218,12 +218,6 @@ def write_bytes(path: Path, content: bytes) -> None:
         partial.write_bytes(content)
 
 
-def write_lines(path: Path, lines: Iterable[str], *, overwrite: bool) -> None:
-    """Write lines to a text file, whole, unless it exists and must not be overwritten: errors as `require_free`."""
-    require_free(path, overwrite=overwrite)
-    write_text(path, "".join(f"{line}\n" for line in lines))
-
-
 def reserve_space(descriptor: int, size: int) -> None:
     """Give an open file its size, and its place on disk where the file system can take that beforehand.
 

@@ -11,7 +11,7 @@ from typing import Generic, TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from episodes.errors import ManifestError
-from episodes.io.files import read_text, write_lines
+from episodes.io.files import read_text, require_free, write_text
 from episodes.io.yaml_json import parse_json
 from episodes.records import Record, records_hash
 from episodes.sampling.draws import SupportDraw
@@ -46,12 +46,13 @@ class Manifest(Generic[Entry]):
         """Write entries over records, so that others can be measured on the very same ones.
 
         The parameters are JSON values, such as `**sampler.parameters`. The file appears whole or not at all; its folder
-        is made where needed. Errors are those of `write_lines`.
+        is made where needed. Errors are those of `require_free`.
         """
+        require_free(path, overwrite=overwrite)
         lines: list[str] = [self.adapter.dump_json(entry).decode() for entry in entries]
         header: dict[str, object] = {"format": f"fewshot-{self.entries}", "version": VERSION}
         header |= {"records": records_hash(records), f"n_{self.entries}": len(lines), **parameters}
-        write_lines(path, [json.dumps(header), *lines], overwrite=overwrite)
+        write_text(path, "".join(f"{line}\n" for line in (json.dumps(header), *lines)))
 
     def read(self, path: Path, records: Sequence[Record]) -> list[Entry]:
         """Read entries back; the records at hand must be those that they were made of, in any order.

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from episodes.curation.near_duplicates import group_patients, look_alike_groups
 from episodes.errors import ManifestError, SamplingError
-from episodes.io.files import read_text, write_lines
+from episodes.io.files import read_text, write_text
 from episodes.records import Record, records_hash, require_unique_ids
 from episodes.sampling.manifest import require_same_records
 from episodes.sampling.streams import Stream
@@ -204,17 +204,13 @@ class _SplitFile(BaseModel):
     parts: dict[str, list[str]]
 
 
-def write_split(path: Path, split: Split, *, overwrite: bool = False) -> None:
-    """Write a split as JSON, completely or not at all; the records of each part are listed by id.
-
-    Raises:
-        ManifestError: if the file exists and `overwrite` is not set, or it cannot be written.
-    """
+def write_split(path: Path, split: Split) -> None:
+    """Write a split as JSON, completely or not at all; the records of each part are listed by id."""
     ids: dict[str, list[str]] = {}
     for record_id, part in sorted(split.parts.items()):
         ids.setdefault(part, []).append(record_id)
     content = {"format": "fewshot-split", "version": VERSION, "records": split.records, "seed": split.seed}
-    write_lines(path, [json.dumps(content | {"parts": ids}, indent=1)], overwrite=overwrite)
+    write_text(path, json.dumps(content | {"parts": ids}, indent=1) + "\n")
 
 
 def read_split(path: Path, records: Sequence[Record]) -> Split:

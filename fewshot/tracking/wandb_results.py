@@ -4,7 +4,7 @@ import json
 import logging
 import os
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from hashlib import sha256
@@ -106,8 +106,7 @@ def _tables_and_pictures(
     header, *rows = image_table(images)
     types = {name: str if name in {"image", "patient", "label"} else float for name in header}
     shown = {**types, "image": identities.image, "patient": identities.patient}
-    # Only NaN differs from itself: an undefined score is left empty.
-    values = [[shown[name](one) if one == one else None for name, one in zip(header, row, strict=True)] for row in rows]
+    values = [[shown[name](one) for name, one in zip(header, row, strict=True)] for row in rows]
     # `cases.png` has names drawn into it.
     names = [path for path in sorted(out.glob("*.png")) if path.stem != "cases"]
     figures = {f"figures/{path.stem}": wandb.Image(str(path)) for path in names}
@@ -268,9 +267,7 @@ def _query_table(table: pa.Table, identities: Identities) -> "wandb.Table":
     # Each name is in the table many times.
     shown = {"query": cache(identities.image), "patient": cache(identities.patient)}
     columns = [list(map(shown.get(name, lambda value: value), table[name].to_pylist())) for name in QUERY_COLUMNS]
-    # Only NaN differs from itself: an undefined score is left empty.
-    rows = [[value if value == value else None for value in row] for row in zip(*columns, strict=True)]
-    return _data_table(QUERY_COLUMNS, rows)
+    return _data_table(QUERY_COLUMNS, zip(*columns, strict=True))
 
 
 def _gallery_picture(case: GalleryCase) -> "wandb.Image":
@@ -292,13 +289,13 @@ def _overlay(
     return wandb.Image(image, masks=masks, caption=caption)
 
 
-def _data_table(types: Mapping[str, type], rows: Sequence[Sequence[Any]]) -> "wandb.Table":
-    """Make a table whose columns have known types, by name; None where there is no value."""
+def _data_table(types: Mapping[str, type], rows: Iterable[Sequence[Any]]) -> "wandb.Table":
+    """Make a table whose columns have known types, by name; an undefined score is left empty."""
     import wandb
 
     table = wandb.Table(columns=list(types), dtype=list(types.values()))
     # Adding row by row checks every value against types that are known here: half a second for 3000 queries.
-    table.data = [list(row) for row in rows]
+    table.data = [[None if value != value else value for value in row] for row in rows]  # NaN differs from itself
     return table
 
 

@@ -19,7 +19,6 @@ from episodes.io.files import (
     remove_folder,
     remove_leftovers,
     require_free,
-    write_lines,
     write_text,
     write_texts,
     written_whole,
@@ -100,17 +99,8 @@ def test_a_full_disk_found_at_the_last_moment_leaves_the_old_file(
 
 
 def test_lines_end_alike_everywhere(tmp_path: Path) -> None:
-    write_lines(tmp_path / "a", ["é", "b"], overwrite=False)
+    write_text(tmp_path / "a", "é\nb\n")
     assert (tmp_path / "a").read_bytes() == "é\nb\n".encode()
-
-
-def test_lines_are_not_written_over_others_unasked(tmp_path: Path) -> None:
-    write_lines(tmp_path / "a", ["old"], overwrite=False)
-    with pytest.raises(UserError, match="a: exists already"):
-        write_lines(tmp_path / "a", ["new"], overwrite=False)
-    assert (tmp_path / "a").read_text() == "old\n"
-    write_lines(tmp_path / "a", ["new"], overwrite=True)
-    assert (tmp_path / "a").read_text() == "new\n"
 
 
 # Several files

@@ -84,7 +84,7 @@ def test_any_split_comes_back_from_its_file(
     names = st.text(st.characters(codec="utf-8"), min_size=1, max_size=8)
     parts = {record.id: data.draw(names) for record in records}
     split = Split(parts, records_hash(records), seed)
-    write_split(tmp_path / "split.json", split, overwrite=True)
+    write_split(tmp_path / "split.json", split)
     assert read_split(tmp_path / "split.json", records) == split
 
 

@@ -204,7 +204,7 @@ def test_a_checkpoint_knows_its_test_part_and_its_split(made: Collection, tmp_pa
 def test_a_training_does_not_go_on_with_another_split_or_none(made: Collection, tmp_path: Path) -> None:
     asked = config(written(tmp_path, by_patient(made, train=range(6), test=range(6, 12))), steps=1)
     train(asked, tmp_path / "run", silent(), made)
-    write_split(tmp_path / "split.json", by_patient(made, train=range(7), test=range(7, 12)), overwrite=True)
+    write_split(tmp_path / "split.json", by_patient(made, train=range(7), test=range(7, 12)))
     for other in (asked, asked.model_copy(update={"split": None})):
         with pytest.raises(UserError, match=r"the training there differs in split; give another name"):
             train(other, tmp_path / "run", silent(), made)
