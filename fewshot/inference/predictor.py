@@ -20,7 +20,7 @@ from episodes.records import LABEL_VALUES, LABELS, Label, Record
 from episodes.sampling.episode import image_tensor
 from episodes.storage.store import Store
 from fewshot.devices import Batching, within_memory
-from fewshot.features import Features
+from fewshot.features import Features, all_finite
 from fewshot.inference.out_of_distribution import NoveltyDetector
 from fewshot.methods.contract import Method, SamplingMethod
 from fewshot.methods.uncertainty import mean_prediction, pool
@@ -136,12 +136,13 @@ class BatchPrediction:
 def lesion_masks(logits: Tensor) -> Tensor:
     """Compute where any class has a larger logit than background: boolean (n, H, W) of (n, 1 + n_way, H, W).
 
-    The same as `argmax(1) > 0`, which takes a hundred times as long.
+    The same as `argmax(1) > 0`, which takes a hundred times as long; of a single way, `amax` takes five times as long.
 
     >>> lesion_masks(torch.tensor([[[[0.0, 1.0, 1.0]], [[2.0, 1.0, 0.0]]]])).tolist()
     [[[True, False, False]]]
     """
-    return logits[:, 1:].amax(1) > logits[:, 0]
+    best = logits[:, 1] if logits.shape[1] == 2 else logits[:, 1:].amax(1)
+    return best > logits[:, 0]
 
 
 def _mask_prediction(logits: Tensor) -> MaskPrediction:
@@ -213,7 +214,7 @@ class Predictor:
         if torch.compiler.is_compiling():  # an export, which is compared with this later
             return found
         for one in found:
-            if not (one.classes.isfinite().all() and (one.labels is None or one.labels.isfinite().all())):
+            if not (all_finite(one.classes) and (one.labels is None or all_finite(one.labels))):
                 name = type(self.members[0].method).__name__
                 raise UserError(
                     f"{name}: what it computes of the images is not finite, so nothing is known of their lesions; train"

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from baselines.encoders import Encoder
 from baselines.losses import ClassLoss, class_loss
 from episodes.sampling.episode import Support
-from fewshot.features import Features
+from fewshot.features import Features, all_finite
 from fewshot.panet.blocks import both_regions, join_backgrounds, pool, pooling_weights, resize_logits, unit
 
 
@@ -147,7 +147,7 @@ class PublishedPANet(nn.Module):
             ValueError: if a mask is empty or covers its whole image, or the features are not finite.
         """
         features = features or self.encode(support.images)
-        if not all(bool(level.isfinite().all()) for level in features.last(self.matched_levels).levels):
+        if not all(map(all_finite, features.last(self.matched_levels).levels)):
             raise ValueError("the encoder's features are not finite; are its weights damaged?")
         return self.learn(features.unsqueeze(), support.masks.unsqueeze(0))
 
