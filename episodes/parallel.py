@@ -3,6 +3,8 @@
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
 from typing import TypeVar
 
 Item = TypeVar("Item")
@@ -16,13 +18,13 @@ def in_threads(
 ) -> Iterator[Result]:
     """Yield the result for each item, in their order; after an error or an interruption the rest is not waited for.
 
-    The progress is called after each item with the number done and the total. By default there are as many threads as
-    processors.
+    The progress is called after each item with the number done and the total. By default there are `n_processors()`
+    threads.
 
     >>> list(in_threads(str.upper, ["a", "b", "c"], threads=2))
     ['A', 'B', 'C']
     """
-    pool = ThreadPoolExecutor(threads or os.cpu_count())
+    pool = ThreadPoolExecutor(threads or n_processors())
     try:
         for done, result in enumerate(pool.map(work, items), start=1):
             yield result
@@ -30,3 +32,24 @@ def in_threads(
                 progress(done, len(items))
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def n_processors(groups: Path = Path("/sys/fs/cgroup"), membership: Path = Path("/proc/self/cgroup")) -> int:
+    """Return how many processors this process may keep busy, at least 1: a container's limit counts, rounded down.
+
+    `groups` and `membership` are where Linux says so (cgroup v2).
+    """
+    own = ""
+    with suppress(OSError):
+        own = next((line[3:] for line in membership.read_text().splitlines() if line.startswith("0::")), "")
+    inner, limits = groups / own.lstrip("/"), [float(allowed_processors())]
+    for group in (inner, *inner.parents):
+        with suppress(OSError, ValueError):  # there is no limit: no such file, or `max`
+            quota, period = map(float, (group / "cpu.max").read_text().split())
+            limits.append(quota / period)
+    return max(1, int(min(limits)))
+
+
+def allowed_processors() -> int:
+    """Return how many processors the system lets this process use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -17,6 +17,7 @@ from episodes.errors import OUT_OF_ROOM, StorageError, UserError
 from episodes.names import printable
 from fewshot.cli import data, masks, models  # their commands hang on `app` once they are imported
 from fewshot.cli.arguments import app, data_app
+from fewshot.threads import settle_threads
 
 __all__ = ["app", "data", "main", "masks", "models"]
 
@@ -41,6 +42,7 @@ def main() -> None:
     """Run the command line: status 0 done, 1 failed, 2 wrong use, 130 interrupted."""
     # --debug is good anywhere on the line, before or after the command.
     debug = "--debug" in sys.argv
+    settle_threads()
     _replace_what_cannot_be_shown()
     try:
         with _stoppable():
