@@ -11,6 +11,7 @@ from typing import TypeVar
 
 import torch
 import torch.distributed
+from torch import nn
 
 from episodes.errors import UserError
 from fewshot.config.parsing import ConfigError
@@ -165,6 +166,18 @@ def device_name(device: torch.device) -> str:
         return torch.cuda.get_device_name(device)
     threads = torch.get_num_threads()
     return f"{device.type}, {threads} thread{'s' if threads > 1 else ''}"
+
+
+def order_channels_last(network: nn.Module, last: bool = True) -> None:
+    """Store the weights of 2D convolutions channel by channel; they then compute, and give, feature maps likewise.
+
+    `network.to(memory_format=...)` does the same, but fails for networks that have 3D convolutions as well. Without
+    `last` they are stored as a network has them that was just built.
+    """
+    order = torch.channels_last if last else torch.contiguous_format
+    for parameter in network.parameters():
+        if parameter.dim() == 4:
+            parameter.data = parameter.data.contiguous(memory_format=order)
 
 
 def is_first_process() -> bool:
