@@ -66,7 +66,6 @@ class _Facts(TypedDict, total=False):
     sources: list[str]
     datasets: dict[str, _Source]
     precision: str | None
-    channels_last: bool | None
     kept_step: Whole | None
     seen_images: list[str]
     test_images: list[str]

@@ -4,14 +4,14 @@ import gc
 import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import TypeVar
 
 import torch
 import torch.distributed
-from torch import nn
 
 from episodes.errors import UserError
 from fewshot.config.parsing import ConfigError
@@ -160,24 +160,20 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
-def device_name(device: torch.device) -> str:
+def device_name(device: torch.device, threads: int) -> str:
     """Return a device's name, with the number of threads of a CPU."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    threads = torch.get_num_threads()
     return f"{device.type}, {threads} thread{'s' if threads > 1 else ''}"
 
 
-def order_channels_last(network: nn.Module, last: bool = True) -> None:
-    """Store the weights of 2D convolutions channel by channel; they then compute, and give, feature maps likewise.
-
-    `network.to(memory_format=...)` does the same, but fails for networks that have 3D convolutions as well. Without
-    `last` they are stored as a network has them that was just built.
-    """
-    order = torch.channels_last if last else torch.contiguous_format
-    for parameter in network.parameters():
-        if parameter.dim() == 4:
-            parameter.data = parameter.data.contiguous(memory_format=order)
+def machine_memory() -> int:
+    """Return the memory of the machine, or of the container where that is less, in bytes."""
+    limits = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
+    for path in (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes")):
+        with suppress(OSError, ValueError):  # there is none, or it is "max"
+            limits.append(int(path.read_text()))
+    return min(limits)
 
 
 def is_first_process() -> bool:

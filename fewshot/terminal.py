@@ -44,6 +44,8 @@ class Reporter:
     def __init__(self, console: Console | None = None) -> None:
         # Of the processes that torchrun starts, the first speaks for all.
         self.console = console or Console(stderr=True, quiet=os.environ.get("RANK", "0") != "0")
+        self._progress: Progress | None = None
+        self._shown = 0
 
     @contextmanager
     def step(self, title: str) -> Iterator[Update]:
@@ -59,21 +61,37 @@ class Reporter:
             yield note_only
             print_line(self.console, f"{title}: {time.perf_counter() - began:.1f} s {notes[0]}".rstrip())
             return
-        columns = (
-            TextColumn("{task.description}", markup=False),
-            BarColumn(bar_width=30),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[note]}", style="dim", markup=False),
-        )
-        with Progress(*columns, console=self.console) as progress:
+        with self._bars() as progress:
             task = progress.add_task(f"{title:<34}", total=None, note="")
 
             def update(done: int, total: int, note: str = "") -> None:
                 progress.update(task, completed=done, total=total, note=note)
 
             yield update
+
+    @contextmanager
+    def _bars(self) -> Iterator[Progress]:
+        """Share one display among all steps that are shown at a time, since a terminal has room for one."""
+        if self._progress is None:
+            self._progress = Progress(
+                TextColumn("{task.description}", markup=False),
+                BarColumn(bar_width=30),
+                MofNCompleteColumn(),
+                TimeElapsedColumn(),
+                TimeRemainingColumn(),
+                TextColumn("{task.fields[note]}", style="dim", markup=False),
+                console=self.console,
+            )
+            self._progress.start()
+        progress = self._progress
+        self._shown += 1
+        try:
+            yield progress
+        finally:
+            self._shown -= 1
+            if not self._shown:
+                progress.stop()
+                self._progress = None
 
 
 def counted(items: Iterable[T], total: int, update: Update) -> Iterator[T]:

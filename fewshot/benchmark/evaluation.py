@@ -26,7 +26,6 @@ from fewshot.benchmark.tasks import (
 )
 from fewshot.checkpoints import load_network, read_facts
 from fewshot.config.benchmark import BenchmarkConfig
-from fewshot.devices import device_name
 from fewshot.features import GIB
 from fewshot.inference.support import record_hashes
 from fewshot.inference.target import EncodedTarget, Seconds, Task, evaluate
@@ -34,7 +33,7 @@ from fewshot.methods.contract import EncodingMethod, Ingredients, Method, Source
 from fewshot.networks import seeded_network
 from fewshot.results.rows import CALIBRATION, Cell, Judgement, write_rows
 from fewshot.results.run_files import Cost, write_costs
-from fewshot.terminal import Reporter, Update
+from fewshot.terminal import Reporter
 from fewshot.training.partition import SplitPart
 from fewshot.training.run import SECONDS
 
@@ -97,20 +96,22 @@ class CellEvaluation:
         self._network = lru_cache(maxsize=1)(self._load_network)
         self._folds = cache(self._read_folds)
 
-    def run(self, cells: Sequence[Cell], reporter: Reporter) -> None:
-        """Evaluate the cells whose rows are not there yet."""
-        missing = [cell for cell in cells if not rows_path(self.folder, cell).is_file()]
-        for (name, row), of_row in groupby(missing, key=lambda cell: (cell.target, cell.method)):
-            waiting = list(of_row)
-            with reporter.step(f"evaluate: {name}, {row}") as update:
-                done = 0
-                for _, group in groupby(waiting, key=lambda cell: (cell.seed, cell.fold)):
-                    sharing = list(group)
-                    method = self._prepared_method(sharing[0], update)
-                    for cell in sharing:
-                        image_seconds = self._evaluate(method, cell)
-                        done += 1
-                        update(done, len(waiting), f"{1000 * image_seconds:.0f} ms an image")
+    def evaluate(self, cells: Sequence[Cell], reporter: Reporter) -> Iterator[tuple[Cell, float]]:
+        """Evaluate cells that share their features; yield each with the seconds that an image took."""
+        for name, target in self.targets.items():
+            if name != cells[0].target:  # whose cells are done, or yet to come
+                target.forget_features()
+        for _, of_row in groupby(cells, key=attrgetter("method")):
+            row = list(of_row)
+            start_peak(self.device)
+            method = self.method(row[0])
+            if row[0] == cells[0] and isinstance(method, EncodingMethod):
+                with reporter.step(
+                    f"encode: {cells[0].target}, {self.config.methods[cells[0].method].model}"
+                ) as update:
+                    self.targets[cells[0].target].features(method.encode, update)
+            for cell in row:
+                yield cell, self._evaluate(method, cell)
 
     def method(self, cell: Cell) -> Method:
         """Build the method of a cell's row, with the network that is meant for its queries."""
@@ -159,17 +160,6 @@ class CellEvaluation:
         assert network is not None  # noqa: S101 - the configuration asks such a row for a model
         path, collection = selected_path(self.folder, cell), self.targets[cell.target].collection
         return selected_protocol(protocol, path, network, collection, method.select_by or DEFAULT_BY, self.device)
-
-    def _prepared_method(self, cell: Cell, update: Update) -> Method:
-        """Build the method of a cell and of those that share it, and compute its features, shown as progress."""
-        for name, target in self.targets.items():
-            if name != cell.target:  # whose cells are done, or yet to come
-                target.forget_features()
-        start_peak(self.device)
-        method = self.method(cell)
-        if isinstance(method, EncodingMethod):
-            self.targets[cell.target].features(method.encode, update)
-        return method
 
     def _evaluate(self, method: Method, cell: Cell) -> float:
         """Evaluate one cell, write its cost and its rows, and return the seconds that an image took."""
@@ -221,8 +211,7 @@ class CellEvaluation:
         if settings.checkpoint is not None:
             network = load_network(settings.checkpoint, settings.own_modules)[0]
         elif training is not None:
-            path = training.folder(self.folder) / "checkpoint.safetensors"
-            network = load_network(path, settings.own_modules)[0]
+            network = load_network(training.checkpoint(self.folder), settings.own_modules)[0]
         else:
             network = seeded_network(self.config.encoder, settings, seed).eval()
         return network.to(self.device)
@@ -240,7 +229,7 @@ class CellEvaluation:
         for fold in self.config.models[model].fold_numbers:
             training = training_for(self.config, model, seed, target, fold)
             assert training is not None  # noqa: S101 - only a model that is trained has folds
-            facts = read_facts(training.folder(self.folder) / "checkpoint.safetensors")
+            facts = read_facts(training.checkpoint(self.folder))
             kept = set(facts["test_images"])
             folds |= {patients[record_id]: fold for record_id, image in hashes.items() if image in kept}
         return folds
@@ -263,7 +252,7 @@ def _judged(
         yield episode, task, [known[task.asked, query] for query in task.queries]
 
 
-def gather_costs(folder: Path, config: BenchmarkConfig, cells: Iterable[Cell], device: torch.device) -> Path:
+def gather_costs(folder: Path, config: BenchmarkConfig, cells: Iterable[Cell], device: str) -> Path:
     """Write `costs.json` for cells that were all evaluated: one entry per target, row, seed and number of shots."""
     costs = []
     names = ("target", "method", "seed", "shot")
@@ -279,7 +268,7 @@ def gather_costs(folder: Path, config: BenchmarkConfig, cells: Iterable[Cell], d
                 peak_bytes=max((cost["peak_bytes"] for cost in found if cost["peak_bytes"] is not None), default=None),
                 parameters=found[0]["parameters"],
                 training_seconds=_training_seconds(folder, config, of_row),
-                device=device_name(device),
+                device=device,
             )
         )
     return write_costs(folder, costs)

@@ -1,8 +1,8 @@
 """The choice of queries for a run's gallery: the worst and the median ones of the best methods."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from itertools import groupby
+from itertools import chain, groupby
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 
 from episodes.storage.store import Collection
 from fewshot.benchmark.evaluation import CellEvaluation
+from fewshot.benchmark.workers import Executor
 from fewshot.inference.target import Task, segment_queries
 from fewshot.results.rows import Cell
 from fewshot.results.run_files import GALLERY, GALLERY_INDEX, Annotated, GalleryCase, Why, write_gallery
@@ -87,7 +88,9 @@ def _typical(table: pa.Table, query: str, score: str, why: Why) -> ChosenQuery:
     return ChosenQuery(Cell(**facts), query, why, nearest[score])
 
 
-def draw_gallery(evaluation: CellEvaluation, table: pa.Table, reporter: Reporter) -> Path | None:
+def draw_gallery(
+    evaluation: CellEvaluation, table: pa.Table, executor: Executor[CellEvaluation], reporter: Reporter
+) -> Path | None:
     """Segment the chosen queries once more and write them to `gallery/`, unless they are there; return the index.
 
     There is none under the `classic` protocol, whose episodes are many and arbitrary.
@@ -95,23 +98,27 @@ def draw_gallery(evaluation: CellEvaluation, table: pa.Table, reporter: Reporter
     index = evaluation.folder / GALLERY / GALLERY_INDEX
     if index.is_file() or evaluation.config.protocol == "classic":
         return index if index.is_file() else None
-    cases: list[GalleryCase] = []
-    for target in evaluation.config.targets:
-        chosen = [
-            replace(choice, cell=evaluation.in_fold(choice.cell, choice.query))
-            for choice in choose_queries(table, target)
-        ]
-        with reporter.step(f"gallery: {target}") as update:
-            for cell, group in groupby(chosen, key=lambda choice: choice.cell):
-                cases += _segmented(evaluation, cell, list(group))
-                update(len(cases), len(chosen))
-    return write_gallery(evaluation.folder, cases)
+    chosen = [
+        replace(choice, cell=evaluation.in_fold(choice.cell, choice.query))
+        for target in evaluation.config.targets
+        for choice in choose_queries(table, target)
+    ]
+    cells = [tuple(group) for _, group in groupby(chosen, key=lambda choice: choice.cell)]
+    cases: dict[tuple[ChosenQuery, ...], list[GalleryCase]] = {cell: [] for cell in cells}
+    with reporter.step("gallery") as update:
+        for done, (cell, case) in enumerate(executor.run(_segmented, cells), start=1):
+            cases[cell].append(case)
+            update(done, len(chosen))
+    return write_gallery(evaluation.folder, list(chain.from_iterable(cases.values())))
 
 
-def _segmented(evaluation: CellEvaluation, cell: Cell, chosen: Sequence[ChosenQuery]) -> Iterator[GalleryCase]:
+def _segmented(
+    evaluation: CellEvaluation, chosen: tuple[ChosenQuery, ...], reporter: Reporter
+) -> Iterator[GalleryCase]:
     """Segment the chosen queries of one cell; they are encoded one by one, since they are few."""
-    target, queries = evaluation.targets[cell.target], {choice.query for choice in chosen}
-    method = evaluation.method(cell)
+    del reporter  # of whom nothing is expected for a few images
+    cell, queries = chosen[0].cell, {choice.query for choice in chosen}
+    target, method = evaluation.targets[cell.target], evaluation.method(cell)
     for _, task in evaluation.tasks(cell):
         asked = replace(task, queries=tuple(query for query in task.queries if query in queries))
         found = {query.id: query.mask for query in segment_queries(method, target, asked, cached=False)}

@@ -1,6 +1,6 @@
 """The plan of a benchmark: its trainings, and the cells to evaluate."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from fewshot.benchmark.tasks import TargetProtocol
 from fewshot.config.benchmark import BenchmarkConfig
 from fewshot.config.parsing import ConfigError
 from fewshot.config.training import FoldConfig, TrainConfig
-from fewshot.methods.contract import Method, needs_support
+from fewshot.methods.contract import EncodingMethod, Method, needs_support
 from fewshot.results.rows import Cell
 
 
@@ -35,6 +35,10 @@ class Training:
     def folder(self, run: Path) -> Path:
         """Return its folder within a run's."""
         return run / "models" / self.name
+
+    def checkpoint(self, run: Path) -> Path:
+        """Return where its network is, once it is trained."""
+        return self.folder(run) / "checkpoint.safetensors"
 
     def config(self, benchmark: BenchmarkConfig) -> TrainConfig:
         """Return the configuration that `fewshot train` would be given for it."""
@@ -92,7 +96,7 @@ def list_trainings(benchmark: BenchmarkConfig) -> list[Training]:
 def list_cells(
     config: BenchmarkConfig, methods: Mapping[str, Method], protocols: Mapping[str, TargetProtocol]
 ) -> list[Cell]:
-    """List all cells; rows of one model follow each other, so that its features are computed once.
+    """List all cells; rows of one model follow each other.
 
     With K support images, a method has one cell for each draw or run. A method that uses no support set has one for
     each that differs without, and so has at K = 0 one that can do without; a control always has a support set. Of a
@@ -106,6 +110,21 @@ def list_cells(
         if not possible:
             raise ConfigError(f"methods.{row}: it needs a support set; add a number of at least 1 to `shots`")
     return list(_cells(config, shots, protocols))
+
+
+def group_cells(
+    config: BenchmarkConfig, methods: Mapping[str, Method], cells: Iterable[Cell]
+) -> list[tuple[Cell, ...]]:
+    """Group the cells whose features are the same; a cell whose features are its own, or that has none, is alone.
+
+    What takes longest comes first: many cells, then many support images.
+    """
+    groups: dict[tuple[object, ...], list[Cell]] = {}
+    for cell in cells:
+        shares = isinstance(methods[cell.method], EncodingMethod)
+        features = (cell.target, config.methods[cell.method].model, cell.seed, cell.fold)
+        groups.setdefault(features if shares else (cell,), []).append(cell)
+    return sorted(map(tuple, groups.values()), key=lambda group: (-len(group), -group[-1].shot))
 
 
 def _shots(config: BenchmarkConfig, row: str, method: Method) -> list[int]:

@@ -1,10 +1,12 @@
 """The benchmark: every method on every target by one protocol, resumable cell by cell."""
 
 import json
+import os
 import platform
 import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -12,23 +14,27 @@ from typing import Any
 import pyarrow as pa
 import torch
 import yaml
+from rich.console import Console
 from torch import nn
 
 from episodes.errors import UserError
 from episodes.io.files import file_hash, remove_folder, write_text
 from episodes.io.locks import exclusive_lock
 from episodes.io.yaml_json import read_json, read_yaml
+from episodes.parallel import n_processors
 from episodes.sampling.episode import load_support
 from episodes.scoring.mask_scores import MIN_AREA, TOLERANCE
 from episodes.storage.store import Collection, Store
 from fewshot.benchmark.evaluation import CellEvaluation, gather_costs, rows_path
 from fewshot.benchmark.gallery import draw_gallery
-from fewshot.benchmark.plan import list_cells, list_trainings
+from fewshot.benchmark.plan import Training, group_cells, list_cells, list_trainings
 from fewshot.benchmark.tasks import protocol_of, require_emptied_taken, require_encoder
+from fewshot.benchmark.workers import Executor, ThisProcess, open_executor
 from fewshot.checkpoints import load_network
 from fewshot.config.benchmark import BenchmarkConfig
 from fewshot.config.parsing import ConfigError
-from fewshot.devices import choose_device
+from fewshot.devices import choose_device, device_name, machine_memory
+from fewshot.features import GIB
 from fewshot.methods.contract import Ingredients, Method, Sources, build_method, find_method
 from fewshot.networks import build_network
 from fewshot.results.rows import TOLERANCE_MM, Cell, read_table, write_table
@@ -41,7 +47,7 @@ INPUTS = "inputs.json"
 PACKAGES = ("fewshot-bus", "torch", "torchvision", "timm", "numpy", "scipy", "scikit-learn", "albumentations")
 
 # What may differ between two calls of the same run: where things lie, compute and report to, never what is computed.
-PLACES = {"data_root", "cache", "device", "feature_memory_gib", "runs", "tracking"}
+PLACES = {"data_root", "cache", "device", "processes", "feature_memory_gib", "runs", "tracking"}
 
 
 def open_run(config: BenchmarkConfig, inputs: Mapping[str, str], *, overwrite: bool) -> Path:
@@ -120,6 +126,9 @@ def _commit() -> str | None:
         return None
 
 
+PROCESS_MEMORY = 3 * GIB // 2
+"""What one process of a benchmark needs beside features: libraries, a network in training, a batch."""
+
 # Where methods are tried before anything is trained.
 CPU = torch.device("cpu")
 
@@ -145,21 +154,77 @@ def run_benchmark(
         stores = {name: open_store(config, name, reporter) for name in names}
         from_other = stores[config.support_from].records if config.support_from else ()
         protocols = {name: protocol_of(config, name, stores[name].records, from_other) for name in config.targets}
-        cells = list_cells(config, _unseeded_methods(config, networks, stores), protocols)
+        methods = _unseeded_methods(config, networks, stores)
+        cells = list_cells(config, methods, protocols)
         folder = open_run(config, _inputs(config, stores), overwrite=overwrite)
         write_data_record(folder, stores.values())
         for protocol in protocols.values():
             protocol.write(folder)
-        for training in list_trainings(config):
-            settings = training.config(config)
-            sources = Collection(stores[name] for name in settings.sources)
-            train(settings, training.folder(folder), reporter, sources, group=config.name, listener=listener)
-        evaluation = CellEvaluation(config, folder, device, stores, protocols)
-        evaluation.run(cells, reporter)
-        table = _gather(config, folder, cells)
-        gather_costs(folder, config, cells, device)
-        draw_gallery(evaluation, table, reporter)
+        make = partial(CellEvaluation, config, folder, device, stores, protocols)
+        evaluation, trainings, groups = make(), list_trainings(config), group_cells(config, methods, cells)
+        processes = min(count_processes(config, device), max(len(trainings), len(groups)))
+        with open_executor(make, processes, reporter, folder) as executor:
+            _train_all(evaluation, trainings, executor, reporter, listener)
+            _evaluate_all(evaluation, groups, executor, reporter)
+            table = _gather(config, folder, cells)
+            gather_costs(folder, config, cells, device_name(device, executor.threads))
+            draw_gallery(evaluation, table, executor, reporter)
     return folder
+
+
+def count_processes(config: BenchmarkConfig, device: torch.device) -> int:
+    """Return how many processes may compute trainings and cells: one on a GPU, and where torchrun started several."""
+    if device.type != "cpu" or "WORLD_SIZE" in os.environ:
+        return 1
+    if config.processes != "auto":
+        return config.processes
+    memory = PROCESS_MEMORY + int(config.feature_memory_gib * GIB)
+    return max(1, min(n_processors(), machine_memory() // memory))
+
+
+def _train_all(
+    evaluation: CellEvaluation,
+    trainings: Sequence[Training],
+    executor: Executor[CellEvaluation],
+    reporter: Reporter,
+    listener: TrainingListener | None,
+) -> None:
+    """Train what is not trained yet; a listener of this process takes other processes' trainings when they end."""
+    finished = [training for training in trainings if training.checkpoint(evaluation.folder).is_file()]
+    for training in finished:  # which says so, or what is wrong with it
+        _train(evaluation, training, reporter, listener)
+    executor.expect(len(trainings))
+    live = listener if isinstance(executor, ThisProcess) else None
+    unfinished = [training for training in trainings if training not in finished]
+    for training, _ in executor.run(partial(_train, listener=live), unfinished):
+        if listener is not live:
+            _train(evaluation, training, Reporter(Console(quiet=True)), listener)
+
+
+def _train(
+    evaluation: CellEvaluation, training: Training, reporter: Reporter, listener: TrainingListener | None
+) -> list[Path]:
+    """Train one model, and return its path."""
+    config, folder = evaluation.config, training.folder(evaluation.folder)
+    settings = training.config(config)
+    sources = Collection(evaluation.stores[name] for name in settings.sources)
+    return [train(settings, folder, reporter, sources, group=config.name, listener=listener)]
+
+
+def _evaluate_all(
+    evaluation: CellEvaluation,
+    groups: Sequence[Sequence[Cell]],
+    executor: Executor[CellEvaluation],
+    reporter: Reporter,
+) -> None:
+    """Evaluate the cells whose rows are not there yet."""
+    missing = [[cell for cell in group if not rows_path(evaluation.folder, cell).is_file()] for group in groups]
+    tasks = [group for group in missing if group]
+    executor.expect(len(groups))
+    with reporter.step("evaluate") as update:
+        results = executor.run(CellEvaluation.evaluate, tasks)
+        for done, (_, (cell, seconds)) in enumerate(results, start=1):
+            update(done, sum(map(len, tasks)), f"{cell.method}, {1000 * seconds:.0f} ms an image")
 
 
 def _gather(config: BenchmarkConfig, folder: Path, cells: Sequence[Cell]) -> pa.Table:

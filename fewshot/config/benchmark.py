@@ -95,6 +95,9 @@ class BenchmarkConfig(DataConfig):
 
     A target's encoded features are held in memory, on the device, up to `feature_memory_gib`; more are kept in the
     cache, on disk, with the same results.
+
+    Trainings and cells are computed by so many `processes` side by side, with the same results; `auto` takes as many as
+    cores that may be used and memory allow, and one on a GPU.
     """
 
     name: Name
@@ -109,6 +112,7 @@ class BenchmarkConfig(DataConfig):
     seed: Whole = 0
     training_seeds: Annotated[tuple[Whole, ...], Field(min_length=1)] = (0,)
     device: str = "auto"
+    processes: Literal["auto"] | Annotated[Count, Field(le=1_000)] = "auto"
     feature_memory_gib: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
     runs: Path = Path("runs")
     tracking: TrackingConfig = TrackingConfig()

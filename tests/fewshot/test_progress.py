@@ -41,6 +41,22 @@ def test_on_a_terminal_a_step_is_a_bar_that_counts() -> None:
     assert "note" in shown(console)
 
 
+def test_steps_of_several_processes_share_a_terminal() -> None:
+    console = terminal()
+    reporter = Reporter(console)
+    first, second = reporter.step("train: panet"), reporter.step("train: unet")
+    updates = [first.__enter__(), second.__enter__()]
+    for place, update in enumerate(updates, start=1):
+        update(place, 9)
+    first.__exit__(None, None, None)  # the one that began first ends first
+    updates[1](8, 9)
+    second.__exit__(None, None, None)
+    with reporter.step("evaluate"):
+        pass
+    for text in ("train: panet", "1/9", "train: unet", "8/9", "evaluate"):
+        assert text in shown(console)
+
+
 def test_a_step_that_fails_does_not_say_that_it_is_done() -> None:
     console = plain()
     with pytest.raises(ValueError, match="wrong"), Reporter(console).step("data: busi"):

@@ -37,6 +37,7 @@ def tiny_tree(folder: Path, **changes: Any) -> dict[str, Any]:
         "cache": str(folder / "cache"),
         "runs": str(folder / "runs"),
         "device": "cpu",
+        "processes": 1,
         "datasets": PHANTOMS,
         "sources": ["linear", "highfreq"],
         "targets": ["portable"],

@@ -76,7 +76,8 @@ def evaluate_share(cells: list[Cell]) -> None:
     stores = {name: open_store(config, name, silent()) for name in config.datasets}
     protocols = {name: protocol_of(config, name, stores[name].records) for name in config.targets}
     evaluation = CellEvaluation(config, config.runs / config.name, torch.device("cpu"), stores, protocols)
-    evaluation.run(cells, silent())
+    for cell in cells:
+        assert list(evaluation.evaluate([cell], silent()))
 
 
 def gather() -> None:

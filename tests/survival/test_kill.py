@@ -5,12 +5,16 @@ often. A failing test's name says where: its number seeds the points.
 """
 
 import os
+import re
+import signal
+import time
 from pathlib import Path
 from random import Random
 
 import pytest
 
-from tests.survival.pipeline import COMMANDS, Stage
+from tests.survival.children import ended, run, start
+from tests.survival.pipeline import COMMANDS, Stage, contents
 
 KILLED = -9
 IN_A_ROW = 3
@@ -51,6 +55,40 @@ def test_killed_at_any_time(command: str, trial: int, undisturbed: dict[str, Sta
         killed = stage.run(folder, kill_after=points[-1])
         assert killed.status in {0, KILLED}, f"killed after seconds {points}:\n{killed.said}"
     _assert_ends_undisturbed(stage, folder, f"killed after seconds {points}")
+
+
+@pytest.mark.slow
+def test_a_killed_worker_ends_the_command_which_goes_on(undisturbed: dict[str, Stage], tmp_path: Path) -> None:
+    """One of two processes that compute side by side, as the system kills where memory runs out."""
+    stage = undisturbed["benchmark"]
+    folder = stage.begin(tmp_path / "killed")
+    process = start(folder, *COMMANDS["benchmark"], "processes=2")
+    while not (at_work := _spawned(process.pid)) or not list(folder.rglob("*.jsonl")):
+        assert process.is_alive()
+        time.sleep(0.01)
+    os.kill(at_work[-1], signal.SIGKILL)
+    killed = ended(folder, process)
+    assert killed.status == 1
+    assert killed.said.splitlines()[-1].startswith("fewshot: processes: one of 2 was ended from outside (status -9)")
+    assert "Traceback" not in killed.said
+    again = run(folder, *COMMANDS["benchmark"], "processes=2")
+    assert again.status == 0, again.said
+    assert _unmeasured(contents(folder)) == _unmeasured(stage.contents)
+
+
+def _unmeasured(files: dict[str, bytes]) -> dict[str, bytes]:
+    """Files but for those that tell seconds, which stand still in one process alone, or the number of processes."""
+    return {name: content for name, content in files.items() if not _MEASURED.search(name)}
+
+
+_MEASURED = re.compile(r"cells/.*\.json$|costs|seconds|config\.yaml|report|summary|tables|figures")
+
+
+def _spawned(process: int | None) -> list[int]:
+    """Which processes a process has spawned to compute."""
+    children = Path(f"/proc/{process}/task/{process}/children").read_text().split()
+    commands = {int(child): Path(f"/proc/{child}/cmdline").read_bytes() for child in children}
+    return [child for child, command in commands.items() if b"spawn_main" in command]
 
 
 def _assert_ends_undisturbed(stage: Stage, folder: Path, how: str) -> None:

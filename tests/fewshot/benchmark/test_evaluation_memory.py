@@ -176,13 +176,17 @@ def test_forgotten_features_are_freed_and_encoded_again_when_asked_for(store: St
     assert spy.encoded == 2 * len(store.records)
 
 
-def test_features_of_one_target_at_a_time_are_kept(store: Store, tmp_path: Path) -> None:
+def test_features_of_one_target_at_a_time_are_kept(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     config = tiny_benchmark(tmp_path, targets=["portable", "linear"], sources=["highfreq"])
     stores = {name: open_store(config, name, silent()) for name in config.datasets}
     evaluation = CellEvaluation(config, tmp_path, CPU, stores, {})
     held = weakref.ref(evaluation.targets["linear"].features(Spy().encode).deepest)
     assert held() is not None
-    evaluation._prepared_method(Cell("portable", "PANet untrained", 0, 1, 0), lambda *_: None)
+    monkeypatch.setattr(evaluation, "method", lambda cell: held() and pytest.fail("held while others are computed"))
+    monkeypatch.setattr(evaluation, "_evaluate", lambda method, cell: 0.0)
+    assert list(evaluation.evaluate([Cell("portable", "PANet untrained", 0, 1, 0)], silent()))
     assert held() is None
 
 
