@@ -5,8 +5,11 @@ prediction is a false positive or none; a lesion that is missed altogether score
 distance is the image's diagonal.
 """
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache, partial
 from math import ceil, hypot, nan
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -68,6 +71,13 @@ class Scores:
     false_positive: float
 
 
+class Scale(NamedTuple):
+    """What boundary scores are measured in: by default pixels."""
+
+    tolerance: float = TOLERANCE  # largest distance at which two boundaries agree
+    spacing: Spacing = (1.0, 1.0)  # size of a pixel (row, column), in the unit of the tolerance
+
+
 def score(
     prediction: BoolArray,
     truth: BoolArray,
@@ -98,70 +108,102 @@ def score(
     >>> on_a_normal.dice, on_a_normal.false_positive_area, on_a_normal.false_positive
     (nan, 0.0625, 1.0)
     """
+    return score_at(prediction, truth, [Scale(tolerance, spacing)], min_area)[0]
+
+
+def score_at(
+    prediction: BoolArray, truth: BoolArray, scales: Sequence[Scale], min_area: float = MIN_AREA
+) -> list[Scores]:
+    """Score one predicted mask at several scales, which cost little more than one where pixels are square.
+
+    The other arguments and errors are those of `score`. Only `hd95` and `nsd` differ from scale to scale.
+    """
     overlap, predicted, present = _count(prediction, truth)
     if not present:
         area = predicted / truth.size
-        return Scores(nan, nan, nan, nan, nan, nan, nan, area, float(area > 0 and area >= min_area))
+        false_positive = float(area > 0 and area >= min_area)
+        return [Scores(nan, nan, nan, nan, nan, nan, nan, area, false_positive)] * len(scales)
     iou = overlap / (predicted + present - overlap)
     if predicted:
-        hd95, nsd = _boundary_scores(prediction, truth, tolerance, spacing)
+        boundaries = list(_boundary_scores(prediction, truth, scales))
     else:
-        hd95, nsd = hypot(truth.shape[0] * spacing[0], truth.shape[1] * spacing[1]), 0.0
-    return Scores(
-        dice=2 * overlap / (predicted + present),
-        iou=iou,
-        precision=overlap / predicted if predicted else 0.0,
-        recall=overlap / present,
-        hd95=hd95,
-        nsd=nsd,
-        detected=float(iou > DETECTION_IOU),
-        false_positive_area=nan,
-        false_positive=nan,
-    )
+        boundaries = [(hypot(*np.multiply(truth.shape, scale.spacing)), 0.0) for scale in scales]
+    return [
+        Scores(
+            dice=2 * overlap / (predicted + present),
+            iou=iou,
+            precision=overlap / predicted if predicted else 0.0,
+            recall=overlap / present,
+            hd95=hd95,
+            nsd=nsd,
+            detected=float(iou > DETECTION_IOU),
+            false_positive_area=nan,
+            false_positive=nan,
+        )
+        for hd95, nsd in boundaries
+    ]
 
 
-def _boundary_scores(
-    prediction: BoolArray, truth: BoolArray, tolerance: float, spacing: Spacing
-) -> tuple[float, float]:
-    """Compute the 95 % Hausdorff distance and the normalised surface Dice of two masks that are not empty.
+def _boundary_scores(prediction: BoolArray, truth: BoolArray, scales: Sequence[Scale]) -> Iterator[tuple[float, float]]:
+    """Yield the 95 % Hausdorff distance and the normalised surface Dice of two masks that are not empty, by scale.
 
-    A k-d tree over the surface pixels gives exactly the values of the image's Euclidean distance transform, many times
-    faster: a lesion's surface is some hundred pixels of 65,000.
+    Scales whose pixels are equally oblong share the distances, which are by far the most work.
     """
-    if spacing[0] > spacing[1]:
-        prediction, truth, spacing = prediction.T, truth.T, spacing[::-1]
-    if spacing[0] < spacing[1]:
-        ratio = min(spacing[1] / spacing[0], _MOST_OBLONG)
-        columns = np.flatnonzero((prediction | truth).any(axis=0))
-        part = slice(columns[0], columns[-1] + 1)
-        prediction, truth = (_with_narrow_columns(mask[:, part], ratio) for mask in (prediction, truth))
-        spacing = spacing[0], spacing[1] / ratio
-    ours, theirs = (_surface(mask) * np.array(spacing) for mask in (prediction, truth))
-    directed = KDTree(theirs).query(ours)[0], KDTree(ours).query(theirs)[0]
-    # A hair more than the tolerance: with a spacing such as 0.1, three pixels are 0.30000000000000004.
-    near = np.concatenate(directed) <= tolerance * (1 + 1e-9)
-    return max(float(np.percentile(distances, 95)) for distances in directed), float(np.mean(near))
+    prediction, truth = _cropped(prediction, truth)
+    distances_of = lru_cache(partial(_surface_distances, prediction, truth))
+    for tolerance, spacing in scales:
+        side = min(spacing)
+        distances = distances_of(max(spacing) / side, spacing[0] > spacing[1])
+        # A hair more than the tolerance: with a spacing such as 0.1, three pixels are 0.30000000000000004.
+        near = np.concatenate(distances) * side <= tolerance * (1 + 1e-9)
+        yield side * max(float(np.percentile(one, 95)) for one in distances), float(np.mean(near))
 
 
-def _with_narrow_columns(mask: BoolArray, ratio: float) -> BoolArray:
-    """Redraw a mask (H, W) whose pixels are `ratio` times as wide as high on square ones, (H, ceil((W + 2) ratio)).
+def _cropped(prediction: BoolArray, truth: BoolArray) -> tuple[BoolArray, BoolArray]:
+    """Cut two masks, not both empty, to the rows and columns from their first pixel to their last."""
+    either = prediction | truth
+    rows, columns = np.flatnonzero(either.any(axis=1)), np.flatnonzero(either.any(axis=0))
+    part = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
+    return prediction[part], truth[part]
+
+
+def _surface_distances(
+    prediction: BoolArray, truth: BoolArray, oblong: float, high: bool
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Compute how far each surface pixel of either mask is from the other's surface, in a pixel's shorter sides.
+
+    The longer sides, vertical of `high` pixels, are `oblong` times as long, 1 or more. A k-d tree over the surface
+    pixels gives exactly the values of the image's Euclidean distance transform, many times faster: a lesion's surface
+    is some hundred pixels of 65,000.
+    """
+    ratio = min(oblong, _MOST_OBLONG)
+    if oblong > 1:
+        prediction, truth = (_with_low_rows(mask if high else mask.T, ratio) for mask in (prediction, truth))
+    ours, theirs = (_surface(mask) * np.array((oblong / ratio, 1.0)) for mask in (prediction, truth))
+    # Balanced trees answer no faster here, and take longer to build.
+    trees = [KDTree(surface, leafsize=32, balanced_tree=False, compact_nodes=False) for surface in (ours, theirs)]
+    return trees[1].query(ours)[0], trees[0].query(theirs)[0]
+
+
+def _with_low_rows(mask: BoolArray, ratio: float) -> BoolArray:
+    """Redraw a mask (H, W) whose pixels are `ratio` times as high as wide on square ones, (ceil((H + 2) ratio), W).
 
     Each pixel of a boundary counts once. Were they oblong, horizontal boundaries would count less than vertical ones:
     the same shift of the same lesion would score otherwise on an image that is stretched to a square. The border is
-    where the signed distance to it, interpolated between columns, is 0: mere repetition would turn slopes to stairs,
-    of more pixels. Columns beside the mask count as background, and are kept. What is set in one pixel does not vanish.
+    where the signed distance to it, interpolated between rows, is 0: mere repetition would turn slopes to stairs, of
+    more pixels. Rows beside the mask count as background, and are kept. What is set in one pixel does not vanish.
     """
-    padded = np.pad(mask, ((0, 0), (1, 1)))
-    distance = np.full(padded.shape, ratio)  # in heights of a pixel; farther than the next column does not matter
+    padded = np.pad(mask, ((1, 1), (0, 0)))
+    distance = np.full(padded.shape, ratio)  # in widths of a pixel; farther than the next row does not matter
     for step in range(ceil(ratio) - 1, 0, -1):
-        above = np.pad(padded, ((step, 0), (0, 0)))[: len(padded)]
-        below = np.pad(padded, ((0, step), (0, 0)))[step:]
-        distance[(padded != above) | (padded != below)] = step
+        left = np.pad(padded, ((0, 0), (step, 0)))[:, : padded.shape[1]]
+        right = np.pad(padded, ((0, 0), (0, step)))[:, step:]
+        distance[(padded != left) | (padded != right)] = step
     depth = np.where(padded, distance, -distance)
-    places = ((np.arange(ceil(padded.shape[1] * ratio)) + 0.5) / ratio - 0.5).clip(0, padded.shape[1] - 1)
-    left = np.minimum(places.astype(np.intp), padded.shape[1] - 2)
-    share = places - left
-    return np.asarray(depth[:, left] * (1 - share) + depth[:, left + 1] * share >= 0)
+    places = ((np.arange(ceil(len(padded) * ratio)) + 0.5) / ratio - 0.5).clip(0, len(padded) - 1)
+    above = np.minimum(places.astype(np.intp), len(padded) - 2)
+    share = (places - above)[:, np.newaxis]
+    return np.asarray(depth[above] * (1 - share) + depth[above + 1] * share >= 0)
 
 
 def _surface(mask: BoolArray) -> NDArray[np.int64]:

@@ -16,7 +16,7 @@ from episodes.images.spacing import Spacing
 from episodes.io.files import written_whole
 from episodes.io.yaml_json import JSONTextError, parse_json
 from episodes.scoring.curves import ProbabilityHistogram
-from episodes.scoring.mask_scores import Scores, score
+from episodes.scoring.mask_scores import Scale, Scores, score_at
 
 SCORES = tuple(field.name for field in fields(Scores))
 MILLIMETRES = ("hd95_mm", "nsd_mm")
@@ -167,11 +167,12 @@ def judge(
             "bin_confidences": histogram.sums.tolist(),
             "bin_positives": histogram.positives.tolist(),
         }
-    measured = None if spacing is None else score(prediction, truth, tolerance=TOLERANCE_MM, spacing=spacing)
+    scales = [Scale()] if spacing is None else [Scale(), Scale(TOLERANCE_MM, spacing)]
+    scores, *measured = score_at(prediction, truth, scales)
     return Judgement(
-        scores=score(prediction, truth),
-        hd95_mm=np.nan if measured is None else measured.hd95,
-        nsd_mm=np.nan if measured is None else measured.nsd,
+        scores=scores,
+        hd95_mm=measured[0].hd95 if measured else np.nan,
+        nsd_mm=measured[0].nsd if measured else np.nan,
         image_pixels=truth.size,
         lesion_pixels=int(np.count_nonzero(truth)),
         predicted_pixels=int(np.count_nonzero(prediction)),

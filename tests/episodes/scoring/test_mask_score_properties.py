@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 from scipy.ndimage import binary_erosion
 
-from episodes.scoring.mask_scores import BoolArray, score
+from episodes.scoring.mask_scores import BoolArray, Scale, score, score_at
 
 bounded = settings(max_examples=75, deadline=None)
 shapes = npst.array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=12)
@@ -106,3 +106,35 @@ def test_only_the_masks_matter_not_their_memory(truth: BoolArray, seed: int) -> 
     plain = astuple(score(prediction, truth))
     other = astuple(score(np.asfortranarray(prediction), np.pad(truth, 2)[2:-2, 2:-2]))
     np.testing.assert_equal(plain, other)
+
+
+spacings = st.sampled_from([(1.0, 1.0), (0.15, 0.15), (0.1, 0.137), (0.3, 0.1), (2.0, 0.1)])
+
+
+@bounded
+@given(pairs, st.lists(st.builds(Scale, st.sampled_from([0.3, 1.0, 2.0]), spacings), max_size=4))
+def test_scores_at_several_scales_are_those_at_each_alone(pair: Pair, scales: list[Scale]) -> None:
+    alone = [score(*pair, tolerance=scale.tolerance, spacing=scale.spacing) for scale in scales]
+    np.testing.assert_equal([astuple(one) for one in score_at(*pair, scales)], [astuple(one) for one in alone])
+
+
+@bounded
+@given(pairs, st.sampled_from([1.0, 0.15]))
+def test_the_hausdorff_distance_is_that_of_every_pixel_with_every_other(pair: Pair, size: float) -> None:
+    ours, theirs = (np.array(surface(mask), float) for mask in pair)
+    if not (len(ours) and len(theirs)):
+        return
+    apart = size * np.sqrt(((ours[:, None] - theirs) ** 2).sum(-1))
+    expected = max(np.percentile(apart.min(1), 95), np.percentile(apart.min(0), 95))
+    np.testing.assert_allclose(score(*pair, spacing=(size, size)).hd95, expected, rtol=1e-12)
+
+
+@bounded
+@given(pairs, spacings, st.tuples(*[st.integers(0, 3)] * 4))
+def test_what_lies_around_the_masks_does_not_matter(
+    pair: Pair, spacing: tuple[float, float], around: tuple[int, int, int, int]
+) -> None:
+    if not (pair[0].any() and pair[1].any()):
+        return
+    wider = [np.pad(mask, (around[:2], around[2:])) for mask in pair]
+    np.testing.assert_equal(astuple(score(*wider, spacing=spacing)), astuple(score(*pair, spacing=spacing)))
