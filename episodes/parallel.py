@@ -1,9 +1,10 @@
 """The same work on many files at once: threads suit it, since decoders and hashes release the interpreter's lock."""
 
 import os
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -24,12 +25,39 @@ def in_threads(
     >>> list(in_threads(str.upper, ["a", "b", "c"], threads=2))
     ['A', 'B', 'C']
     """
-    pool = ThreadPoolExecutor(threads or n_processors())
-    try:
+    with _threads(threads or n_processors()) as pool:
         for done, result in enumerate(pool.map(work, items), start=1):
             yield result
             if progress is not None:
                 progress(done, len(items))
+
+
+def ahead_in_threads(
+    work: Callable[[Item], Result], items: Iterable[Item], *, threads: int, ahead: int
+) -> Iterator[Result]:
+    """Yield the result for each item, in their order, while the next `ahead` are worked on or wait.
+
+    Items are drawn here, not in the threads, and no more of them than that. After an error, theirs or of the work, or
+    an interruption the rest is not waited for.
+
+    >>> list(ahead_in_threads(str.upper, iter("abc"), threads=2, ahead=1))
+    ['A', 'B', 'C']
+    """
+    waiting: deque[Future[Result]] = deque()
+    with _threads(threads) as pool:
+        for item in items:
+            waiting.append(pool.submit(work, item))
+            if len(waiting) > ahead:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[ThreadPoolExecutor]:
+    pool = ThreadPoolExecutor(count)
+    try:
+        yield pool
     finally:
         pool.shutdown(cancel_futures=True)
 

@@ -66,6 +66,7 @@ class _Facts(TypedDict, total=False):
     sources: list[str]
     datasets: dict[str, _Source]
     precision: str | None
+    channels_last: bool | None
     kept_step: Whole | None
     seen_images: list[str]
     test_images: list[str]

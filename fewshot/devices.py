@@ -12,6 +12,7 @@ from typing import TypeVar
 
 import torch
 import torch.distributed
+from torch import nn
 
 from episodes.errors import UserError
 from fewshot.config.parsing import ConfigError
@@ -160,11 +161,24 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
-def device_name(device: torch.device, threads: int) -> str:
-    """Return a device's name, with the number of threads of a CPU."""
+def device_name(device: torch.device, threads: int | None = None) -> str:
+    """Return a device's name, with the number of threads of a CPU, which is this process's unless given."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
+    threads = threads or torch.get_num_threads()
     return f"{device.type}, {threads} thread{'s' if threads > 1 else ''}"
+
+
+def order_channels_last(network: nn.Module, last: bool = True) -> None:
+    """Store the weights of 2D convolutions channel by channel; they then compute, and give, feature maps likewise.
+
+    `network.to(memory_format=...)` does the same, but fails for networks that have 3D convolutions as well. Without
+    `last` they are stored as a network has them that was just built.
+    """
+    order = torch.channels_last if last else torch.contiguous_format
+    for parameter in network.parameters():
+        if parameter.dim() == 4:
+            parameter.data = parameter.data.contiguous(memory_format=order)
 
 
 def machine_memory() -> int:

@@ -15,6 +15,8 @@ Unit = Literal["image", "patient"]
 
 # Numbers held at once while resampling: 8 MiB for each table of resamples by patients.
 CHUNK = 1 << 20
+# Of more draws hardly two resamples are alike, nor does the number of one fit into 64 bits.
+MOST_ALIKE = 15
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +66,11 @@ class ScoreTable:
         `patients` (n_resamples, n_patients) and `draws` (n_resamples, n_draws) say how often each resample holds each
         of them; the mean is NaN where it holds no score at all.
         """
-        different, which = np.unique(draws, axis=0, return_inverse=True)
+        different, which = draws, np.arange(len(draws))
+        if self.n_draws <= MOST_ALIKE:  # each is a number to a base that no count reaches
+            numbers = draws @ (self.n_draws + 1) ** np.arange(self.n_draws)
+            _, first, which = np.unique(numbers, return_index=True, return_inverse=True)
+            different = draws[first]
         tops, bottoms = self.fractions(different)
         return ratio(np.einsum("rp,rp->r", patients, tops[which]), np.einsum("rp,rp->r", patients, bottoms[which]))
 

@@ -98,8 +98,8 @@ class TrainingConfig(Strict):
     equally often, and `label_augmentation` changes images of some labels in another way than the rest.
     `scanner: random` shows each episode, or each image of a supervised model, as a random scanner of its own would.
     `clip_norm` bounds the gradient's norm; `average_decay` keeps an exponential moving average of the weights in
-    their place; `precision: auto` is bfloat16 where the device computes in it, else float32; `channels_last` orders
-    memory so that convolutions are faster, mostly in bfloat16, and rounding differs.
+    their place; `channels_last` orders memory so that most convolutions are faster, and rounding differs; of what
+    `precision` (float32 or bfloat16) or `channels_last` leaves to `auto`, the fastest is measured on the machine.
     """
 
     steps: Count | None = None
@@ -118,7 +118,7 @@ class TrainingConfig(Strict):
     clip_norm: Annotated[float, Field(gt=0)] | None = None
     average_decay: Annotated[float, Field(gt=0, lt=1)] | None = None
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "float32"
-    channels_last: bool = False
+    channels_last: bool | Literal["auto"] = False
     validation: ValidationConfig | None = None
     workers: Whole = 0
     save_every: Count = 200

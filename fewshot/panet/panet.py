@@ -15,7 +15,15 @@ from baselines.encoders import Encoder
 from baselines.losses import ClassLoss, class_loss
 from episodes.sampling.episode import Support
 from fewshot.features import Features, all_finite
-from fewshot.panet.blocks import both_regions, join_backgrounds, pool, pooling_weights, resize_logits, unit
+from fewshot.panet.blocks import (
+    both_regions,
+    join_backgrounds,
+    pool,
+    pooling_weights,
+    resize_logits,
+    scalar_products,
+    unit,
+)
 
 
 def masked_average_pooling(features: Tensor, masks: Tensor) -> Tensor:
@@ -53,7 +61,7 @@ def cosine_similarity(features: Tensor, prototypes: Tensor) -> Tensor:
 
     The cosines, (..., n, classes, h, w), are in [-1, 1] and large when close.
     """
-    return torch.einsum("...nchw,...kc->...nkhw", unit(features, -3), unit(prototypes, -1))
+    return scalar_products(unit(features, -3), unit(prototypes, -1).unsqueeze(-3))
 
 
 def alignment_loss(

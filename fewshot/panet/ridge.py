@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from fewshot.panet.blocks import LearnedScalars, Temperature, both_regions, pooling_weights, unit
+from fewshot.panet.blocks import LearnedScalars, Temperature, both_regions, pooling_weights, scalar_products, unit
 
 LEAST_STRENGTH = 1e-5
 
@@ -73,7 +73,7 @@ class RidgeMatcher(nn.Module):
 
     def forward(self, query: Tensor, adapted: Tensor) -> Tensor:
         """Match query features (n_episodes, n_query, channels, h, w): logits (n_episodes, n_query, 1 + n_way, h, w)."""
-        scores = torch.einsum("eqchx,ekc->eqkhx", _with_offset(unit(query, -3)), adapted)
+        scores = scalar_products(_with_offset(unit(query, -3)), adapted.unsqueeze(1))
         return self.temperature.factor * torch.cat([torch.zeros_like(scores[:, :, :1]), scores], dim=2)
 
 

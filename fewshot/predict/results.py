@@ -235,8 +235,9 @@ class ResultFolder:
             return False
         return unchanged and all((self.path / picture).is_file() for picture in (mask, *others))
 
-    def add(self, case: ReadImage, found: ImagePrediction) -> None:
-        """Write the pictures of an image, then its row."""
+    def write(self, predicted: tuple[ReadImage, ImagePrediction]) -> Row:
+        """Write the pictures of an image, and return its row, which is to be added; several threads may do this."""
+        case, found = predicted
         contents = (
             mask_png(found.mask, found.label_map),
             _npy(found.probability) if self.npy else probability_png(found.probability),
@@ -244,9 +245,12 @@ class ResultFolder:
         )
         for path, content in zip(picture_paths(case.input.name, npy=self.npy), contents, strict=True):
             write_bytes(self.path / path, content)
-        row = row_of(case, found)
+        return row_of(case, found)
+
+    def add(self, row: Row) -> None:
+        """Add the row of an image whose pictures are written."""
         add_row(self.path / TABLE, row)
-        self._rows[case.input.key] = row
+        self._rows[key_of(row)] = row
 
     def list_left_out(self, left_out: Mapping[Path, str]) -> None:
         """List the files that are neither images nor masks of any, each with the reason; no file stays without any."""

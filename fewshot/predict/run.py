@@ -2,15 +2,13 @@
 
 import json
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache, partial
 from pathlib import Path
 from typing import Any, Literal
 
 from episodes.datasets import read_dataset
-from episodes.errors import DatasetError, UserError
-from episodes.images.decoding import stretch_image
+from episodes.errors import UserError
 from episodes.images.grey_scales import describe_full_scales, full_scales
 from episodes.images.spacing import Spacing
 from episodes.io.files import file_hash, real_path, remove_folder, write_text
@@ -26,9 +24,10 @@ from fewshot.devices import Batching
 from fewshot.inference.inputs import Input, Inputs, Spacings, find_inputs, read_metadata_beside
 from fewshot.inference.loading import LoadedMethod, load_method
 from fewshot.inference.predictor import NOTICE
-from fewshot.inference.support import image_hashes, load_support, support_facts, support_hashes
+from fewshot.inference.support import load_support, support_facts
 from fewshot.methods.contract import needs_support
-from fewshot.predict.cases import FullScales, ImageReader, ReadImage, find_truths
+from fewshot.predict.cases import FullScales, ImageReader, find_truths
+from fewshot.predict.chunks import ChunkPrediction
 from fewshot.predict.results import ResultFolder, Summary
 from fewshot.terminal import Reporter
 
@@ -153,62 +152,6 @@ def _finetuning(facts: Mapping[str, Any]) -> str:
     return _FINETUNED.get(network, "fine-tuned")
 
 
-class ChunkPrediction:
-    """Predicts images chunk by chunk into a folder of results.
-
-    The model adapts to its support set when the first image is to be segmented; support images are not segmented again.
-    At once are predicted `batch_size` images, or what suits the device.
-    """
-
-    def __init__(
-        self,
-        reader: ImageReader,
-        folder: ResultFolder,
-        model: LoadedMethod,
-        support: Support | None,
-        batch_size: int | None,
-    ) -> None:
-        self.reader, self.folder, self.size = reader, folder, (model.image_size, model.image_size)
-        self.failed: dict[Input, str] = {}  # images that could not be read, each with the reason
-        self.of_support: list[Input] = []  # images that are support images
-        self._known = frozenset() if support is None else frozenset(support_hashes(support))
-        self._predictor = cache(partial(model.adapt, support, batch_size=batch_size))
-
-    def predict(self, chunk: Sequence[Input]) -> None:
-        """Segment those images whose results are not there yet.
-
-        An image's probabilities depend, by rounding, on those beside it. So the whole chunk is segmented even where a
-        part of it is there: a prediction that was interrupted ends with the same bytes as one that was not.
-
-        Raises:
-            StorageError: if results cannot be written.
-            NotEnoughMemoryError: if memory does not suffice for a single image.
-        """
-        there = {one for one in chunk if self.folder.has(one, self.reader)}
-        wanted = list(self._read(one for one in chunk if one not in there))
-        if not wanted:
-            return
-        beside = self._read(one for one in chunk if one in there)
-        images = sorted([*wanted, *beside], key=lambda one: one.input.key)
-        found = self._predictor().predict_images([one.image for one in images])
-        for one, prediction in zip(images, found, strict=True):
-            if one.input not in there:
-                self.folder.add(one, prediction)
-
-    def _read(self, inputs: Iterable[Input]) -> Iterator[ReadImage]:
-        """Read the images that can be read and are no support images."""
-        for one in inputs:
-            try:
-                image = self.reader.read(one)
-            except DatasetError as error:
-                self.failed[one] = str(error)
-                continue
-            if self._known and image_hashes(stretch_image(image.image, self.size)[None])[0] in self._known:
-                self.of_support.append(one)
-            else:
-                yield image
-
-
 def predict_folder(request: PredictionRequest, out: Path, reporter: Reporter, *, overwrite: bool = False) -> Summary:
     """Segment images and write a folder of results; one that was interrupted goes on.
 
@@ -258,10 +201,11 @@ def _with_one_scale(annotated: Sequence[Record], inputs: Inputs) -> tuple[list[R
 def _predict(prediction: ChunkPrediction, inputs: Sequence[Input], size: int, reporter: Reporter) -> Summary:
     folder, failed = prediction.folder, prediction.failed
     with reporter.step(f"predict: {len(inputs)} images") as update:
-        for start in range(0, len(inputs), size):
-            prediction.predict(inputs[start : start + size])
-            note = f"{len(failed)} could not be read" if failed else ""
-            update(min(start + size, len(inputs)), len(inputs), note)
+
+        def progress(done: int) -> None:
+            update(min(done, len(inputs)), len(inputs), f"{len(failed)} could not be read" if failed else "")
+
+        prediction.over(inputs, size, progress)
     if prediction.of_support:
         logger.info("%d images are support images, and left out", len(prediction.of_support))
     folder.finish(failed)

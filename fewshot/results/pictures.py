@@ -1,12 +1,11 @@
 """PNG files of masks, probabilities, and images with the outlines of masks."""
 
-from io import BytesIO
 from pathlib import Path
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageColor
-from scipy import ndimage
+from PIL import ImageColor
 
 from episodes.io.files import write_bytes
 from episodes.records import LABEL_VALUES
@@ -18,15 +17,18 @@ GREEN, RED = "#00ff00", "#ff0000"
 # Of outlines on a dark image; LESION is of a prediction, or of a lesion of no known kind.
 BENIGN, MALIGNANT, LESION = "#3df08b", "#ff4040", "#8bd3ff"
 
-# Speckle hardly compresses: the first level takes a fifth of the time for nearly the same size.
-QUICK, USUAL = 1, -1
+# Speckle hardly compresses: one filter instead of the best for each line, and the first level, take two thirds of the
+# time for the same size. In 16 bits no string of bytes comes again: to look for runs alone takes a third for 4 % more.
+_QUICK = (cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_SUB, cv2.IMWRITE_PNG_COMPRESSION, 1, cv2.IMWRITE_PNG_STRATEGY)
+_STRATEGIES = {1: cv2.IMWRITE_PNG_STRATEGY_DEFAULT, 2: cv2.IMWRITE_PNG_STRATEGY_RLE}  # by the bytes of a value
+_COLOURS = {3: cv2.COLOR_RGB2BGR, 4: cv2.COLOR_RGBA2BGRA}
 
 
-def png(pixels: Pixels, level: int = QUICK) -> bytes:
+def png(pixels: Pixels) -> bytes:
     """Encode grey values (H, W) of 8 or 16 bits, or colours (H, W, 3 or 4), as a PNG file."""
-    buffer = BytesIO()
-    Image.fromarray(pixels).save(buffer, format="PNG", compress_level=level)
-    return buffer.getvalue()
+    shown = pixels if pixels.ndim == 2 else cv2.cvtColor(pixels, _COLOURS[pixels.shape[2]])
+    _, encoded = cv2.imencode(".png", shown, (*_QUICK, _STRATEGIES[pixels.itemsize]))
+    return encoded.tobytes()
 
 
 def mask_png(mask: NDArray[np.bool_], label_map: NDArray[np.uint8] | None = None) -> bytes:
@@ -66,7 +68,7 @@ def write_map(path: Path, values: NDArray[np.floating]) -> Path:
 
 def write_picture(path: Path, pixels: Pixels) -> Path:
     """Write grey levels (H, W) as a PNG of 8 or 16 bits, and return its path."""
-    write_bytes(path, png(pixels, USUAL))
+    write_bytes(path, png(pixels))
     return path
 
 
@@ -82,11 +84,12 @@ def overlay(
     if not mask.any():
         return colours
     thick = max(1, round(min(mask.shape) / 300))
-    rows, columns = ndimage.find_objects(mask.astype(np.uint8))[0]
-    box = tuple(slice(max(0, side.start - thick), side.stop + thick) for side in (rows, columns))
-    inside, part = mask[box], colours[box]
-    part[ndimage.maximum_filter(inside, 2 * thick + 1, mode="constant") & ~inside] //= 3
-    line = inside & ~ndimage.minimum_filter(inside, 2 * thick + 1, mode="constant")
+    left, top, wide, high = cv2.boundingRect(mask.view(np.uint8))
+    box = slice(max(0, top - thick), top + high + thick), slice(max(0, left - thick), left + wide + thick)
+    inside, part, square = mask[box].astype(np.uint8), colours[box], np.ones((2 * thick + 1,) * 2, np.uint8)
+    part[cv2.dilate(inside, square) > inside] //= 3
+    core = cv2.erode(inside, square, borderType=cv2.BORDER_CONSTANT, borderValue=0)
+    line = inside > core
     part[line] = ImageColor.getrgb(LESION) if label_map is None else _palette(BENIGN, MALIGNANT)[label_map[box]][line]
     return colours
 

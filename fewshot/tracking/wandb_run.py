@@ -287,7 +287,7 @@ def defined(values: Mapping[str, float | None]) -> dict[str, float]:
 
 
 # What a checkpoint says of its training beside what was asked for.
-_OUTCOME = {"precision", "kept_step", "seen_images", "test_images"}
+_OUTCOME = {"precision", "channels_last", "kept_step", "seen_images", "test_images"}
 
 
 def training_listener(tracking: TrackingConfig) -> "WandbTrainings | None":

@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from episodes.errors import UserError
 from fewshot.config.training import TrainingConfig, rate_factor
-from fewshot.devices import ALONE, NotEnoughMemoryError, Processes, within_memory
+from fewshot.devices import ALONE, NotEnoughMemoryError, Processes, order_channels_last, within_memory
 from fewshot.training.batches import Batch, HeldOut, batch_size, divided
 from fewshot.training.learner import Learner, fill_learner, save_learner
 
@@ -45,7 +45,7 @@ def fit(
     Args:
         network: has `loss(**batch)`, which returns scalars, among them `loss`.
         batches: by step; dictionaries of tensors.
-        config: how to train.
+        config: how to train; `auto` is decided by now, see `choose_computing`.
         seed: of whatever is random within a step, such as dropout.
         device: where to train.
         state: file of the training state, continued if it is there; the caller removes it when the result is safe.
@@ -65,7 +65,7 @@ def fit(
         raise ValueError("held_out goes with config.validation; give both or neither")
     network.to(device).train()
     if config.channels_last:
-        _order_channels_last(network)
+        order_channels_last(network)
     learner = Learner.of(network, config, device, processes)
     done = fill_learner(learner, state)
     for batch in _loaded(batches, config, done, processes):
@@ -259,16 +259,6 @@ def _of_first_process(learner: Learner, value: float) -> float:
     shared = torch.tensor(value, dtype=torch.float64, device=learner.device)
     torch.distributed.broadcast(shared, 0)
     return float(shared)
-
-
-def _order_channels_last(network: nn.Module) -> None:
-    """Store the weights of 2D convolutions channel by channel; they then compute, and give, feature maps likewise.
-
-    `network.to(memory_format=...)` does the same, but fails for networks that have 3D convolutions as well.
-    """
-    for parameter in network.parameters():
-        if parameter.dim() == 4:
-            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
 
 
 def _loaded(

@@ -60,30 +60,9 @@ def averaged(network: nn.Module, decay: float) -> AveragedModel:
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
-def resolved_precision(precision: str, device: torch.device) -> str:
-    """Resolve `auto` on a device: bfloat16 where it has instructions for it, float32 elsewhere.
-
-    Without them bfloat16 is correct, but slower than float32. Any other precision stands for itself.
-
-    >>> resolved_precision("float16", torch.device("cpu"))
-    'float16'
-    """
-    if precision != "auto":
-        return precision
-    return "bfloat16" if _computes_in_bfloat16(device) else "float32"
-
-
 def autocast(precision: str, device: torch.device) -> torch.autocast:
     """Return the context in which a network computes in a precision; float32 leaves it as it is."""
     return torch.autocast(device.type, DTYPES[precision], enabled=precision != "float32")
-
-
-def _computes_in_bfloat16(device: torch.device) -> bool:
-    if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    # Private, but the only questions of torch 2.6 to 2.14 that ask for instructions and not for an emulation.
-    asked = (torch.cpu._is_avx512_bf16_supported, torch.cpu._is_amx_tile_supported)
-    return device.type == "cpu" and any(supported() for supported in asked)
 
 
 @dataclass(slots=True)
@@ -154,16 +133,15 @@ class Learner:
     ) -> "Learner":
         """Begin the training of a network that is on its device."""
         trainable = tuple(parameter for parameter in network.parameters() if parameter.requires_grad)
-        precision = resolved_precision(config.precision, device)
         optimizer = torch.optim.AdamW if config.optimizer == "adamw" else torch.optim.Adam
         return cls(
             network,
             trainable,
             optimizer(trainable, lr=config.learning_rate, weight_decay=config.weight_decay),
-            torch.amp.GradScaler(device.type, enabled=precision == "float16"),
+            torch.amp.GradScaler(device.type, enabled=config.precision == "float16"),
             None if config.average_decay is None else averaged(network, config.average_decay),
             device,
-            autocast(precision, device),
+            autocast(config.precision, device),
             processes,
         )
 

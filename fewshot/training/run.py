@@ -8,7 +8,6 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any, Protocol
 
-import torch
 from torch import nn
 
 from episodes.errors import UserError
@@ -27,8 +26,8 @@ from fewshot.results.history import METRICS, Tracker, read_history, write_histor
 from fewshot.stores import open_collection, write_data_record
 from fewshot.terminal import Reporter, Update
 from fewshot.training.batches import divided_batches
+from fewshot.training.computing import Computing, choose_computing
 from fewshot.training.engine import OnStep, fit
-from fewshot.training.learner import resolved_precision
 from fewshot.training.partition import Partition, divide, require_labels, split_hash
 
 logger = logging.getLogger(__name__)
@@ -121,23 +120,26 @@ def _train(
         write_data_record(folder, sources.stores, going_on=bool(interrupted))
         write_text(folder / PLACES, json.dumps(_places(config), indent=1) + "\n")
     device = choose_device(config.device)
-    precision = _choose_precision(config, interrupted, device)
     with (
         joined_processes(device) as processes,
         reporter.step(f"train: {config.name}") as update,
         Tracker(folder / METRICS) as tracker,
         nullcontext() if listener is None else listener.follow(folder, config, group, facts) as listening,
     ):
+        if interrupted.get("precision"):  # it ends in what it began in, also on another machine
+            computing = Computing(interrupted["precision"], bool(interrupted.get("channels_last")))
+        else:
+            computing = choose_computing(config, network, lambda: batches[0], device, processes)
         settings = config.train.in_steps(len(partition.train.records), processes.count)
         began = perf_counter()
         kept_step = fit(
             network,
             batches,
-            settings.model_copy(update={"precision": precision}),
+            settings.model_copy(update=computing._asdict()),
             seed=config.seed,
             device=device,
             state=state,
-            facts=facts | {"precision": precision, **images},
+            facts=facts | computing._asdict() | images,
             processes=processes,
             held_out=held_out,
             on_step=_step_log(settings, tracker, listening, update),
@@ -149,7 +151,7 @@ def _train(
             _write_seconds(folder, perf_counter() - began, interrupted.get("steps_done", 0))
             _write_history(folder, kept_step)
             tensors = network_tensors(network) | training_feature_tensors(network, partition.train, device)
-            outcome = {"precision": precision, "kept_step": kept_step, **images}
+            outcome = {**computing._asdict(), "kept_step": kept_step, **images}
             save_checkpoint(path, tensors, facts | outcome)
             _discard_state(state)
             if listening is not None:
@@ -173,14 +175,6 @@ def _require_same_test(state: Path, interrupted: Mapping[str, Any], test_images:
             f"{state}: the interrupted training kept other images for its test, so the sources have changed since; give"
             " another name, or delete its folder"
         )
-
-
-def _choose_precision(config: TrainConfig, interrupted: Mapping[str, Any], device: torch.device) -> str:
-    """Resolve the precision; an interrupted training ends in the one that it began in, also on another machine."""
-    precision: str = interrupted.get("precision") or resolved_precision(config.train.precision, device)
-    if config.train.precision == "auto":
-        logger.info("train: %s: precision auto is %s on %s", config.name, precision, device)
-    return precision
 
 
 def _step_log(config: TrainingConfig, tracker: Tracker, listening: StepListener | None, update: Update) -> OnStep:

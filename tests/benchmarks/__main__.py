@@ -25,6 +25,7 @@ from tests.benchmarks import (
     startup_speed,
     statistics_speed,
     store_speed,
+    threads_speed,
 )
 from tests.benchmarks.machine import commit, load, machine_facts, now
 from tests.benchmarks.measurements import Measurement, figure, wanted_text
@@ -38,6 +39,7 @@ PARTS: dict[str, tuple[str, Callable[..., list[Measurement]]]] = {
     "store": ("Reading an episode from the store", store_speed.measure),
     "sampler": ("Episode sampler", sampler_speed.measure),
     "statistics": ("Crossed bootstrap", statistics_speed.measure),
+    "threads": ("Training on a busy machine", threads_speed.measure),
     "memory": ("Features on disk", memory.measure),
     "startup": ("Start of the command line", startup_speed.measure),
 }

@@ -1,6 +1,7 @@
 """Features on disk: the same bits as in memory, no trace of them in the folder, and readable errors of full disks."""
 
 import errno
+import gc
 import mmap
 import os
 from pathlib import Path
@@ -48,11 +49,18 @@ def test_what_is_taken_has_the_bits_of_what_was_put(rows: list[int], dtype: torc
     assert_same_bits(on_disk(features, tmp_path).take(rows), features.take(rows))
 
 
-def test_what_is_taken_is_a_copy(tmp_path: Path) -> None:
+def test_rows_that_follow_each_other_are_taken_without_a_copy_and_others_with_one(tmp_path: Path) -> None:
     features = made(7)
     kept = on_disk(features, tmp_path)
-    kept.take([2, 3]).deepest.zero_()
-    assert_same_bits(kept.take([2, 3]), features.take([2, 3]))
+    assert kept.take([2, 3]).deepest.data_ptr() == kept.take([2]).deepest.data_ptr()
+    kept.take([2, 4]).deepest.zero_()
+    assert_same_bits(kept.take([2, 4]), features.take([2, 4]))
+
+
+def test_what_was_taken_outlives_the_rest(tmp_path: Path) -> None:
+    taken = on_disk(made(7), tmp_path).take([2, 3])
+    gc.collect()
+    assert_same_bits(taken, made(7).take([2, 3]))
 
 
 @given(order=st.permutations(range(5)))

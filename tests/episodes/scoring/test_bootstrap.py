@@ -33,6 +33,18 @@ def test_means_equal_a_loop_over_resampled_lists(seed: int, unit: Unit) -> None:
     np.testing.assert_allclose(means, expected, rtol=1e-12)
 
 
+@pytest.mark.parametrize("n_draws", [1, 2, 15, 16, 70])
+def test_resamples_of_few_and_of_many_draws_are_averaged_alike(n_draws: int) -> None:
+    """The most that a draw can count is as often as there are draws, for the first, the last and any other."""
+    rng = np.random.default_rng(n_draws)
+    values, owners = rng.random((n_draws, 9)), np.repeat([0, 1, 2], 3)
+    patients = counts(rng, 3, n_draws + 40)
+    draws = np.vstack([n_draws * np.eye(n_draws, dtype=np.int64), counts(rng, n_draws, 40)])
+    of_patients = (draws @ values / n_draws).reshape(-1, 3, 3).mean(axis=2)
+    expected = (of_patients * patients).sum(axis=1) / 3
+    np.testing.assert_allclose(tabulate(values, owners).means(patients, draws), expected, rtol=1e-12)
+
+
 @pytest.mark.parametrize("unit", ["image", "patient"])
 def test_resamples_are_spread_as_those_of_a_loop_with_its_own_random_numbers(unit: Unit) -> None:
     values, patients, names, owners = scored(0)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image, ImageColor
+from scipy import ndimage
 
 from episodes.datasets import read_dataset
 from episodes.phantoms.layouts import write_bus_uclm
@@ -19,6 +20,7 @@ from fewshot.results.pictures import (
     MALIGNANT,
     mask_png,
     overlay,
+    png,
     probability_png,
     write_map,
     write_mask,
@@ -119,3 +121,27 @@ def test_what_is_no_map_is_refused(tmp_path: Path, values: list[float]) -> None:
     with pytest.raises(ValueError, match=r"expected \[0, 1\]|expected \(H, W\)"):
         write_map(tmp_path / "map.png", np.array(values))
     assert not list(tmp_path.iterdir())
+
+
+def test_any_size_and_depth_is_read_back_as_it_was() -> None:
+    random = np.random.default_rng(0)
+    for shape in ((1, 1), (3, 7), (40, 33), (5, 9, 3), (31, 2, 4)):
+        values = random.integers(0, 256, shape).astype(np.uint8)
+        np.testing.assert_array_equal(pixels(png(values)), values)
+    deep = random.integers(0, 65536, (17, 29)).astype(np.uint16)
+    np.testing.assert_array_equal(pixels(png(deep)), deep)
+
+
+def test_overlays_are_those_of_plain_filters() -> None:
+    """Against SciPy's rank filters over the whole image."""
+    random = np.random.default_rng(1)
+    for size in ((1, 5), (24, 31), (450, 460)):
+        image = random.integers(0, 256, size).astype(np.uint8)
+        for blur in (0.5, 6):
+            mask = ndimage.gaussian_filter(random.normal(size=size), blur) > 0
+            side = 2 * max(1, round(min(size) / 300)) + 1
+            line = mask & ~ndimage.minimum_filter(mask, side, mode="constant")
+            seam = ndimage.maximum_filter(mask, side, mode="constant") & ~mask
+            expected = np.repeat(np.where(seam, image // 3, image)[..., None], 3, axis=2)
+            expected[line] = ImageColor.getrgb(LESION)
+            np.testing.assert_array_equal(overlay(image, mask), expected)

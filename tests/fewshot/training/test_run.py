@@ -25,9 +25,10 @@ from fewshot.config.training import TrainConfig
 from fewshot.inference.support import record_hashes
 from fewshot.networks import NETWORKS, seeded_network
 from fewshot.terminal import Reporter, Update
-from fewshot.training import learner as precision_module
+from fewshot.training import computing
 from fewshot.training import run as training_module
 from fewshot.training.batches import EpisodeBatches, divided_batches, training_batches
+from fewshot.training.computing import Computing
 from fewshot.training.engine import validation_means
 from fewshot.training.learner import autocast
 from fewshot.training.partition import divide
@@ -84,7 +85,7 @@ def test_training_leaves_a_checkpoint_and_its_losses(
         "seconds.json",
     ]
     network, checkpoint = load_network(path)
-    outcome = {"precision": "float32", "kept_step": 6, "test_images": []}
+    outcome = {"precision": "float32", "channels_last": False, "kept_step": 6, "test_images": []}
     outcome["seen_images"] = sorted(set(record_hashes(linear_phantoms.stores).values()))
     assert checkpoint.facts == training_facts(config) | outcome
     before = weights(small_network(name))
@@ -270,33 +271,62 @@ def test_a_label_that_no_image_has_is_told_before_a_step(
 # Precision
 
 
-def test_the_precision_that_auto_stood_for_is_told_and_written(
+@pytest.fixture
+def fastest(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Computing]:
+    """What is fastest on this machine, whatever is measured; one that a test may change."""
+    found = [Computing("bfloat16", True)]
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(computing, "computes_in_bfloat16", lambda device: True)
+    monkeypatch.setattr(
+        computing,
+        "_remembered_seconds",
+        lambda config, network, batch, options, device: {one: 1.0 + (one != found[0]) for one in options},
+    )
+    return found
+
+
+AUTO = {"precision": "auto", "channels_last": "auto"}
+
+
+def test_what_auto_stood_for_is_told_and_written(
+    fastest: list[Computing],
     linear_phantoms: Collection,
     tmp_path: Path,
     reporter: Reporter,
-    monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr(precision_module, "_computes_in_bfloat16", lambda device: True)
     with caplog.at_level(logging.INFO):
-        path = train(train_config("unet", precision="auto", steps=2), tmp_path / "auto", reporter, linear_phantoms)
-    named = train(train_config("unet", precision="bfloat16", steps=2), tmp_path / "named", reporter, linear_phantoms)
-    assert "precision auto is bfloat16 on cpu" in caplog.text
+        path = train(train_config("unet", **AUTO, steps=2), tmp_path / "auto", reporter, linear_phantoms)
+    asked = train_config("unet", precision="bfloat16", channels_last=True, steps=2)
+    named = train(asked, tmp_path / "named", reporter, linear_phantoms)
+    assert "computes in bfloat16 channels-last on cpu" in caplog.text
     facts = load_checkpoint(path).facts
     assert (facts["precision"], facts["train"]["precision"]) == ("bfloat16", "auto")
+    assert (facts["channels_last"], facts["train"]["channels_last"]) == (True, "auto")
     assert_same_weights(weights(load_network(path)[0]), weights(load_network(named)[0]))
 
 
-def test_an_interrupted_training_ends_in_the_precision_that_it_began_in(
-    linear_phantoms: Collection, tmp_path: Path, reporter: Reporter, monkeypatch: pytest.MonkeyPatch
+def test_an_interrupted_training_ends_in_what_it_began_in(
+    fastest: list[Computing], linear_phantoms: Collection, tmp_path: Path, reporter: Reporter
 ) -> None:
-    config = train_config("unet", precision="auto")
-    monkeypatch.setattr(precision_module, "_computes_in_bfloat16", lambda device: True)
+    config = train_config("unet", **AUTO)
     with pytest.raises(KeyboardInterrupt):
         train(config, tmp_path / "moved", InterruptingReporter(5), linear_phantoms)
     undisturbed = train(config, tmp_path / "undisturbed", reporter, linear_phantoms)
-    monkeypatch.setattr(precision_module, "_computes_in_bfloat16", lambda device: False)
+    fastest[0] = Computing("float32", False)
     assert train(config, tmp_path / "moved", reporter, linear_phantoms).read_bytes() == undisturbed.read_bytes()
+
+
+def test_the_fastest_is_measured_on_the_network_itself(
+    linear_phantoms: Collection, tmp_path: Path, reporter: Reporter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(computing, "BUDGET", 0.0)
+    config = train_config("unet", **AUTO, steps=2).model_copy(update={"cache": tmp_path / "cache"})
+    facts = load_checkpoint(train(config, tmp_path / "auto", reporter, linear_phantoms)).facts
+    (file,) = (tmp_path / "cache" / "computing").iterdir()
+    seconds = json.loads(file.read_text())["seconds"]
+    named = f"{facts['precision']}{' channels-last' if facts['channels_last'] else ''}"
+    assert seconds[named] <= 1.03 * min(seconds.values())
 
 
 # Another training's folder
