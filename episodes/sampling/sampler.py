@@ -2,14 +2,23 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import chain, repeat
+from operator import attrgetter
 from typing import Any, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
 
 from episodes.errors import SamplingError
 from episodes.records import Record, require_unique_ids
-from episodes.sampling.streams import Stream
+from episodes.sampling.streams import Stream, Streams
 
 Class = Literal["lesion", "benign", "malignant"]
 Pairing = Literal["within", "across"]
+
+# How many episodes `specs` draws at once.
+BLOCK = 2048
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,8 +140,80 @@ class EpisodeSampler:
         return EpisodeSpec(index, task.classes, support, query)
 
     def specs(self, start: int, stop: int) -> Iterator[EpisodeSpec]:
-        """Yield episodes start to stop - 1."""
-        return (self[index] for index in range(start, stop))
+        """Yield episodes start to stop - 1: those that `sampler[i]` gives, in blocks and several times as fast."""
+        if start < 0:
+            raise IndexError(f"episode {start}: the sequence is endless, indices start at 0")
+        blocks = range(start, stop, BLOCK)
+        return chain.from_iterable(self._block(first, min(first + BLOCK, stop)) for first in blocks)
+
+    @cached_property
+    def _flat_tasks(self) -> tuple["_FlatTasks", ...]:
+        return tuple(map(_FlatTasks, self._tasks))
+
+    def _block(self, start: int, stop: int) -> list[EpisodeSpec]:
+        """Draw consecutive episodes together, those of one class tuple at a time."""
+        streams = Streams(self.seed, start, stop - start)
+        chosen = streams.below(np.full(stop - start, len(self._tasks), np.uint64))
+        specs: list[EpisodeSpec] = []
+        for place, tasks in enumerate(self._flat_tasks):
+            rows = np.flatnonzero(chosen == place)
+            support, query = tasks.draw(streams.take(rows), self.n_shot, self.n_query)
+            specs += map(
+                EpisodeSpec, (start + row for row in rows.tolist()), repeat(self.classes[place]), support, query
+            )
+        return sorted(specs, key=attrgetter("index"))
+
+
+class _FlatTasks:
+    """The tasks of one class tuple, with all their pools in arrays, to draw many episodes at once.
+
+    Pools lie one behind the other, and so do their patients' images: pool p has `sizes[p]` patients, the first of them
+    at `starts[p]`, and the patient at place q has `counts[q]` images, the first of them at `offsets[q]`.
+    """
+
+    def __init__(self, tasks: Sequence[_Task]) -> None:
+        pools = list({id(pool): pool for task in tasks for pool in (*task.support, *task.query)}.values())
+        places = {id(pool): place for place, pool in enumerate(pools)}
+        self.support, self.query = (
+            np.array([[places[id(pool)] for pool in side] for side in sides])  # (n_tasks, n_way)
+            for sides in ([task.support for task in tasks], [task.query for task in tasks])
+        )
+        patients, images = zip(*chain.from_iterable(pools), strict=True)
+        numbers = {patient: number for number, patient in enumerate(dict.fromkeys(patients))}
+        self.patients = np.array([numbers[patient] for patient in patients])
+        self.sizes, self.counts = (np.array(list(map(len, parts)), np.uint64) for parts in (pools, images))
+        self.starts, self.offsets = (
+            np.cumsum(sizes).astype(np.intp) - sizes.astype(np.intp) for sizes in (self.sizes, self.counts)
+        )
+        self.ids = np.array(list(chain.from_iterable(images)), dtype=object)
+
+    def draw(
+        self, streams: Streams, n_shot: int, n_query: int
+    ) -> tuple[Iterator[tuple[tuple[str, ...], ...]], Iterator[tuple[str, ...]]]:
+        """Draw the support and the queries of an episode from each stream, in the order of `EpisodeSampler[index]`."""
+        n_tasks, n_way = self.support.shape
+        task = streams.below(np.full(streams.count, n_tasks, np.uint64))
+        taken = np.empty((n_way * n_shot + n_query, streams.count), np.intp)
+        turns = iter(range(len(taken)))
+
+        def drawn(pools: NDArray[np.intp]) -> list[str]:
+            return self._draw(pools, streams, taken[: next(turns) + 1])
+
+        support = [zip(*(drawn(self.support[task, way]) for _ in range(n_shot)), strict=True) for way in range(n_way)]
+        first = streams.below(np.full(streams.count, n_way, np.uint64))
+        queries = [drawn(self.query[task, (first + turn) % n_way]) for turn in range(n_query)]
+        return zip(*support, strict=True), zip(*queries, strict=True)
+
+    def _draw(self, pools: NDArray[np.intp], streams: Streams, taken: NDArray[np.intp]) -> list[str]:
+        """Draw one image from each pool, of a patient not yet taken; the last row of `taken` is filled with them."""
+        *before, patients = taken
+        chosen, again = np.empty(len(pools), np.intp), np.arange(len(pools))
+        while len(again):
+            chosen[again] = self.starts[pools[again]] + streams.below(self.sizes[pools[again]], again)
+            patients[again] = self.patients[chosen[again]]
+            again = again[np.any([row[again] == patients[again] for row in before], axis=0)] if before else again[:0]
+        ids: list[str] = self.ids[self.offsets[chosen] + streams.below(self.counts[chosen])].tolist()
+        return ids
 
 
 def _draw(pool: _Pool, stream: Stream, taken: set[str]) -> str:

@@ -1,7 +1,10 @@
 """Random streams that are a pure function of (seed, index)."""
 
 from collections.abc import Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
 
 T = TypeVar("T")
 
@@ -9,15 +12,20 @@ MASK = (1 << 64) - 1
 GOLDEN = 0x9E3779B97F4A7C15  # 2^64 / golden ratio, the step of SplitMix64
 
 
-def mix(value: int) -> int:
+Words = TypeVar("Words", int, NDArray[np.uint64])
+
+
+def mix(value: Words) -> Words:
     """Scramble 64 bits so that neighbouring values become unrelated (the finaliser of SplitMix64).
 
     >>> hex(mix(1))
     '0x5692161d100b05e5'
     """
-    value = ((value ^ (value >> 30)) * 0xBF58476D1CE4E5B9) & MASK
-    value = ((value ^ (value >> 27)) * 0x94D049BB133111EB) & MASK
-    return value ^ (value >> 31)
+    word: Any = value  # for numpy's types a whole number beside uint64 makes int64 of it, which it does not
+    word = ((word ^ (word >> 30)) * 0xBF58476D1CE4E5B9) & MASK
+    word = ((word ^ (word >> 27)) * 0x94D049BB133111EB) & MASK
+    mixed: Words = word ^ (word >> 31)
+    return mixed
 
 
 class Stream:
@@ -48,3 +56,36 @@ class Stream:
             chosen = self.below(last + 1)
             shuffled[last], shuffled[chosen] = shuffled[chosen], shuffled[last]
         return shuffled
+
+
+class Streams:
+    """The streams of many indices at once, in arrays: each gives what its own `Stream` gives.
+
+    >>> streams = Streams(seed=0, start=7, count=2)
+    >>> [int(streams.below(np.array([10, 10], np.uint64))[0]) for _ in range(5)]
+    [8, 0, 9, 5, 4]
+    """
+
+    def __init__(self, seed: int, start: int, count: int) -> None:
+        indices = np.arange(count, dtype=np.uint64) + np.uint64(start & MASK)
+        self._states = mix(indices + np.uint64(mix((seed + GOLDEN) & MASK)))
+
+    @property
+    def count(self) -> int:
+        """Return how many streams there are."""
+        return len(self._states)
+
+    def take(self, rows: NDArray[np.intp]) -> "Streams":
+        """Go on with some of the streams alone, which leaves these as they are."""
+        taken = Streams.__new__(Streams)
+        taken._states = self._states[rows]
+        return taken
+
+    def below(self, limits: NDArray[np.uint64], rows: NDArray[np.intp] | slice = slice(None)) -> NDArray[np.intp]:
+        """Draw from each of the streams in `rows`, a number below its limit, of at most 32 bits: (n,)."""
+        states = self._states[rows] + np.uint64(GOLDEN)
+        self._states[rows] = states
+        words = mix(states)
+        # The upper half of a product of 128 bits, which numpy does not have, from two of 64.
+        high, low = (words >> 32) * limits, ((words & 0xFFFFFFFF) * limits) >> 32
+        return ((high + low) >> 32).astype(np.intp)

@@ -3,7 +3,7 @@
 10,000 made-up images of 256x256 are encoded to maps of the size of ResNet-50's layer3 (1024 channels, output stride 16,
 10 GB in all, by arithmetic that costs next to nothing), and queries of 20 episodes are segmented by PANet, in a process
 of its own that tells how much memory that took, and how much of it was no file's; unless `full` is set, a quarter of
-them, with a quarter of the memory for features. What spilling costs is measured on 600 images at output stride 8, 4 MB
+them, with a quarter of the memory for features. What spilling costs is measured on 200 images at output stride 8, 4 MB
 each as in the benchmark of features: on such an encoder, which makes the most of it, and on ResNet-50 itself, which is
 what users wait for.
 """
@@ -47,7 +47,7 @@ from tests.benchmarks.measurements import (
 
 CPU = torch.device("cpu")
 SIZE, CHANNELS, N_SHOT, N_QUERY = 256, 1024, 5, 25
-N_MANY, N_FEW, N_ENCODED = 10_000, 600, 24
+N_MANY, N_FEW, N_ENCODED = 10_000, 200, 16
 N_EPISODES = 20
 LIMIT, QUARTER = at_most(2), at_most(1)  # GiB, for all images and for a quarter of them
 ALL_HELD = 2**40
@@ -60,6 +60,11 @@ class MadeStore:
 
     folder: Path
     records: tuple[Record, ...]
+    size: tuple[int, int] = (SIZE, SIZE)
+
+    @property
+    def original_sizes(self) -> list[tuple[int, int]]:
+        return [self.size] * len(self.records)
 
     @cached_property
     def images(self) -> Pixels:

@@ -105,6 +105,24 @@ def test_images_without_a_lesion_and_datasets_that_cannot_serve_change_nothing(
     assert list(other.specs(0, 20)) == list(sampler.specs(0, 20))
 
 
+@settings(max_examples=50, deadline=None)
+@given(records_that_serve(n_datasets=3), requests, st.integers(0, 2**66), st.integers(0, 9))
+def test_blocks_of_episodes_are_those_drawn_one_by_one(
+    records: list[Record], request: dict[str, object], start: int, count: int
+) -> None:
+    sampler = EpisodeSampler(records, **request)  # type: ignore[arg-type]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("episodes.sampling.sampler.BLOCK", 4)
+        assert list(sampler.specs(start, start + count)) == [sampler[start + step] for step in range(count)]
+
+
+def test_a_block_draws_again_until_every_patient_is_another() -> None:
+    sampler = EpisodeSampler(made_dataset("a", {"benign": 7}, 2), n_shot=5, n_query=2)  # takes all of them
+    drawn = list(sampler.specs(0, 3000))
+    assert drawn == [sampler[index] for index in range(3000)]
+    assert {type(name) for spec in drawn for name in (*spec.support[0], *spec.query)} == {str}
+
+
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 def test_processes_agree(method: str) -> None:
     records = made_dataset("a", {"benign": 9, "malignant": 7}, 3)
@@ -310,6 +328,8 @@ def test_negative_indices_are_refused() -> None:
     sampler = EpisodeSampler(made_dataset("a", {"benign": 5}), n_shot=1)
     with pytest.raises(IndexError, match="start at 0"):
         sampler[-1]
+    with pytest.raises(IndexError, match="start at 0"):
+        sampler.specs(-1, 3)
 
 
 def test_a_spec_has_a_support_set_per_class() -> None:

@@ -5,7 +5,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from episodes.sampling.streams import GOLDEN, MASK, Stream, mix
+from episodes.sampling.streams import GOLDEN, MASK, Stream, Streams, mix
 
 
 def test_mix_gives_the_published_splitmix64_outputs() -> None:
@@ -29,6 +29,18 @@ def test_stream_is_frozen() -> None:
 @given(st.integers(), st.integers(), st.integers(min_value=1, max_value=10**9))
 def test_below_stays_in_range_for_any_key(seed: int, index: int, limit: int) -> None:
     assert 0 <= Stream(seed, index).below(limit) < limit
+
+
+@given(st.integers(), st.integers(), st.lists(st.integers(1, 2**32 - 1), min_size=1, max_size=5))
+def test_streams_together_are_those_alone(seed: int, start: int, limits: list[int]) -> None:
+    together = Streams(seed, start, 3)
+    alone = [Stream(seed, start + row) for row in range(3)]
+    for turn, limit in enumerate(limits):
+        rows = np.arange(3) if turn % 2 else np.array([2, 0])  # which each go on from where they are
+        found = together.below(np.full(len(rows), limit, np.uint64), rows)
+        assert found.tolist() == [alone[row].below(limit) for row in rows]
+    taken = together.take(np.array([1]))
+    assert taken.below(np.array([9], np.uint64)).tolist() == [alone[1].below(9)]
 
 
 def test_first_numbers_of_neighbouring_indices_and_seeds_are_uniform_and_unrelated() -> None:
