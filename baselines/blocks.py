@@ -5,7 +5,6 @@ from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
-from timm.layers.norm_act import BatchNormAct2d
 from torch import Tensor, nn
 
 Norm = Literal["group", "batch", "none"]
@@ -142,21 +141,11 @@ class FrozenBatchNorm(nn.BatchNorm2d):
 
     def forward(self, maps: Tensor) -> Tensor:
         """Normalise maps (n, channels, h, w)."""
-        return _normalised(self, maps) if _is_constant(self) else super().forward(maps)
+        return normalised(self, maps) if is_constant(self) else super().forward(maps)
 
 
-class FrozenBatchNormAct(BatchNormAct2d):
-    """The same for timm's batch norm with an activation."""
-
-    def forward(self, maps: Tensor) -> Tensor:
-        """Normalise and activate maps (n, channels, h, w)."""
-        if not _is_constant(self):
-            return super().forward(maps)  # type: ignore[no-untyped-call, no-any-return]
-        activated: Tensor = self.act(self.drop(_normalised(self, maps)))
-        return activated
-
-
-LEAN: dict[type[nn.Module], type[nn.Module]] = {nn.BatchNorm2d: FrozenBatchNorm, BatchNormAct2d: FrozenBatchNormAct}
+LEAN: dict[type[nn.Module], type[nn.Module]] = {nn.BatchNorm2d: FrozenBatchNorm}
+"""The lean class of each that has one; timm's are added where timm is imported."""
 
 
 def make_lean(network: nn.Module) -> None:
@@ -171,11 +160,13 @@ def make_lean(network: nn.Module) -> None:
         module.__class__ = LEAN.get(type(module), type(module))
 
 
-def _normalised(norm: nn.BatchNorm2d, maps: Tensor) -> Tensor:
+def normalised(norm: nn.BatchNorm2d, maps: Tensor) -> Tensor:
+    """Normalise maps (n, channels, h, w) by a batch norm that is constant."""
     normalised: Tensor = _Affine.apply(maps, norm.running_mean, norm.running_var, norm.weight, norm.bias, norm.eps)
     return normalised
 
 
-def _is_constant(norm: nn.BatchNorm2d) -> bool:
+def is_constant(norm: nn.BatchNorm2d) -> bool:
+    """Tell whether a batch norm's statistics and weights are fixed, so that no gradient of them is asked for."""
     constants = (norm.running_mean, norm.running_var, norm.weight, norm.bias)
     return not norm.training and all(tensor is not None and not tensor.requires_grad for tensor in constants)

@@ -3,16 +3,15 @@
 import logging
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import timm
 import torch
 from safetensors import SafetensorError, safe_open
-from timm.layers.format import Format
 from torch import Tensor, nn
 
 from baselines.blocks import make_lean
+from baselines.resnet import PARTS, RESNETS, ResNet
 from episodes.errors import UserError, in_short
 
 logger = logging.getLogger(__name__)
@@ -97,6 +96,19 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
+@dataclass(frozen=True, slots=True)
+class FeatureNetwork:
+    """A network that gives feature maps, and what there is to know of it."""
+
+    module: nn.Module
+    channels: tuple[int, ...]  # of the levels that it gives
+    strides: tuple[int, ...]  # of these
+    parts: tuple[str, ...]  # the modules that its levels come out of, also those that it does not give
+    mean: tuple[float, ...] = IMAGENET_MEAN  # by which images in [0, 1] are normalised
+    std: tuple[float, ...] = IMAGENET_STD
+    channels_last: bool = False  # whether its maps are (n, h, w, channels)
+
+
 class Encoder(nn.Module):
     """A timm network that gives its feature maps at several strides.
 
@@ -136,12 +148,11 @@ class Encoder(nn.Module):
         frozen: int = 0,
     ) -> None:
         super().__init__()
-        self.network = _feature_network(name, weights == "imagenet", tuple(levels), output_stride)
-        info: Any = self.network.feature_info
-        self.channels: tuple[int, ...] = tuple(info.channels())
-        self.strides: tuple[int, ...] = tuple(info.reduction())
+        found = _feature_network(name, weights == "imagenet", tuple(levels), output_stride)
+        self.network, self.channels, self.strides = found.module, found.channels, found.strides
         self.freeze_norm = freeze_norm
-        self._frozen_parts = _shallow_parts(self.network, frozen, levels, name)
+        self._channels_last = found.channels_last
+        self._frozen_parts = _shallow_parts(found, frozen, levels, name)
         if weights not in {"none", "imagenet"}:
             unfilled = load_encoder_weights(self.network, Path(weights))
             if random := layers([key for key in unfilled if self._is_frozen(key)]):
@@ -153,9 +164,8 @@ class Encoder(nn.Module):
             make_lean(self.network)
             if not any(map(_averages_over_images, self.network.modules())):
                 logger.info("encoder %s: has no batch norms, freeze_norm changes nothing", name)
-        trained_as: Any = self.network.pretrained_cfg
-        for statistic, usual in (("mean", IMAGENET_MEAN), ("std", IMAGENET_STD)):
-            values = torch.tensor(trained_as.get(statistic, usual)).view(3, 1, 1)
+        for statistic in ("mean", "std"):
+            values = torch.tensor(getattr(found, statistic)).view(3, 1, 1)
             self.register_buffer(statistic, values, persistent=False)
         self.train()
 
@@ -177,12 +187,12 @@ class Encoder(nn.Module):
     def forward(self, images: Tensor) -> list[Tensor]:
         """Compute feature maps of images (n, 3, H, W) in [0, 1], shallow to deep, each (n, channels, h, w)."""
         features: list[Tensor] = self.network((images - self.mean) / self.std)
-        if getattr(self.network, "output_fmt", Format.NCHW) == Format.NHWC:
+        if self._channels_last:
             return [level.permute(0, 3, 1, 2).contiguous() for level in features]
         return features
 
 
-def _feature_network(name: str, pretrained: bool, levels: tuple[int, ...], output_stride: int) -> nn.Module:
+def _feature_network(name: str, pretrained: bool, levels: tuple[int, ...], output_stride: int) -> FeatureNetwork:
     asked = f"encoder {name!r} with levels {levels} and output stride {output_stride}"
     # timm gives the maps shallow to deep in any case, but their channels in the order that was asked for.
     if not levels or list(levels) != sorted(set(levels)) or levels[0] < 0:
@@ -190,35 +200,30 @@ def _feature_network(name: str, pretrained: bool, levels: tuple[int, ...], outpu
     # timm would look for other names on the network, or read a configuration from a folder.
     if not _PLAIN_NAME.fullmatch(name):
         raise EncoderError(f"{asked}: give the name of a network in timm, such as resnet18")
-    # A network whose stride is fixed (DenseNet's is 32) refuses the argument even with its own value.
-    stride: dict[str, Any] = {} if output_stride == 32 else {"output_stride": output_stride}
-    fixed_strides = f"{asked}: its strides are fixed; set output_stride to 32"
     try:
-        network: nn.Module = timm.create_model(
-            name, pretrained=pretrained, features_only=True, out_indices=levels, **stride
-        )
+        if name in RESNETS and not pretrained:
+            network = ResNet(name, levels, output_stride)
+            return FeatureNetwork(network, network.channels, network.strides, PARTS)
+        from baselines.timm_networks import build_network  # two seconds, which the networks above need not wait for
+
+        return build_network(name, pretrained, levels, output_stride)
     except IndexError as error:
         raise EncoderError(f"{asked}: it has fewer levels") from error
     except (RuntimeError, TypeError, ValueError, AssertionError) as error:
-        refuses_stride = stride and isinstance(error, TypeError | AssertionError)
-        raise EncoderError(fixed_strides if refuses_stride else f"{asked}: {error}") from error
+        raise EncoderError(f"{asked}: {error}") from error
     except OSError as error:
         reason = str(error).splitlines()[0]
         raise EncoderError(
             f"encoder {name!r}: its ImageNet weights cannot be downloaded ({reason});"
             " set encoder.weights to a safetensors file, or to none"
         ) from error
-    info: Any = network.feature_info
-    if stride and max(info.reduction()) > output_stride:
-        raise EncoderError(fixed_strides)
-    return network
 
 
-def _shallow_parts(network: nn.Module, count: int, levels: Sequence[int], name: str) -> tuple[str, ...]:
+def _shallow_parts(found: FeatureNetwork, count: int, levels: Sequence[int], name: str) -> tuple[str, ...]:
     """List the modules, and parameters outside of any, that compute a network's `count` shallowest levels.
 
-    timm's feature networks name the module that each level comes out of, and hold their modules in the order in which
-    they are run: that module and all before it are the level's.
+    Feature networks hold their modules in the order in which they are run: the one that a level comes out of, and all
+    before it, are the level's.
     """
     if not 0 <= count <= levels[-1] + 1:
         raise EncoderError(
@@ -227,8 +232,8 @@ def _shallow_parts(network: nn.Module, count: int, levels: Sequence[int], name: 
         )
     if not count:
         return ()
-    info: Any = network.feature_info
-    paths = [_module_path(network, level["module"]) for level in info.info[:count]]
+    network = found.module
+    paths = [_module_path(network, part) for part in found.parts[:count]]
     if (path := paths[-1]) is None or None in paths:
         raise EncoderError(
             f"encoder {name!r}: its levels are not computed one after the other; set encoder.frozen to 0"

@@ -6,9 +6,7 @@ from itertools import pairwise
 from typing import Literal
 
 import torch
-from timm.layers.cbam import CbamModule
 from torch import Tensor, nn
-from torchvision.ops import FeaturePyramidNetwork
 
 from baselines.blocks import DoubleConvolution, resized
 from baselines.losses import class_loss
@@ -25,6 +23,8 @@ class PathAggregation(nn.Module):
 
     def __init__(self, channels: Sequence[int], strides: Sequence[int], out_channels: int) -> None:
         super().__init__()
+        from torchvision.ops import FeaturePyramidNetwork  # two seconds, which what has no pyramid need not wait for
+
         self.top_down = FeaturePyramidNetwork(list(channels), out_channels)
         steps = [max(1, deep // shallow) for shallow, deep in pairwise(strides)]
         self.down = nn.ModuleList(_convolution(out_channels, step) for step in steps)
@@ -108,6 +108,8 @@ class PyramidPANet(SegmentationNetwork):
             nn.Sequential(nn.Conv2d(channels, channels, kernel_size=1, bias=False), nn.GroupNorm(8, channels))
             for _ in encoder.channels
         )
+        from timm.layers.cbam import CbamModule  # two seconds, which path aggregation alone need not wait for
+
         self.attention = CbamModule(channels)
         self.coarse_head = nn.Conv2d(channels, 1, kernel_size=1)
         self.refine = DoubleConvolution(channels + 1 + encoder.channels[0], refine_channels)

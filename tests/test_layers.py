@@ -20,6 +20,17 @@ def test_the_command_line_starts_without_heavy_libraries() -> None:
     assert ended.stdout.strip() == "[]"
 
 
+def test_a_prediction_starts_without_what_it_does_not_need() -> None:
+    """Nor is the encoder of a usual network built by timm, which would import most of these."""
+    unneeded = {"albumentations", "matplotlib", "pyarrow", "sklearn", "timm", "torch._dynamo", "torchvision", "wandb"}
+    code = (
+        "import sys, fewshot.predict.run; from baselines.encoders import Encoder; Encoder('resnet18');"
+        f" print(sorted({unneeded!r} & sys.modules.keys()))"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)  # noqa: S603
+    assert ended.stdout.strip() == "[]"
+
+
 def test_an_arrow_that_runs_back_is_found(tmp_path: Path) -> None:
     for name, source in {
         "fewshot.cli": "",

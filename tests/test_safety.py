@@ -164,6 +164,6 @@ def test_no_name_of_an_encoder_asks_for_the_network(name: str, monkeypatch: pyte
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("timm was asked for it")
 
-    monkeypatch.setattr("baselines.encoders.timm.create_model", refuse)
+    monkeypatch.setattr("timm.create_model", refuse)
     with pytest.raises(EncoderError, match="give the name of a network in timm, such as resnet18"):
         Encoder(name)
