@@ -13,7 +13,6 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial import KDTree
 
 from episodes.images.spacing import Spacing
 
@@ -176,6 +175,8 @@ def _surface_distances(
     pixels gives exactly the values of the image's Euclidean distance transform, many times faster: a lesion's surface
     is some hundred pixels of 65,000.
     """
+    from scipy.spatial import KDTree  # a sixth of a second, which a prediction need not wait for
+
     ratio = min(oblong, _MOST_OBLONG)
     if oblong > 1:
         prediction, truth = (_with_low_rows(mask if high else mask.T, ratio) for mask in (prediction, truth))

@@ -7,7 +7,6 @@ from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, St
 
 from episodes.curation.policy import Corrections, Doppler, Duplicates, Relabel, Rename
 from episodes.datasets import find_reader
-from episodes.phantoms.imaging import scanner_named
 from episodes.records import Label
 from fewshot.config.parsing import LARGEST_IMAGE, Count, Name, Side, Strict, Whole, known_to
 
@@ -58,10 +57,16 @@ class CorrectionsConfig(Strict):
         )
 
 
+def _find_scanner(name: str) -> None:
+    from episodes.phantoms.imaging import scanner_named  # a quarter of a second, for configurations with phantoms alone
+
+    scanner_named(name)
+
+
 class PhantomConfig(Strict):
     """A phantom dataset that is generated where it is needed."""
 
-    scanner: Annotated[str, known_to(scanner_named)]
+    scanner: Annotated[str, known_to(_find_scanner)]
     n_images: Count = 100
     seed: Whole = 0
     size: Annotated[int, Field(ge=64, le=LARGEST_IMAGE)] = 256

@@ -2,19 +2,22 @@
 
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, Literal
 
 from episodes.datasets import read_dataset
-from episodes.errors import UserError
+from episodes.errors import DatasetError, UserError
+from episodes.images.decoding import stretch_image
 from episodes.images.grey_scales import describe_full_scales, full_scales
 from episodes.images.spacing import Spacing
 from episodes.io.files import file_hash, real_path, remove_folder, write_text
 from episodes.io.locks import exclusive_lock
 from episodes.io.yaml_json import JSONTextError, read_json
 from episodes.names import printable
+from episodes.parallel import ahead_in_threads
 from episodes.records import Record
 from episodes.sampling.episode import Support
 from fewshot import __version__
@@ -23,11 +26,10 @@ from fewshot.config.parsing import ConfigError
 from fewshot.devices import Batching
 from fewshot.inference.inputs import Input, Inputs, Spacings, find_inputs, read_metadata_beside
 from fewshot.inference.loading import LoadedMethod, load_method
-from fewshot.inference.predictor import NOTICE
-from fewshot.inference.support import load_support, support_facts
+from fewshot.inference.predictor import NOTICE, ImagePrediction
+from fewshot.inference.support import image_hashes, load_support, support_facts, support_hashes
 from fewshot.methods.contract import needs_support
-from fewshot.predict.cases import FullScales, ImageReader, find_truths
-from fewshot.predict.chunks import ChunkPrediction
+from fewshot.predict.cases import FullScales, ImageReader, ReadImage, find_truths
 from fewshot.predict.results import ResultFolder, Summary
 from fewshot.terminal import Reporter
 
@@ -150,6 +152,88 @@ def _finetuning(facts: Mapping[str, Any]) -> str:
     if network == "maml":
         raise ConfigError("--adapt finetune: maml trains on the annotated images by itself; leave it out")
     return _FINETUNED.get(network, "fine-tuned")
+
+
+WRITERS = 2  # threads that encode and write pictures
+
+
+class ChunkPrediction:
+    """Predicts images chunk by chunk into a folder of results.
+
+    The model adapts to its support set when the first image is to be segmented; support images are not segmented again.
+    At once are predicted `batch_size` images, or what suits the device.
+    """
+
+    def __init__(
+        self,
+        reader: ImageReader,
+        folder: ResultFolder,
+        model: LoadedMethod,
+        support: Support | None,
+        batch_size: int | None,
+    ) -> None:
+        self.reader, self.folder, self.size = reader, folder, (model.image_size, model.image_size)
+        self.failed: dict[Input, str] = {}  # images that could not be read, each with the reason
+        self.of_support: list[Input] = []  # images that are support images
+        self._known = frozenset() if support is None else frozenset(support_hashes(support))
+        self._predictor = cache(partial(model.adapt, support, batch_size=batch_size))
+
+    def over(self, inputs: Sequence[Input], size: int, progress: Callable[[int], None]) -> None:
+        """Segment those images whose results are not there yet, in chunks of this size.
+
+        While a chunk is segmented, the next is read and pictures of the one before are written; what goes wrong there
+        is raised here. Rows are written in the order of the images, each after its pictures.
+
+        Args:
+            inputs: all images.
+            size: how many are segmented together.
+            progress: is told, after each chunk, how many images are segmented.
+
+        Raises:
+            StorageError: if results cannot be written.
+            NotEnoughMemoryError: if memory does not suffice for a single image.
+        """
+        chunks = [inputs[start : start + size] for start in range(0, len(inputs), size)]
+        found = self._segment(ahead_in_threads(self._read, chunks, threads=1, ahead=1), size, progress)
+        for row in ahead_in_threads(self.folder.write, found, threads=WRITERS, ahead=size):
+            self.folder.add(row)
+
+    def _segment(
+        self, chunks: Iterable[tuple[Sequence[ReadImage], Set[Input]]], size: int, progress: Callable[[int], None]
+    ) -> Iterator[tuple[ReadImage, ImagePrediction]]:
+        """Yield the images of each chunk with what is predicted of them, but for those whose results are there."""
+        for done, (images, there) in enumerate(chunks, start=1):
+            found = self._predictor().predict_images([one.image for one in images]) if images else iter(())
+            for one, prediction in zip(images, found, strict=True):
+                if one.input not in there:
+                    yield one, prediction
+            progress(done * size)
+
+    def _read(self, chunk: Sequence[Input]) -> tuple[Sequence[ReadImage], Set[Input]]:
+        """Read the images of a chunk, and say of which the results are there; of all of them, none is read.
+
+        An image's probabilities depend, by rounding, on those beside it. So the whole chunk is segmented even where a
+        part of it is there: a prediction that was interrupted ends with the same bytes as one that was not.
+        """
+        there = {one for one in chunk if self.folder.has(one, self.reader)}
+        wanted = list(self._readable(one for one in chunk if one not in there))
+        if not wanted:
+            return (), there
+        beside = self._readable(one for one in chunk if one in there)
+        return sorted([*wanted, *beside], key=lambda one: one.input.key), there
+
+    def _readable(self, inputs: Iterable[Input]) -> Iterator[ReadImage]:
+        """Read the images that can be read and are no support images."""
+        for one in inputs:
+            try:
+                image = self.reader.read(one)
+            except DatasetError as error:
+                self.failed[one] = str(error)
+                continue
+            if self._known and image_hashes(stretch_image(image.image, self.size)[None])[0] in self._known:
+                self.of_support.append(one)
+            else:
+                yield image
 
 
 def predict_folder(request: PredictionRequest, out: Path, reporter: Reporter, *, overwrite: bool = False) -> Summary:
