@@ -169,6 +169,18 @@ def device_name(device: torch.device, threads: int | None = None) -> str:
     return f"{device.type}, {threads} thread{'s' if threads > 1 else ''}"
 
 
+def placed(network: nn.Module, device: torch.device) -> nn.Module:
+    """Move a network to the device that it is to predict on, in the order in memory that is fastest there.
+
+    On a CPU that is channels last: of the networks here, none took longer so by more than noise, and most 10 to 30 %
+    less; what they compute differs by rounding (docs/speed.md).
+    """
+    network.to(device)
+    if device.type == "cpu":
+        order_channels_last(network)
+    return network
+
+
 def order_channels_last(network: nn.Module, last: bool = True) -> None:
     """Store the weights of 2D convolutions channel by channel; they then compute, and give, feature maps likewise.
 

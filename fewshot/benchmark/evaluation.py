@@ -26,6 +26,7 @@ from fewshot.benchmark.tasks import (
 )
 from fewshot.checkpoints import load_network, read_facts
 from fewshot.config.benchmark import BenchmarkConfig
+from fewshot.devices import placed
 from fewshot.features import GIB
 from fewshot.inference.support import record_hashes
 from fewshot.inference.target import EncodedTarget, Seconds, Task, evaluate
@@ -214,7 +215,7 @@ class CellEvaluation:
             network = load_network(training.checkpoint(self.folder), settings.own_modules)[0]
         else:
             network = seeded_network(self.config.encoder, settings, seed).eval()
-        return network.to(self.device)
+        return placed(network, self.device)
 
     def _fold_of(self, cell: Cell, patient: str) -> int:
         """Find the fold whose model has not seen a patient; any would do for one whose images no training took."""

@@ -14,7 +14,7 @@ from episodes.sampling.episode import Support
 from episodes.storage.store import Collection
 from fewshot.checkpoints import load_network
 from fewshot.config.parsing import ConfigError
-from fewshot.devices import Batching, choose_device, within_memory
+from fewshot.devices import Batching, choose_device, placed, within_memory
 from fewshot.features import Features
 from fewshot.inference.out_of_distribution import NoveltyDetector, load_novelty_detector
 from fewshot.inference.predictor import KINDS, AdaptedMethod, Predictor
@@ -97,7 +97,7 @@ def as_method(
 
 def without_sources(network: nn.Module, device: torch.device) -> Ingredients:
     """Return what methods of a checkpoint alone are made of; the network is moved to the device."""
-    return Ingredients(network.to(device), Sources(Collection([]), ()), device)
+    return Ingredients(placed(network, device), Sources(Collection([]), ()), device)
 
 
 def load_method(

@@ -1,11 +1,13 @@
 """The training loop, for episodic and supervised training alike: steps, their gradients, validation."""
 
+import logging
 import math
 import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
 import torch
@@ -18,6 +20,8 @@ from fewshot.config.training import TrainingConfig, rate_factor
 from fewshot.devices import ALONE, NotEnoughMemoryError, Processes, order_channels_last, within_memory
 from fewshot.training.batches import Batch, HeldOut, batch_size, divided
 from fewshot.training.learner import Learner, fill_learner, save_learner
+
+logger = logging.getLogger(__name__)
 
 OnStep = Callable[[int, Mapping[str, float]], None]
 
@@ -68,7 +72,8 @@ def fit(
         order_channels_last(network)
     learner = Learner.of(network, config, device, processes)
     done = fill_learner(learner, state)
-    for batch in _loaded(batches, config, done, processes):
+    waiting, began = _Waiting(_loaded(batches, config, done, processes)), perf_counter()
+    for batch in waiting:
         values = _step(learner, config, batch, done, seed)
         done += 1
         values |= _validate(learner, config, held_out, done)
@@ -81,6 +86,9 @@ def fit(
                 save_learner(state, learner, done, facts)
         if finished:
             break
+    if processes.rank == 0:
+        share = waiting.seconds / (perf_counter() - began)
+        logger.info("train: reading and augmenting took %.0f %% of the time", 100 * share)
     learner.finish()
     return learner.best.step or done
 
@@ -278,6 +286,20 @@ def _loaded(
         if isinstance(batch, UserError):
             raise batch
         yield batch
+
+
+class _Waiting(Iterator[Batch]):
+    """Batches, and the seconds that were waited for them: all that workers have not done meanwhile."""
+
+    def __init__(self, batches: Iterator[Batch]) -> None:
+        self.batches, self.seconds = batches, 0.0
+
+    def __next__(self) -> Batch:
+        began = perf_counter()
+        try:
+            return next(self.batches)
+        finally:
+            self.seconds += perf_counter() - began
 
 
 class _Complaining(Dataset[dict[str, Tensor] | UserError]):

@@ -18,6 +18,7 @@ from fewshot.checkpoints import load_checkpoint
 from fewshot.config.training import TrainingConfig, rate_factor
 from fewshot.devices import Processes
 from fewshot.networks import NETWORKS
+from fewshot.training import engine
 from fewshot.training.engine import fit
 from tests.fewshot.conftest import Trained
 from tests.fewshot.small_networks import CPU, assert_same_weights, training, weights
@@ -332,6 +333,33 @@ def test_a_loss_that_is_not_finite_ends_the_training_at_once(value: float, told:
 def test_the_loss_falls_on_phantoms(name: str, trained: Callable[[str], Trained]) -> None:
     losses = trained(name).losses
     assert sum(losses[-5:]) < 0.8 * sum(losses[:5])
+
+
+class SlowPoints(Points):
+    """Points whose reading takes as long as the clock says."""
+
+    def __init__(self, clock: list[float], seconds: float) -> None:
+        super().__init__()
+        self.clock, self.seconds = clock, seconds
+
+    def __getitem__(self, step: int) -> dict[str, Tensor]:
+        self.clock[0] += self.seconds
+        return super().__getitem__(step)
+
+
+def test_the_share_of_reading_is_told(
+    state: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    clock = [0.0]
+    monkeypatch.setattr(engine, "perf_counter", lambda: clock[0])
+
+    def compute(done: int, values: Mapping[str, float]) -> None:
+        clock[0] += 3.0
+
+    with caplog.at_level(logging.INFO):
+        points = SlowPoints(clock, 1.0)
+        fit(Line(), points, line_config(), seed=0, device=CPU, state=state, facts={}, on_step=compute)
+    assert "train: reading and augmenting took 25 % of the time" in caplog.text
 
 
 # Workers and processes
