@@ -52,9 +52,10 @@ mutants: setup
 	$(RUN) -m mutmut results
 
 # Measured on an idle machine, within 8 minutes: make speed, and make speed THREADS=1. README's table is made of both.
+# With BUSY=1 another process computes all the while.
 THREADS ?= 2
 speed: setup
-	OMP_NUM_THREADS=$(THREADS) $(RUN) -m tests.benchmarks --json results/speed/threads-$(THREADS).json
+	OMP_NUM_THREADS=$(THREADS) $(RUN) -m tests.benchmarks $(if $(BUSY),--busy) --json results/speed/threads-$(THREADS)$(if $(BUSY),-busy).json
 
 format: setup
 	$(RUN) -m ruff check --fix .

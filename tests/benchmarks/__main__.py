@@ -5,6 +5,7 @@ import json
 import sys
 import traceback
 from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -20,14 +21,16 @@ from tests.benchmarks import (
     memory,
     panet_speed,
     pooling_speed,
+    precision_speed,
     sampler_speed,
     scoring_speed,
     startup_speed,
     statistics_speed,
     store_speed,
     threads_speed,
+    workers_speed,
 )
-from tests.benchmarks.machine import commit, load, machine_facts, now
+from tests.benchmarks.machine import busy_processor, commit, load, machine_facts, now
 from tests.benchmarks.measurements import Measurement, figure, wanted_text
 
 # In the order of the table; each is a title and what measures, which takes `full` where it can do more.
@@ -39,6 +42,8 @@ PARTS: dict[str, tuple[str, Callable[..., list[Measurement]]]] = {
     "store": ("Reading an episode from the store", store_speed.measure),
     "sampler": ("Episode sampler", sampler_speed.measure),
     "statistics": ("Crossed bootstrap", statistics_speed.measure),
+    "precision": ("What auto stands for", precision_speed.measure),
+    "workers": ("A benchmark in two processes", workers_speed.measure),
     "threads": ("Training on a busy machine", threads_speed.measure),
     "memory": ("Features on disk", memory.measure),
     "startup": ("Start of the command line", startup_speed.measure),
@@ -56,15 +61,27 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--full", action="store_true", help=f"{', '.join(WITH_FULL)}: all of it, not a sample (an hour)"
     )
+    parser.add_argument("--busy", action="store_true", help="keep a processor busy all the while")
     options = parser.parse_args(arguments)
     if unknown := set(options.names) - set(PARTS):
         parser.error(f"unknown: {', '.join(sorted(unknown))}; there are {', '.join(PARTS)}")
-    machine = machine_facts()
+    machine = machine_facts() | {"busy": options.busy}
     try:
         parts = kept_parts(options.json, machine)
     except ValueError as error:
         parser.error(str(error))
-    failed, found = [], []
+    with busy_processor() if options.busy else nullcontext():
+        found, failed = measure_parts(options, machine, parts)
+    print(conclusion(found, failed))
+    return 1 if failed or any(measurement.holds is False for measurement in found) else 0
+
+
+def measure_parts(
+    options: argparse.Namespace, machine: dict[str, Any], parts: dict[str, Any]
+) -> tuple[list[Measurement], list[str]]:
+    """Measure the named parts, print each and put it among the parts of the file; besides, name those that fail."""
+    found: list[Measurement] = []
+    failed: list[str] = []
     for name in dict.fromkeys(options.names or PARTS):
         title, measure = PARTS[name]
         measure = partial(measure, full=True) if options.full and name in WITH_FULL else measure
@@ -87,8 +104,7 @@ def main(arguments: list[str] | None = None) -> int:
         }
         if options.json:
             write_results(options.json, machine, parts)
-    print(conclusion(found, failed))
-    return 1 if failed or any(measurement.holds is False for measurement in found) else 0
+    return found, failed
 
 
 def kept_parts(path: Path | None, machine: dict[str, Any]) -> dict[str, Any]:

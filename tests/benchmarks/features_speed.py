@@ -2,7 +2,7 @@
 
 PANet on a ResNet-50 up to layer3 (output stride 8, 256x256) segments the queries of 1,000 1-shot and 1,000 5-shot
 episodes over 600 phantom images, both ways with the same code but for where the features come from. Episode by
-episode that is 8,000 passes through the encoder, an hour on two cores. Unless `full` is set, a fifth of the images is
+episode that is 8,000 passes through the encoder, an hour on two cores. Unless `full` is set, a sixth of the images is
 encoded, a tenth of the episodes is evaluated on them, and some of those episode by episode, in turn and several times;
 their seconds are scaled to all. The features spill to disk in the same proportion.
 """
@@ -48,7 +48,7 @@ class Sample:
     repeats: int
 
 
-ALL, SOME = Sample(N_IMAGES, N_EPISODES, N_EPISODES, 1), Sample(120, 100, 4, 3)
+ALL, SOME = Sample(N_IMAGES, N_EPISODES, N_EPISODES, 1), Sample(100, 100, 3, 3)
 
 
 @dataclass(frozen=True, slots=True)

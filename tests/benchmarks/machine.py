@@ -3,6 +3,9 @@
 import os
 import platform
 import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -40,6 +43,16 @@ def processor_facts() -> tuple[str, set[str]]:
     fields = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in text.splitlines())}
     flags = set((fields.get("flags") or fields.get("Features") or "").split())
     return fields.get("model name") or platform.processor() or platform.machine(), flags
+
+
+@contextmanager
+def busy_processor() -> Iterator[None]:
+    """Let another process compute all the time while the block runs."""
+    with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as other:
+        try:
+            yield
+        finally:
+            other.kill()
 
 
 def load() -> float:

@@ -32,7 +32,8 @@ class Setting:
     @property
     def name(self) -> str:
         threads = self.machine["threads"]
-        return NUMBERS.get(threads, f"{threads} threads")
+        name = NUMBERS.get(threads, f"{threads} threads")
+        return f"{name}, a processor busy" if self.machine["busy"] else name
 
 
 def read_settings(folder: Path = RESULTS) -> list[Setting]:

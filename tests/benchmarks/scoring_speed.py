@@ -18,7 +18,7 @@ from fewshot.networks import seeded_network
 from tests.benchmarks.features_speed import MODEL, SIZE, phantom_store
 from tests.benchmarks.measurements import Measurement, at_most, interleaved, measured
 
-N_IMAGES, SHOTS, REPEATS = 80, (1, 5), 3
+N_IMAGES, SHOTS, REPEATS = 60, (1, 5), 3
 
 
 def measure() -> list[Measurement]:

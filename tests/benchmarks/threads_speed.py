@@ -23,9 +23,8 @@ if TYPE_CHECKING:
     from tests.benchmarks.measurements import Measurement
 
 SIZES, BATCH, ROUNDS = (64, 160), 4, 3
-SECONDS = 2.0  # of steps a round
+SECONDS = 1.5  # of steps a round
 NOTICED, FORGOTTEN = 1.0, 2.5  # seconds until the threads know of the other process, and know that it has gone
-SPIN = "while True: pass"
 
 
 def measure() -> "list[Measurement]":
@@ -51,6 +50,7 @@ def main() -> None:
 
     from fewshot.config.training import EncoderConfig, ModelConfig
     from fewshot.networks import seeded_network
+    from tests.benchmarks.machine import busy_processor
 
     model = ModelConfig(network="unet", levels=(0, 1, 2, 3))
     network = seeded_network(EncoderConfig(name="resnet18"), model, seed=0).train()
@@ -63,12 +63,9 @@ def main() -> None:
         idle, busy = [], []
         for _ in range(ROUNDS):
             idle.append(step(SECONDS))
-            with subprocess.Popen([sys.executable, "-c", SPIN]) as other:  # noqa: S603
-                try:
-                    step(NOTICED)
-                    busy.append(step(SECONDS))
-                finally:
-                    other.kill()
+            with busy_processor():
+                step(NOTICED)
+                busy.append(step(SECONDS))
             sleep(FORGOTTEN)
         found[size] = idle, busy
     print(json.dumps(found))
