@@ -1,7 +1,9 @@
 """Names of files and images, from wherever they come: compared, shown and written in one spelling."""
 
 import os
+from collections.abc import Iterator
 from hashlib import sha256
+from itertools import chain, count
 from unicodedata import normalize
 
 LONGEST_NAME = 240
@@ -34,6 +36,11 @@ def _percent(character: str) -> str:
     is_byte = "\udc80" <= character <= "\udcff"  # as Python reads one that is not UTF-8
     content = character.encode("utf-8", "surrogateescape" if is_byte else "surrogatepass")
     return "".join(f"%{byte:02X}" for byte in content)
+
+
+def numbered(name: str) -> Iterator[str]:
+    """Yield the name, then the name with a number from 2 on: the first that is free is taken."""
+    return chain([name], (f"{name}-{number}" for number in count(2)))
 
 
 def short_name(name: str, most: int = LONGEST_NAME) -> str:

@@ -179,11 +179,7 @@ def load_checkpoint(path: Path, prefix: str = "") -> Checkpoint:
 
 
 def read_facts(path: Path) -> Mapping[str, Any]:
-    """Read the facts of a checkpoint alone, and leave its tensors on the disk.
-
-    Raises:
-        CheckpointError: as `load_checkpoint` does.
-    """
+    """Read the facts of a checkpoint alone, and leave its tensors on the disk; errors as `load_checkpoint`."""
     with _opened(path) as file:
         return _facts(file, path)
 

@@ -72,24 +72,7 @@ def crossed_bootstrap(
     interval is honest and useless, several times as wide as they lie apart, and may leave the possible scores unless
     these are given as bounds.
 
-    How often a 95 % interval holds the true mean, beside a plain percentile interval of the same resamples (2000
-    simulated studies each, standard error 0.5 %; 38 patients of 7 images and 5 draws unless said otherwise):
-
-    ==========================================  =====  =====
-    study                                       here   plain
-    ==========================================  =====  =====
-    one draw                                    94.0   92.8
-    draws differ little                         95.5   93.6
-    draws differ half as much as patients       96.0   90.6
-    draws alone differ                          94.1   83.3
-    1 to 30 images a patient, 15 % missing      96.2   91.6
-    3 draws, differing half as much             96.1   84.9
-    3 draws, differing little                   96.3   92.9
-    1000 patients of 2 images                   95.9   94.9
-    scores like Dice, an eighth of them 0       94.9   93.7
-    ==========================================  =====  =====
-
-    Few patients, and scores near a bound, are told of in docs/intervals.md.
+    How often a 95 % interval holds the true mean is told in docs/intervals.md.
 
     Args:
         values: scores, (n_draws, n_queries); NaN where a query is not in a draw or its score is undefined.

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from episodes.images.decoding import read_image, stretch_image, stretch_labels
 from episodes.images.regions import outline
 from episodes.images.spacing import Spacing
+from episodes.names import numbered
 from fewshot import __version__
 from fewshot.demo.answers import QueryPrediction, SessionPredictions
 from fewshot.demo.choices import MethodChoice
@@ -141,9 +142,7 @@ def stems(images: Iterable[StoredImage]) -> list[str]:
     found = []
     for image in images:
         stem = PurePosixPath(image.name).stem.translate({ord(mark): "_" for mark in '<>:"|?*'}).strip(". ") or "image"
-        free, number = stem, 2
-        while free.lower() in taken:
-            free, number = f"{stem}-{number}", number + 1
+        free = next(name for name in numbered(stem) if name.lower() not in taken)
         taken.add(free.lower())
         found.append(free)
     return found

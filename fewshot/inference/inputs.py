@@ -1,10 +1,9 @@
 """Images to segment: their files, and the size of their pixels."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from glob import glob, has_magic
-from itertools import chain, count
 from pathlib import Path, PurePath
 
 from episodes.datasets.files import READ_FORMATS, files_below, is_image_file, may_be_clip, why_unread
@@ -15,7 +14,7 @@ from episodes.errors import DatasetError, UserError
 from episodes.images.decoding import read_frames
 from episodes.images.dicom_header import NoPictureError, is_dicom, read_facts
 from episodes.images.spacing import Spacing
-from episodes.names import composed, printable, short_name
+from episodes.names import composed, numbered, printable, short_name
 from episodes.records import frame_stem
 
 
@@ -140,7 +139,7 @@ def _inputs(root: Path, files: Iterable[Path]) -> tuple[tuple[Input, ...], dict[
         except NoPictureError as error:
             without_picture[within[path]] = str(error).partition(": ")[2]
             continue
-        image = next(text for text in _numbered(printable(path.as_posix())) if text not in called)
+        image = next(text for text in numbered(printable(path.as_posix())) if text not in called)
         called.add(image)
         for frame in frames:
             free = _free(name if frame is None else f"{name}-{frame:04d}", taken)
@@ -149,11 +148,7 @@ def _inputs(root: Path, files: Iterable[Path]) -> tuple[tuple[Input, ...], dict[
 
 
 def _frames(file: Path) -> Iterable[int | None]:
-    """Return the frames of a file; of one that cannot be read, which is found out later, a single picture.
-
-    Raises:
-        NoPictureError: if it is a DICOM file of another kind.
-    """
+    """Return the frames of a file; of one that cannot be read, which is found out later, a single picture."""
     try:
         frames = read_frames(file) if may_be_clip(file) else 1
     except NoPictureError:
@@ -175,14 +170,10 @@ def _folded(name: str) -> str:
 
 def _free(name: str, taken: set[str]) -> str:
     """Return the name, or the name with a number that nothing is called yet; parts that are too long are cut."""
-    names = ("/".join(map(short_name, one.split("/"))) for one in _numbered(name))
+    names = ("/".join(map(short_name, one.split("/"))) for one in numbered(name))
     free = next(one for one in names if _folded(one) not in taken)
     taken.add(_folded(free))
     return free
-
-
-def _numbered(name: str) -> Iterator[str]:
-    return chain([name], (f"{name}-{number}" for number in count(2)))
 
 
 class Spacings:

@@ -158,11 +158,7 @@ def load_ensemble(
 
 
 def adapt_ensemble(members: Sequence[LoadedMethod], support: Support | None) -> Predictor:
-    """Adapt checkpoints to a support set, each by itself; they predict as one from then on.
-
-    Raises:
-        UserError: as `LoadedMethod.adapt` does.
-    """
+    """Adapt checkpoints to a support set, each by itself; they predict as one from then on."""
     adapted = [one.adapt(support, doing=f"{one.path}, adapting").members[0] for one in members]
     return Predictor(adapted, members[0].image_size, Batching(members[0].device))
 

@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from sklearn.isotonic import isotonic_regression
 
 from episodes.io.files import write_bytes, write_text
+from episodes.names import numbered
 from episodes.scoring.curves import Reliability
 from fewshot.plots.curves import draw_reliability
 from fewshot.plots.style import INK, MUTED, PAPER, THEMED, WIDTH, Drawing, MethodStyle, method_styles, new_page, shorten
@@ -206,10 +207,7 @@ def file_names(drawings: list[Drawing]) -> list[str]:
     names: list[str] = []
     for drawing in drawings:
         plain = re.sub(r"[^A-Za-z0-9_]+", "-", drawing.target).strip("-") or "dataset"
-        name, count = f"{drawing.kind}-{plain}", 2
-        while name in names:
-            name, count = f"{drawing.kind}-{plain}-{count}", count + 1
-        names.append(name)
+        names.append(next(name for name in numbered(f"{drawing.kind}-{plain}") if name not in names))
     return names
 
 

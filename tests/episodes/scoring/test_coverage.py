@@ -52,7 +52,7 @@ def coverage(population: Studies, repetitions: int, n_resamples: int, bounds: Bo
 @pytest.mark.slow
 @pytest.mark.parametrize("name", POPULATIONS)
 def test_a_95_percent_interval_holds_the_truth_95_times_in_100(name: str) -> None:
-    """Seeds are fixed: the numbers are those in the docstring of `crossed_bootstrap`."""
+    """Seeds are fixed: the numbers are those in `docs/intervals.md`."""
     assert 0.93 <= coverage(POPULATIONS[name], repetitions=2000, n_resamples=600) <= 0.97
 
 
