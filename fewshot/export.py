@@ -109,7 +109,7 @@ def write_onnx(baked: Baked, size: int, path: Path, facts: Mapping[str, str]) ->
         program.save(path, external_data=False)
 
 
-def require_same(path: Path, baked: Baked, images: Tensor, origin: Path) -> float:
+def require_same_outputs(path: Path, baked: Baked, images: Tensor, origin: Path) -> float:
     """Run what was written beside the original, one image at a time and all at once.
 
     The images are (n, 3, H, W) in [0, 1]; errors name what the file is going to be called, `origin`.
@@ -219,7 +219,7 @@ def export_checkpoint(request: ExportRequest, out: Path, *, overwrite: bool = Fa
     facts = _facts(request, loaded, support)
     with written_whole(out) as partial:
         write_onnx(baked, size, partial, facts)
-        return require_same(partial, baked, images, out)
+        return require_same_outputs(partial, baked, images, out)
 
 
 def _support_facts(support: Support | None) -> dict[str, Any] | None:

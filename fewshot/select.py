@@ -22,7 +22,7 @@ from episodes.datasets.patients import name_patients
 from episodes.datasets.tables import TableRow, parse_label, read_table
 from episodes.errors import DatasetError, UserError
 from episodes.images.decoding import read_image, stretch_image
-from episodes.images.dicom_header import DicomFacts, is_dicom, read_facts
+from episodes.images.dicom_header import DicomFacts, is_dicom, read_dicom_facts
 from episodes.images.grey_scales import with_full_scales
 from episodes.io.files import folder_written_whole, require_free
 from episodes.io.locks import exclusive_lock
@@ -99,7 +99,7 @@ def _read_headers(files: Iterable[Path]) -> dict[Path, DicomFacts]:
     for file in files:
         with suppress(DatasetError, OSError):
             if is_dicom(file):
-                found[file] = read_facts(file)
+                found[file] = read_dicom_facts(file)
     return found
 
 

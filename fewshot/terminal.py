@@ -94,7 +94,7 @@ class Reporter:
                 self._progress = None
 
 
-def counted(items: Iterable[T], total: int, update: Update) -> Iterator[T]:
+def with_progress(items: Iterable[T], total: int, update: Update) -> Iterator[T]:
     """Yield the items, each reported when the next one is asked for."""
     for done, item in enumerate(items, start=1):
         yield item

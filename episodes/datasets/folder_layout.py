@@ -13,7 +13,7 @@ from episodes.datasets.metadata import TABLE, find_metadata
 from episodes.datasets.problems import listed_problems, report_left_out, report_problem
 from episodes.errors import DatasetError
 from episodes.images.decoding import read_frames
-from episodes.images.dicom_header import DicomFacts, NoPictureError, is_dicom, read_facts
+from episodes.images.dicom_header import DicomFacts, NoPictureError, is_dicom, read_dicom_facts
 from episodes.records import Label, frame_stem
 
 Masks = Mapping[int | None, tuple[Path, ...]]
@@ -186,7 +186,7 @@ def _read_header(path: Path) -> tuple[int, DicomFacts | None] | None:
     """
     try:
         if is_dicom(path):
-            facts = read_facts(path)
+            facts = read_dicom_facts(path)
             return facts.frames, facts
         return read_frames(path), None
     except NoPictureError as error:

@@ -12,7 +12,7 @@ from episodes.datasets.metadata import Metadata
 from episodes.datasets.problems import Problem, collected_problems
 from episodes.errors import DatasetError
 from episodes.images.decoding import decode_masks, read_size
-from episodes.images.dicom_header import is_dicom, read_facts
+from episodes.images.dicom_header import is_dicom, read_dicom_facts
 from episodes.images.rasters import read_format
 from episodes.images.regions import count_components
 from episodes.parallel import Progress, in_threads
@@ -96,7 +96,7 @@ def survey(root: Path, progress: Progress | None = None, *, invert_masks: bool =
 
 def _inspect(record: Record) -> SurveyedImage:
     try:
-        facts = read_facts(record.image) if is_dicom(record.image) else None
+        facts = read_dicom_facts(record.image) if is_dicom(record.image) else None
         size = read_size(record.image, record.frame)
         name, bits = ("DICOM", facts.bits) if facts else read_format(record.image)
         masks = decode_masks(record, size)

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from episodes.errors import DatasetError
-from episodes.images.dicom_header import is_dicom, read_facts
+from episodes.images.dicom_header import is_dicom, read_dicom_facts
 from episodes.images.dicom_pixels import read_pixels, read_stored
 from episodes.images.masks import read_binary_mask
 from episodes.images.rasters import CLIP_SUFFIXES, count_frames, frame_index, opened, read_raster, upright_size
@@ -37,7 +37,7 @@ def read_image(path: Path, frame: int | None = None, full_scale: float | None = 
 def read_size(path: Path, frame: int | None = None) -> tuple[int, int]:
     """Read (H, W) of an image or mask from the file's header, as the picture is seen; errors as `read_image`."""
     if is_dicom(path):
-        facts = read_facts(path)
+        facts = read_dicom_facts(path)
         frame_index(facts.frames, frame, path)
         return facts.size
     with opened(path, frame) as image:
@@ -47,7 +47,7 @@ def read_size(path: Path, frame: int | None = None) -> tuple[int, int]:
 def read_frames(path: Path) -> int:
     """Read from its header how many frames a file holds; DICOM, and `rasters.CLIP_SUFFIXES`, can hold several."""
     if is_dicom(path):
-        return read_facts(path).frames
+        return read_dicom_facts(path).frames
     return count_frames(path) if path.suffix.lower() in CLIP_SUFFIXES else 1
 
 

@@ -167,7 +167,7 @@ class DicomFacts:
     shows_names: bool  # the file says that one is
 
 
-def read_facts(path: Path) -> DicomFacts:
+def read_dicom_facts(path: Path) -> DicomFacts:
     """Read a file's facts; its pixels are not touched.
 
     The spacing is that of the ultrasound regions (PS3.3, C.8.5.5), if all two-dimensional ones that are measured in

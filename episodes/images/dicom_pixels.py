@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from episodes.errors import DatasetError
-from episodes.images.dicom_header import DicomFacts, read_facts, read_header
+from episodes.images.dicom_header import DicomFacts, read_dicom_facts, read_header
 from episodes.images.rasters import frame_index, readable
 
 _TABLES = ("ModalityLUTSequence", "VOILUTSequence")
@@ -133,7 +133,7 @@ def read_stored(path: Path) -> NDArray[Any]:
 
 def _decode(path: Path, frame: int | None) -> tuple[DicomFacts, NDArray[Any], Any]:
     """Decode a frame to stored values (H, W), or to colours (H, W, 3) from 0 to 255."""
-    facts = read_facts(path)
+    facts = read_dicom_facts(path)
     index = frame_index(facts.frames, frame, path)
     with readable(path, private=True):
         from pydicom import Dataset

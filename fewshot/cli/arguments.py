@@ -66,7 +66,7 @@ Corrections = Annotated[
 ]
 
 
-def known_to(module: str, find: str) -> Callable[[str], str]:
+def found_by(module: str, find: str) -> Callable[[str], str]:
     """Make the check of an option: a name that a module's function `find` finds. It is imported when it is needed."""
 
     def check(name: str) -> str:
@@ -85,7 +85,7 @@ Dataset = Annotated[
         "--dataset",
         "-d",
         help="Its reader: a name, or module:function.",
-        callback=known_to("episodes.datasets", "find_reader"),
+        callback=found_by("episodes.datasets", "find_reader"),
     ),
 ]
 

@@ -26,7 +26,7 @@ from fewshot.cli.arguments import (
     Root,
     data_app,
     episodes_app,
-    known_to,
+    found_by,
     new_reporter,
 )
 
@@ -307,7 +307,7 @@ def generate(
         str,
         typer.Option(
             help="The machine: linear, highfreq or portable.",
-            callback=known_to("episodes.phantoms.imaging", "scanner_named"),
+            callback=found_by("episodes.phantoms.imaging", "scanner_named"),
         ),
     ],
     images: Annotated[int, typer.Option(min=1, help="How many.")] = 100,
@@ -320,7 +320,7 @@ def generate(
     from episodes.io.files import folder_written_whole, require_free
     from episodes.io.locks import exclusive_lock
     from episodes.phantoms import layouts, population
-    from fewshot.terminal import counted
+    from fewshot.terminal import with_progress
 
     require_free(root)
     spec = population.PhantomSpec(scanner, images, seed)
@@ -328,7 +328,7 @@ def generate(
     with exclusive_lock(root), new_reporter().step(f"generate {images} images") as progress:
         require_free(root)  # nor has another process written it meanwhile
         with folder_written_whole(root) as hidden:
-            writer(counted(population.generate(spec), images, progress), hidden)
+            writer(with_progress(population.generate(spec), images, progress), hidden)
     sys.stdout.write(f"{root}\n")
 
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from episodes.errors import StorageError, UserError
 from episodes.images.decoding import read_size, stretch_labels
-from episodes.images.dicom_header import DicomFacts, is_dicom, read_facts
+from episodes.images.dicom_header import DicomFacts, is_dicom, read_dicom_facts
 from episodes.images.grey_scales import describe_full_scale, full_scales
 from fewshot.api import grey_image, lesion_mask
 from fewshot.demo.answers import SessionPredictions
@@ -264,7 +264,7 @@ def _grey_and_scale(upload: Path, name: str) -> tuple[NDArray[np.uint8], float |
 def _dicom_facts(upload: Path) -> DicomFacts | None:
     """Read a DICOM file's header; a file that cannot be read says nothing, and is refused later."""
     with suppress(UserError):
-        return read_facts(upload) if is_dicom(upload) else None
+        return read_dicom_facts(upload) if is_dicom(upload) else None
     return None
 
 

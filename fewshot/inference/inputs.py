@@ -12,7 +12,7 @@ from episodes.datasets.foreign_layouts import MASK_FOLDERS as FOREIGN_MASK_FOLDE
 from episodes.datasets.metadata import Metadata, find_metadata, read_metadata, report_doubtful_spacings
 from episodes.errors import DatasetError, UserError
 from episodes.images.decoding import read_frames
-from episodes.images.dicom_header import NoPictureError, is_dicom, read_facts
+from episodes.images.dicom_header import NoPictureError, is_dicom, read_dicom_facts
 from episodes.images.spacing import Spacing
 from episodes.names import composed, numbered, printable, short_name
 from episodes.records import frame_stem
@@ -206,7 +206,7 @@ class Spacings:
     def _of_file(self, path: Path) -> Spacing | None:
         """Return what a file says of itself; kept for its other frames, which come next."""
         if self._dicom is None or self._dicom[0] != path:
-            facts = read_facts(path) if is_dicom(path) else None
+            facts = read_dicom_facts(path) if is_dicom(path) else None
             if facts and facts.spacing_doubt and facts.spacing_doubt not in self._doubts:
                 self._doubts.add(facts.spacing_doubt)
                 report_doubtful_spacings(path.parent, {path.name: facts.spacing_doubt})

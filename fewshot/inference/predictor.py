@@ -23,7 +23,7 @@ from fewshot.devices import Batching, within_memory
 from fewshot.features import Features, all_finite
 from fewshot.inference.out_of_distribution import NoveltyDetector
 from fewshot.methods.contract import Method, SamplingMethod
-from fewshot.methods.uncertainty import mean_prediction, pool
+from fewshot.methods.uncertainty import mean_prediction, pool_predictions
 
 NOTICE = "Research only, not for clinical use."
 
@@ -229,7 +229,7 @@ class Predictor:
     def ensemble(self, images: Tensor) -> list[EnsemblePrediction]:
         """Return the mean prediction of each of the images (n, 3, H, W), and its uncertainty."""
         found = self.predictions(images)
-        pooled = pool(found)
+        pooled = pool_predictions(found)
         logits, labels = pooled.prediction.classes.float(), pooled.prediction.labels
         parts = {
             "classes": logits.softmax(1),

@@ -96,7 +96,7 @@ class PooledPrediction:
     disagreement: Tensor
 
 
-def pool(members: Sequence[Prediction]) -> PooledPrediction:
+def pool_predictions(members: Sequence[Prediction]) -> PooledPrediction:
     """Average one or more predictions of the same images, class by class; all have the same classes and labels."""
     lesions = torch.stack([lesion_logits(member.classes).sigmoid() for member in members])
     entropy = binary_entropy(lesions.mean(0))

@@ -14,7 +14,7 @@ FEWEST_PATIENTS = 10
 MOST_MARKED_NORMALS = 0.5
 
 
-def warnings_of(content: ReportContent, n_draws: int) -> list[str]:
+def cautions_of(content: ReportContent, n_draws: int) -> list[str]:
     """Return the warnings about a report, a sentence each.
 
     The fewest support draws of any row are `n_draws`, 0 where there are none, or episodes draw anew.

@@ -12,7 +12,7 @@ from episodes.records import LABELS
 from episodes.scoring.bootstrap import FloatArray
 from episodes.scoring.curves import Reliability
 from episodes.scoring.statistics import crossed_bootstrap
-from fewshot.report.cautions import warnings_of
+from fewshot.report.cautions import cautions_of
 from fewshot.report.classic import classic_rows
 from fewshot.report.content import Answer, ReportContent, Share, TargetContent, shown_rows
 from fewshot.report.sentences import describe_answer, headline
@@ -60,7 +60,7 @@ def content_of(index: ResultsIndex, title: str, files: RunFiles) -> ReportConten
         config=files.config,
         environment=files.environment,
     )
-    return replace(content, warnings=warnings_of(content, 0 if classic else _fewest_draws(index)))
+    return replace(content, warnings=cautions_of(content, 0 if classic else _fewest_draws(index)))
 
 
 def _target_content(

@@ -23,7 +23,7 @@ COLUMNS = 3
 PANEL_LEFT, SIDE, GAP, PANEL_TOP, PANEL_FOOT = 0.58, 1.2, 0.14, 0.5, 0.5
 
 
-def reliability(target: TargetContent, styles: Mapping[str, MethodStyle]) -> Drawing | None:
+def calibration(target: TargetContent, styles: Mapping[str, MethodStyle]) -> Drawing | None:
     """Draw the observed share of lesion pixels over the predicted probability, a small plot for each of the best rows.
 
     It is None where no method gives probabilities.
@@ -198,7 +198,7 @@ def _draw_target(target: TargetContent, styles: Mapping[str, MethodStyle]) -> It
     yield groups(target, styles, "sizes")
     yield groups(target, styles, "labels")
     yield normals(target, styles)
-    yield reliability(target, styles)
+    yield calibration(target, styles)
     yield controls(target, styles)
 
 

@@ -22,7 +22,7 @@ from fewshot.report.tables import (
     target_table,
 )
 from fewshot.results.comparison import Compared, Comparison
-from fewshot.results.numbers import full_interval, p_value
+from fewshot.results.numbers import full_interval, p_value_text
 from fewshot.results.summary import MethodResult, is_uneven, without_nan
 from fewshot.results.tables import Table
 from fewshot.terminal import output_console, print_line
@@ -159,7 +159,7 @@ def _difference_text(found: Comparison | None) -> str:
     if found is None:
         return ""
     difference = full_interval(found.difference.interval, sign=True)
-    raw, corrected = p_value(found.difference.p_value), p_value(found.corrected_p)
+    raw, corrected = p_value_text(found.difference.p_value), p_value_text(found.corrected_p)
     return f"{difference}, p = {raw}, corrected {corrected}".replace("= <", "< ")
 
 

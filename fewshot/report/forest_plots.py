@@ -31,7 +31,7 @@ from fewshot.plots.style import (
 )
 from fewshot.report.content import TargetContent, shown_rows
 from fewshot.results.comparison import Comparison
-from fewshot.results.numbers import TYPESET, annotated_images, p_value
+from fewshot.results.numbers import TYPESET, annotated_images, p_value_text
 
 
 def images(count: int) -> str:
@@ -249,7 +249,7 @@ def difference(target: TargetContent, styles: Mapping[str, MethodStyle]) -> Draw
 
 
 def _note(one: Comparison) -> str:
-    return f"{TYPESET.number(one.difference.interval.estimate, sign=True)} · {p_value(one.corrected_p)}"
+    return f"{TYPESET.number(one.difference.interval.estimate, sign=True)} · {p_value_text(one.corrected_p)}"
 
 
 def _limits(found: Sequence[Comparison]) -> tuple[float, float]:

@@ -26,7 +26,7 @@ from statistics import fmean
 from episodes.scoring.statistics import Interval
 from fewshot.report.content import Answer, TargetContent
 from fewshot.results.comparison import EQUIVALENT, Comparison, Verdict, is_small, verdict_on
-from fewshot.results.numbers import PROSE, annotated_images, p_value
+from fewshot.results.numbers import PROSE, annotated_images, p_value_text
 from fewshot.results.summary import MethodResult
 
 UNKNOWN = "cannot be told from so few patients"
@@ -260,7 +260,7 @@ def _figures(interval: Interval, corrected_p: float) -> tuple[str, str]:
     beyond_zero = interval.low > 0 or interval.high < 0
     digits = 3 if beyond_zero and "0.00" in PROSE.interval(interval) else PROSE.digits
     unclear = beyond_zero and verdict_on(interval, corrected_p) in ("alike", "unclear")
-    p = f", p = {p_value(corrected_p)} after correction" if unclear else ""
+    p = f", p = {p_value_text(corrected_p)} after correction" if unclear else ""
     return PROSE.number(interval.estimate, digits), f" {PROSE.bounds(interval, digits)}{p}".rstrip()
 
 

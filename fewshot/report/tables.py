@@ -12,7 +12,7 @@ from fewshot.report.classic import ClassicRow
 from fewshot.report.content import ReportContent, Share, TargetContent
 from fewshot.results.comparison import Comparison
 from fewshot.results.index import ResultKey
-from fewshot.results.numbers import PLAIN, TYPESET, NumberStyle, annotated_images, counted, full_interval, p_value
+from fewshot.results.numbers import PLAIN, TYPESET, NumberStyle, annotated_images, counted, full_interval, p_value_text
 from fewshot.results.run_files import mean_costs
 from fewshot.results.summary import (
     LESION_SCORES,
@@ -152,7 +152,7 @@ def _difference(one: Comparison) -> tuple[dict[str, Any], list[str]]:
     """Return a paired difference with both p-values, as columns and to read."""
     interval, p = one.difference.interval, one.difference.p_value
     columns = {**interval_columns("difference", interval), "p_value": p, "corrected_p": one.corrected_p}
-    return columns, [full_interval(interval, sign=True), p_value(p), p_value(one.corrected_p)]
+    return columns, [full_interval(interval, sign=True), p_value_text(p), p_value_text(one.corrected_p)]
 
 
 def row_table(content: ReportContent) -> Table:

@@ -80,10 +80,10 @@ def full_interval(interval: Interval, *, sign: bool = False) -> str:
     return f"{interval.estimate:{form}} [{interval.low:{form}}, {interval.high:{form}}]"
 
 
-def p_value(p: float) -> str:
+def p_value_text(p: float) -> str:
     """Return a p-value as people write it.
 
-    >>> p_value(0.0321), p_value(0.0004), p_value(math.nan)
+    >>> p_value_text(0.0321), p_value_text(0.0004), p_value_text(math.nan)
     ('0.032', '<0.001', 'unknown')
     """
     return "unknown" if math.isnan(p) else "<0.001" if p < 0.001 else f"{p:.3f}"

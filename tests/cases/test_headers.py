@@ -18,7 +18,7 @@ from pydicom.uid import RLELossless
 
 from episodes.errors import DatasetError
 from episodes.images.decoding import read_frames, read_image, read_size
-from episodes.images.dicom_header import read_facts
+from episodes.images.dicom_header import read_dicom_facts
 from tests.cli.conftest import Fewshot
 from tests.episodes.made_dicom import gradient, region, write_dicom
 
@@ -28,7 +28,7 @@ RLE = struct.pack("<16L", 1, 64, *[0] * 14) + b"".join(b"\x0b" + bytes(row) + b"
 
 def refused(path: Path, words: str) -> None:
     """Every way of reading refuses the file, in one line that names it, and at once."""
-    readers: list[Callable[[Path], Any]] = [read_facts, read_frames, read_size, read_image]
+    readers: list[Callable[[Path], Any]] = [read_dicom_facts, read_frames, read_size, read_image]
     for read in readers:
         started = time.perf_counter()
         with pytest.raises(DatasetError, match=words) as refusal:
@@ -61,7 +61,7 @@ def test_numbers_that_scanners_write_are_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize("values", ["0.1", ["0.1", "0.1", "0.1"], ["-0.1", "-0.1"], ["0", "0"], ""])
 def test_a_pixel_size_that_is_none_is_unknown(tmp_path: Path, values: str | list[str]) -> None:
     path = write_dicom(tmp_path / "a.dcm", GREY, facts={"PixelSpacing": values})
-    assert read_facts(path).spacing is None
+    assert read_dicom_facts(path).spacing is None
     assert read_image(path).shape == GREY.shape
 
 
@@ -110,7 +110,7 @@ def test_400000_region_items(tmp_path: Path, undefined: bool) -> None:
 
 def test_some_hundred_regions_are_read(tmp_path: Path) -> None:
     facts = {"SequenceOfUltrasoundRegions": [region(0.02, 0.01)] * 500}
-    assert read_facts(write_dicom(tmp_path / "a.dcm", GREY, facts=facts)).spacing == pytest.approx((0.1, 0.2))
+    assert read_dicom_facts(write_dicom(tmp_path / "a.dcm", GREY, facts=facts)).spacing == pytest.approx((0.1, 0.2))
 
 
 @pytest.mark.parametrize("stated", [2, 99_999])

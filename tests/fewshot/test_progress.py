@@ -7,7 +7,7 @@ import re
 import pytest
 from rich.console import Console
 
-from fewshot.terminal import PACKAGES, Reporter, counted, show_messages
+from fewshot.terminal import PACKAGES, Reporter, show_messages, with_progress
 
 
 def plain() -> Console:
@@ -75,7 +75,7 @@ def test_of_several_processes_the_first_alone_speaks(
 
 def test_items_are_counted_when_the_next_one_is_asked_for() -> None:
     seen: list[tuple[int, int]] = []
-    items = counted(["a", "b"], 2, lambda done, total: seen.append((done, total)))
+    items = with_progress(["a", "b"], 2, lambda done, total: seen.append((done, total)))
     assert next(items) == "a"
     assert seen == []
     assert list(items) == ["b"]

@@ -8,14 +8,14 @@ import pytest
 
 from episodes.errors import DatasetError
 from episodes.images.decoding import read_image
-from episodes.images.dicom_header import is_dicom, read_facts
+from episodes.images.dicom_header import is_dicom, read_dicom_facts
 from tests.episodes.made_dicom import SECRETS, gradient, region, write_dicom
 
 GREY = gradient()
 
 
 def test_facts(tmp_path: Path) -> None:
-    facts = read_facts(write_dicom(tmp_path / "a.dcm", GREY, facts={"PixelSpacing": [0.1, 0.2]}))
+    facts = read_dicom_facts(write_dicom(tmp_path / "a.dcm", GREY, facts={"PixelSpacing": [0.1, 0.2]}))
     assert (facts.size, facts.frames, facts.samples, facts.bits) == ((12, 16), 1, 1, 8)
     assert facts.spacing == (0.1, 0.2)  # row, column
 
@@ -38,13 +38,13 @@ def test_facts(tmp_path: Path) -> None:
     ],
 )
 def test_spacing(tmp_path: Path, facts: dict[str, Any], spacing: tuple[float, float] | None) -> None:
-    found = read_facts(write_dicom(tmp_path / "a.dcm", GREY, facts=facts)).spacing
+    found = read_dicom_facts(write_dicom(tmp_path / "a.dcm", GREY, facts=facts)).spacing
     assert found == (None if spacing is None else pytest.approx(spacing))
 
 
 def test_patients_are_told_apart_but_not_named(tmp_path: Path) -> None:
     one, same, other, none = (
-        read_facts(write_dicom(tmp_path / f"{number}.dcm", GREY, patient=patient))
+        read_dicom_facts(write_dicom(tmp_path / f"{number}.dcm", GREY, patient=patient))
         for number, patient in enumerate(("HOSPITAL-77", "HOSPITAL-77 ", "HOSPITAL-78", ""))
     )
     assert one.identity == same.identity
@@ -57,7 +57,7 @@ def test_patients_are_told_apart_but_not_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("value", "may"), [("NO", False), ("YES", True), (None, True)])
 def test_names_in_the_picture(tmp_path: Path, value: str | None, may: bool) -> None:
     facts = {"BurnedInAnnotation": value} if value else {}
-    assert read_facts(write_dicom(tmp_path / "a.dcm", GREY, facts=facts)).may_show_names is may
+    assert read_dicom_facts(write_dicom(tmp_path / "a.dcm", GREY, facts=facts)).may_show_names is may
 
 
 def test_which_files_are_dicom(tmp_path: Path) -> None:

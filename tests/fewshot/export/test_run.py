@@ -21,7 +21,7 @@ from fewshot import export as onnx_file
 from fewshot.api import load
 from fewshot.checkpoints import network_tensors, save_checkpoint
 from fewshot.config.training import EncoderConfig, ModelConfig
-from fewshot.export import TOLERANCE, Baked, ExportRequest, export_checkpoint, open_session, require_same
+from fewshot.export import TOLERANCE, Baked, ExportRequest, export_checkpoint, open_session, require_same_outputs
 from fewshot.methods.contract import METHODS, Ingredients
 from fewshot.networks import seeded_network
 from tests.fewshot.panet_variants import VARIANTS, variant_config
@@ -229,7 +229,7 @@ def test_no_number_is_a_difference(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(onnx_file, "open_session", lambda _: lambda images: [images * np.float32("nan")])
     with pytest.raises(UserError, match="differ from the original's by nan"):
-        require_same(tmp_path / "any", Nothing(), torch.ones(1, 3, 4, 4), tmp_path / "model.onnx")
+        require_same_outputs(tmp_path / "any", Nothing(), torch.ones(1, 3, 4, 4), tmp_path / "model.onnx")
 
 
 @pytest.mark.parametrize(

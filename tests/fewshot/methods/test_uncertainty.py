@@ -13,7 +13,7 @@ from baselines.prediction import Prediction, lesion_logits, with_background
 from fewshot.config.parsing import ConfigError
 from fewshot.methods.contract import Ingredients, Sources
 from fewshot.methods.supervised import ZeroShot
-from fewshot.methods.uncertainty import Sampling, binary_entropy, dropout_on, pool, predict
+from fewshot.methods.uncertainty import Sampling, binary_entropy, dropout_on, pool_predictions, predict
 from tests.fewshot.made_stores import picture
 from tests.fewshot.small_networks import CPU, small_network
 
@@ -52,7 +52,7 @@ class Toy(nn.Module):
 def test_predictions_are_averaged_as_probabilities() -> None:
     one = of_probabilities([(0.5, 0.3, 0.2), (0.8, 0.1, 0.1)], [0.9, 0.1])
     other = of_probabilities([(0.1, 0.1, 0.8), (0.2, 0.4, 0.4)], [0.5, 0.5])
-    pooled = pool([one, other])
+    pooled = pool_predictions([one, other])
     expected = torch.tensor([[0.3, 0.2, 0.5], [0.5, 0.25, 0.25]])
     torch.testing.assert_close(pooled.prediction.classes.softmax(1)[0, :, 0].T, expected)
     assert pooled.prediction.labels is not None
@@ -62,14 +62,14 @@ def test_predictions_are_averaged_as_probabilities() -> None:
 
 def test_a_single_prediction_is_its_own_mean() -> None:
     one = of_lesion(0.2, 0.5)
-    pooled = pool([one])
+    pooled = pool_predictions([one])
     assert pooled.prediction is one
     assert pooled.disagreement.tolist() == [[[0, 0]]]
     torch.testing.assert_close(pooled.entropy[0, 0], torch.tensor([0.721928, 1.0]))
 
 
 def test_predictions_without_labels_have_none() -> None:
-    assert pool([of_lesion(0.2), of_lesion(0.4)]).prediction.labels is None
+    assert pool_predictions([of_lesion(0.2), of_lesion(0.4)]).prediction.labels is None
 
 
 # Entropy and disagreement
@@ -81,27 +81,27 @@ def test_entropy_is_in_bits(probability: float, bits: float) -> None:
 
 
 def test_equal_members_do_not_disagree_however_unsure() -> None:
-    pooled = pool([of_lesion(0.5, 0.1, 0.9)] * 3)
+    pooled = pool_predictions([of_lesion(0.5, 0.1, 0.9)] * 3)
     torch.testing.assert_close(pooled.disagreement, torch.zeros(1, 1, 3), atol=1e-6, rtol=0)
     assert pooled.entropy[0, 0, 0] == pytest.approx(1)
 
 
 def test_members_sure_of_opposites_disagree_as_much_as_can_be() -> None:
-    pooled = pool([Prediction(torch.tensor([[[[0.0]], [[logit]]]])) for logit in (-200.0, 200.0)])
+    pooled = pool_predictions([Prediction(torch.tensor([[[[0.0]], [[logit]]]])) for logit in (-200.0, 200.0)])
     assert pooled.entropy.item() == pooled.disagreement.item() == 1
 
 
 @settings(max_examples=50, deadline=None)
 @given(st.lists(st.floats(0.001, 0.999), min_size=2, max_size=5))
 def test_disagreement_is_part_of_entropy_which_is_at_most_a_bit(probabilities: list[float]) -> None:
-    pooled = pool([of_lesion(probability) for probability in probabilities])
+    pooled = pool_predictions([of_lesion(probability) for probability in probabilities])
     assert 0 <= pooled.disagreement.item() <= pooled.entropy.item() <= 1
 
 
 def test_entropy_is_of_any_lesion_against_background() -> None:
     """Which of two kinds it is does not matter: half background, half any lesion."""
-    assert pool([of_probabilities([(0.5, 0.25, 0.25)])]).entropy.item() == pytest.approx(1)
-    assert pool([of_probabilities([(0.01, 0.495, 0.495)])]).entropy.item() < 0.1
+    assert pool_predictions([of_probabilities([(0.5, 0.25, 0.25)])]).entropy.item() == pytest.approx(1)
+    assert pool_predictions([of_probabilities([(0.01, 0.495, 0.495)])]).entropy.item() < 0.1
 
 
 # Flips
@@ -109,7 +109,7 @@ def test_entropy_is_of_any_lesion_against_background() -> None:
 
 def test_flips_average_an_image_with_its_mirror_image() -> None:
     network = Toy()
-    found = pool(Sampling(flips=True).predictions(network, IMAGES)).prediction.classes.softmax(1)
+    found = pool_predictions(Sampling(flips=True).predictions(network, IMAGES)).prediction.classes.softmax(1)
     mirrored = network.predict(IMAGES.flip(-1)).classes.flip(-1)
     torch.testing.assert_close(found, (network.predict(IMAGES).classes.softmax(1) + mirrored.softmax(1)) / 2)
     assert not torch.allclose(found, network.predict(IMAGES).classes.softmax(1), atol=0.01)
@@ -117,7 +117,7 @@ def test_flips_average_an_image_with_its_mirror_image() -> None:
 
 def test_flips_change_nothing_for_a_network_that_does_not_see_sides() -> None:
     network = Toy(equivariant=True)
-    pooled = pool(Sampling(flips=True).predictions(network, IMAGES))
+    pooled = pool_predictions(Sampling(flips=True).predictions(network, IMAGES))
     alone = network.predict(IMAGES)
     torch.testing.assert_close(pooled.prediction.classes.softmax(1), alone.classes.softmax(1))
     torch.testing.assert_close(pooled.prediction.labels.softmax(1), alone.labels.softmax(1))  # type: ignore[union-attr]
@@ -139,7 +139,7 @@ def test_dropout_samples_are_reproducible_and_differ() -> None:
     assert all(torch.equal(one.classes, two.classes) for one, two in zip(first, again, strict=True))
     assert not torch.equal(first[0].classes, first[1].classes)
     assert not torch.equal(first[0].classes, other[0].classes)
-    assert pool(first).disagreement.max() > 0.01
+    assert pool_predictions(first).disagreement.max() > 0.01
 
 
 def test_dropout_leaves_modes_statistics_and_global_random_numbers_alone() -> None:

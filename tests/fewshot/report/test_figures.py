@@ -18,7 +18,7 @@ from episodes.scoring.statistics import Interval
 from fewshot.plots.style import SERIES, VARIABLES, Drawing, MethodStyle, method_styles
 from fewshot.report.collect import content_of
 from fewshot.report.content import TargetContent, shown_rows
-from fewshot.report.drawings import draw, file_names, reliability, shot_curve
+from fewshot.report.drawings import calibration, draw, file_names, shot_curve
 from fewshot.report.forest_plots import difference, groups, patients
 from fewshot.report.page import PageImages, data_uri
 from fewshot.results.index import ResultsIndex
@@ -236,7 +236,7 @@ def test_patients_and_calibration_are_of_the_best_rows_at_every_number_of_shots(
     wanted = {(row.method, row.shot) for row in shown_rows(target.rows)}
     assert {shot for _, shot in wanted} == {row.shot for row in target.rows}
     assert all(row.role == "method" for row in target.rows if (row.method, row.shot) in wanted)
-    for figure in (patients, reliability):
+    for figure in (patients, calibration):
         drawing = figure(target, styles_of(target.rows))
         assert drawing is not None
         said = " ".join(texts(drawing.page.svg()))
