@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from math import nan
 from typing import Literal
 
@@ -148,16 +149,26 @@ class Variance:
         """Return the variance of the mean: both, with what they share counted once; neither alone can be larger."""
         return max(self.patients, self.draws, self.patients + self.draws - self.together)
 
-    def quantiles(self, shares: FloatArray) -> FloatArray:
-        """Return quantiles of an error of the mean, divided by its standard deviation as estimated.
+    def quantiles(self, n: int) -> FloatArray:
+        """Return quantiles of an error of the mean, divided by its standard deviation as estimated, at `middles(n)`.
 
         Student's t with one degree of freedom fewer than there are patients, and draws, averaged with their variances
         as weights (Cochran 1964, Biometrics 20(1), 191-195). One t with Satterthwaite's degrees of freedom is
         narrower: with 3 draws that differ half as much as 38 patients, it held the truth 92 times in 100, not 96.
         """
-        of_patients, of_draws = (stdtrit(max(1, n - 1), shares) for n in (self.n_patients, self.n_draws))
+        of_patients, of_draws = (_student(max(1, units - 1), n) for units in (self.n_patients, self.n_draws))
         weighted: FloatArray = (self.patients * of_patients + self.draws * of_draws) / (self.patients + self.draws)
         return weighted
+
+
+def middles(n: int) -> FloatArray:
+    """Return the middles of n equal parts of [0, 1]."""
+    return (np.arange(n) + 0.5) / n
+
+
+@lru_cache(maxsize=32)  # the scores of a benchmark are of the same patients and draws
+def _student(freedom: int, n: int) -> FloatArray:
+    return np.asarray(stdtrit(freedom, middles(n)))
 
 
 def jackknife(table: ScoreTable) -> Variance:
@@ -198,7 +209,6 @@ def widen(resamples: FloatArray, estimate: float, variance: Variance) -> FloatAr
     spread = float(ordered.std())
     if spread == 0 or variance.total == 0:
         return ordered
-    shares = (np.arange(ordered.size) + 0.5) / ordered.size
-    normal, student = ndtri(shares), variance.quantiles(shares)
-    stretch = np.divide(student, normal, out=np.ones_like(shares), where=normal != 0)
+    normal, student = ndtri(middles(ordered.size)), variance.quantiles(ordered.size)
+    stretch = np.divide(student, normal, out=np.ones_like(normal), where=normal != 0)
     return np.sort(estimate + (ordered - estimate) * stretch * (variance.total**0.5 / spread))
