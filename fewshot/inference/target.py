@@ -20,10 +20,20 @@ from fewshot.devices import Batching, within_memory
 from fewshot.features import FEATURE_MEMORY, Features, SpilledFeatures, release_pages, room_for
 from fewshot.inference.loading import adapt_method
 from fewshot.inference.predictor import AdaptedMethod, Predictor
-from fewshot.methods.contract import EncodingMethod, Method
+from fewshot.methods.contract import EncodingMethod, Method, PoolingMethod
 from fewshot.results.rows import Judgement, judge, working_spacing
 
 Encode = Callable[[Tensor], Features]
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A support set and the queries to segment with it, at one number of shots."""
+
+    support: tuple[str, ...]  # ids of the support records, one way; empty for none
+    queries: tuple[str, ...]  # ids of the records to segment
+    masks: Tensor | None = None  # shown with the support images in place of their own, (1, n_shot, H, W), as a control
+    asked: Class = "lesion"  # what is to be segmented
 
 
 class EncodedTarget:
@@ -59,6 +69,7 @@ class EncodedTarget:
         self.rows = {record.id: row for row, record in enumerate(store.records)}
         self.encode_seconds = 0.0
         self._features: tuple[Encode, Features | SpilledFeatures] | None = None
+        self._pooled: tuple[PoolingMethod, dict[tuple[str, Class], Any]] | None = None
 
     def images(self, rows: Sequence[int]) -> Tensor:
         """Read images (n, 3, H, W) in [0, 1], on the device."""
@@ -95,8 +106,30 @@ class EncodedTarget:
         return self._features[1]
 
     def forget_features(self) -> None:
-        """Free their memory, or their place on disk."""
-        self._features = None
+        """Free their memory, or their place on disk, and that of what was pooled of them."""
+        self._features = self._pooled = None
+
+    def pooled(self, method: PoolingMethod, task: Task) -> list[Any]:
+        """Return what a method takes from each of a task's support images, which are the target's, one by one.
+
+        Under their own masks they are pooled once, for as long as the same method asks: that is a small part of their
+        features.
+        """
+        features = self.features(method.encode)
+        if self._pooled is None or self._pooled[0] is not method:
+            self._pooled = (method, {})
+        known, found = self._pooled[1], []
+        for shot, record_id in enumerate(task.support):
+            pooled = known.get((record_id, task.asked)) if task.masks is None else None
+            if pooled is None:
+                shown = None if task.masks is None else task.masks[:, shot : shot + 1]
+                support = _load_support(self, replace(task, support=(record_id,), masks=shown))
+                assert support is not None  # noqa: S101 - it has an image
+                pooled = method.pool(support, features.take([self.rows[record_id]]).unsqueeze())
+                if task.masks is None:
+                    known[record_id, task.asked] = pooled
+            found.append(pooled)
+        return found
 
     def _encode(self, encode: Encode, progress: Progress | None) -> Features | SpilledFeatures:
         count = len(self.rows)
@@ -109,16 +142,6 @@ class EncodedTarget:
         if kept is None:
             raise ValueError("a store without images has no features")
         return kept
-
-
-@dataclass(frozen=True, slots=True)
-class Task:
-    """A support set and the queries to segment with it, at one number of shots."""
-
-    support: tuple[str, ...]  # ids of the support records, one way; empty for none
-    queries: tuple[str, ...]  # ids of the records to segment
-    masks: Tensor | None = None  # shown with the support images in place of their own, (1, n_shot, H, W), as a control
-    asked: Class = "lesion"  # what is to be segmented
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,12 +176,15 @@ def segment_queries(
         StorageError: if the features fit neither in memory nor on disk.
     """
     seconds = seconds or Seconds()
-    support = _load_support(target, task)
-    shared = support is not None and all(record_id in target.rows for record_id in task.support)
+    shared = bool(task.support) and all(record_id in target.rows for record_id in task.support)
+    pooling = cached and shared and isinstance(method, PoolingMethod) and method.pools_images
+    support = None if pooling else _load_support(target, task)
     with torch.inference_mode():
         features = target.features(method.encode) if cached and isinstance(method, EncodingMethod) else None
 
         def adapt() -> Any:
+            if pooling and isinstance(method, PoolingMethod):
+                return method.join(target.pooled(method, task))
             if features is None or not shared:
                 return adapt_method(method, support)
             return adapt_method(method, support, features.take([target.rows[one] for one in task.support]))
@@ -190,6 +216,7 @@ def evaluate(
 
 
 def _load_support(target: EncodedTarget, task: Task) -> Support | None:
+    """Load a task's support set onto the target's device; None of a task that has none."""
     if not task.support:
         return None
     support = load_support(target.collection, [task.support], [task.asked])

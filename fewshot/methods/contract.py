@@ -56,6 +56,23 @@ class EncodingMethod(Protocol):
 
 
 @runtime_checkable
+class PoolingMethod(EncodingMethod, Protocol):
+    """An encoding method that may take from each support image by itself what it needs: once, for all support sets.
+
+    Where it does, `pools_images`, which is known of the built method alone, joining what was pooled of the images of a
+    support set gives the same as adapting to it.
+    """
+
+    pools_images: bool
+
+    def pool(self, support: Support, features: Features) -> Any:
+        """Take what is needed from a support set of one image, (1, 1, ...), and from its features."""
+
+    def join(self, pooled: Sequence[Any]) -> Any:
+        """Adapt as `Method.adapt`, to images that were pooled one by one."""
+
+
+@runtime_checkable
 class SamplingMethod(Protocol):
     """A method that may answer several times, and whose answers may tell classes and labels apart."""
 

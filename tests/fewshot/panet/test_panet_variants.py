@@ -199,3 +199,41 @@ def test_without_a_prior_both_regions_and_a_shot_are_needed(name: str, value: fl
     for support in (None, supports(blob_episodes(1, 0))[0]):
         with pytest.raises(ValueError, match=r"^prototypes need a support set: this network has no prior$"):
             network.adapt(support)
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+@pytest.mark.parametrize(("n_way", "n_shot"), SETTINGS)
+def test_images_pooled_one_by_one_are_learned_from_as_together(name: str, n_way: int, n_shot: int) -> None:
+    network, batch = variant_network(name), blob_episodes(n_way, n_shot)
+    options = VARIANTS[name]
+    more = options.get("attention") or options.get("grid") or options.get("matcher") == "ridge"
+    assert network.pools_images != bool(more)
+    if more:
+        return
+    support = supports(batch)[0]
+    with torch.inference_mode():
+        features = network.encode(support.images)
+        pooled = []
+        for shot in range(n_shot):
+            one = Support(support.images[:, shot : shot + 1], support.masks[:, shot : shot + 1])
+            pooled.append(network.pool(one, network.encode(one.images)))
+        found, expected = (
+            network.segment(batch["query_images"][0], adapted)
+            for adapted in (network.join(pooled), network.adapt(support, features))
+        )
+    torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", [name for name in VARIANTS if variant_network(name).pools_images])
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("place", [(0, 0), (-1, -1)])
+def test_a_feature_that_is_not_finite_is_refused_wherever_it_is(
+    name: str, value: float, place: tuple[int, int]
+) -> None:
+    network, support = variant_network(name), supports(blob_episodes(1, 1))[0]
+    with torch.inference_mode():
+        features = network.encode(support.images).map(torch.clone)
+        features.deepest[0, 0, 1, place[0], place[1]] = value
+        for learn in (network.adapt, network.pool):
+            with pytest.raises(ValueError, match="features are not finite"):
+                learn(support, features)
