@@ -22,6 +22,7 @@ from tests.benchmarks import (
     panet_speed,
     pooling_speed,
     precision_speed,
+    predict_speed,
     sampler_speed,
     scoring_speed,
     startup_speed,
@@ -45,6 +46,7 @@ PARTS: dict[str, tuple[str, Callable[..., list[Measurement]]]] = {
     "precision": ("What auto stands for", precision_speed.measure),
     "workers": ("A benchmark in two processes", workers_speed.measure),
     "threads": ("Training on a busy machine", threads_speed.measure),
+    "predict": ("Prediction of a folder", predict_speed.measure),
     "memory": ("Features on disk", memory.measure),
     "startup": ("Start of the command line", startup_speed.measure),
 }
