@@ -49,6 +49,11 @@ class TensorBudget(TorchDispatchMode):  # type: ignore[no-untyped-call]
     fewshot.networks.TooLargeError: needs more than 1,000 bytes of weights
     """
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Tell torch that its compiler need not be told to stay out: importing that takes two seconds."""
+        return False
+
     def __init__(self, n_bytes: int) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.n_bytes = n_bytes

@@ -21,10 +21,13 @@ def test_the_command_line_starts_without_heavy_libraries() -> None:
 
 
 def test_a_prediction_starts_without_what_it_does_not_need() -> None:
-    """Nor is the encoder of a usual network built by timm, which would import most of these."""
+    """Nor is a usual network built by timm or within torch's compiler, which would import most of these."""
     unneeded = {"albumentations", "matplotlib", "pyarrow", "sklearn", "timm", "torch._dynamo", "torchvision", "wandb"}
     code = (
-        "import sys, fewshot.predict.run; from baselines.encoders import Encoder; Encoder('resnet18');"
+        "import sys, fewshot.predict.run; from fewshot.config.training import EncoderConfig, ModelConfig;"
+        " from fewshot.networks import build_network;"
+        " unet = ModelConfig(network='unet', levels=(0, 1), options={'decoder_channels': (8,)});"
+        " build_network(EncoderConfig(name='resnet18'), unet);"
         f" print(sorted({unneeded!r} & sys.modules.keys()))"
     )
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)  # noqa: S603
