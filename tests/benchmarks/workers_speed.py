@@ -1,19 +1,19 @@
 """A benchmark's fine-tuning in two processes, against one, with the same rows.
 
-U-Net on ResNet-18, untrained, is fine-tuned on each of six support sets of a phantom scanner and segments the rest. One
-process computes with as many threads as this run has, two share them, with at least one each; starting them counts.
+U-Net on ResNet-18, untrained, is fine-tuned on each of six support sets of a phantom scanner and segments the rest, on
+one thread of each process. Starting the processes counts.
 """
 
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import torch
 from rich.console import Console
 
 from fewshot.benchmark.run import run_benchmark
 from fewshot.config.benchmark import BenchmarkConfig
 from fewshot.config.parsing import parse_config
-from fewshot.results.rows import read_table
 from fewshot.results.run_files import RESULTS
 from fewshot.stores import default_cache
 from fewshot.terminal import Reporter
@@ -26,14 +26,19 @@ SCANNERS = ("linear", "portable")
 
 def measure() -> list[Measurement]:
     """How many times as fast two processes are as one."""
-    with TemporaryDirectory() as folder:
-        works = [partial(run, Path(folder), processes) for processes in (1, 2)]
-        one, two = interleaved(*works, repeats=1, warm=False)
-        tables = [read_table(Path(folder) / str(processes) / "workers" / RESULTS) for processes in (1, 2)]
-    if not tables[0].equals(tables[1]):
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with TemporaryDirectory() as folder:
+            works = [partial(run, Path(folder), processes) for processes in (1, 2)]
+            one, two = interleaved(*works, repeats=1, warm=False)
+            tables = [(Path(folder) / str(processes) / "workers" / RESULTS).read_bytes() for processes in (1, 2)]
+    finally:
+        torch.set_num_threads(threads)
+    if tables[0] != tables[1]:
         raise AssertionError("two processes have other rows than one")
-    task = f"U-Net, {SIZE}x{SIZE}, {STEPS} steps"
-    what = f"a benchmark's fine-tuning in two processes, times as fast as in one ({2 * DRAWS} support sets, {task})"
+    task = f"{2 * DRAWS} support sets, U-Net, {SIZE}x{SIZE}, {STEPS} steps"
+    what = f"a benchmark's fine-tuning in two processes of one thread, times as fast as in one ({task})"
     return [
         measured("workers.two", what, ratios(one, two), "x", wanted=at_least(1)),
         measured("workers.one", "... in one process", one, "s"),
