@@ -107,10 +107,9 @@ class CellEvaluation:
             start_peak(self.device)
             method = self.method(row[0])
             if row[0] == cells[0] and isinstance(method, EncodingMethod):
-                with reporter.step(
-                    f"encode: {cells[0].target}, {self.config.methods[cells[0].method].model}"
-                ) as update:
-                    self.targets[cells[0].target].features(method.encode, update)
+                model = self.config.methods[row[0].method].model
+                with reporter.step(f"encode: {row[0].target}, {model}") as update:
+                    self.targets[row[0].target].features(method.encode, update)
             for cell in row:
                 yield cell, self._evaluate(method, cell)
 
