@@ -88,13 +88,12 @@ def _typical(table: pa.Table, query: str, score: str, why: Why) -> ChosenQuery:
     return ChosenQuery(Cell(**facts), query, why, nearest[score])
 
 
-def draw_gallery(
-    evaluation: CellEvaluation, table: pa.Table, executor: Executor[CellEvaluation], reporter: Reporter
-) -> Path | None:
+def draw_gallery(executor: Executor[CellEvaluation], table: pa.Table) -> Path | None:
     """Segment the chosen queries once more and write them to `gallery/`, unless they are there; return the index.
 
     There is none under the `classic` protocol, whose episodes are many and arbitrary.
     """
+    evaluation = executor.state
     index = evaluation.folder / GALLERY / GALLERY_INDEX
     if index.is_file() or evaluation.config.protocol == "classic":
         return index if index.is_file() else None
@@ -105,8 +104,9 @@ def draw_gallery(
     ]
     cells = [tuple(group) for _, group in groupby(chosen, key=lambda choice: choice.cell)]
     cases: dict[tuple[ChosenQuery, ...], list[GalleryCase]] = {cell: [] for cell in cells}
-    with reporter.step("gallery") as update:
-        for done, (cell, case) in enumerate(executor.run(_segmented, cells), start=1):
+    results = executor.run(_segmented, cells, executor.threads(len(cells)))
+    with executor.reporter.step("gallery") as update:
+        for done, (cell, case) in enumerate(results, start=1):
             cases[cell].append(case)
             update(done, len(chosen))
     return write_gallery(evaluation.folder, list(chain.from_iterable(cases.values())))

@@ -1,6 +1,7 @@
 """The benchmark: every method on every target by one protocol, resumable cell by cell."""
 
 import json
+import logging
 import os
 import platform
 import subprocess
@@ -29,7 +30,7 @@ from fewshot.benchmark.evaluation import CellEvaluation, gather_costs, rows_path
 from fewshot.benchmark.gallery import draw_gallery
 from fewshot.benchmark.plan import Training, group_cells, list_cells, list_trainings
 from fewshot.benchmark.tasks import protocol_of, require_emptied_taken, require_encoder
-from fewshot.benchmark.workers import Executor, ThisProcess, open_executor
+from fewshot.benchmark.workers import Executor, open_executor
 from fewshot.checkpoints import load_network
 from fewshot.config.benchmark import BenchmarkConfig
 from fewshot.config.parsing import ConfigError
@@ -42,6 +43,8 @@ from fewshot.results.run_files import CONFIG, ENVIRONMENT, RESULTS
 from fewshot.stores import open_store, write_data_record
 from fewshot.terminal import Reporter
 from fewshot.training.run import TrainingListener, train
+
+logger = logging.getLogger(__name__)
 
 INPUTS = "inputs.json"
 PACKAGES = ("fewshot-bus", "torch", "torchvision", "timm", "numpy", "scipy", "scikit-learn", "albumentations")
@@ -161,20 +164,22 @@ def run_benchmark(
         for protocol in protocols.values():
             protocol.write(folder)
         make = partial(CellEvaluation, config, folder, device, stores, protocols)
-        evaluation, trainings, groups = make(), list_trainings(config), group_cells(config, methods, cells)
+        trainings, groups = list_trainings(config), group_cells(config, methods, cells)
         processes = min(count_processes(config, device), max(len(trainings), len(groups)))
         with open_executor(make, processes, reporter, folder) as executor:
-            _train_all(evaluation, trainings, executor, reporter, listener)
-            _evaluate_all(evaluation, groups, executor, reporter)
+            _train_all(executor, trainings, listener)
+            _evaluate_all(executor, groups)
             table = _gather(config, folder, cells)
-            gather_costs(folder, config, cells, device_name(device, executor.threads))
-            draw_gallery(evaluation, table, executor, reporter)
+            gather_costs(folder, config, cells, device_name(device, executor.threads(len(groups))))
+            draw_gallery(executor, table)
     return folder
 
 
 def count_processes(config: BenchmarkConfig, device: torch.device) -> int:
     """Return how many processes may compute trainings and cells: one on a GPU, and where torchrun started several."""
     if device.type != "cpu" or "WORLD_SIZE" in os.environ:
+        if config.processes not in ("auto", 1):
+            logger.info("processes: on %s and under torchrun there is one, not %s", device.type, config.processes)
         return 1
     if config.processes != "auto":
         return config.processes
@@ -183,22 +188,23 @@ def count_processes(config: BenchmarkConfig, device: torch.device) -> int:
 
 
 def _train_all(
-    evaluation: CellEvaluation,
-    trainings: Sequence[Training],
-    executor: Executor[CellEvaluation],
-    reporter: Reporter,
-    listener: TrainingListener | None,
+    executor: Executor[CellEvaluation], trainings: Sequence[Training], listener: TrainingListener | None
 ) -> None:
     """Train what is not trained yet; a listener of this process takes other processes' trainings when they end."""
+    evaluation, reporter = executor.state, executor.reporter
     finished = [training for training in trainings if training.checkpoint(evaluation.folder).is_file()]
     for training in finished:  # which says so, or what is wrong with it
         _train(evaluation, training, reporter, listener)
-    executor.expect(len(trainings))
-    live = listener if isinstance(executor, ThisProcess) else None
+    live = listener if executor.processes == 1 else None
     unfinished = [training for training in trainings if training not in finished]
-    for training, _ in executor.run(partial(_train, listener=live), unfinished):
-        if listener is not live:
-            _train(evaluation, training, Reporter(Console(quiet=True)), listener)
+    if not unfinished:
+        return
+    results = executor.run(partial(_train, listener=live), unfinished, executor.threads(len(trainings)))
+    with reporter.step("train") as update:
+        for done, (training, _) in enumerate(results, start=1):
+            update(done, len(unfinished), training.name)
+            if listener is not live:
+                _train(evaluation, training, Reporter(Console(quiet=True)), listener)
 
 
 def _train(
@@ -211,18 +217,13 @@ def _train(
     return [train(settings, folder, reporter, sources, group=config.name, listener=listener)]
 
 
-def _evaluate_all(
-    evaluation: CellEvaluation,
-    groups: Sequence[Sequence[Cell]],
-    executor: Executor[CellEvaluation],
-    reporter: Reporter,
-) -> None:
+def _evaluate_all(executor: Executor[CellEvaluation], groups: Sequence[Sequence[Cell]]) -> None:
     """Evaluate the cells whose rows are not there yet."""
-    missing = [[cell for cell in group if not rows_path(evaluation.folder, cell).is_file()] for group in groups]
+    folder = executor.state.folder
+    missing = [[cell for cell in group if not rows_path(folder, cell).is_file()] for group in groups]
     tasks = [group for group in missing if group]
-    executor.expect(len(groups))
-    with reporter.step("evaluate") as update:
-        results = executor.run(CellEvaluation.evaluate, tasks)
+    results = executor.run(CellEvaluation.evaluate, tasks, executor.threads(len(groups)))
+    with executor.reporter.step("evaluate") as update:
         for done, (_, (cell, seconds)) in enumerate(results, start=1):
             update(done, sum(map(len, tasks)), f"{cell.method}, {1000 * seconds:.0f} ms an image")
 

@@ -1,296 +1,187 @@
 """Executors of tasks that depend on nothing but what they are given: in this process, or in several side by side."""
 
+import io
 import logging
 import os
 import signal
 import threading
-import traceback
-import warnings
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
-from itertools import count
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from copy import deepcopy
+from functools import cache
 from logging.handlers import QueueHandler
-from multiprocessing import get_context, parent_process
-from multiprocessing.connection import Connection, wait
-from multiprocessing.context import SpawnProcess
-from multiprocessing.reduction import ForkingPickler
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
+from multiprocessing.queues import Queue
 from pathlib import Path
-from time import monotonic
-from types import TracebackType
-from typing import Any, Generic, Self, TypeVar, cast
+from typing import Any, Generic, TypeVar
 
 import torch
 from rich.console import Console
 
 from episodes.errors import UserError
 from episodes.io.files import remove_leftovers
-from fewshot.terminal import PACKAGES, Reporter, Update
+from fewshot.terminal import PACKAGES, Reporter
 from fewshot.threads import settle_threads
+
+logger = logging.getLogger(__name__)
 
 State = TypeVar("State")
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 
+Results = Iterator[tuple[Task, Result]]
+
 Work = Callable[[State, Task, Reporter], Iterable[Result]]
 """What is done for a task: importable by its name, the same whatever was done before, with any number of results."""
 
 
-class Executor(ABC, Generic[State]):
-    """A place where tasks are done, one after the other or several at once, each on so many `threads` of torch."""
+class Executor(Generic[State]):
+    """Tasks one after the other in this process, with the `state` that `make` makes."""
 
-    threads: int
+    processes = 1
 
-    def expect(self, n_tasks: int) -> None:
-        """Share threads among so many tasks, which are all that there are, also where some are done already."""
+    def __init__(self, make: Callable[[], State], reporter: Reporter) -> None:
+        self.state, self.reporter = make(), reporter
 
-    @abstractmethod
-    def run(self, work: Work[State, Task, Result], tasks: Sequence[Task]) -> Iterator[tuple[Task, Result]]:
+    def threads(self, n_tasks: int) -> int:
+        """Return how many of torch's threads a task has: bytes depend on it, so `n_tasks` counts those done before."""
+        return max(1, torch.get_num_threads() // max(1, min(self.processes, n_tasks)))
+
+    def run(self, work: Work[State, Task, Result], tasks: Sequence[Task], threads: int) -> Results[Task, Result]:
         """Begin the tasks in their order, and yield results with their task as they come; the first error ends it."""
-
-
-class ThisProcess(Executor[State]):
-    """Tasks one after the other in this process."""
-
-    def __init__(self, state: State, reporter: Reporter) -> None:
-        self.state, self.reporter, self.threads = state, reporter, torch.get_num_threads()
-
-    def run(self, work: Work[State, Task, Result], tasks: Sequence[Task]) -> Iterator[tuple[Task, Result]]:
-        """Do the tasks in their order."""
+        del threads  # this process has all of them
         for task in tasks:
             for result in work(self.state, task, self.reporter):
                 yield task, result
+
+
+class _Pool(Executor[State]):
+    """Tasks in processes that start with the first of them, and share the threads that torch has here."""
+
+    def __init__(self, make: Callable[[], State], reporter: Reporter, processes: int) -> None:
+        super().__init__(make, reporter)
+        self.processes, self.unsent = processes, iter([make] * processes)
+        context = get_context("spawn")
+        self.makes, self.said = context.Queue(), context.Queue()  # written by threads: what is large keeps nobody
+        held, self.lifeline = context.Pipe(duplex=False)
+        self.makes.cancel_join_thread()
+        self.said.cancel_join_thread()
+        levels = {name: logging.getLogger(name).level for name in PACKAGES}
+        self.pool = ProcessPoolExecutor(processes, context, _begin, (self.makes, self.said, held, levels))
+
+    def run(self, work: Work[State, Task, Result], tasks: Sequence[Task], threads: int) -> Results[Task, Result]:
+        """Do the tasks side by side; the results of one come together. A killed process is a UserError."""
+        for _, make in zip(tasks, self.unsent, strict=False):  # as many as processes start
+            self.makes.put(make)
+        try:
+            # The working directory's files must not stand in for libraries.
+            with _inherited(PYTHONSAFEPATH="1", OMP_NUM_THREADS=str(threads)):
+                futures = {self.pool.submit(_do, work, task, threads): task for task in tasks}
+            for future in as_completed(futures):
+                for result in future.result():
+                    yield futures[future], result
+        except BrokenProcessPool as error:
+            self.lifeline.close()  # at which the others end; they do not listen to the pool's SIGTERM
+            raise UserError(
+                f"processes: one of {self.processes} was ended from outside, as the system does where memory runs out;"
+                " the same command goes on from here, with processes=1 in less memory"
+            ) from error
 
 
 @contextmanager
 def open_executor(
     make: Callable[[], State], processes: int, reporter: Reporter, folder: Path
 ) -> Iterator[Executor[State]]:
-    """Do tasks in so many processes; in this one if it is one alone."""
-    if processes <= 1:
-        yield ThisProcess(make(), reporter)
-        return
-    with WorkerProcesses(make, processes, reporter, folder) as workers:
-        yield workers
+    """Do tasks in so many processes, in this one if it is one alone; `make`, which can be pickled, makes their state.
 
-
-class WorkerProcesses(Executor[State]):
-    """Tasks in processes of this machine, which end with the block, and with this process however it ends.
-
-    They start with the first task. Their steps, log messages and warnings are shown here, as if they were this
-    process's own, and so are their errors.
-
-    Args:
-        make: makes the state that tasks are given, once in each process; it and all that it holds can be pickled.
-        processes: how many there may be; they share the threads that torch has here.
-        reporter: shows their steps.
-        folder: where they write.
+    The processes end with the block, and with this process however it ends: at once where there is an error, and then
+    what they have half-written in the `folder` is removed. Their messages, warnings and finished steps are logged here.
     """
+    if processes <= 1:
+        yield Executor(make, reporter)
+        return
+    executor = _Pool(make, reporter, processes)
+    listener = threading.Thread(target=_log_here, args=(executor.said,), daemon=True)
+    listener.start()
+    try:
+        yield executor
+        executor.pool.shutdown()
+    except BaseException:
+        executor.lifeline.close()
+        executor.pool.shutdown()
+        remove_leftovers(folder.resolve())
+        raise
+    finally:
+        executor.said.put(None)
+        listener.join(1)  # it never ends if a process was killed while it wrote there
 
-    def __init__(self, make: Callable[[], State], processes: int, reporter: Reporter, folder: Path) -> None:
-        self.make, self.processes, self.reporter, self.folder = make, processes, reporter, folder
-        self.expect(processes)
-        self._workers: dict[Connection, SpawnProcess] = {}
-        self._steps: dict[tuple[Connection, int], tuple[ExitStack, Update]] = {}
-        self._warned: dict[str | tuple[str, type[Warning], int], int] = {}
 
-    def __enter__(self) -> Self:
-        """Start nothing yet."""
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """End the processes, whatever they are at, and remove what they have half-written."""
-        for stack, _ in self._steps.values():
-            stack.__exit__(kind, error, trace)
-        for process in self._workers.values():
-            process.kill()
-        for connection, process in self._workers.items():
-            process.join()
-            connection.close()
-        if self._workers and error is not None:
-            remove_leftovers(self.folder.resolve())
-        self._workers.clear()
-
-    def expect(self, n_tasks: int) -> None:
-        """Share this process's threads, which a start after a stop has as well: the bytes depend on their number."""
-        self.threads = max(1, torch.get_num_threads() // max(1, min(self.processes, n_tasks)))
-
-    def run(self, work: Work[State, Task, Result], tasks: Sequence[Task]) -> Iterator[tuple[Task, Result]]:
-        """Do the tasks side by side.
-
-        Raises:
-            UserError: if a process is killed; and whatever a task raises.
-        """
-        waiting = list(reversed(tasks))
-        self._start(min(self.processes, len(tasks)))
-        doing = {connection: waiting.pop() for connection in list(self._workers)[: len(tasks)]}
-        for connection, task in doing.items():
-            self._send(connection, (work, task, self.threads))
-        while doing:
-            for connection in cast("list[Connection]", wait(list(doing))):
-                what, content = self._receive(connection)
-                if what == "result":
-                    yield doing[connection], content
-                elif what == "failed":
-                    raise content
-                elif what != "done":
-                    self._show(connection, what, content)
-                elif waiting:
-                    doing[connection] = waiting.pop()
-                    self._send(connection, (work, doing[connection], self.threads))
-                else:
-                    del doing[connection]
-
-    def _start(self, number: int) -> None:
-        """Start processes until there are so many."""
-        context, levels = get_context("spawn"), {name: logging.getLogger(name).level for name in PACKAGES}
-        new = []
-        with _environment(PYTHONSAFEPATH="1", OMP_NUM_THREADS=str(self.threads)):
-            while len(self._workers) < number:
-                here, there = context.Pipe()
-                process = context.Process(target=_work, args=(there, levels))
-                process.start()
-                there.close()  # so that its end is seen when it ends
-                self._workers[here] = process
-                new.append(here)
-        for connection in new:  # all are starting by now; what is large waits until it is read
-            self._send(connection, self.make)
-
-    def _send(self, connection: Connection, content: object) -> None:
-        try:
-            connection.send(content)
-        except OSError as error:
-            raise self._killed(connection) from error
-
-    def _receive(self, connection: Connection) -> tuple[str, Any]:
-        try:
-            return cast("tuple[str, Any]", connection.recv())
-        except (EOFError, OSError) as error:
-            raise self._killed(connection) from error
-
-    def _killed(self, connection: Connection) -> UserError:
-        process = self._workers[connection]
-        process.join(1)
-        return UserError(
-            f"processes: one of {len(self._workers)} was ended from outside (status {process.exitcode}), as the system"
-            " does where memory runs out; the same command goes on from here, with processes=1 in less memory"
-        )
-
-    def _show(self, connection: Connection, what: str, content: Any) -> None:
-        """Show what a process says."""
-        if what == "step":
-            key, title = content
-            stack = ExitStack()
-            self._steps[connection, key] = stack, stack.enter_context(self.reporter.step(title))
-        elif what == "update":
-            key, now = content
-            self._steps[connection, key][1](*now)
-        elif what == "end":
-            self._steps.pop((connection, content))[0].close()
-        elif what == "log":
-            logging.getLogger(content.name).handle(content)
-        else:
-            message, category, filename, line = content
-            warnings.warn_explicit(message, category, filename, line, registry=self._warned)
+def _log_here(said: "Queue[logging.LogRecord | None]") -> None:
+    """Handle what processes log as if it were this one's."""
+    for record in iter(said.get, None):
+        logging.getLogger(record.name).handle(record)
 
 
 @contextmanager
-def _environment(**variables: str) -> Iterator[None]:
-    """Set variables that processes inherit; the working directory's files must not stand in for their libraries."""
+def _inherited(**variables: str) -> Iterator[None]:
+    """Set variables for processes that start within the block; Ctrl-C and SIGTERM, sent to all, this one answers."""
     before = {name: os.environ.get(name) for name in variables}
+    signals = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
     os.environ.update(variables)
     try:
         yield
     finally:
         for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
+            os.environ.pop(name) if value is None else os.environ.update({name: value})
+        signal.pthread_sigmask(signal.SIG_SETMASK, signals)
 
 
-def _work(connection: Connection, levels: Mapping[str, int]) -> None:
-    """Do tasks until there are no more; the main function of a process."""
-    for number in (signal.SIGINT, signal.SIGTERM):  # a terminal or scheduler tells all: the one that started this acts
-        signal.signal(number, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+_makes: "list[Queue[Callable[[], Any]]]" = []
+"""Where a process that was started for tasks finds what makes its state."""
+
+
+def _begin(makes: "Queue[Any]", said: "Queue[Any]", held: Connection, levels: Mapping[str, int]) -> None:
+    """Prepare a process for its tasks."""
+    threading.Thread(target=_end_with, args=(held,), daemon=True).start()
     settle_threads()
-    said = _Said(connection)
-    logging.getLogger().addHandler(QueueHandler(cast(Any, said)))
+    logging.getLogger().addHandler(QueueHandler(said))
+    logging.captureWarnings(True)
     for name, level in levels.items():
         logging.getLogger(name).setLevel(level)
-    warnings.showwarning = lambda message, category, filename, lineno, *_: said.put(
-        "warning", (message, category, filename, lineno)
-    )
-    state, reporter = connection.recv()(), _SentSteps(said)
-    while True:
-        work, task, threads = connection.recv()
-        torch.set_num_threads(threads)
-        try:
-            for result in work(state, task, reporter):
-                said.put("result", result)
-        except Exception as error:
-            said.put("failed", _portable(error))
-        else:
-            said.put("done", None)
+    _makes.append(makes)
 
 
-def _portable(error: Exception) -> Exception:
-    """Note where an error came from, which is lost on the way; one that cannot be pickled becomes a RuntimeError."""
-    where = traceback.format_exc()
-    try:
-        portable: Exception = ForkingPickler.loads(ForkingPickler.dumps(error))
-    except Exception:
-        portable = RuntimeError(f"{type(error).__name__}: {error}")
-    portable.add_note(where)
-    return portable
-
-
-def _end_with_parent() -> None:
-    """End this process once the one that started it is gone, even if killed: another may be at work there by then."""
-    parent = parent_process()
-    assert parent is not None  # noqa: S101 - a worker has been started by one
-    parent.join()
+def _end_with(held: Connection) -> None:
+    """End this process at once when the other end is closed, as it is when the one that started it is gone."""
+    held.poll(None)
     os._exit(1)
 
 
-class _Said:
-    """What a process says to the one that started it, from any thread."""
-
-    def __init__(self, connection: Connection) -> None:
-        self.connection, self.lock = connection, threading.Lock()
-
-    def put(self, what: str, content: object) -> None:
-        with self.lock:
-            self.connection.send((what, content))
-
-    def put_nowait(self, record: logging.LogRecord) -> None:
-        self.put("log", record)
+@cache
+def _state() -> Any:
+    return _makes[0].get()()
 
 
-class _SentSteps(Reporter):
-    """Steps that are shown by the process that started this one, as they were up to ten times a second."""
+def _do(work: Work[Any, Task, Result], task: Task, threads: int) -> list[Result]:
+    """Do a task; an error that cannot be sent becomes one that can."""
+    torch.set_num_threads(threads)
+    try:
+        return list(work(_state(), task, Reporter(Console(file=_Logged(), force_terminal=False))))
+    except Exception as error:
+        try:
+            deepcopy(error)
+        except Exception:
+            raise RuntimeError(f"{type(error).__name__}: {error}") from error
+        raise
 
-    def __init__(self, said: _Said) -> None:
-        super().__init__(Console(quiet=True))
-        self.said, self.keys = said, count()
 
-    @contextmanager
-    def step(self, title: str) -> Iterator[Update]:
-        """Show one step; of one that fails the end is not told."""
-        key, sent, last = next(self.keys), 0.0, tuple[Any, ...]()
-        self.said.put("step", (key, title))
+class _Logged(io.StringIO):
+    """Text that becomes log messages, since a terminal belongs to one process."""
 
-        def update(*now: Any) -> None:
-            nonlocal sent, last
-            last = now
-            if monotonic() - sent > 0.1:
-                sent, last = monotonic(), ()
-                self.said.put("update", (key, now))
-
-        yield update
-        if last:
-            self.said.put("update", (key, last))
-        self.said.put("end", key)
+    def write(self, text: str) -> int:
+        if text.strip():
+            logger.info("%s", text.strip())
+        return len(text)

@@ -5,12 +5,13 @@ import os
 import time
 import warnings
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 
 from rich.console import Console
 
-from fewshot.benchmark.workers import WorkerProcesses
+from fewshot.benchmark.workers import Executor, open_executor
 from fewshot.terminal import Reporter
 
 
@@ -28,17 +29,29 @@ def failing(state: int, error: Exception, reporter: Reporter) -> list[None]:
     raise error
 
 
-def sleeping(state: int, seconds: float, reporter: Reporter) -> Iterator[int]:
-    yield os.getpid()
-    time.sleep(seconds)
+def sleeping(state: int, folder: Path, reporter: Reporter) -> list[None]:
+    """Name the process in the folder, and do nothing for a minute."""
+    (folder / str(os.getpid())).touch()
+    time.sleep(60)
+    return []
 
 
-def workers(folder: Path, reporter: Reporter | None = None) -> WorkerProcesses[int]:
-    return WorkerProcesses(partial(int, 10), 2, reporter or Reporter(Console(quiet=True)), folder)
+def unportable(state: int, task: int, reporter: Reporter) -> list[None]:
+    raise UnportableError("this", "that")
 
 
-def say_and_wait() -> None:
-    """Print the processes, which do nothing for a minute."""
+class UnportableError(Exception):
+    """Of another library, whose argument is not what it is made of."""
+
+    def __init__(self, first: str, second: str) -> None:
+        super().__init__(f"{first} and {second}")
+
+
+def workers(folder: Path) -> AbstractContextManager[Executor[int]]:
+    return open_executor(partial(int, 10), 2, Reporter(Console(quiet=True)), folder)
+
+
+def wait() -> None:
+    """Start two processes, named in the working directory, which do nothing for a minute."""
     with workers(Path()) as executor:
-        for _, process in executor.run(sleeping, [60.0, 60.0]):
-            print(process, flush=True)
+        list(executor.run(sleeping, [Path(), Path()], 1))
