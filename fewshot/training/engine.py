@@ -87,7 +87,7 @@ def fit(
         if finished:
             break
     if processes.rank == 0:
-        share = waiting.seconds / (perf_counter() - began)
+        share = waiting.seconds / max(1e-9, perf_counter() - began)  # some clocks are coarse
         logger.info("train: reading and augmenting took %.0f %% of the time", 100 * share)
     learner.finish()
     return learner.best.step or done
