@@ -76,7 +76,7 @@ def default_cache() -> Path:
     return Path(home) / "fewshot-bus"
 
 
-def _in_cache(config: DataConfig, prepare: Callable[[Path], T]) -> T:
+def in_cache(config: DataConfig, prepare: Callable[[Path], T]) -> T:
     """Call what prepares something with the cache; with a temporary one where the user's cannot be made or written."""
     if config.cache is not None:
         return prepare(config.cache)
@@ -118,7 +118,7 @@ def read_records(config: DataConfig, name: str) -> list[Record]:
 
         assert dataset.phantom is not None  # noqa: S101 - the configuration holds exactly one of the two
         spec = PhantomSpec(**dataset.phantom.model_dump())
-        root = _in_cache(config, lambda cache: prepare_phantoms(spec, cache / "phantoms"))
+        root = in_cache(config, lambda cache: prepare_phantoms(spec, cache / "phantoms"))
     # Two folders may have the same reader: it is the configured name that tells their records apart.
     records = read_dataset(dataset.reader, root, invert_masks=dataset.invert)
     return [replace(record, dataset=name) for record in records]
@@ -136,7 +136,7 @@ def open_store(config: DataConfig, name: str, reporter: Reporter, *, check_pixel
         records = read_records(config, name)
         size = (config.image_size, config.image_size)
         settings: dict[str, Any] = {"policy": policy_of(config, name), "check_pixels": check_pixels}
-        return _in_cache(config, lambda cache: prepare_store(records, cache / "stores", size, progress, **settings))
+        return in_cache(config, lambda cache: prepare_store(records, cache / "stores", size, progress, **settings))
 
 
 def open_dataset(

@@ -23,6 +23,7 @@ from fewshot.checkpoints import (
 )
 from fewshot.config.training import TrainingConfig
 from fewshot.devices import ALONE, NotEnoughMemoryError, Processes
+from fewshot.training.precision import autocast
 
 logger = logging.getLogger(__name__)
 
@@ -55,14 +56,6 @@ def averaged(network: nn.Module, decay: float) -> AveragedModel:
             torch._foreach_copy_(list(averages), list(currents))
 
     return AveragedModel(network, multi_avg_fn=update, use_buffers=True).eval()
-
-
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-
-
-def autocast(precision: str, device: torch.device) -> torch.autocast:
-    """Return the context in which a network computes in a precision; float32 leaves it as it is."""
-    return torch.autocast(device.type, DTYPES[precision], enabled=precision != "float32")
 
 
 @dataclass(slots=True)

@@ -26,9 +26,9 @@ from fewshot.results.history import METRICS, Tracker, read_history, write_histor
 from fewshot.stores import open_collection, write_data_record
 from fewshot.terminal import Reporter, Update
 from fewshot.training.batches import divided_batches
-from fewshot.training.computing import Computing, choose_computing
 from fewshot.training.engine import OnStep, fit
 from fewshot.training.partition import Partition, divide, require_labels, split_hash
+from fewshot.training.precision import Computing, choose_computing
 
 logger = logging.getLogger(__name__)
 

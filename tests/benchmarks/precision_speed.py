@@ -14,8 +14,7 @@ from fewshot.config.parsing import parse_config
 from fewshot.config.training import TrainConfig
 from fewshot.devices import order_channels_last
 from fewshot.networks import build_network
-from fewshot.training.computing import Computing, choices, choose_computing
-from fewshot.training.learner import autocast
+from fewshot.training.precision import Computing, autocast, choices, choose_computing
 from tests.benchmarks.measurements import Measurement, at_most, figure, interleaved, measured, ratios
 
 SIZE, BATCH, REPEATS = 160, 8, 3

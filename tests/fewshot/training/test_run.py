@@ -25,13 +25,12 @@ from fewshot.config.training import TrainConfig
 from fewshot.inference.support import record_hashes
 from fewshot.networks import NETWORKS, seeded_network
 from fewshot.terminal import Reporter, Update
-from fewshot.training import computing
+from fewshot.training import precision
 from fewshot.training import run as training_module
 from fewshot.training.batches import EpisodeBatches, divided_batches, training_batches
-from fewshot.training.computing import Computing
 from fewshot.training.engine import validation_means
-from fewshot.training.learner import autocast
 from fewshot.training.partition import divide
+from fewshot.training.precision import Computing, autocast
 from fewshot.training.run import train, training_facts
 from tests.fewshot.small_networks import ENCODER, MODELS, assert_same_weights, small_network, train_config, weights
 
@@ -276,11 +275,9 @@ def fastest(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Computing]:
     """What is fastest on this machine, whatever is measured; one that a test may change."""
     found = [Computing("bfloat16", True)]
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
-    monkeypatch.setattr(computing, "computes_in_bfloat16", lambda device: True)
+    monkeypatch.setattr(precision, "computes_in_bfloat16", lambda device: True)
     monkeypatch.setattr(
-        computing,
-        "_remembered_seconds",
-        lambda config, network, batch, options, device: {one: 1.0 + (one != found[0]) for one in options},
+        precision, "_remembered_seconds", lambda *given: {one: 1.0 + (one != found[0]) for one in given[2]}
     )
     return found
 
@@ -320,10 +317,10 @@ def test_an_interrupted_training_ends_in_what_it_began_in(
 def test_the_fastest_is_measured_on_the_network_itself(
     linear_phantoms: Collection, tmp_path: Path, reporter: Reporter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(computing, "BUDGET", 0.0)
+    monkeypatch.setattr(precision, "SECONDS", 0.0)
     config = train_config("unet", **AUTO, steps=2).model_copy(update={"cache": tmp_path / "cache"})
     facts = load_checkpoint(train(config, tmp_path / "auto", reporter, linear_phantoms)).facts
-    (file,) = (tmp_path / "cache" / "computing").iterdir()
+    (file,) = (tmp_path / "cache" / "precision").iterdir()
     seconds = json.loads(file.read_text())["seconds"]
     named = f"{facts['precision']}{' channels-last' if facts['channels_last'] else ''}"
     assert seconds[named] <= 1.03 * min(seconds.values())

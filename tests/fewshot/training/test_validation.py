@@ -19,8 +19,9 @@ from fewshot.devices import ALONE, Processes
 from fewshot.networks import NETWORKS
 from fewshot.training.batches import HeldOut, divided_batches
 from fewshot.training.engine import fit, validation_means
-from fewshot.training.learner import Best, autocast
+from fewshot.training.learner import Best
 from fewshot.training.partition import divide
+from fewshot.training.precision import autocast
 from tests.fewshot.small_networks import CPU, assert_same_weights, small_network, train_config, weights
 
 every_network = pytest.mark.parametrize("name", list(NETWORKS))

@@ -1,14 +1,15 @@
-"""What a training computes in: precision and order in memory; `auto` is what proves fastest on this machine."""
+"""Precision and order in memory of a training; `auto` is the fastest on this machine, measured once and remembered."""
 
 import hashlib
 import json
 import logging
 import platform
+import re
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from functools import partial
 from itertools import count
-from math import inf, isfinite
+from math import inf
 from pathlib import Path
 from time import perf_counter, thread_time
 from typing import Any, NamedTuple
@@ -18,33 +19,27 @@ from torch import nn
 
 from episodes.errors import StorageError
 from episodes.io.files import write_text
-from episodes.io.yaml_json import JSONTextError, read_json
+from episodes.io.locks import waiting_lock
+from episodes.io.yaml_json import read_json
 from fewshot.config.training import TrainConfig, TrainingConfig
-from fewshot.devices import (
-    ALONE,
-    NotEnoughMemoryError,
-    Processes,
-    device_name,
-    order_channels_last,
-    within_memory,
-)
-from fewshot.stores import default_cache
-from fewshot.training.batches import Batch, batch_size
-from fewshot.training.learner import autocast
+from fewshot.devices import ALONE, NotEnoughMemoryError, Processes, device_name, order_channels_last, within_memory
+from fewshot.stores import in_cache
+from fewshot.training.batches import Batch
 
 logger = logging.getLogger(__name__)
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 NOISE = 0.03
 """By what share a choice must be slower than the fastest to be left for it, where it comes first."""
 
-BUDGET = 2.0
-"""Seconds that are measured for at least; three times as long where a choice was not measured often enough by then."""
+ITEMS, ROUNDS, SECONDS = 4, 3, 2.0
+"""So many items of a batch are measured, so often at least each way, and for so long."""
 
-ROUNDS = 3
-"""How often is enough. Every choice is measured once, however long a network's steps take."""
 
-STEP = 0.15
-"""Seconds of a step whose items are few enough, where a batch has many."""
+def autocast(precision: str, device: torch.device) -> torch.autocast:
+    """Return the context in which a network computes in a precision; float32 leaves it as it is."""
+    return torch.autocast(device.type, DTYPES[precision], enabled=precision != "float32")
 
 
 class Computing(NamedTuple):
@@ -87,15 +82,19 @@ def choose_computing(
 ) -> Computing:
     """Decide what a training computes in; of what is left open, the fastest is measured, once per machine and network.
 
-    Several processes compute in what the first one has measured. The log says what was measured, and so does a file in
-    the cache, for the next training; where that cannot be written, it is measured again.
+    Whoever comes first measures, and others wait for it: processes of one training, and any others that share a cache.
     """
     options = choices(config.train, device)
     if len(options) == 1:
         return options[0]
     place = torch.zeros((), dtype=torch.long, device=device)
     if processes.rank == 0:
-        seconds = _remembered_seconds(config, network, first_batch(), options, device)
+        measure = partial(measured_seconds, network, batch := first_batch(), options, device)
+        try:
+            seconds = in_cache(config, partial(_remembered_seconds, config, batch, options, device, measure))
+        except StorageError as error:
+            logger.info("train: %s: what is measured is not remembered: %s", config.name, error)
+            seconds = measure()
         best = fastest(seconds)
         place += options.index(best)
         found = ", ".join(f"{option} {1000 * taken:.0f} ms" for option, taken in seconds.items())
@@ -116,44 +115,39 @@ def fastest(seconds: Mapping[Computing, float]) -> Computing:
 
 
 def _remembered_seconds(
-    config: TrainConfig, network: nn.Module, batch: Batch, options: Sequence[Computing], device: torch.device
+    config: TrainConfig,
+    batch: Batch,
+    options: Sequence[Computing],
+    device: torch.device,
+    measure: Callable[[], dict[Computing, float]],
+    cache: Path,
 ) -> dict[Computing, float]:
-    """Return what a part of a step takes each way, from the cache if it was measured there before."""
-    what: dict[str, Any] = {
+    """Return what was measured before on such a machine, network and batch, or else is now, also for a damaged file."""
+    key: dict[str, Any] = {
         "device": f"{_processor() if device.type == 'cpu' else device.type}: {device_name(device)}",
         "torch": torch.__version__,
         "network": config.model_dump(mode="json", include={"encoder", "model"}, exclude={"encoder": {"weights"}}),
         "batch": {name: list(tensor.shape) for name, tensor in batch.items()},
-        "options": [str(option) for option in options],
     }
-    key = hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:16]
-    try:
-        path = (config.cache or default_cache()) / "computing" / f"{key}.json"
-    except RuntimeError:  # there is no home
-        return measured_seconds(network, batch, options, device)
-    if (known := _read_seconds(path, options)) is not None:
-        return known
-    seconds = measured_seconds(network, batch, options, device)
-    if all(map(isfinite, seconds.values())):
-        told = {str(option): taken for option, taken in seconds.items()}
+    path = cache / "precision" / f"{hashlib.sha256(json.dumps(key).encode()).hexdigest()[:16]}.json"
+    with waiting_lock(path):
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_text(path, json.dumps(what | {"seconds": told}, indent=1) + "\n")
-        except (OSError, StorageError) as error:
-            logger.info("train: %s: what was measured is not remembered: %s", config.name, error)
+            told: Any = read_json(path)
+            return {option: float(told["seconds"][str(option)]) for option in options}
+        except (OSError, LookupError, TypeError, ValueError):
+            seconds = measure()
+        if inf not in seconds.values():
+            key["seconds"] = {str(option): taken for option, taken in seconds.items()}
+            write_text(path, json.dumps(key, indent=1) + "\n")
     return seconds
 
 
-def _read_seconds(path: Path, options: Sequence[Computing]) -> dict[Computing, float] | None:
-    """Read what was measured; None where there is no such file, or a damaged one."""
-    try:
-        found = read_json(path)
-    except (OSError, JSONTextError):
-        return None
-    told = found.get("seconds") if isinstance(found, dict) else None
-    known = {option: told.get(str(option)) for option in options} if isinstance(told, dict) else {}
-    seconds = {option: taken for option, taken in known.items() if isinstance(taken, float) and 0 < taken < inf}
-    return seconds if len(seconds) == len(options) else None
+def _processor() -> str:
+    """Name the processor's model, as far as the system tells it."""
+    file = Path("/proc/cpuinfo")
+    text = file.read_text(errors="replace") if file.is_file() else ""
+    found = re.search(r"^model name\s*: *(.*)", text, re.MULTILINE)
+    return found[1] if found else platform.processor() or platform.machine()
 
 
 def measured_seconds(
@@ -171,26 +165,19 @@ def measured_seconds(
     alone = device.type == "cpu" and torch.get_num_threads() == 1
     clock = clock or (thread_time if alone else perf_counter)
     copied = deepcopy(network).to(device).train()
-    began, items = clock(), min(2, batch_size(batch))
-
-    def seconds(option: Computing) -> float:
-        order_channels_last(copied, option.channels_last)
-        part = {name: tensor[:items].to(device) for name, tensor in batch.items()}
-        started = clock()
-        try:
-            within_memory(partial(_step, copied, part, option, device), f"{device}, measuring {option}")
-        except NotEnoughMemoryError:
-            return inf
-        return clock() - started
-
-    first = min(seconds(options[0]) for _ in range(2))  # the first time, kernels are prepared
-    items = max(items, min(batch_size(batch), int(items * STEP / max(first, 1e-9))))
-    least = dict.fromkeys(options, inf)
-    for done in count(1):
-        least = {option: min(known, seconds(option)) for option, known in least.items()}
-        spent = clock() - began
-        if spent >= BUDGET and (done >= ROUNDS or spent >= 3 * BUDGET):
+    part = {name: tensor[:ITEMS].to(device) for name, tensor in batch.items()}
+    least, began = dict.fromkeys(options, inf), clock()
+    for done in count():
+        if done >= ROUNDS and clock() - began >= SECONDS:
             break
+        for option in options:
+            order_channels_last(copied, option.channels_last)
+            started = clock()
+            try:
+                within_memory(partial(_step, copied, part, option, device), f"{device}, measuring {option}")
+            except NotEnoughMemoryError:
+                continue
+            least[option] = min(least[option], clock() - started)
     return least
 
 
@@ -203,13 +190,3 @@ def _step(network: nn.Module, batch: Batch, option: Computing, device: torch.dev
         loss.backward()
     if device.type != "cpu":
         torch.accelerator.synchronize(device)
-
-
-def _processor() -> str:
-    """Name the processor's model, as far as the system tells it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(errors="replace").splitlines()
-    except OSError:
-        lines = []
-    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(names, platform.processor() or platform.machine())
