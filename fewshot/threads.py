@@ -8,7 +8,6 @@ while the command runs, which changes no result.
 
 import ctypes
 import os
-import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, MutableMapping
@@ -43,59 +42,48 @@ def settle_threads(environment: MutableMapping[str, str] = os.environ) -> None:
         return
     environment.setdefault("KMP_BLOCKTIME", "1")  # of Intel's and LLVM's OpenMP, in ms, in place of 200
     alone = processors == 1 or environment.get("OMP_NUM_THREADS") == "1"
-    if sys.platform == "linux" and not alone and "GOMP_SPINCOUNT" not in environment and not _watched():
-        threading.Thread(target=watch, args=(Brake(),), name=WATCHING, daemon=True).start()
+    watched = any(thread.name == WATCHING for thread in threading.enumerate())
+    if not alone and not watched and "GOMP_SPINCOUNT" not in environment:
+        threading.Thread(target=watch, name=WATCHING, daemon=True).start()
 
 
-def _watched() -> bool:
-    return any(thread.name == WATCHING for thread in threading.enumerate())
+def watch(pause: Callable[[float], None] = time.sleep) -> None:
+    """Keep threads from spinning while one waits for a processor, as it does if something else uses it too.
 
-
-class Brake:
-    """A second team of OpenMP threads, asleep: with more threads than processors, GNU's libgomp hardly spins."""
-
-    def __init__(self) -> None:
-        self._team: tuple[threading.Thread, threading.Event] | None = None
-
-    def pull(self) -> None:
-        """Make the team, if there is none, and if torch has loaded GNU's OpenMP."""
-        openmp = ctypes.CDLL(None)
-        if self._team is None and hasattr(openmp, "GOMP_parallel"):
-            release = threading.Event()
-            thread = threading.Thread(target=_hold_team, args=(openmp, release), name="brake", daemon=True)
-            thread.start()
-            self._team = thread, release
-
-    def release(self) -> None:
-        """Let the team end, if there is one."""
-        if self._team is not None:
-            thread, release = self._team
-            release.set()
-            thread.join()
-            self._team = None
-
-
-def _hold_team(openmp: ctypes.CDLL, release: threading.Event) -> None:
-    """Start one OpenMP thread more than there are processors; they last as long as the thread that started them."""
-    work = ctypes.cast(openmp.omp_get_num_threads, ctypes.c_void_p)  # any function that does nothing
-    openmp.GOMP_parallel(work, None, allowed_processors() + 1, 0)
-    release.wait()
-
-
-def watch(brake: Brake, pause: Callable[[float], None] = time.sleep) -> None:
-    """Pull the brake while threads wait for a processor, as they do if something else uses it too; never returns."""
-    quiet, before = 0, waited()
-    while True:
+    It never returns, but at once where the system does not say how long threads wait.
+    """
+    quiet, before, release = 0, waited(), None
+    while before:
         pause(LOOK)
         after = waited()
-        if longest_wait(before, after) > CONTENDED * LOOK:
-            quiet = 0
-            brake.pull()
-        else:
-            quiet += 1
-            if quiet == PATIENCE:
-                brake.release()
+        quiet = 0 if longest_wait(before, after) > CONTENDED * LOOK else quiet + 1
+        if quiet == 0 and release is None:
+            release = hold_team()
+        elif quiet == PATIENCE and release is not None:
+            release.set()
+            release = None
         before = after
+
+
+def hold_team() -> threading.Event | None:
+    """Hold a second team of OpenMP threads, asleep, until the event is set; None without GNU's OpenMP.
+
+    Where there are more threads than processors, those of GNU's libgomp hardly spin (`GOMP_SPINCOUNT` in its manual).
+    A team counts until the thread that started it ends.
+    """
+    openmp = ctypes.CDLL(None)  # what is loaded by now for all: torch loads its OpenMP so
+    if not hasattr(openmp, "GOMP_parallel"):
+        return None
+    # What the team does is a function of C that does nothing: Python's would have to wait for the lock in each thread.
+    nothing = ctypes.cast(openmp.omp_get_num_threads, ctypes.c_void_p)
+    release = threading.Event()
+
+    def hold() -> None:
+        openmp.GOMP_parallel(nothing, None, allowed_processors() + 1, 0)
+        release.wait()
+
+    threading.Thread(target=hold, name="brake", daemon=True).start()
+    return release
 
 
 def longest_wait(before: Mapping[str, float], after: Mapping[str, float]) -> float:

@@ -12,7 +12,7 @@ import pytest
 
 from episodes.parallel import allowed_processors, n_processors
 from fewshot import threads
-from fewshot.threads import CONTENDED, LOOK, PATIENCE, WATCHING, Brake, settle_threads, waited, watch
+from fewshot.threads import CONTENDED, LOOK, PATIENCE, WATCHING, hold_team, settle_threads, waited, watch
 
 
 def output(script: str) -> str:
@@ -123,34 +123,39 @@ class EndError(Exception):
     """The end of a watch that has none."""
 
 
-class FakeBrake(Brake):
-    """What was done with it, in order."""
-
-    def __init__(self) -> None:
-        self.done: list[str] = []
-
-    def pull(self) -> None:
-        self.done.append("pull")
-
-    def release(self) -> None:
-        self.done.append("release")
-
-
-def test_the_brake_is_pulled_while_a_thread_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_team_is_held_while_a_thread_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     shares = [0.0, 0.1, 0.9, 0.6, *[0.05] * (PATIENCE + 3), 0.5]
     looks = iter([{"1": 0.0, "2": LOOK * sum(shares[:n])} for n in range(len(shares) + 1)])
     monkeypatch.setattr(threads, "waited", lambda: next(looks))
-    brake, pauses = FakeBrake(), iter(shares)
+    held: list[threading.Event] = []
+
+    def hold() -> threading.Event:
+        held.append(threading.Event())
+        return held[-1]
+
+    monkeypatch.setattr(threads, "hold_team", hold)
+    holding, pauses = list[list[bool]](), iter(shares)
 
     def pause(seconds: float) -> None:
         assert seconds == LOOK
+        holding.append([not release.is_set() for release in held])
         if next(pauses, None) is None:
             raise EndError
 
     with pytest.raises(EndError):
-        watch(brake, pause)
+        watch(pause)
     assert [share for share in shares if share > CONTENDED] == [0.9, 0.6, 0.5]
-    assert brake.done == ["pull", "pull", "release", "pull"]
+    assert holding == [[]] * 3 + [[True]] * (PATIENCE + 1) + [[False]] * 4 + [[False, True]]
+
+
+def test_where_nothing_tells_of_waiting_nobody_watches(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(threads, "waited", dict)
+    watch()  # it returns
+
+
+def test_without_gnu_s_openmp_there_is_no_team(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: object())
+    assert hold_team() is None
 
 
 @pytest.mark.skipif(not Path("/proc/self/schedstat").exists(), reason="the system does not count waiting")
@@ -179,21 +184,18 @@ def await_threads(count: int) -> None:
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="the system does not list threads")
-def test_the_brake_is_a_team_that_comes_and_goes() -> None:
+def test_a_team_comes_and_goes() -> None:
     import torch  # it loads OpenMP
 
     if "libgomp" not in Path("/proc/self/maps").read_text() or not hasattr(ctypes.CDLL(None), "GOMP_parallel"):
         pytest.skip("torch is built with another OpenMP than GNU's")
     product = torch.ones(300, 300) @ torch.ones(300, 300)
     before = len(waited())
-    brake = Brake()
-    brake.release()
-    brake.pull()
-    brake.pull()
+    release = hold_team()
+    assert release is not None
     await_threads(before + 1 + allowed_processors())  # the holder, and its team beside it
     assert torch.equal(torch.ones(300, 300) @ torch.ones(300, 300), product)
-    brake.release()
-    brake.release()
+    release.set()
     await_threads(before)
 
 
