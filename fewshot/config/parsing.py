@@ -2,7 +2,6 @@
 
 import difflib
 from collections.abc import Callable, Mapping, Sequence
-from copy import deepcopy
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_args, get_origin
 
@@ -48,7 +47,7 @@ def parse_overrides(overrides: Sequence[str], tree: Mapping[str, Any] | None = N
     Raises:
         ConfigError: names the override that is none.
     """
-    changed = deepcopy(dict(tree or {}))
+    changed = dict(tree or {})
     for override in overrides:
         _apply_override(changed, override)
     return changed
@@ -60,7 +59,7 @@ def parse_config(tree: Mapping[str, Any], kind: type[AnyConfig], origin: str) ->
         return kind.model_validate(tree)
     except ValidationError as error:
         problems = error.errors()
-        lines = [f"{origin}: {_explain(kind, problem)}" for problem in problems[:MOST_SHOWN]]
+        lines = [f"{origin}: {_explain(kind, tree, problem)}" for problem in problems[:MOST_SHOWN]]
         if len(problems) > MOST_SHOWN:
             lines.append(f"{origin}: and {len(problems) - MOST_SHOWN} more")
         raise ConfigError(*lines) from error
@@ -78,15 +77,22 @@ def _apply_override(tree: dict[str, Any], override: str) -> None:
     if len(parents) > MOST_DEPTH:
         raise ConfigError(f"{override!r}: nested more deeply than {MOST_DEPTH} levels")
     for parent in parents:
-        child = tree.setdefault(parent, {})
+        child = tree.get(parent, {})
         if not isinstance(child, dict):
             raise ConfigError(f"{override!r}: {parent} is a value, it has no keys below it")
-        tree = child
+        tree[parent] = dict(child)  # where YAML says `*name`, another key has the same mapping
+        tree = tree[parent]
     tree[last] = value
 
 
-def _explain(kind: type[BaseModel], problem: Any) -> str:
-    location = [str(part) for part in problem["loc"]]
+def _explain(kind: type[BaseModel], tree: Mapping[str, Any], problem: Any) -> str:
+    location: list[str] = []
+    within: Any = tree
+    for part in problem["loc"]:
+        if isinstance(part, str) and not isinstance(within, Mapping):
+            break  # of several kinds that a value may be of, this names one
+        location.append(str(part))
+        within = within.get(part, {}) if isinstance(within, Mapping) else None
     key = ".".join(location)
     if problem["type"] != "extra_forbidden":
         message = problem["msg"].removeprefix("Value error, ")

@@ -100,6 +100,26 @@ def test_relative_folders_lie_in_the_data_root(tmp_path: Path) -> None:
 # Unknown keys
 
 
+def test_an_override_leaves_other_keys_with_the_same_anchor_alone(tmp_path: Path) -> None:
+    shared = {"network": "unet", "train": {"steps": 10}}
+    models = {"one": shared, "same": shared, "like": {"network": "panet", "train": shared["train"]}}
+    path = written(tmp_path, BENCHMARK | {"models": models, "methods": {"empty": {"method": "empty"}}})
+    assert "&id001" in path.read_text()
+    found = load_config(path, BenchmarkConfig, ["models.one.train.steps=7"]).models
+    assert [model.train and model.train.steps for model in found.values()] == [7, 10, 10]
+
+
+def test_a_value_of_no_possible_kind_is_named_by_its_key(tmp_path: Path) -> None:
+    lines = complaint(written(tmp_path), "processes=0").splitlines()
+    assert lines == [
+        "processes: Input should be 'auto'",
+        "processes: Input should be greater than or equal to 1",
+    ]
+    assert complaint(written(tmp_path), "models.panet.train.channels_last=7").startswith(
+        "models.panet.train.channels_last: Input"
+    )
+
+
 @pytest.mark.parametrize(
     ("override", "message"),
     [
