@@ -24,7 +24,7 @@ from episodes.errors import DatasetError, UserError
 from episodes.images.decoding import read_image, stretch_image
 from episodes.images.dicom_header import DicomFacts, is_dicom, read_dicom_facts
 from episodes.images.grey_scales import with_full_scales
-from episodes.io.files import folder_written_whole, require_free
+from episodes.io.files import csv_text, folder_written_whole, require_free
 from episodes.io.locks import exclusive_lock
 from episodes.names import short_name
 from episodes.records import UNKNOWN, Record, frame_stem
@@ -34,7 +34,6 @@ from fewshot.devices import Batching, choose_device
 from fewshot.inference.inputs import Input, Inputs, find_inputs, read_metadata_beside
 from fewshot.inference.out_of_distribution import AnyEncoder, describe_images, find_encoder
 from fewshot.plots.images import Tile, TileGroup, contact_sheet
-from fewshot.results.tables import csv_text
 from fewshot.terminal import Reporter
 
 logger = logging.getLogger(__name__)

@@ -5,6 +5,7 @@ there. Errors and interruptions remove what is hidden; what a process left that 
 that writes there.
 """
 
+import csv
 import errno
 import os
 import re
@@ -15,7 +16,9 @@ from contextlib import contextmanager, suppress
 from functools import cache
 from hashlib import file_digest, sha256
 from itertools import count
+from math import isnan
 from pathlib import Path
+from types import SimpleNamespace
 
 from episodes.errors import OUT_OF_ROOM, ManifestError, StorageError, UserError
 from episodes.names import LONGEST_NAME, short_name
@@ -323,6 +326,25 @@ def protect_cell(text: str) -> str:
     ("'=1+1.png", '-0.5', 'a-b')
     """
     return f"'{text}" if _FORMULA.fullmatch(text) and not _NUMBER.fullmatch(text) else text
+
+
+def csv_text(lines: Iterable[Iterable[object]]) -> str:
+    """Return lines of values as CSV, numbers as precise as they are, nothing for None and NaN, formulas as text.
+
+    >>> print(csv_text([["a", "b", "c"], ["x, y", float("nan"), "=z"]]), end="")
+    a,b,c
+    "x, y",,'=z
+    """
+    rows: list[str] = []
+    # With this end of lines, a carriage return in a cell is quoted as well.
+    csv.writer(SimpleNamespace(write=rows.append), lineterminator="\r\n").writerows(map(_cell, line) for line in lines)
+    return "".join(f"{row[:-2]}\n" for row in rows)
+
+
+def _cell(value: object) -> object:
+    if isinstance(value, str):
+        return protect_cell(value)
+    return "" if value is None or (isinstance(value, float) and isnan(value)) else value
 
 
 def plain_cell(text: str) -> str:

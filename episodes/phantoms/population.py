@@ -8,9 +8,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from episodes.errors import SamplingError
-from episodes.phantoms.anatomy import Breast, build, draw_breast
+from episodes.phantoms.anatomy import (
+    Breast,
+    Inclusion,
+    build,
+    corners,
+    draw_breast,
+    ellipse,
+    insert,
+    lobulation,
+    normalised,
+    spicules,
+)
 from episodes.phantoms.imaging import b_mode, scanner_named
-from episodes.phantoms.inclusions import Inclusion, corners, ellipse, insert, lobulation, normalised, spicules
 from episodes.phantoms.textures import Grid
 from episodes.records import LABEL_VALUES, Label
 

@@ -11,9 +11,9 @@ from episodes.datasets.metadata import COLUMNS, TABLE
 from episodes.datasets.survey import Survey
 from episodes.errors import UserError
 from episodes.images.grey_scales import describe_full_scales
+from episodes.io.files import csv_text
 from episodes.names import printable
 from episodes.records import LABELS, Record, frame_stem
-from fewshot.results.tables import csv_text
 
 _EXAMPLES = 3
 UNNAMED = "none are named: every image counts as one"

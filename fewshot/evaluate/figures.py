@@ -12,8 +12,9 @@ from fewshot.devices import batched, default_batch_size
 from fewshot.evaluate.scores import Assessment, ImageResult
 from fewshot.inference.loading import LoadedMethod
 from fewshot.inference.predictor import EnsemblePrediction, Predictor
-from fewshot.plots.curves import confusion_figure, history_figure, reliability_figure, roc_figure
+from fewshot.plots.curves import confusion_figure, reliability_figure, roc_figure
 from fewshot.plots.images import Case, cases_figure
+from fewshot.plots.training import history_figure
 from fewshot.results.history import METRICS, read_history
 
 # Of the worst, the median and the best lesion images, and of the normal images with the largest false lesion.

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
 from baselines.prediction import UNKNOWN
-from episodes.io.files import write_text
+from episodes.io.files import csv_text, write_text
 from episodes.records import LABEL_VALUES, Record
 from episodes.scoring.class_scores import (
     ClassScores,
@@ -30,7 +30,7 @@ from fewshot.inference.predictor import KINDS, EnsemblePrediction
 from fewshot.results.numbers import DEFINED, counted
 from fewshot.results.rows import SCORES
 from fewshot.results.summary import LESION_SCORES, NORMAL_SCORES, without_nan
-from fewshot.results.tables import Table, csv_text
+from fewshot.results.tables import Table
 
 CLASS_VALUES: Mapping[str, int] = {kind: LABEL_VALUES[kind] for kind in KINDS}  # type: ignore[index]
 

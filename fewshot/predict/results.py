@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from episodes.errors import DatasetError, StorageError, UserError
 from episodes.images.decoding import stretch_labels
 from episodes.images.regions import count_components
-from episodes.io.files import plain_cell, write_bytes, write_text
+from episodes.io.files import csv_text, plain_cell, write_bytes, write_text
 from episodes.names import printable
 from episodes.scoring.mask_scores import dice
 from fewshot.inference.inputs import Input
@@ -20,7 +20,6 @@ from fewshot.inference.predictor import ImagePrediction
 from fewshot.predict.cases import ImageReader, ReadImage
 from fewshot.results.numbers import EXACT
 from fewshot.results.pictures import mask_png, overlay, png, probability_png
-from fewshot.results.tables import csv_text
 
 UNSURE_BELOW = 0.85
 """A mask of a lower `lesion_confidence` is flagged."""

@@ -12,9 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from episodes.errors import StorageError, UserError, in_short
-from episodes.io.files import write_text
+from episodes.io.files import csv_text, write_text
 from episodes.io.yaml_json import JSONTextError, parse_json
-from fewshot.results.tables import csv_text
 
 METRICS = "metrics.jsonl"
 """In a training's folder: the losses of every step."""

@@ -16,11 +16,10 @@ import pyarrow as pa
 import yaml
 
 from episodes.errors import StorageError, UserError
-from episodes.io.files import written_whole
+from episodes.io.files import csv_text, written_whole
 from episodes.io.locks import waiting_lock
 from episodes.io.yaml_json import parse_yaml
 from fewshot.results.run_files import Annotated, GalleryCase, RunFiles, read_run_files
-from fewshot.results.tables import csv_text
 
 logger = logging.getLogger(__name__)
 

@@ -1,16 +1,13 @@
 """Tables as people and programs read them: Markdown, CSV, LaTeX and the terminal; the page takes them as they are."""
 
-import csv
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from math import isnan
-from types import SimpleNamespace
 from typing import Any
 
 import rich.table
 from rich.markup import escape
 
-from episodes.io.files import protect_cell
+from episodes.io.files import csv_text
 
 TableRecord = Mapping[str, Any]
 
@@ -95,25 +92,6 @@ class Table:
                 cells[marked] += mark
             table.add_row(*cells, style=style if place in self.best else None)
         return table
-
-
-def csv_text(lines: Iterable[Iterable[object]]) -> str:
-    """Return lines of values as CSV, numbers as precise as they are, nothing for None and NaN, formulas as text.
-
-    >>> print(csv_text([["a", "b", "c"], ["x, y", float("nan"), "=z"]]), end="")
-    a,b,c
-    "x, y",,'=z
-    """
-    rows: list[str] = []
-    # With this end of lines, a carriage return in a cell is quoted as well.
-    csv.writer(SimpleNamespace(write=rows.append), lineterminator="\r\n").writerows(map(_cell, line) for line in lines)
-    return "".join(f"{row[:-2]}\n" for row in rows)
-
-
-def _cell(value: object) -> object:
-    if isinstance(value, str):
-        return protect_cell(value)
-    return "" if value is None or (isinstance(value, float) and isnan(value)) else value
 
 
 def _line(cells: Iterable[str]) -> str:

@@ -22,7 +22,7 @@ from fewshot.checkpoints import (
     save_checkpoint,
 )
 from fewshot.config.training import TrainingConfig
-from fewshot.devices import ALONE, NotEnoughMemoryError, Processes
+from fewshot.devices import ALONE, NotEnoughMemoryError, Processes, is_first_process
 from fewshot.training.precision import autocast
 
 logger = logging.getLogger(__name__)
@@ -161,6 +161,12 @@ def save_learner(path: Path, learner: Learner, steps_done: int, facts: Mapping[s
     if learner.parts != Parts():
         progress["parts"] = asdict(learner.parts)
     save_checkpoint(path, tensors, dict(facts) | progress)
+
+
+def discard_learner(path: Path) -> None:
+    """Remove the state of a training that has ended, if a killed process has not done so."""
+    if is_first_process():
+        path.unlink(missing_ok=True)
 
 
 def fill_learner(learner: Learner, path: Path) -> int:

@@ -27,6 +27,7 @@ from fewshot.stores import open_collection, write_data_record
 from fewshot.terminal import Reporter, Update
 from fewshot.training.batches import divided_batches
 from fewshot.training.engine import OnStep, fit
+from fewshot.training.learner import discard_learner
 from fewshot.training.partition import Partition, divide, require_labels, split_hash
 from fewshot.training.precision import Computing, choose_computing
 
@@ -102,7 +103,7 @@ def _train(
     path, state = folder / "checkpoint.safetensors", folder / "state.safetensors"
     finished, interrupted = (_earlier_facts(file, facts) for file in (path, state))
     if finished:
-        _discard_state(state)
+        discard_learner(state)
         reporter.console.print(f"train: {config.name} is finished: {path}", highlight=False)
         if listener is not None:
             listener.catch_up(folder, config, group, facts, finished.get("kept_step"))
@@ -153,7 +154,7 @@ def _train(
             tensors = network_tensors(network) | training_feature_tensors(network, partition.train, device)
             outcome = {**computing._asdict(), "kept_step": kept_step, **images}
             save_checkpoint(path, tensors, facts | outcome)
-            _discard_state(state)
+            discard_learner(state)
             if listening is not None:
                 listening.keep(kept_step)
     return path
@@ -192,12 +193,6 @@ def _step_log(config: TrainingConfig, tracker: Tracker, listening: StepListener 
     return on_step
 
 
-def _discard_state(path: Path) -> None:
-    """Remove the state of a training that has ended, if a killed process has not done so."""
-    if path.is_file() and is_first_process():
-        path.unlink()
-
-
 def _write_seconds(folder: Path, seconds: float, steps_before: int) -> None:
     """Write how long a training takes on the whole, of which this process may have done the last steps only."""
     steps = len(read_history(folder / METRICS).steps)
@@ -207,7 +202,7 @@ def _write_seconds(folder: Path, seconds: float, steps_before: int) -> None:
 
 def _write_history(folder: Path, kept_step: int) -> None:
     """Write the losses and scores of every step as a table and a picture."""
-    from fewshot.plots.curves import history_figure  # takes a second that only a training need wait for
+    from fewshot.plots.training import history_figure  # takes a second that only a training need wait for
 
     history = read_history(folder / METRICS)
     write_history_csv(history, folder / "history.csv")

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from episodes.phantoms.anatomy import Inclusion, ellipse, insert
 from episodes.phantoms.imaging import SCANNERS, b_mode, compress, envelope, resolution, travel_loss
-from episodes.phantoms.inclusions import Inclusion, ellipse, insert
 from episodes.phantoms.textures import Grid, Tissue
 
 scanners = pytest.mark.parametrize("scanner", SCANNERS)

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fewshot.plots.curves import history_figure, smooth
 from fewshot.plots.style import BLUE, GREY, VERMILLION
+from fewshot.plots.training import history_figure, smooth
 from fewshot.results.history import History
 from tests.fewshot.plots.pictures import coloured, size_in_inches
 

@@ -10,9 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from episodes.datasets.tables import read_csv
-from episodes.io.files import plain_cell
+from episodes.io.files import csv_text, plain_cell
 from fewshot.predict.results import COLUMNS, read_rows, write_rows
-from fewshot.results.tables import csv_text
 
 MARKS = ("=", "+", "-", "@", "\t", "\r")
 NAMES = st.text(st.sampled_from("=+-@\t\r\n'\",;a1.e äß") | st.characters(codec="utf-8"))
