@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from fewshot.panet.blocks import LearnedScalars, scalar_products, unit
+from fewshot.panet.blocks import LearnedScalars, unit
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,8 @@ class SupportAttention(nn.Module):
     def read(self, support: Tensor) -> SupportKeys:
         """Compute the keys of support features (n_episodes, n_way, n_shot, channels, h, w)."""
         directions = unit(support, -3)
-        return SupportKeys(scalar_products(directions, self.keys.weight), unit(directions.mean((-2, -1)), -1))
+        pixels = torch.einsum("ewschx,dc->ewsdhx", directions, self.keys.weight)
+        return SupportKeys(pixels, unit(directions.mean((-2, -1)), -1))
 
     def forward(self, keys: SupportKeys, weights: Tensor, query: Tensor) -> Attention:
         """Weigh a support set's keys, which `read` gives, for each query (n_episodes, n_query, channels, h, w).

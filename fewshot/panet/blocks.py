@@ -21,11 +21,24 @@ def pool(features: Tensor, weights: Tensor) -> Tensor:
 
 
 def scalar_products(features: Tensor, vectors: Tensor) -> Tensor:
-    """Multiply features (..., channels, h, w), at every pixel, with vectors (..., n, channels): (..., n, h, w).
+    """Multiply features (..., n, channels, h, w), at every pixel, with vectors (..., k, channels): (..., n, k, h, w)."""
+    if torch.is_inference_mode_enabled():  # a training goes on with the sums, in their order, that it began with
+        # Image by image: to join their pixels all of them are copied, which takes ten times as long.
+        return torch.unflatten(vectors.unsqueeze(-3) @ features.flatten(-2), -1, features.shape[-2:])
+    return torch.einsum("...nchw,...kc->...nkhw", features, vectors)
 
-    Image by image: to join their pixels, as one `einsum` does, all of them are copied, which takes ten times as long.
+
+def cosines(features: Tensor, vectors: Tensor) -> Tensor:
+    """Compare features (channels, h, w), at every pixel, with unit vectors (n, channels): (n, h, w).
+
+    Lengths and products are summed over a few channels at a time, which are read from memory once, and nothing of the
+    features' size is written.
     """
-    return torch.unflatten(vectors @ features.flatten(-2), -1, features.shape[-2:])
+    squares, products = features.new_zeros(1, features[0].numel()), features.new_zeros(len(vectors), features[0].numel())
+    for part, of_vectors in zip(features.flatten(1).split(128), vectors.split(128, 1), strict=True):
+        squares += part.square().sum(0)
+        products.addmm_(of_vectors, part)
+    return (products * squares.clamp_min(EPSILON**2).rsqrt()).view(-1, *features.shape[1:])
 
 
 def pooling_weights(masks: Tensor, grid: tuple[int, int], *, empty_is_zero: bool = False) -> Tensor:

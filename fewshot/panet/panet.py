@@ -16,15 +16,7 @@ from baselines.encoders import Encoder
 from baselines.losses import ClassLoss, class_loss
 from episodes.sampling.episode import Support
 from fewshot.features import Features, all_finite
-from fewshot.panet.blocks import (
-    both_regions,
-    join_backgrounds,
-    pool,
-    pooling_weights,
-    resize_logits,
-    scalar_products,
-    unit,
-)
+from fewshot.panet.blocks import both_regions, cosines, join_backgrounds, pool, pooling_weights, resize_logits, unit
 
 
 def masked_average_pooling(features: Tensor, masks: Tensor) -> Tensor:
@@ -62,7 +54,12 @@ def cosine_similarity(features: Tensor, prototypes: Tensor) -> Tensor:
 
     The cosines, (..., n, classes, h, w), are in [-1, 1] and large when close.
     """
-    return scalar_products(unit(features, -3), unit(prototypes, -1).unsqueeze(-3))
+    vectors = unit(prototypes, -1)
+    if not torch.is_inference_mode_enabled():
+        return torch.einsum("...nchw,...kc->...nkhw", unit(features, -3), vectors)
+    images = vectors.unsqueeze(-3).expand(*features.shape[:-3], -1, -1)
+    found = [cosines(*pair) for pair in zip(features.flatten(0, -4), images.flatten(0, -3), strict=True)]
+    return torch.stack(found).view(*features.shape[:-3], *found[0].shape)
 
 
 def alignment_loss(

@@ -73,7 +73,7 @@ class RidgeMatcher(nn.Module):
 
     def forward(self, query: Tensor, adapted: Tensor) -> Tensor:
         """Match query features (n_episodes, n_query, channels, h, w): logits (n_episodes, n_query, 1 + n_way, h, w)."""
-        scores = scalar_products(_with_offset(unit(query, -3)), adapted.unsqueeze(1))
+        scores = scalar_products(_with_offset(unit(query, -3)), adapted)
         return self.temperature.factor * torch.cat([torch.zeros_like(scores[:, :, :1]), scores], dim=2)
 
 
