@@ -5,11 +5,9 @@ prediction is a false positive or none; a lesion that is missed altogether score
 distance is the image's diagonal.
 """
 
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import lru_cache
 from math import ceil, hypot, nan
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -70,13 +68,6 @@ class Scores:
     false_positive: float
 
 
-class Scale(NamedTuple):
-    """What boundary scores are measured in: by default pixels."""
-
-    tolerance: float = TOLERANCE  # largest distance at which two boundaries agree
-    spacing: Spacing = (1.0, 1.0)  # size of a pixel (row, column), in the unit of the tolerance
-
-
 def score(
     prediction: BoolArray,
     truth: BoolArray,
@@ -84,6 +75,7 @@ def score(
     tolerance: float = TOLERANCE,
     min_area: float = MIN_AREA,
     spacing: Spacing = (1.0, 1.0),
+    boundaries: "Boundaries | None" = None,
 ) -> Scores:
     """Score one predicted mask in every way.
 
@@ -93,6 +85,7 @@ def score(
         tolerance: largest distance at which two boundaries agree, in pixels, or in the unit of `spacing`.
         min_area: share of a normal image from which the prediction on it is a false positive.
         spacing: size of a pixel (row, column), such as millimetres; without it distances are in pixels.
+        boundaries: those of the two masks, where they are at hand.
 
     Raises:
         ValueError: if a mask is not boolean (H, W), or the shapes differ.
@@ -107,83 +100,82 @@ def score(
     >>> on_a_normal.dice, on_a_normal.false_positive_area, on_a_normal.false_positive
     (nan, 0.0625, 1.0)
     """
-    return score_at(prediction, truth, [Scale(tolerance, spacing)], min_area)[0]
-
-
-def score_at(
-    prediction: BoolArray, truth: BoolArray, scales: Sequence[Scale], min_area: float = MIN_AREA
-) -> list[Scores]:
-    """Score one predicted mask at several scales, which cost little more than one where pixels are square.
-
-    The other arguments and errors are those of `score`. Only `hd95` and `nsd` differ from scale to scale.
-    """
     overlap, predicted, present = _count(prediction, truth)
     if not present:
         area = predicted / truth.size
-        false_positive = float(area > 0 and area >= min_area)
-        return [Scores(nan, nan, nan, nan, nan, nan, nan, area, false_positive)] * len(scales)
+        return Scores(nan, nan, nan, nan, nan, nan, nan, area, float(area > 0 and area >= min_area))
     iou = overlap / (predicted + present - overlap)
-    if predicted:
-        boundaries = list(_boundary_scores(prediction, truth, scales))
-    else:
-        boundaries = [(hypot(*np.multiply(truth.shape, scale.spacing)), 0.0) for scale in scales]
-    return [
-        Scores(
-            dice=2 * overlap / (predicted + present),
-            iou=iou,
-            precision=overlap / predicted if predicted else 0.0,
-            recall=overlap / present,
-            hd95=hd95,
-            nsd=nsd,
-            detected=float(iou > DETECTION_IOU),
-            false_positive_area=nan,
-            false_positive=nan,
-        )
-        for hd95, nsd in boundaries
-    ]
+    hd95, nsd = (boundaries or Boundaries(prediction, truth)).scores(tolerance, spacing)
+    return Scores(
+        dice=2 * overlap / (predicted + present),
+        iou=iou,
+        precision=overlap / predicted if predicted else 0.0,
+        recall=overlap / present,
+        hd95=hd95,
+        nsd=nsd,
+        detected=float(iou > DETECTION_IOU),
+        false_positive_area=nan,
+        false_positive=nan,
+    )
 
 
-def _boundary_scores(prediction: BoolArray, truth: BoolArray, scales: Sequence[Scale]) -> Iterator[tuple[float, float]]:
-    """Yield the 95 % Hausdorff distance and the normalised surface Dice of two masks that are not empty, by scale.
+class Surface:
+    """The surface pixels of a mask as row and column, (n, 2), and a k-d tree over them; empty for an empty mask.
 
-    Scales whose pixels are equally oblong share the distances, which are by far the most work.
+    The tree gives exactly the distances of the image's Euclidean distance transform, many times faster: a lesion's
+    surface is some hundred pixels of 65,000.
     """
-    prediction, truth = _cropped(prediction, truth)
-    distances_of = lru_cache(partial(_surface_distances, prediction, truth))
-    for tolerance, spacing in scales:
+
+    def __init__(self, pixels: NDArray[np.number]) -> None:
+        from scipy.spatial import cKDTree  # a sixth of a second, which a prediction need not wait for
+
+        self.pixels = np.asarray(pixels, np.float64)
+        # Balanced trees answer no faster here, and take longer to build.
+        self.tree = cKDTree(self.pixels, leafsize=32, balanced_tree=False, compact_nodes=False)
+
+
+class Boundaries:
+    """How far the surfaces of a predicted and a true mask are from each other, at any scale of square pixels.
+
+    `surface`, that of the truth, need not be found again where it is at hand.
+    """
+
+    def __init__(self, prediction: BoolArray, truth: BoolArray, surface: Surface | None = None) -> None:
+        self.masks, self.surface = (prediction, truth), surface
+        self.distances_of = lru_cache(self._distances)
+
+    def scores(self, tolerance: float, spacing: Spacing) -> tuple[float, float]:
+        """Compute the 95 % Hausdorff distance and the normalised surface Dice; the truth must not be empty."""
+        if not self.masks[0].any():
+            return hypot(*np.multiply(self.masks[0].shape, spacing)), 0.0
         side = min(spacing)
-        distances = distances_of(max(spacing) / side, spacing[0] > spacing[1])
+        every, far = self.distances_of(max(spacing) / side, spacing[0] > spacing[1])
         # A hair more than the tolerance: with a spacing such as 0.1, three pixels are 0.30000000000000004.
-        near = np.concatenate(distances) * side <= tolerance * (1 + 1e-9)
-        yield side * max(float(np.percentile(one, 95)) for one in distances), float(np.mean(near))
+        return side * far, float(np.mean(every * side <= tolerance * (1 + 1e-9)))
+
+    def _distances(self, oblong: float, high: bool) -> tuple[NDArray[np.float64], float]:
+        """Compute how far all surface pixels are from the other's surface, and the larger of the 95th percentiles.
+
+        They are in a pixel's shorter sides; the longer, vertical of `high` pixels, are `oblong` times as long.
+        """
+        if oblong == 1:
+            ours, theirs = Surface(surface_pixels(self.masks[0])), self.surface or Surface(surface_pixels(self.masks[1]))
+        else:
+            ratio = min(oblong, _MOST_OBLONG)
+            ours, theirs = (
+                Surface(surface_pixels(_with_low_rows(mask if high else mask.T, ratio)) * np.array((oblong / ratio, 1)))
+                for mask in cropped(*self.masks)
+            )
+        directed = theirs.tree.query(ours.pixels)[0], ours.tree.query(theirs.pixels)[0]
+        return np.concatenate(directed), max(float(np.percentile(one, 95)) for one in directed)
 
 
-def _cropped(prediction: BoolArray, truth: BoolArray) -> tuple[BoolArray, BoolArray]:
+def cropped(prediction: BoolArray, truth: BoolArray) -> tuple[BoolArray, BoolArray]:
     """Cut two masks, not both empty, to the rows and columns from their first pixel to their last."""
     either = prediction | truth
     rows, columns = np.flatnonzero(either.any(axis=1)), np.flatnonzero(either.any(axis=0))
     part = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
     return prediction[part], truth[part]
-
-
-def _surface_distances(
-    prediction: BoolArray, truth: BoolArray, oblong: float, high: bool
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Compute how far each surface pixel of either mask is from the other's surface, in a pixel's shorter sides.
-
-    The longer sides, vertical of `high` pixels, are `oblong` times as long, 1 or more. A k-d tree over the surface
-    pixels gives exactly the values of the image's Euclidean distance transform, many times faster: a lesion's surface
-    is some hundred pixels of 65,000.
-    """
-    from scipy.spatial import KDTree  # a sixth of a second, which a prediction need not wait for
-
-    ratio = min(oblong, _MOST_OBLONG)
-    if oblong > 1:
-        prediction, truth = (_with_low_rows(mask if high else mask.T, ratio) for mask in (prediction, truth))
-    ours, theirs = (_surface(mask) * np.array((oblong / ratio, 1.0)) for mask in (prediction, truth))
-    # Balanced trees answer no faster here, and take longer to build.
-    trees = [KDTree(surface, leafsize=32, balanced_tree=False, compact_nodes=False) for surface in (ours, theirs)]
-    return trees[1].query(ours)[0], trees[0].query(theirs)[0]
 
 
 def _with_low_rows(mask: BoolArray, ratio: float) -> BoolArray:
@@ -207,14 +199,14 @@ def _with_low_rows(mask: BoolArray, ratio: float) -> BoolArray:
     return np.asarray(depth[above] * (1 - share) + depth[above + 1] * share >= 0)
 
 
-def _surface(mask: BoolArray) -> NDArray[np.int64]:
+def surface_pixels(mask: BoolArray) -> NDArray[np.int64]:
     """Find row and column of the pixels that an erosion by the 4-neighbourhood removes, (n, 2).
 
     Pixels at the image's border are surface, as everything outside the image counts as background.
     """
-    padded = np.pad(mask, 1)  # sliced, as scipy's erosion takes six times as long
-    inner = padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
-    return np.stack(np.divmod(np.flatnonzero(mask & ~inner), mask.shape[1]), axis=1)
+    surface = mask.copy()  # sliced, as scipy's erosion takes six times as long
+    surface[1:-1, 1:-1] &= ~(mask[:-2, 1:-1] & mask[2:, 1:-1] & mask[1:-1, :-2] & mask[1:-1, 2:])
+    return np.stack(np.divmod(np.flatnonzero(surface), mask.shape[1]), axis=1)
 
 
 def _count(prediction: BoolArray, truth: BoolArray) -> tuple[int, int, int]:

@@ -16,7 +16,7 @@ from episodes.images.spacing import Spacing
 from episodes.io.files import written_whole
 from episodes.io.yaml_json import JSONTextError, parse_json
 from episodes.scoring.curves import ProbabilityHistogram
-from episodes.scoring.mask_scores import Scale, Scores, score_at
+from episodes.scoring.mask_scores import Boundaries, Scores, Surface, score
 
 SCORES = tuple(field.name for field in fields(Scores))
 MILLIMETRES = ("hd95_mm", "nsd_mm")
@@ -152,11 +152,12 @@ def judge(
     truth: NDArray[np.bool_],
     probability: NDArray[np.floating] | None = None,
     spacing: Spacing | None = None,
+    surface: Surface | None = None,
 ) -> Judgement:
     """Score a query's predicted mask against the annotated one, both boolean (H, W).
 
     The probability of lesion, in [0, 1], (H, W), is None where a method gives none; the spacing, millimetres from one
-    pixel to the next, (row, column), at this size, is None where it is unknown.
+    pixel to the next, (row, column), at this size, is None where it is unknown; the surface is the truth's.
     """
     bins: dict[str, list[Any]] = {}
     if probability is not None:
@@ -167,12 +168,13 @@ def judge(
             "bin_confidences": histogram.sums.tolist(),
             "bin_positives": histogram.positives.tolist(),
         }
-    scales = [Scale()] if spacing is None else [Scale(), Scale(TOLERANCE_MM, spacing)]
-    scores, *measured = score_at(prediction, truth, scales)
+    boundaries, hd95_mm, nsd_mm = Boundaries(prediction, truth, surface), np.nan, np.nan
+    if spacing is not None and truth.any():
+        hd95_mm, nsd_mm = boundaries.scores(TOLERANCE_MM, spacing)
     return Judgement(
-        scores=scores,
-        hd95_mm=measured[0].hd95 if measured else np.nan,
-        nsd_mm=measured[0].nsd if measured else np.nan,
+        scores=score(prediction, truth, boundaries=boundaries),
+        hd95_mm=hd95_mm,
+        nsd_mm=nsd_mm,
         image_pixels=truth.size,
         lesion_pixels=int(np.count_nonzero(truth)),
         predicted_pixels=int(np.count_nonzero(prediction)),

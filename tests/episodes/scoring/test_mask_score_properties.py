@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 from scipy.ndimage import binary_erosion
 
-from episodes.scoring.mask_scores import BoolArray, Scale, score, score_at
+from episodes.scoring.mask_scores import BoolArray, Boundaries, Surface, score, surface_pixels
 
 bounded = settings(max_examples=75, deadline=None)
 shapes = npst.array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=12)
@@ -112,10 +112,21 @@ spacings = st.sampled_from([(1.0, 1.0), (0.15, 0.15), (0.1, 0.137), (0.3, 0.1), 
 
 
 @bounded
-@given(pairs, st.lists(st.builds(Scale, st.sampled_from([0.3, 1.0, 2.0]), spacings), max_size=4))
-def test_scores_at_several_scales_are_those_at_each_alone(pair: Pair, scales: list[Scale]) -> None:
-    alone = [score(*pair, tolerance=scale.tolerance, spacing=scale.spacing) for scale in scales]
-    np.testing.assert_equal([astuple(one) for one in score_at(*pair, scales)], [astuple(one) for one in alone])
+@given(pairs, st.lists(st.tuples(st.sampled_from([0.3, 1.0, 2.0]), spacings), max_size=4), st.booleans())
+def test_boundaries_that_are_at_hand_change_no_score(
+    pair: Pair, scales: list[tuple[float, tuple[float, float]]], known: bool
+) -> None:
+    boundaries = Boundaries(*pair, Surface(surface_pixels(pair[1])) if known else None)
+    for tolerance, spacing in scales:
+        alone = score(*pair, tolerance=tolerance, spacing=spacing)
+        found = score(*pair, tolerance=tolerance, spacing=spacing, boundaries=boundaries)
+        np.testing.assert_equal(astuple(found), astuple(alone))
+
+
+@bounded
+@given(masks)
+def test_the_surface_is_what_an_erosion_removes(mask: BoolArray) -> None:
+    assert [tuple(place) for place in surface_pixels(mask).tolist()] == surface(mask)
 
 
 @bounded
