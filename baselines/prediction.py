@@ -38,7 +38,8 @@ def lesion_logits(classes: Tensor) -> Tensor:
 
     Their sigmoid is the sum of the lesion classes' probabilities.
     """
-    return classes[:, 1:].logsumexp(1) - classes[:, 0]
+    lesion = classes[:, 1] if classes.shape[1] == 2 else classes[:, 1:].logsumexp(1)
+    return lesion - classes[:, 0]
 
 
 def with_background(lesion: Tensor) -> Tensor:

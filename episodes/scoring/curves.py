@@ -94,11 +94,12 @@ class ProbabilityHistogram:
         if not (low >= -ROUNDING and high <= 1 + ROUNDING):
             raise ValueError(f"probabilities must lie in [0, 1], not from {low:g} to {high:g}: pass no logits")
         flat = probabilities.ravel().clip(0, 1)
-        bins = np.minimum((flat * self.n_bins).astype(np.intp), self.n_bins - 1)
+        bins = (flat * self.n_bins).astype(np.intp)
+        np.minimum(bins, self.n_bins - 1, out=bins)
+        positives = np.bincount(bins[truths.ravel()], minlength=self.n_bins)
         self.sums += np.bincount(bins, weights=flat, minlength=self.n_bins)
-        by_truth = np.bincount(bins + self.n_bins * truths.ravel(), minlength=2 * self.n_bins)
-        self.negatives += by_truth[: self.n_bins]
-        self.positives += by_truth[self.n_bins :]
+        self.negatives += np.bincount(bins, minlength=self.n_bins) - positives
+        self.positives += positives
 
     def roc(self) -> RocCurve:
         """Compute the ROC, each lower bin edge a threshold; no points where positives or negatives are missing."""

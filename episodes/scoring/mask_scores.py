@@ -159,7 +159,10 @@ class Boundaries:
         They are in a pixel's shorter sides; the longer, vertical of `high` pixels, are `oblong` times as long.
         """
         if oblong == 1:
-            ours, theirs = Surface(surface_pixels(self.masks[0])), self.surface or Surface(surface_pixels(self.masks[1]))
+            ours, theirs = (
+                Surface(surface_pixels(self.masks[0])),
+                self.surface or Surface(surface_pixels(self.masks[1])),
+            )
         else:
             ratio = min(oblong, _MOST_OBLONG)
             ours, theirs = (

@@ -150,7 +150,7 @@ def _mask_prediction(logits: Tensor) -> MaskPrediction:
 
 
 def _masks_and_probabilities(logits: Tensor) -> tuple[NDArray[Any], NDArray[Any]]:
-    return lesion_masks(logits).cpu().numpy(), (1 - logits.softmax(1)[:, 0]).cpu().numpy()
+    return lesion_masks(logits).cpu().numpy(), lesion_logits(logits).sigmoid().cpu().numpy()
 
 
 def _stretched(logits: Tensor, size: tuple[int, int]) -> Tensor:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -15,15 +16,18 @@ from episodes.images.spacing import Spacing
 from episodes.parallel import Progress
 from episodes.sampling.episode import Support, class_mask, image_tensor, load_support
 from episodes.sampling.sampler import Class
+from episodes.scoring.mask_scores import Surface, surface_pixels
 from episodes.storage.store import Collection, Store
 from fewshot.devices import Batching, within_memory
 from fewshot.features import FEATURE_MEMORY, Features, SpilledFeatures, release_pages, room_for
 from fewshot.inference.loading import adapt_method
 from fewshot.inference.predictor import AdaptedMethod, Predictor
-from fewshot.methods.contract import EncodingMethod, Method, PoolingMethod
+from fewshot.methods.contract import EncodingMethod, Method
 from fewshot.results.rows import Judgement, judge, working_spacing
 
 Encode = Callable[[Tensor], Features]
+# True surfaces that are kept with their k-d trees, of some 10 kB each.
+SURFACES = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +73,8 @@ class EncodedTarget:
         self.rows = {record.id: row for row, record in enumerate(store.records)}
         self.encode_seconds = 0.0
         self._features: tuple[Encode, Features | SpilledFeatures] | None = None
-        self._pooled: tuple[PoolingMethod, dict[tuple[str, Class], Any]] | None = None
+        self._adapted: tuple[Any, dict[tuple[str, Class], Any]] | None = None
+        self.surface = lru_cache(SURFACES)(self._surface)
 
     def images(self, rows: Sequence[int]) -> Tensor:
         """Read images (n, 3, H, W) in [0, 1], on the device."""
@@ -82,6 +87,9 @@ class EncodedTarget:
         mask = class_mask(np.asarray(self.store.label_maps[row]), asked)
         release_pages(self.store.label_maps.mapped)
         return mask
+
+    def _surface(self, row: int, asked: Class) -> Surface:
+        return Surface(surface_pixels(self.truth(row, asked)))
 
     def spacing(self, row: int) -> Spacing | None:
         """Return millimetres from pixel to pixel at the working size, where they are known."""
@@ -106,30 +114,21 @@ class EncodedTarget:
         return self._features[1]
 
     def forget_features(self) -> None:
-        """Free their memory, or their place on disk, and that of what was pooled of them."""
-        self._features = self._pooled = None
+        """Free their memory, or their place on disk, and that of what was learned of them."""
+        self._features = self._adapted = None
 
-    def pooled(self, method: PoolingMethod, task: Task) -> list[Any]:
-        """Return what a method takes from each of a task's support images, which are the target's, one by one.
-
-        Under their own masks they are pooled once, for as long as the same method asks: that is a small part of their
-        features.
-        """
+    def adapted(self, method: Any, task: Task) -> Any:
+        """Adapt a method that has a `join`, once to each image, for as long as the same method asks."""
         features = self.features(method.encode)
-        if self._pooled is None or self._pooled[0] is not method:
-            self._pooled = (method, {})
-        known, found = self._pooled[1], []
-        for shot, record_id in enumerate(task.support):
-            pooled = known.get((record_id, task.asked)) if task.masks is None else None
-            if pooled is None:
-                shown = None if task.masks is None else task.masks[:, shot : shot + 1]
-                support = _load_support(self, replace(task, support=(record_id,), masks=shown))
-                assert support is not None  # noqa: S101 - it has an image
-                pooled = method.pool(support, features.take([self.rows[record_id]]).unsqueeze())
-                if task.masks is None:
-                    known[record_id, task.asked] = pooled
-            found.append(pooled)
-        return found
+        if self._adapted is None or self._adapted[0] is not method:
+            self._adapted = (method, {})
+        known = self._adapted[1]
+        for record_id in task.support:
+            if (record_id, task.asked) not in known:
+                support = _load_support(self, replace(task, support=(record_id,)))
+                taken = features.take([self.rows[record_id]])
+                known[record_id, task.asked] = adapt_method(method, support, taken)
+        return method.join([known[record_id, task.asked] for record_id in task.support])
 
     def _encode(self, encode: Encode, progress: Progress | None) -> Features | SpilledFeatures:
         count = len(self.rows)
@@ -177,14 +176,14 @@ def segment_queries(
     """
     seconds = seconds or Seconds()
     shared = bool(task.support) and all(record_id in target.rows for record_id in task.support)
-    pooling = cached and shared and isinstance(method, PoolingMethod) and method.pools_images
-    support = None if pooling else _load_support(target, task)
+    joins = cached and shared and task.masks is None and getattr(method, "join", None) is not None
+    support = None if joins else _load_support(target, task)
     with torch.inference_mode():
         features = target.features(method.encode) if cached and isinstance(method, EncodingMethod) else None
 
         def adapt() -> Any:
-            if pooling and isinstance(method, PoolingMethod):
-                return method.join(target.pooled(method, task))
+            if joins:
+                return target.adapted(method, task)
             if features is None or not shared:
                 return adapt_method(method, support)
             return adapt_method(method, support, features.take([target.rows[one] for one in task.support]))
@@ -210,7 +209,13 @@ def evaluate(
 ) -> list[Judgement]:
     """Judge a method's masks of a task, in the order of the queries; the arguments are those of `segment_queries`."""
     return [
-        judge(query.mask, target.truth(query.row, task.asked), query.probability, target.spacing(query.row))
+        judge(
+            query.mask,
+            target.truth(query.row, task.asked),
+            query.probability,
+            target.spacing(query.row),
+            target.surface(query.row, task.asked),
+        )
         for query in segment_queries(method, target, task, cached=cached, seconds=seconds)
     ]
 

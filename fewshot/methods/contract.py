@@ -43,6 +43,9 @@ class EncodingMethod(Protocol):
 
     Its `adapt` and `segment` give the same from features as from the images they were encoded from. Methods whose
     `encode` is one and the same, such as the `encode` of the network they are given, share what it computed.
+
+    Where a method has a `join` that is not None, each support image is adapted to once, by itself, for all support sets
+    that show it: `join` makes of a list of what `adapt` returned what `adapt` returns of their images together.
     """
 
     def encode(self, images: Tensor) -> Features:
@@ -53,23 +56,6 @@ class EncodingMethod(Protocol):
 
     def segment(self, images: Tensor | Features, adapted: Any) -> Tensor:
         """Segment as `Method.segment`, or from the images' features."""
-
-
-@runtime_checkable
-class PoolingMethod(EncodingMethod, Protocol):
-    """An encoding method that may take from each support image by itself what it needs: once, for all support sets.
-
-    Where it does, `pools_images`, which is known of the built method alone, joining what was pooled of the images of a
-    support set gives the same as adapting to it.
-    """
-
-    pools_images: bool
-
-    def pool(self, support: Support, features: Features) -> Any:
-        """Take what is needed from a support set of one image, (1, 1, ...), and from its features."""
-
-    def join(self, pooled: Sequence[Any]) -> Any:
-        """Adapt as `Method.adapt`, to images that were pooled one by one."""
 
 
 @runtime_checkable

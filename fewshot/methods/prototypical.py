@@ -1,6 +1,6 @@
 """Methods of a prototype network: as it is, from sources alone, or tuned on the support set."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
@@ -14,7 +14,7 @@ from episodes.sampling.episode import Support, load_support
 from fewshot.features import Features
 from fewshot.methods.contract import Ingredients
 from fewshot.methods.tuning import SupportEpisodes, Tuning
-from fewshot.panet.network import Adapted, PANet, Pooled
+from fewshot.panet.network import Adapted, PANet
 
 
 @contextmanager
@@ -38,6 +38,7 @@ class SupportPrototypes:
     def __init__(self, ingredients: Ingredients) -> None:
         self.network: PANet = ingredients.require_network(PANet)
         self.encode = self.network.encode
+        self.join = self.network.join if self.network.joins_images else None
 
     @property
     def needs_support(self) -> bool:
@@ -55,20 +56,6 @@ class SupportPrototypes:
             return self.network.adapt(None)
         with naming_support(support):
             return self.network.adapt(support, features)
-
-    @property
-    def pools_images(self) -> bool:
-        """Tell whether the network needs no more than each support image's pooled vectors."""
-        return self.network.pools_images
-
-    def pool(self, support: Support, features: Features) -> Pooled:
-        """Pool a support image; errors are those of `adapt`."""
-        with naming_support(support):
-            return self.network.pool(support, features)
-
-    def join(self, pooled: Sequence[Pooled]) -> Adapted:
-        """Make the prototypes of a support set of pooled images."""
-        return self.network.join(pooled)
 
     def segment(self, images: Tensor | Features, adapted: Adapted) -> Tensor:
         """Compute logits (n, 1 + n_way, H, W)."""

@@ -21,7 +21,7 @@ def pool(features: Tensor, weights: Tensor) -> Tensor:
 
 
 def scalar_products(features: Tensor, vectors: Tensor) -> Tensor:
-    """Multiply features (..., n, channels, h, w), at every pixel, with vectors (..., k, channels): (..., n, k, h, w)."""
+    """Multiply features (..., n, channels, h, w) at every pixel with vectors (..., k, channels): (..., n, k, h, w)."""
     if torch.is_inference_mode_enabled():  # a training goes on with the sums, in their order, that it began with
         # Image by image: to join their pixels all of them are copied, which takes ten times as long.
         return torch.unflatten(vectors.unsqueeze(-3) @ features.flatten(-2), -1, features.shape[-2:])
@@ -34,8 +34,11 @@ def cosines(features: Tensor, vectors: Tensor) -> Tensor:
     Lengths and products are summed over a few channels at a time, which are read from memory once, and nothing of the
     features' size is written.
     """
-    squares, products = features.new_zeros(1, features[0].numel()), features.new_zeros(len(vectors), features[0].numel())
-    for part, of_vectors in zip(features.flatten(1).split(128), vectors.split(128, 1), strict=True):
+    squares, products = (
+        features.new_zeros(1, features[0].numel()),
+        features.new_zeros(len(vectors), features[0].numel()),
+    )
+    for part, of_vectors in zip(torch.split(features.flatten(1), 128), torch.split(vectors, 128, dim=1), strict=True):
         squares += part.square().sum(0)
         products.addmm_(of_vectors, part)
     return (products * squares.clamp_min(EPSILON**2).rsqrt()).view(-1, *features.shape[1:])

@@ -1,7 +1,7 @@
 """PANet with its options, each of which answers a weakness of the published form: `network: panet`."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
@@ -15,7 +15,7 @@ from fewshot.panet.attention import SupportAttention, SupportKeys
 from fewshot.panet.blocks import Temperature, both_regions, join_backgrounds, pool, pooling_weights, resize_logits
 from fewshot.panet.local_prototypes import grid_prototypes, match_several, self_support, several_cosines
 from fewshot.panet.multilevel import MultiLevelMatcher, SpatialDecoder
-from fewshot.panet.panet import Logits, PublishedPANet, cosine_similarity, require_finite
+from fewshot.panet.panet import Logits, PublishedPANet, cosine_similarity
 from fewshot.panet.prior import PriorPrototypes
 from fewshot.panet.ridge import RidgeMatcher
 
@@ -85,31 +85,16 @@ class PrototypeMatcher(nn.Module):
         Raises:
             ValueError: if a region is empty and there is no prior to stand in for it.
         """
-        weights = self._weights(features, masks)
+        grid = (features.shape[-2], features.shape[-1])
+        weights = pooling_weights(both_regions(masks), grid, empty_is_zero=self.prior is not None)
         if kept is not None:
             weights = weights * kept.view(-1, 1, 1, 1, 1, 1)
         local = self._local(features, masks, kept)
         if self.attention is not None and features.shape[2]:
             return SupportMaps(features, weights, self.attention.read(features), local)
-        return replace(self.join(pool(features, weights)), local=local)
-
-    @property
-    def pools_images(self) -> bool:
-        """Tell whether of each support image no more than its pooled vectors are needed."""
-        return self.attention is None and not self.grid
-
-    def pool(self, features: Tensor, masks: Tensor) -> Tensor:
-        """Pool each support image's background and lesion, (n_episodes, n_way, n_shot, 2, channels); as `adapt`."""
-        return pool(features, self._weights(features, masks))
-
-    def join(self, shots: Tensor) -> Prototypes:
-        """Make prototypes of pooled support images."""
+        shots = pool(features, weights)
         vectors = join_backgrounds(shots.mean(-3)) if self.prior is None else self.prior(shots)
-        return Prototypes(vectors.unsqueeze(1))
-
-    def _weights(self, features: Tensor, masks: Tensor) -> Tensor:
-        grid = (features.shape[-2], features.shape[-1])
-        return pooling_weights(both_regions(masks), grid, empty_is_zero=self.prior is not None)
+        return Prototypes(vectors.unsqueeze(1), local)
 
     def _local(self, features: Tensor, masks: Tensor, kept: Tensor | None) -> tuple[Tensor, Tensor] | None:
         if not self.grid or not features.shape[2]:
@@ -153,8 +138,6 @@ class PrototypeMatcher(nn.Module):
 
 # What the matched levels' matchers keep of a support set, deepest last.
 Adapted = tuple[Prototypes | SupportMaps | Tensor, ...]
-# Pooled support images by matched level, (n_episodes, n_way, n_shot, 2, channels).
-Pooled = tuple[Tensor, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,6 +207,7 @@ class PANet(PublishedPANet):
         if support_dropout and not prior:
             raise ValueError("support_dropout: without a prior an episode needs its support set; set prior: true")
         self.has_prior = prior
+        self.joins_images = matcher == "prototypes" and not (attention or prior or grid)
         self.matched_levels = matched_levels
         self.matching_weight = matching_weight
         self.support_dropout = support_dropout
@@ -264,26 +248,10 @@ class PANet(PublishedPANet):
         levels = tuple(weight.new_zeros(1, n_way, 0, count, 1, 1) for count in channels)
         return self.learn(Features(levels, (1, 1)), weight.new_zeros(1, n_way, 0, 1, 1))
 
-    @property
-    def pools_images(self) -> bool:
-        """Tell whether `pool` and `join` do what `adapt` does, so that a support image need be read only once."""
-        return all(isinstance(matcher, PrototypeMatcher) and matcher.pools_images for matcher in self.matching.matchers)
-
-    def pool(self, support: Support, features: Features) -> Pooled:
-        """Pool each image of a support set by itself, from its features; errors are those of `adapt`."""
-        matchers: Any = self.matching.matchers
-        with torch.autocast(support.masks.device.type, enabled=False):
-            levels = features.unsqueeze().last(self.matched_levels).levels
-            masks = support.masks.unsqueeze(0)
-            pooled = [matcher.pool(level.float(), masks) for matcher, level in zip(matchers, levels, strict=True)]
-        require_finite(pooled)  # as every feature has a weight, in one region or the other
-        return tuple(pooled)
-
-    def join(self, shots: Sequence[Pooled]) -> Adapted:
-        """Make of images that were pooled one by one what `adapt` makes of all of them."""
-        matchers: Any = self.matching.matchers
-        by_level = (torch.cat(level, dim=2) for level in zip(*shots, strict=True))
-        return tuple(matcher.join(level) for matcher, level in zip(matchers, by_level, strict=True))
+    def join(self, adapted: Sequence[Adapted]) -> Adapted:
+        """Average prototypes of one image each, where the network `joins_images`: these are those of all images."""
+        levels: Any = zip(*adapted, strict=True)
+        return tuple(Prototypes(torch.stack([one.vectors for one in level]).mean(0)) for level in levels)
 
     def learn(self, support: Features, masks: Tensor) -> Adapted:
         """Adapt every matched level to support features (n_episodes, n_way, n_shot, ...) and their masks.

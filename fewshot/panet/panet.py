@@ -4,7 +4,6 @@ Wang et al., "PANet: Few-shot image semantic segmentation with prototype alignme
 form; `fewshot.panet.network` builds on it what the other files of this folder add.
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -107,16 +106,6 @@ class Logits:
     final: Tensor
 
 
-def require_finite(levels: Iterable[Tensor]) -> None:
-    """Refuse features, or what was pooled of them, that are not finite.
-
-    Raises:
-        ValueError: says so.
-    """
-    if not all(map(all_finite, levels)):
-        raise ValueError("the encoder's features are not finite; are its weights damaged?")
-
-
 class PublishedPANet(nn.Module):
     """Segment by the nearest of the support set's class prototypes; trained on episodes.
 
@@ -163,7 +152,8 @@ class PublishedPANet(nn.Module):
             ValueError: if a mask is empty or covers its whole image, or the features are not finite.
         """
         features = features or self.encode(support.images)
-        require_finite(features.last(self.matched_levels).levels)
+        if not all(map(all_finite, features.last(self.matched_levels).levels)):
+            raise ValueError("the encoder's features are not finite; are its weights damaged?")
         return self.learn(features.unsqueeze(), support.masks.unsqueeze(0))
 
     def segment(self, images: Tensor | Features, adapted: Any) -> Tensor:

@@ -120,13 +120,15 @@ def test_a_method_with_an_encoder_is_given_the_features_of_the_same_images(store
     assert support.size == queries.size == (64, 64)
 
 
-def test_support_images_are_pooled_once_for_all_support_sets_that_show_their_own_masks(
+def test_support_images_are_adapted_to_once_for_all_support_sets_that_show_their_own_masks(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    method, target, pooled = prototypes(store), EncodedTarget(store, CPU), []
-    pool = method.network.pool
+    method, target, learned = prototypes(store), EncodedTarget(store, CPU), []
+    adapt = method.network.adapt
     monkeypatch.setattr(
-        method.network, "pool", lambda support, features: [pooled.append(*support.ids), pool(support, features)][1]
+        method.network,
+        "adapt",
+        lambda support, features=None: [learned.append(*support.ids), adapt(support, features)][1],
     )
     first, second, third = lesion_rows(store, 3)
     swapped = load_support(target.collection, [ids(store, second, third)]).masks
@@ -137,20 +139,21 @@ def test_support_images_are_pooled_once_for_all_support_sets_that_show_their_own
         Task(ids(store, first, second), ids(store, 5, 0)),
     ]
     found = [list(segment_queries(method, target, task)) for task in tasks]
-    assert pooled == [ids(store, row) for row in (first, second, third, first, second)]
+    assert learned == [*(ids(store, row) for row in (first, second, third)), ids(store, first, second)]
     for answers, task in zip(found, tasks, strict=True):
         for left, right in zip(answers, segment_queries(method, target, task, cached=False), strict=True):
             np.testing.assert_allclose(left.probability, right.probability, atol=1e-5)
     for left, right in zip(found[0], found[3], strict=True):
         np.testing.assert_array_equal(left.probability, right.probability)
     target.forget_features()
+    learned.clear()
     list(segment_queries(method, target, tasks[1]))
     list(segment_queries(prototypes(store), target, tasks[1]))  # another method's are its own
     list(segment_queries(method, target, tasks[1]))
-    assert pooled[5:] == [ids(store, row) for row in (second, third)] * 2
+    assert learned == [ids(store, row) for row in (second, third)] * 2
 
 
-def test_what_is_asked_decides_what_is_pooled(store: Store) -> None:
+def test_what_is_asked_decides_what_is_learned(store: Store) -> None:
     method, target = prototypes(store), EncodedTarget(store, CPU)
     kinds = [[r for r in lesion_rows(store, 99) if store.records[r].label == kind] for kind in ("benign", "malignant")]
     both = Task(ids(store, kinds[0][0]), ids(store, 5))

@@ -203,28 +203,25 @@ def test_without_a_prior_both_regions_and_a_shot_are_needed(name: str, value: fl
 
 @pytest.mark.parametrize("name", VARIANTS)
 @pytest.mark.parametrize(("n_way", "n_shot"), SETTINGS)
-def test_images_pooled_one_by_one_are_learned_from_as_together(name: str, n_way: int, n_shot: int) -> None:
+def test_images_learned_from_one_by_one_are_learned_from_as_together(name: str, n_way: int, n_shot: int) -> None:
     network, batch = variant_network(name), blob_episodes(n_way, n_shot)
     options = VARIANTS[name]
-    more = options.get("attention") or options.get("grid") or options.get("matcher") == "ridge"
-    assert network.pools_images != bool(more)
-    if more:
+    more = [options.get(one) for one in ("attention", "grid", "prior")] + [options.get("matcher") == "ridge"]
+    assert network.joins_images != any(more)
+    if any(more):
         return
     support = supports(batch)[0]
     with torch.inference_mode():
         features = network.encode(support.images)
-        pooled = []
-        for shot in range(n_shot):
-            one = Support(support.images[:, shot : shot + 1], support.masks[:, shot : shot + 1])
-            pooled.append(network.pool(one, network.encode(one.images)))
+        singles = [Support(support.images[:, [shot]], support.masks[:, [shot]]) for shot in range(n_shot)]
+        joined = network.join([network.adapt(one, network.encode(one.images)) for one in singles])
         found, expected = (
-            network.segment(batch["query_images"][0], adapted)
-            for adapted in (network.join(pooled), network.adapt(support, features))
+            network.segment(batch["query_images"][0], adapted) for adapted in (joined, network.adapt(support, features))
         )
     torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", [name for name in VARIANTS if variant_network(name).pools_images])
+@pytest.mark.parametrize("name", VARIANTS)
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
 @pytest.mark.parametrize("place", [(0, 0), (-1, -1)])
 def test_a_feature_that_is_not_finite_is_refused_wherever_it_is(
@@ -234,6 +231,5 @@ def test_a_feature_that_is_not_finite_is_refused_wherever_it_is(
     with torch.inference_mode():
         features = network.encode(support.images).map(torch.clone)
         features.deepest[0, 0, 1, place[0], place[1]] = value
-        for learn in (network.adapt, network.pool):
-            with pytest.raises(ValueError, match="features are not finite"):
-                learn(support, features)
+        with pytest.raises(ValueError, match="features are not finite"):
+            network.adapt(support, features)
