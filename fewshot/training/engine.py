@@ -72,8 +72,9 @@ def fit(
         order_channels_last(network)
     learner = Learner.of(network, config, device, processes)
     done = fill_learner(learner, state)
-    waiting, began = _Waiting(_loaded(batches, config, done, processes)), perf_counter()
-    for batch in waiting:
+    computing, began = 0.0, perf_counter()
+    for batch in _loaded(batches, config, done, processes):
+        computing -= perf_counter()
         values = _step(learner, config, batch, done, seed)
         done += 1
         values |= _validate(learner, config, held_out, done)
@@ -84,11 +85,12 @@ def fit(
                 on_step(done, values)
             if done % config.save_every == 0 and not finished:
                 save_learner(state, learner, done, facts)
+        computing += perf_counter()
         if finished:
             break
     if processes.rank == 0:
-        share = waiting.seconds / max(1e-9, perf_counter() - began)  # some clocks are coarse
-        logger.info("train: reading and augmenting took %.0f %% of the time", 100 * share)
+        share = computing / max(1e-9, perf_counter() - began)  # a clock may stand
+        logger.info("train: reading and augmenting took %.0f %% of the time", 100 * (1 - share))
     learner.finish()
     return learner.best.step or done
 
@@ -286,20 +288,6 @@ def _loaded(
         if isinstance(batch, UserError):
             raise batch
         yield batch
-
-
-class _Waiting(Iterator[Batch]):
-    """Batches, and the seconds that were waited for them: all that workers have not done meanwhile."""
-
-    def __init__(self, batches: Iterator[Batch]) -> None:
-        self.batches, self.seconds = batches, 0.0
-
-    def __next__(self) -> Batch:
-        began = perf_counter()
-        try:
-            return next(self.batches)
-        finally:
-            self.seconds += perf_counter() - began
 
 
 class _Complaining(Dataset[dict[str, Tensor] | UserError]):
