@@ -2,6 +2,7 @@ import pickle
 import random
 import re
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from multiprocessing import get_context
 
@@ -11,7 +12,8 @@ from hypothesis import strategies as st
 
 from episodes.errors import DatasetError, SamplingError
 from episodes.records import Record
-from episodes.sampling.sampler import Class, EpisodeSampler, EpisodeSpec
+from episodes.sampling.sampler import Class, EpisodeSampler, EpisodeSpec, Pairing, _pools_by_dataset, _tasks
+from episodes.sampling.streams import Stream
 from tests.episodes.made_records import any_records, made_dataset, made_record
 
 LESION: tuple[tuple[Class, ...], ...] = (("lesion",),)
@@ -105,6 +107,34 @@ def test_images_without_a_lesion_and_datasets_that_cannot_serve_change_nothing(
     assert list(other.specs(0, 20)) == list(sampler.specs(0, 20))
 
 
+def drawn_plainly(
+    records: list[Record],
+    index: int,
+    *,
+    n_shot: int,
+    n_query: int = 1,
+    classes: Sequence[tuple[Class, ...]] = LESION,
+    seed: int = 0,
+    pairing: Pairing = "within",
+) -> EpisodeSpec:
+    """The same episode, one number of its stream after the other."""
+    pools, stream, taken = _pools_by_dataset(records), Stream(seed, index), set[str]()
+    ways = [_tasks(tuple(names), pools, n_shot, n_query, pairing)[0] for names in classes]
+    tasks = ways[stream.below(len(ways))]
+    task = tasks[stream.below(len(tasks))]
+
+    def draw(pool: Sequence[tuple[str, tuple[str, ...]]]) -> str:
+        while (one := pool[stream.below(len(pool))])[0] in taken:
+            pass
+        taken.add(one[0])
+        return one[1][stream.below(len(one[1]))]
+
+    support = tuple([tuple([draw(pool) for _ in range(n_shot)]) for pool in task.support])
+    first = stream.below(len(task.query))
+    query = tuple([draw(task.query[(first + turn) % len(task.query)]) for turn in range(n_query)])
+    return EpisodeSpec(index, task.classes, support, query)
+
+
 @settings(max_examples=50, deadline=None)
 @given(records_that_serve(n_datasets=3), requests, st.integers(0, 2**66), st.integers(0, 9))
 def test_blocks_of_episodes_are_those_drawn_one_by_one(
@@ -113,13 +143,15 @@ def test_blocks_of_episodes_are_those_drawn_one_by_one(
     sampler = EpisodeSampler(records, **request)  # type: ignore[arg-type]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("episodes.sampling.sampler.BLOCK", 4)
-        assert list(sampler.specs(start, start + count)) == [sampler[start + step] for step in range(count)]
+        found = list(sampler.specs(start, start + count))
+    assert found == [drawn_plainly(records, start + step, **request) for step in range(count)]  # type: ignore[arg-type]
+    assert found == [sampler[start + step] for step in range(count)]
 
 
 def test_a_block_draws_again_until_every_patient_is_another() -> None:
-    sampler = EpisodeSampler(made_dataset("a", {"benign": 7}, 2), n_shot=5, n_query=2)  # takes all of them
-    drawn = list(sampler.specs(0, 3000))
-    assert drawn == [sampler[index] for index in range(3000)]
+    records = made_dataset("a", {"benign": 7}, 2)
+    drawn = list(EpisodeSampler(records, n_shot=5, n_query=2).specs(0, 3000))  # takes all of them
+    assert drawn == [drawn_plainly(records, index, n_shot=5, n_query=2) for index in range(3000)]
     assert {type(name) for spec in drawn for name in (*spec.support[0], *spec.query)} == {str}
 
 
