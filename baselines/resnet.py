@@ -9,72 +9,47 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 
-class BasicBlock(nn.Module):
-    """Two 3x3 convolutions whose result is added to their input, or to its projection where the two differ in size."""
+class ResidualBlock(nn.Module):
+    """Convolutions whose result is added to their input, or to its projection where the two differ in size.
 
-    expansion = 1
-
-    def __init__(
-        self, before: int, width: int, stride: int, dilations: tuple[int, int], projection: nn.Module | None
-    ) -> None:
-        super().__init__()
-        first, second = dilations
-        self.conv1 = _convolution(before, width, 3, stride, first)
-        self.bn1 = nn.BatchNorm2d(width)
-        self.act1 = nn.ReLU(inplace=True)
-        self.conv2 = _convolution(width, width, 3, 1, second)
-        self.bn2 = nn.BatchNorm2d(width)
-        self.act2 = nn.ReLU(inplace=True)
-        self.downsample = projection
-
-    def forward(self, maps: Tensor) -> Tensor:
-        """Compute maps (n, width, h, w) of maps (n, before, H, W)."""
-        shortcut = maps if self.downsample is None else self.downsample(maps)
-        residual = self.act1(self.bn1(self.conv1(maps)))
-        residual = self.bn2(self.conv2(residual))
-        residual += shortcut
-        activated: Tensor = self.act2(residual)
-        return activated
-
-
-class Bottleneck(nn.Module):
-    """The same with a 3x3 convolution between two of 1x1, the last of which has four times the channels."""
-
-    expansion = 4
+    Two of 3x3 or, of a bottleneck, a 3x3 one between two of 1x1, the last of which has four times the channels.
+    """
 
     def __init__(
-        self, before: int, width: int, stride: int, dilations: tuple[int, int], projection: nn.Module | None
+        self, before: int, width: int, stride: int, dilations: tuple[int, int], projects: bool, bottleneck: bool
     ) -> None:
         super().__init__()
-        self.conv1 = _convolution(before, width, 1)
-        self.bn1 = nn.BatchNorm2d(width)
-        self.act1 = nn.ReLU(inplace=True)
-        self.conv2 = _convolution(width, width, 3, stride, dilations[0])
-        self.bn2 = nn.BatchNorm2d(width)
-        self.act2 = nn.ReLU(inplace=True)
-        self.conv3 = _convolution(width, width * self.expansion, 1)
-        self.bn3 = nn.BatchNorm2d(width * self.expansion)
-        self.act3 = nn.ReLU(inplace=True)
+        wide = width * 4 if bottleneck else width
+        convolutions = [(before, width, 3, stride, dilations[0]), (width, width, 3, 1, dilations[1])]
+        if bottleneck:
+            convolutions = [(before, width, 1, 1, 1), (width, width, 3, stride, dilations[0]), (width, wide, 1, 1, 1)]
+        projection = nn.Sequential(_convolution(before, wide, 1, stride), nn.BatchNorm2d(wide)) if projects else None
+        for place, sizes in enumerate(convolutions, start=1):  # by timm's names
+            self.add_module(f"conv{place}", _convolution(*sizes))
+            self.add_module(f"bn{place}", nn.BatchNorm2d(sizes[1]))
+            self.add_module(f"act{place}", nn.ReLU(inplace=True))
         self.downsample = projection
+        self.depth = len(convolutions)
 
     def forward(self, maps: Tensor) -> Tensor:
-        """Compute maps (n, 4 * width, h, w) of maps (n, before, H, W)."""
-        shortcut = maps if self.downsample is None else self.downsample(maps)
-        residual = self.act1(self.bn1(self.conv1(maps)))
-        residual = self.act2(self.bn2(self.conv2(residual)))
-        residual = self.bn3(self.conv3(residual))
-        residual += shortcut
-        activated: Tensor = self.act3(residual)
-        return activated
+        """Compute maps (n, width or 4 * width, h, w) of maps (n, before, H, W)."""
+        residual, shortcut = maps, maps if self.downsample is None else self.downsample(maps)
+        for place in range(1, self.depth + 1):
+            convolution, norm, activation = (getattr(self, f"{part}{place}") for part in ("conv", "bn", "act"))
+            residual = norm(convolution(residual))
+            if place == self.depth:
+                residual += shortcut
+            residual = activation(residual)
+        return residual
 
 
-# By timm's names: the kind of block, and how many layer1 to layer4 have.
-RESNETS: dict[str, tuple[type[BasicBlock] | type[Bottleneck], tuple[int, ...]]] = {
-    "resnet18": (BasicBlock, (2, 2, 2, 2)),
-    "resnet34": (BasicBlock, (3, 4, 6, 3)),
-    "resnet50": (Bottleneck, (3, 4, 6, 3)),
-    "resnet101": (Bottleneck, (3, 4, 23, 3)),
-    "resnet152": (Bottleneck, (3, 8, 36, 3)),
+# By timm's names: whether blocks are bottlenecks, and how many layer1 to layer4 have.
+RESNETS = {
+    "resnet18": (False, (2, 2, 2, 2)),
+    "resnet34": (False, (3, 4, 6, 3)),
+    "resnet50": (True, (3, 4, 6, 3)),
+    "resnet101": (True, (3, 4, 23, 3)),
+    "resnet152": (True, (3, 8, 36, 3)),
 }
 PARTS = ("act1", "layer1", "layer2", "layer3", "layer4")
 """The modules that a ResNet's levels come out of."""
@@ -102,21 +77,19 @@ class ResNet(nn.ModuleDict):
         super().__init__()
         if output_stride not in (8, 16, 32):
             raise ValueError("the output stride of a ResNet is 8, 16 or 32")
-        block, counts = RESNETS[name]
+        bottleneck, counts = RESNETS[name]
         self["conv1"] = nn.Conv2d(3, 64, 7, stride=2, padding=3, bias=False)
         self["bn1"], self["act1"] = nn.BatchNorm2d(64), nn.ReLU(inplace=True)
         self["maxpool"] = nn.MaxPool2d(3, stride=2, padding=1)
         channels, strides, dilation = [64], [2], 1
         for place, count in enumerate(counts):
             before, width, total = channels[-1], 64 * 2**place, min(4 * 2**place, output_stride)
-            stride, wide = total // (4 if place == 0 else strides[-1]), width * block.expansion
+            stride, wide = total // (4 if place == 0 else strides[-1]), width * (4 if bottleneck else 1)
             dilations = dilation, 4 * 2**place // total
-            projection = None
-            if stride != 1 or before != wide:
-                projection = nn.Sequential(_convolution(before, wide, 1, stride), nn.BatchNorm2d(wide))
-            blocks = [block(before, width, stride, dilations, projection)]
+            projects = stride != 1 or before != wide
+            blocks = [ResidualBlock(before, width, stride, dilations, projects, bottleneck)]
             dilation = dilations[1]
-            blocks += [block(wide, width, 1, (dilation, dilation), None) for _ in range(1, count)]
+            blocks += [ResidualBlock(wide, width, 1, (dilation, dilation), False, bottleneck) for _ in range(1, count)]
             self[PARTS[place + 1]] = nn.Sequential(*blocks)
             channels.append(wide)
             strides.append(total)
@@ -132,8 +105,8 @@ class ResNet(nn.ModuleDict):
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-            elif isinstance(module, BasicBlock | Bottleneck):
-                nn.init.zeros_((module.bn2 if isinstance(module, BasicBlock) else module.bn3).weight)
+            elif isinstance(module, ResidualBlock):
+                nn.init.zeros_(getattr(module, f"bn{module.depth}").weight)
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """Compute the levels of normalised images (n, 3, H, W), shallow to deep, each (n, channels, h, w)."""

@@ -2,7 +2,6 @@
 
 import difflib
 import inspect
-import math
 from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from typing import Any, get_type_hints
@@ -10,7 +9,7 @@ from typing import Any, get_type_hints
 import torch
 from pydantic import ConfigDict, create_model
 from torch import nn
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.overrides import TorchFunctionMode
 
 from baselines.encoders import Encoder
 from baselines.pyramid_panet import AggregatedEncoder
@@ -20,19 +19,18 @@ from episodes.errors import UserError
 from fewshot.config.parsing import ConfigError, parse_config
 from fewshot.config.training import EncoderConfig, ModelConfig
 
-BYTES = 4  # of a value: networks are built in float32
-
-_aten = torch.ops.aten
 # What makes tensors from sizes; the rest makes them from tensors, or from lists that are there already.
-_SIZED = {_aten.empty, _aten.zeros, _aten.ones, _aten.full, _aten.rand, _aten.randn, _aten.randint, _aten.empty_strided}
-_RANGES = {_aten.arange, _aten.linspace, _aten.logspace, _aten.randperm, _aten.eye}
+_FROM_SIZES = {
+    *(torch.empty, torch.zeros, torch.ones, torch.full, torch.rand, torch.randn, torch.randint, torch.empty_strided),
+    *(torch.arange, torch.linspace, torch.logspace, torch.randperm, torch.eye),
+}
 
 
 class TooLargeError(UserError):
     """A network would need more memory than it may have."""
 
 
-class TensorBudget(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class TensorBudget(TorchFunctionMode):
     """A limit to the bytes of all tensors that are made within the block.
 
     A description of a network that asks for a billion channels is then an error at once, instead of a machine that
@@ -49,34 +47,21 @@ class TensorBudget(TorchDispatchMode):  # type: ignore[no-untyped-call]
     fewshot.networks.TooLargeError: needs more than 1,000 bytes of weights
     """
 
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        """Tell torch that its compiler need not be told to stay out: importing that takes two seconds."""
-        return False
-
     def __init__(self, n_bytes: int) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self.n_bytes = n_bytes
         self.used = 0
 
-    def __torch_dispatch__(
+    def __torch_function__(
         self, func: Any, types: object, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
-        self.used += _values(func.overloadpacket, args) * BYTES
+        options = dict(kwargs or {})
+        if func in _FROM_SIZES:
+            sizes = {key: value for key, value in options.items() if key not in {"generator", "out", "pin_memory"}}
+            self.used += func(*args, **sizes | {"device": "meta"}).nbytes  # which takes no memory
         if self.used > self.n_bytes:
             raise TooLargeError(f"needs more than {self.n_bytes:,} bytes of weights")
-        return func(*args, **(kwargs or {}))
-
-
-def _values(operation: Callable[..., Any], args: Sequence[Any]) -> int:
-    """Count the values of a new tensor; 0 where an operation does not make one from sizes."""
-    if operation in _SIZED:
-        sizes = next((arg for arg in args if isinstance(arg, list | tuple)), ())
-        return math.prod(sizes)
-    if operation in _RANGES:
-        ends = [abs(arg) for arg in args if isinstance(arg, int | float)]
-        return math.ceil(max(ends, default=0)) ** (2 if operation is _aten.eye else 1)
-    return 0
+        return func(*args, **options)
 
 
 LARGEST_NETWORK = 16 * 2**30  # bytes; training takes four times that

@@ -140,9 +140,10 @@ def _made(hidden: Mapping[Path, Path]) -> Iterator[None]:
     _remove_all(hidden)
 
 
-def _remove_all(folders: Iterable[Path]) -> None:
-    for folder in folders:
-        shutil.rmtree(folder, ignore_errors=True)  # what cannot be removed does no harm
+def _remove_all(hidden: Iterable[Path]) -> None:
+    for path in hidden:
+        with suppress(OSError):  # what cannot be removed does no harm
+            path.unlink() if path.is_file() else shutil.rmtree(path, ignore_errors=True)
 
 
 def remove_folder(folder: Path) -> None:
@@ -159,7 +160,7 @@ def remove_folder(folder: Path) -> None:
 
 
 def remove_leftovers(path: Path) -> None:
-    """Remove the temporary folders that killed processes left of a file or folder, and within the folder.
+    """Remove the temporary files and folders that killed processes left of one, and within a folder.
 
     Only for who is alone there: what another process is writing would be removed as well.
     """
@@ -178,7 +179,7 @@ def _remove_abandoned(folder: Path) -> None:
 
 
 def _partials(found: Iterable[Path]) -> list[tuple[Path, re.Match[str]]]:
-    """Match hidden folders with who made them: path, and stem, process and machine."""
+    """Match hidden files and folders with who made them: path, and stem, process and machine."""
     return [(path, match) for path in found if (match := _PARTIAL.fullmatch(path.name))]
 
 
@@ -215,10 +216,26 @@ def write_texts(texts: Mapping[Path, str]) -> None:
                 partial.write_bytes(text.encode(errors="backslashreplace"))
 
 
-def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file whole, in place of what was there, or raise a `StorageError`."""
-    with written_whole(path) as partial:
-        partial.write_bytes(content)
+def write_bytes(path: Path, content: bytes, *, durable: bool = True) -> None:
+    """Write a file whole, in place of what was there, or raise a `StorageError`.
+
+    One that need not be durable takes a tenth of the time: a killed process leaves all of it or nothing, but a loss of
+    power may leave it empty.
+    """
+    if durable:
+        with written_whole(path) as partial:
+            partial.write_bytes(content)
+        return
+    partial = _temporary(path)
+    with _storage_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _remove_abandoned(path.parent.absolute())
+        try:
+            partial.write_bytes(content)
+            partial.replace(path)
+        except BaseException:
+            _remove_all([partial])
+            raise
 
 
 def reserve_space(descriptor: int, size: int) -> None:

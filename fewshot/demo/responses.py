@@ -20,7 +20,7 @@ from fewshot.demo.images import StoredImage
 from fewshot.inference.inputs import Input
 from fewshot.predict.cases import ReadImage
 from fewshot.predict.results import mask_facts, row_of, table_text, warnings_of
-from fewshot.results.pictures import mask_png, overlay, png, probability_png
+from fewshot.results.pictures import mask_png, overlay_png, png, probability_png
 
 # Pixels along the longer side: larger pictures are shown shrunk, as a phone's canvas holds no more; outlines and heat
 # maps have no more detail than the working size.
@@ -128,7 +128,7 @@ def write_archive(
             image, found = prediction.image, prediction.found
             _add(archive, f"masks/{stem}.png", mask_png(found.mask, found.label_map))
             _add(archive, f"probabilities/{stem}.png", probability_png(found.probability))
-            _add(archive, f"overlays/{stem}.png", png(overlay(image, found.mask, found.label_map)))
+            _add(archive, f"overlays/{stem}.png", overlay_png(image, found.mask, found.label_map))
             rows.append(
                 row_of(ReadImage(Input(query.path, None, query.name, stem), image, query.spacing, None, ""), found)
             )

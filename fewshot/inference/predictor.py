@@ -114,7 +114,7 @@ class BatchPrediction:
     def at_size(self, place: int, size: tuple[int, int]) -> ImagePrediction:
         """Return the prediction of one image of the batch at its own size, (H, W)."""
         with torch.inference_mode():
-            logits = self.lesion[place : place + 1]
+            logits = lesion_logits(self.lesion[place : place + 1])[:, None]  # as one channel
             working = _mask_prediction(logits)
             own = working if working.mask.shape == size else _mask_prediction(_stretched(logits, size))
             label_map = None
@@ -146,17 +146,14 @@ def lesion_masks(logits: Tensor) -> Tensor:
 
 
 def _mask_prediction(logits: Tensor) -> MaskPrediction:
-    return MaskPrediction(*(values[0] for values in _masks_and_probabilities(logits)))
-
-
-def _masks_and_probabilities(logits: Tensor) -> tuple[NDArray[Any], NDArray[Any]]:
-    return lesion_masks(logits).cpu().numpy(), lesion_logits(logits).sigmoid().cpu().numpy()
+    """Return the prediction of one image, (1, 1, H, W)."""
+    return MaskPrediction((logits[0, 0] > 0).cpu().numpy(), logits[0, 0].sigmoid().cpu().numpy())
 
 
 def _stretched(logits: Tensor, size: tuple[int, int]) -> Tensor:
-    if logits.shape[2:] == size:
-        return logits
-    return F.interpolate(logits, size=size, mode="bilinear", align_corners=False, antialias=True)
+    """Resize maps (n, channels, h, w) bilinearly; antialiased where they shrink, as it changes nothing elsewhere."""
+    shrinks = size[0] < logits.shape[2] or size[1] < logits.shape[3]
+    return F.interpolate(logits, size=size, mode="bilinear", align_corners=False, antialias=shrinks)
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,7 +221,8 @@ class Predictor:
 
     def masks(self, inputs: Tensor | Features) -> tuple[NDArray[np.bool_], NDArray[np.float32]]:
         """Return lesion masks and probabilities at the working size, (n, H, W) each."""
-        return _masks_and_probabilities(self._lesion(self._mean(inputs)))
+        logits = self._lesion(self._mean(inputs))
+        return lesion_masks(logits).cpu().numpy(), lesion_logits(logits).sigmoid().cpu().numpy()
 
     def ensemble(self, images: Tensor) -> list[EnsemblePrediction]:
         """Return the mean prediction of each of the images (n, 3, H, W), and its uncertainty."""

@@ -19,7 +19,7 @@ from tests.fewshot.small_networks import SMALL, assert_same_weights, small_netwo
         lambda: torch.zeros(10**6, 10**6),
         lambda: torch.ones((10**12,)),
         lambda: torch.full((10**12,), 1.0),
-        lambda: torch.rand(10**12),
+        lambda: torch.rand(10**12, generator=torch.Generator(), dtype=torch.float64),
         lambda: torch.randn(10**12),
         lambda: torch.arange(10**12),
         lambda: torch.linspace(0, 1, 10**12),

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from fewshot.predict.results import MaskFacts, lesion_confidence, mask_facts, warnings_of
+from fewshot.predict.results import MaskFacts, mask_facts, warnings_of
 
 PROBABILITY = np.array([[0.9, 0.7, 0.1, 0.0], [0.2, 0.0, 0.0, 0.6]], np.float32)
 
@@ -34,7 +34,7 @@ def test_what_is_cut_at_a_half_is_at_least_half_sure(probability: np.ndarray) ->
     mask = probability > 0.5
     facts = mask_facts(mask, probability)
     assert 0.5 <= facts.mean_confidence <= 1
-    assert not mask.any() or 0.5 < lesion_confidence(mask, probability) <= 1
+    assert not mask.any() or 0.5 < facts.lesion_confidence <= 1
     assert facts.components <= facts.area == round(facts.coverage * mask.size)
 
 

@@ -49,7 +49,7 @@ def test_pictures_and_rows_say_what_the_model_says(desk: Desk) -> None:
         image = read_image(path)
         mask = np.asarray(Image.open(desk.folder / "out" / row["mask"]))
         probability = np.asarray(Image.open(desk.folder / "out" / "probabilities" / row["image"])) / 65535
-        overlay = np.asarray(Image.open(desk.folder / "out" / "overlays" / row["image"]))
+        overlay = np.asarray(Image.open(desk.folder / "out" / "overlays" / row["image"]).convert("RGB"))
         assert (int(row["height"]), int(row["width"])) == image.shape == mask.shape
         differing = (mask == 255) != found.mask
         assert (np.abs(found.probability - 0.5) < 1e-4)[differing].all()

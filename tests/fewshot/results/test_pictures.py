@@ -18,8 +18,9 @@ from fewshot.results.pictures import (
     BENIGN,
     LESION,
     MALIGNANT,
+    WHITE,
     mask_png,
-    overlay,
+    overlay_png,
     png,
     probability_png,
     write_map,
@@ -30,6 +31,12 @@ from tests.episodes.made_pictures import read_label_map
 
 def pixels(content: bytes) -> NDArray[Any]:
     return np.asarray(Image.open(BytesIO(content)))
+
+
+def overlay(
+    image: NDArray[np.uint8], mask: NDArray[np.bool_], label_map: NDArray[np.uint8] | None = None
+) -> NDArray[np.uint8]:
+    return np.asarray(Image.open(BytesIO(overlay_png(image, mask, label_map))).convert("RGB"))
 
 
 def test_a_mask_is_0_and_255() -> None:
@@ -136,7 +143,7 @@ def test_overlays_are_those_of_plain_filters() -> None:
     """Against SciPy's rank filters over the whole image."""
     random = np.random.default_rng(1)
     for size in ((1, 5), (24, 31), (450, 460)):
-        image = random.integers(0, 256, size).astype(np.uint8)
+        image = np.minimum(random.integers(0, 256, size), WHITE).astype(np.uint8)
         for blur in (0.5, 6):
             mask = ndimage.gaussian_filter(random.normal(size=size), blur) > 0
             side = 2 * max(1, round(min(size) / 300)) + 1
