@@ -41,13 +41,8 @@ class EpisodeSpec:
 _Pool = tuple[tuple[str, tuple[str, ...]], ...]
 
 
-@dataclass(frozen=True, slots=True)
-class _Task:
-    """The pools that an episode draws from: one pool per way for the support, and one per way for the queries."""
-
-    classes: tuple[Class, ...]
-    support: tuple[_Pool, ...]
-    query: tuple[_Pool, ...]
+# What an episode draws from: one pool per way for the support, and one per way for the queries.
+_Task = tuple[tuple[_Pool, ...], tuple[_Pool, ...]]
 
 
 class EpisodeSampler:
@@ -142,10 +137,9 @@ class EpisodeSampler:
         specs: list[EpisodeSpec] = []
         for place, tasks in enumerate(self._tasks):
             rows = np.flatnonzero(chosen == place)
-            support, query = tasks.draw(streams.take(rows), self.n_shot, self.n_query)
-            specs += map(
-                EpisodeSpec, (start + row for row in rows.tolist()), repeat(self.classes[place]), support, query
-            )
+            support, query = tasks.draw(streams, rows, self.n_shot, self.n_query)
+            indices = (start + row for row in rows.tolist())
+            specs += map(EpisodeSpec, indices, repeat(self.classes[place]), support, query)
         return sorted(specs, key=attrgetter("index"))
 
 
@@ -157,12 +151,10 @@ class _FlatTasks:
     """
 
     def __init__(self, tasks: Sequence[_Task]) -> None:
-        pools = list({id(pool): pool for task in tasks for pool in (*task.support, *task.query)}.values())
+        pools = list({id(pool): pool for task in tasks for side in task for pool in side}.values())
         places = {id(pool): place for place, pool in enumerate(pools)}
-        self.support, self.query = (
-            np.array([[places[id(pool)] for pool in side] for side in sides])  # (n_tasks, n_way)
-            for sides in ([task.support for task in tasks], [task.query for task in tasks])
-        )
+        found = [[[places[id(pool)] for pool in side] for side in task] for task in tasks]
+        self.support, self.query = np.array(found).swapaxes(0, 1)  # (n_tasks, n_way) each
         patients, images = zip(*chain.from_iterable(pools), strict=True)
         numbers = {patient: number for number, patient in enumerate(dict.fromkeys(patients))}
         self.patients = np.array([numbers[patient] for patient in patients])
@@ -173,31 +165,33 @@ class _FlatTasks:
         self.ids = np.array(list(chain.from_iterable(images)), dtype=object)
 
     def draw(
-        self, streams: Streams, n_shot: int, n_query: int
+        self, streams: Streams, rows: NDArray[np.intp], n_shot: int, n_query: int
     ) -> tuple[Iterator[tuple[tuple[str, ...], ...]], Iterator[tuple[str, ...]]]:
-        """Draw the support and the queries of an episode from each stream."""
+        """Draw the support and the queries of an episode from each of the streams in `rows`."""
         n_tasks, n_way = self.support.shape
-        task = streams.below(np.full(streams.count, n_tasks, np.uint64))
-        taken = np.empty((n_way * n_shot + n_query, streams.count), np.intp)
+        task = streams.below(np.full(len(rows), n_tasks, np.uint64), rows)
+        taken = np.empty((n_way * n_shot + n_query, len(rows)), np.intp)
         turns = iter(range(len(taken)))
 
         def drawn(pools: NDArray[np.intp]) -> list[str]:
-            return self._draw(pools, streams, taken[: next(turns) + 1])
+            return self._draw(pools, streams, rows, taken[: next(turns) + 1])
 
         support = [zip(*(drawn(self.support[task, way]) for _ in range(n_shot)), strict=True) for way in range(n_way)]
-        first = streams.below(np.full(streams.count, n_way, np.uint64))
+        first = streams.below(np.full(len(rows), n_way, np.uint64), rows)
         queries = [drawn(self.query[task, (first + turn) % n_way]) for turn in range(n_query)]
         return zip(*support, strict=True), zip(*queries, strict=True)
 
-    def _draw(self, pools: NDArray[np.intp], streams: Streams, taken: NDArray[np.intp]) -> list[str]:
+    def _draw(
+        self, pools: NDArray[np.intp], streams: Streams, rows: NDArray[np.intp], taken: NDArray[np.intp]
+    ) -> list[str]:
         """Draw one image from each pool, of a patient not yet taken, for which `taken` has its last row."""
         *before, patients = taken
         chosen, again = np.empty(len(pools), np.intp), np.arange(len(pools))
         while len(again):
-            chosen[again] = self.starts[pools[again]] + streams.below(self.sizes[pools[again]], again)
+            chosen[again] = self.starts[pools[again]] + streams.below(self.sizes[pools[again]], rows[again])
             patients[again] = self.patients[chosen[again]]
             again = again[np.any([row[again] == patients[again] for row in before], axis=0)] if before else again[:0]
-        ids: list[str] = self.ids[self.offsets[chosen] + streams.below(self.counts[chosen])].tolist()
+        ids: list[str] = self.ids[self.offsets[chosen] + streams.below(self.counts[chosen], rows)].tolist()
         return ids
 
 
@@ -232,7 +226,7 @@ def _tasks(
     roles = [support | query] if within else [support, query]
     short = {name: [_shortages(name, pools[name], ways, needs) for needs in roles] for name in pools}
     tasks = tuple(
-        _Task(ways, tuple(pools[giver][way] for way in ways), tuple(pools[asker][way] for way in ways))
+        (tuple(pools[giver][way] for way in ways), tuple(pools[asker][way] for way in ways))
         for giver in pools
         for asker in pools
         if (giver == asker) == within and not short[giver][0] and not short[asker][-1]

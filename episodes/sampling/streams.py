@@ -70,17 +70,6 @@ class Streams:
         indices = np.arange(count, dtype=np.uint64) + np.uint64(start & MASK)
         self._states = mix(indices + np.uint64(mix((seed + GOLDEN) & MASK)))
 
-    @property
-    def count(self) -> int:
-        """Return how many streams there are."""
-        return len(self._states)
-
-    def take(self, rows: NDArray[np.intp]) -> "Streams":
-        """Go on with some of the streams alone, which leaves these as they are."""
-        taken = Streams.__new__(Streams)
-        taken._states = self._states[rows]
-        return taken
-
     def below(self, limits: NDArray[np.uint64], rows: NDArray[np.intp] | slice = slice(None)) -> NDArray[np.intp]:
         """Draw from each of the streams in `rows`, a number below its limit, of at most 32 bits: (n,)."""
         states = self._states[rows] + np.uint64(GOLDEN)

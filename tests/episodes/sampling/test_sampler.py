@@ -120,8 +120,8 @@ def drawn_plainly(
     """The same episode, one number of its stream after the other."""
     pools, stream, taken = _pools_by_dataset(records), Stream(seed, index), set[str]()
     ways = [_tasks(tuple(names), pools, n_shot, n_query, pairing)[0] for names in classes]
-    tasks = ways[stream.below(len(ways))]
-    task = tasks[stream.below(len(tasks))]
+    chosen = stream.below(len(ways))
+    support_pools, query_pools = ways[chosen][stream.below(len(ways[chosen]))]
 
     def draw(pool: Sequence[tuple[str, tuple[str, ...]]]) -> str:
         while (one := pool[stream.below(len(pool))])[0] in taken:
@@ -129,10 +129,10 @@ def drawn_plainly(
         taken.add(one[0])
         return one[1][stream.below(len(one[1]))]
 
-    support = tuple([tuple([draw(pool) for _ in range(n_shot)]) for pool in task.support])
-    first = stream.below(len(task.query))
-    query = tuple([draw(task.query[(first + turn) % len(task.query)]) for turn in range(n_query)])
-    return EpisodeSpec(index, task.classes, support, query)
+    support = tuple([tuple([draw(pool) for _ in range(n_shot)]) for pool in support_pools])
+    first = stream.below(len(query_pools))
+    query = tuple([draw(query_pools[(first + turn) % len(query_pools)]) for turn in range(n_query)])
+    return EpisodeSpec(index, tuple(classes[chosen]), support, query)
 
 
 @settings(max_examples=50, deadline=None)

@@ -39,8 +39,6 @@ def test_streams_together_are_those_alone(seed: int, start: int, limits: list[in
         rows = np.arange(3) if turn % 2 else np.array([2, 0])  # which each go on from where they are
         found = together.below(np.full(len(rows), limit, np.uint64), rows)
         assert found.tolist() == [alone[row].below(limit) for row in rows]
-    taken = together.take(np.array([1]))
-    assert taken.below(np.array([9], np.uint64)).tolist() == [alone[1].below(9)]
 
 
 def test_first_numbers_of_neighbouring_indices_and_seeds_are_uniform_and_unrelated() -> None:
