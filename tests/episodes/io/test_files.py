@@ -19,6 +19,7 @@ from episodes.io.files import (
     remove_folder,
     remove_leftovers,
     require_free,
+    write_bytes,
     write_text,
     write_texts,
     written_whole,
@@ -41,6 +42,25 @@ def test_a_file_takes_its_name_when_it_is_whole(tmp_path: Path) -> None:
         assert not path.exists()
         partial.write_text("whole")
     assert path.read_text() == "whole"
+    assert names(path.parent) == ["a.txt"]
+
+
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "full"), KeyboardInterrupt()])
+def test_what_need_not_be_durable_is_whole_as_well(
+    tmp_path: Path, error: BaseException, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "new" / "a.txt"
+    write_bytes(path, b"first", durable=False)
+
+    def fail(*_: Path) -> None:
+        raise error
+
+    write_bytes(path, b"second", durable=False)
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", fail)
+        with pytest.raises(StorageError if isinstance(error, OSError) else KeyboardInterrupt):
+            write_bytes(path, b"third", durable=False)
+    assert path.read_bytes() == b"second"
     assert names(path.parent) == ["a.txt"]
 
 

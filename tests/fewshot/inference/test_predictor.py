@@ -13,6 +13,7 @@ from episodes.storage.store import Collection
 from fewshot.api import Adaptable, load
 from fewshot.checkpoints import network_tensors, save_checkpoint
 from fewshot.inference.out_of_distribution import training_feature_tensors
+from fewshot.inference.predictor import BatchPrediction
 from tests.fewshot.conftest import Trained
 from tests.fewshot.small_networks import CPU, SMALL
 
@@ -113,3 +114,15 @@ def test_without_what_was_trained_on_novelty_is_unknown(model: Callable[..., Ada
     (found,) = model("unet", known=False).adapt().predict(pictures((64, 64)))
     assert found.novelty is None
     assert not torch.is_inference_mode_enabled()
+
+
+@pytest.mark.parametrize("size", [(16, 20), (40, 33), (16, 50), (9, 12), (9, 50)])
+def test_one_logit_stretched_is_both_stretched(size: tuple[int, int]) -> None:
+    """Against the softmax of both channels, antialiased whether they shrink or not."""
+    generator = torch.Generator().manual_seed(0)
+    logits = 3 * torch.randn(2, 2, 16, 20, generator=generator, dtype=torch.float64)
+    found = BatchPrediction(logits, None, (), torch.zeros(2, 0), ()).at_size(1, size)
+    both = torch.nn.functional.interpolate(logits[1:], size=size, mode="bilinear", antialias=True)[0]
+    np.testing.assert_allclose(found.probability, both.softmax(0)[1].numpy(), atol=1e-6)
+    np.testing.assert_array_equal(found.mask, (both[1] > both[0]).numpy())
+    np.testing.assert_array_equal(found.working.mask, (logits[1, 1] > logits[1, 0]).numpy())

@@ -192,8 +192,18 @@ def test_what_changed_is_predicted_again_and_what_is_new_is_added_in_order(desk:
     assert after["overlays/first/1.png"] != before["overlays/first/1.png"]
     assert after["overlays/second/6.png"] == before["overlays/second/6.png"]
     (desk.folder / "out" / "overlays" / "second" / "6.png").unlink()
+    (desk.folder / "out" / "masks" / "second" / "5.png").write_bytes(b"")  # as a loss of power may leave it
     desk.predict()
     assert desk.files() == after
+
+
+def test_any_number_of_threads_has_the_same_bytes(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    desk.predict(batch=2)
+    monkeypatch.setattr(chunks, "WRITERS", 1)
+    desk.predict("one", batch=2)
+    monkeypatch.setattr(chunks, "WRITERS", 5)
+    desk.predict("five", batch=2)
+    assert desk.files() == desk.files("one") == desk.files("five")
 
 
 def test_a_known_spacing_or_mask_is_news(desk: Desk) -> None:
