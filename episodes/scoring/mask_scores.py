@@ -135,7 +135,7 @@ class Surface:
 
 
 class Boundaries:
-    """How far the surfaces of a predicted and a true mask are from each other, at any scale of square pixels.
+    """Distances between the surfaces of a predicted and a true mask, found once for all scales of like pixels.
 
     `surface`, that of the truth, need not be found again where it is at hand.
     """

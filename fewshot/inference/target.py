@@ -74,7 +74,7 @@ class EncodedTarget:
         self.encode_seconds = 0.0
         self._features: tuple[Encode, Features | SpilledFeatures] | None = None
         self._adapted: tuple[Any, dict[tuple[str, Class], Any]] | None = None
-        self.surface = lru_cache(SURFACES)(self._surface)
+        self.surface = lru_cache(SURFACES)(lambda row, asked: Surface(surface_pixels(self.truth(row, asked))))
 
     def images(self, rows: Sequence[int]) -> Tensor:
         """Read images (n, 3, H, W) in [0, 1], on the device."""
@@ -87,9 +87,6 @@ class EncodedTarget:
         mask = class_mask(np.asarray(self.store.label_maps[row]), asked)
         release_pages(self.store.label_maps.mapped)
         return mask
-
-    def _surface(self, row: int, asked: Class) -> Surface:
-        return Surface(surface_pixels(self.truth(row, asked)))
 
     def spacing(self, row: int) -> Spacing | None:
         """Return millimetres from pixel to pixel at the working size, where they are known."""
