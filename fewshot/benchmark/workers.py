@@ -4,6 +4,7 @@ import io
 import logging
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -16,6 +17,7 @@ from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from multiprocessing.queues import Queue
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Generic, TypeVar
 
 import torch
@@ -127,13 +129,19 @@ def _log_here(said: "Queue[logging.LogRecord | None]") -> None:
 
 @contextmanager
 def _inherited(**variables: str) -> Iterator[None]:
-    """Set variables for processes that start within the block; Ctrl-C and SIGTERM, sent to all, this one answers."""
+    """Set variables for processes that start within the block; Ctrl-C and SIGTERM, sent to all, this one answers.
+
+    Nor do they run the caller's main module again, as they would: a script without a guard, or one from a pipe, is none
+    of theirs.
+    """
     before = {name: os.environ.get(name) for name in variables}
     signals = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    main, sys.modules["__main__"] = sys.modules["__main__"], ModuleType("__main__")
     os.environ.update(variables)
     try:
         yield
     finally:
+        sys.modules["__main__"] = main
         for name, value in before.items():
             os.environ.pop(name) if value is None else os.environ.update({name: value})
         signal.pthread_sigmask(signal.SIG_SETMASK, signals)

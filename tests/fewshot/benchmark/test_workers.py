@@ -117,6 +117,21 @@ def test_processes_end_with_the_one_that_started_them(number: signal.Signals, tm
         assert ("KeyboardInterrupt" in parent.stderr.read()) == (number == signal.SIGINT)
 
 
+def test_a_script_without_a_guard_is_not_run_again(tmp_path: Path) -> None:
+    """As a notebook or `python < script` has none either: each process would start the whole once more."""
+    script = (
+        "from pathlib import Path\n"
+        "from tests.fewshot.benchmark.worker_tasks import squares, workers\n"
+        "print('begun', flush=True)\n"
+        "with workers(Path('run')) as executor:\n"
+        "    print(sorted(result for _, result in executor.run(squares, [1, 2], 1) if result in (10, 40)))\n"
+    )
+    path = os.pathsep.join([str(Path(__file__).parents[3]), *sys.path])
+    settings: dict[str, Any] = {"cwd": tmp_path, "env": {**os.environ, "PYTHONPATH": path}}
+    told = subprocess.run([sys.executable, "-"], input=script, capture_output=True, text=True, **settings)
+    assert (told.returncode, told.stdout) == (0, "begun\n[10, 40]\n"), told.stderr
+
+
 def awaited(folder: Path) -> list[int]:
     """Two processes at work that name themselves in a folder."""
     end = time.monotonic() + 60
