@@ -33,12 +33,12 @@ class ResidualBlock(nn.Module):
 
     def forward(self, maps: Tensor) -> Tensor:
         """Compute maps (n, width or 4 * width, h, w) of maps (n, before, H, W)."""
-        residual, shortcut = maps, maps if self.downsample is None else self.downsample(maps)
+        residual = maps
         for place in range(1, self.depth + 1):
             convolution, norm, activation = (getattr(self, f"{part}{place}") for part in ("conv", "bn", "act"))
             residual = norm(convolution(residual))
-            if place == self.depth:
-                residual += shortcut
+            if place == self.depth:  # not before: gradients are summed in the order that timm sums them in
+                residual += maps if self.downsample is None else self.downsample(maps)
             residual = activation(residual)
         return residual
 

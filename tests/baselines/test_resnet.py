@@ -9,7 +9,7 @@ from baselines.resnet import PARTS, RESNETS, ResNet
 
 @pytest.mark.parametrize("name", ["resnet18", "resnet50"])
 @pytest.mark.parametrize(("levels", "output_stride"), [((0, 1, 2, 3, 4), 32), ((1, 3), 16), ((2, 4), 8), ((3,), 8)])
-def test_weights_and_maps_are_timm_s(name: str, levels: tuple[int, ...], output_stride: int) -> None:
+def test_weights_maps_and_gradients_are_timm_s(name: str, levels: tuple[int, ...], output_stride: int) -> None:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(3)
         reference = timm.create_model(name, features_only=True, out_indices=levels, output_stride=output_stride)
@@ -31,6 +31,14 @@ def test_weights_and_maps_are_timm_s(name: str, levels: tuple[int, ...], output_
         found, maps = (network.train(training)(images) for network in (own, reference))
         assert [tuple(one.shape) for one in found] == [tuple(one.shape) for one in maps]
         assert all(torch.equal(one, other) for one, other in zip(found, maps, strict=True))
+        sum(level.square().mean() for level in found).backward()
+        sum(level.square().mean() for level in maps).backward()
+    gradients = [{key: weight.grad for key, weight in network.named_parameters()} for network in (own, reference)]
+    assert all(
+        other is not None and torch.equal(gradients[0][key], other)
+        for key, other in gradients[1].items()
+        if gradients[0][key] is not None or other is not None
+    )
 
 
 @pytest.mark.parametrize("name", sorted(set(RESNETS) - {"resnet18", "resnet50"}))
