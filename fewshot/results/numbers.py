@@ -2,8 +2,10 @@
 
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from episodes.scoring.statistics import Interval
+if TYPE_CHECKING:
+    from episodes.scoring.statistics import Interval  # which predictions, whose numbers these are too, do without
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,9 +37,10 @@ class NumberStyle:
         """
         return self.unknown if math.isnan(value) else f"{100 * value:.0f}{self.percent}"
 
-    def bounds(self, interval: Interval, digits: int | None = None) -> str:
+    def bounds(self, interval: "Interval", digits: int | None = None) -> str:
         """Return the bounds of an interval; nothing where there are none.
 
+        >>> from episodes.scoring.statistics import Interval
         >>> TYPESET.bounds(Interval(0.7123, 0.66, 0.751)), PLAIN.bounds(Interval(0.7, math.nan, math.nan))
         ('[0.660, 0.751]', '')
         """
@@ -45,9 +48,10 @@ class NumberStyle:
             return ""
         return f"[{self.number(interval.low, digits)}, {self.number(interval.high, digits)}]"
 
-    def interval(self, interval: Interval) -> str:
+    def interval(self, interval: "Interval") -> str:
         """Return an estimate and its bounds, as far as they are known: one patient has a score without an interval.
 
+        >>> from episodes.scoring.statistics import Interval
         >>> PROSE.interval(Interval(0.7, 0.661, 0.749)), PROSE.interval(Interval(0.7, math.nan, math.nan))
         ('0.70 [0.66, 0.75]', '0.70')
         """
@@ -70,9 +74,10 @@ EXACT = NumberStyle(6, unknown="")
 """In `predictions.csv`: programs read it, and take an empty cell for a missing number."""
 
 
-def full_interval(interval: Interval, *, sign: bool = False) -> str:
+def full_interval(interval: "Interval", *, sign: bool = False) -> str:
     """Return an estimate and its bounds in the tables of a report, where every cell has all three numbers, NaN or not.
 
+    >>> from episodes.scoring.statistics import Interval
     >>> full_interval(Interval(0.7123, 0.66, 0.751)), full_interval(Interval(0.1, -0.02, 0.2), sign=True)
     ('0.712 [0.660, 0.751]', '+0.100 [-0.020, +0.200]')
     """

@@ -79,7 +79,7 @@ def test_every_query_has_the_dice_of_the_benchmark(
     }
     assert len(expected) >= 4
     assert np.mean(list(expected.values())) > 0.02  # something was found, so that the masks are put to the test
-    # Features computed once lie otherwise in memory, and sums are rounded otherwise: a pixel at 0.5 may fall either way.
+    # Features computed once lie otherwise in memory, so sums are rounded otherwise: a pixel at 0.5 may fall either way.
     assert {query: float(found[query]) for query in expected} == pytest.approx(expected, abs=1e-3)
     normal = {record.id for record in store.records if not record.has_lesion}
     assert all(found[query] == "" for query in normal)
