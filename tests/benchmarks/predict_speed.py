@@ -30,7 +30,7 @@ from fewshot.predict.run import PredictionRequest, load_model, predict_folder
 from fewshot.terminal import Reporter
 from tests.benchmarks.measurements import Measurement, at_least, at_most, interleaved, measured, ratios
 
-SIZE, N_IMAGES, REPEATS, STARTS = 160, 60, 5, 5
+SIZE, N_IMAGES, REPEATS, STARTS = 160, 120, 3, 5
 CPU = torch.device("cpu")
 ENCODER = EncoderConfig(name="resnet18")
 MODEL = ModelConfig(
