@@ -222,6 +222,8 @@ def _evaluate_all(executor: Executor[CellEvaluation], groups: Sequence[Sequence[
     folder = executor.state.folder
     missing = [[cell for cell in group if not rows_path(folder, cell).is_file()] for group in groups]
     tasks = [group for group in missing if group]
+    if not tasks:
+        return
     results = executor.run(CellEvaluation.evaluate, tasks, executor.threads(len(groups)))
     with executor.reporter.step("evaluate") as update:
         for done, (_, (cell, seconds)) in enumerate(results, start=1):

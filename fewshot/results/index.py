@@ -62,7 +62,7 @@ class ScoreGrid:
 def mean_of_known(values: FloatArray, axis: int) -> FloatArray:
     """Average along an axis what is not NaN; NaN where nothing is.
 
-    >>> mean_of_known(np.array([[0.5, nan], [0.7, nan]]), axis=0)
+    >>> mean_of_known(np.array([[0.5, np.nan], [0.7, np.nan]]), axis=0)
     array([0.6, nan])
     """
     known = ~np.isnan(values)

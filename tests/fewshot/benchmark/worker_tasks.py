@@ -2,6 +2,7 @@
 
 import logging
 import os
+import signal
 import time
 import warnings
 from collections.abc import Iterator
@@ -53,5 +54,6 @@ def workers(folder: Path) -> AbstractContextManager[Executor[int]]:
 
 def wait() -> None:
     """Start two processes, named in the working directory, which do nothing for a minute."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # which what runs in the background ignores
     with workers(Path()) as executor:
         list(executor.run(sleeping, [Path(), Path()], 1))

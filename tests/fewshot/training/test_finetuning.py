@@ -17,6 +17,7 @@ from episodes.storage.store import Collection
 from fewshot.checkpoints import load_network, network_tensors, save_checkpoint
 from fewshot.config.parsing import ConfigError, parse_config
 from fewshot.config.training import EncoderConfig, ModelConfig
+from fewshot.devices import placed
 from fewshot.inference.support import image_hashes, load_support_folder, support_hashes
 from fewshot.methods.contract import Ingredients, Sources
 from fewshot.methods.supervised import FineTuned
@@ -53,7 +54,8 @@ def test_the_result_is_what_the_benchmarks_fine_tuned_row_uses(tmp_path: Path, s
     assert finetune_checkpoint(source, support, out, ["steps=3", "learning_rate=0.01"], silent()) == out
     store = prepare_store(read_dataset("folder", support), tmp_path / "stores", (64, 64))
     collection = Collection([store])
-    ingredients = Ingredients(load_network(source)[0], Sources(collection, store.records), torch.device("cpu"))
+    cpu = torch.device("cpu")
+    ingredients = Ingredients(placed(load_network(source)[0], cpu), Sources(collection, store.records), cpu)
     method = FineTuned(ingredients, steps=3, learning_rate=0.01)
     expected = method.adapt(load_support(collection, [[record.id for record in store.records]])).state_dict()
     found, loaded = load_network(out)
