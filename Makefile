@@ -51,7 +51,7 @@ mutants: setup
 	OMP_NUM_THREADS=1 $(RUN) -m mutmut run
 	$(RUN) -m mutmut results
 
-# Measured on an idle machine, within 8 minutes: make speed, and make speed THREADS=1. README's table is made of both.
+# Measured on an idle machine, in 9 to 11 minutes: make speed, and make speed THREADS=1. README's table is made of both.
 # With BUSY=1 another process computes all the while.
 THREADS ?= 2
 speed: setup
